@@ -1,0 +1,92 @@
+"""Backends lower a Model to one engine's artifact, and run that artifact on the host.
+
+A backend is a module of this package with two functions, found by the engine's name:
+
+    lower(model, target, spec, precision, calibration, directory) -> Artifact
+    open_on_host(artifact, directory, threads) -> Session
+
+Third parties add one through the entry point group ``edgeopt.backends``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from edgeopt.errors import InputError
+from edgeopt.model import Model
+from edgeopt.model.signature import Signature
+from edgeopt.target import ENGINES, EngineSpec, Target
+
+Batch = Mapping[str, np.ndarray]
+"""One call's inputs by the *model's* input names, int64, (1, seq)."""
+
+Outputs = dict[str, np.ndarray]
+"""One call's outputs by the *model's* output names, float32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """One engine's files for one target and precision.
+
+    ``files`` are names relative to the artifact's directory; the first is the one that the engine
+    opens. ``signature`` has the tensor names and dtypes as this engine's file has them, in the
+    model's order. ``seq_lens`` are the lengths that it takes, () for any length. ``options`` is
+    what a runtime must know to run it as it was checked (OpenVINO: ``INFERENCE_PRECISION_HINT``).
+    ``tools`` maps each package that made it to its version.
+    """
+
+    engine: str
+    precision: str
+    files: tuple[str, ...]
+    signature: Signature
+    seq_lens: tuple[int, ...]
+    route: str  # one line: how it was made, for the manifest and the reader
+    options: Mapping[str, str]
+    tools: Mapping[str, str]
+
+
+class Session(Protocol):
+    """An artifact opened on the host."""
+
+    def run(self, batch: Batch) -> Outputs:
+        """Run one batch of a length that the artifact takes."""
+
+
+class Backend(Protocol):
+    """What a backend module has."""
+
+    def lower(
+        self,
+        model: Model,
+        target: Target,
+        spec: EngineSpec,
+        precision: str,
+        calibration: Sequence[Batch],
+        directory: Path,
+    ) -> Artifact:
+        """Write the artifact's files into the empty ``directory`` and describe them.
+
+        ``calibration`` are real inputs, padded to one of the target's lengths; only INT8 routes
+        that calibrate use them. Raises CompileError (this format is then skipped, the others go
+        on) or MissingDependencyError.
+        """
+
+    def open_on_host(self, artifact: Artifact, directory: Path, threads: int) -> Session:
+        """Open the artifact with this host's engine; the same graph and kernels where possible."""
+
+
+def backend(engine: str) -> Backend:
+    """Return the backend of ``engine``. Raises InputError for an unknown one."""
+    if engine in ENGINES:
+        module: Any = importlib.import_module(f"edgeopt.backends.{engine}")
+        return cast(Backend, module)
+    for point in entry_points(group="edgeopt.backends", name=engine):
+        return cast(Backend, point.load())
+    raise InputError(f"unknown engine {engine!r}, expected one of {', '.join(ENGINES)}")

@@ -1,0 +1,149 @@
+"""Typed getters that turn a TOML or JSON table into checked values.
+
+A ``Table`` remembers the file and the dotted key where it stands, so that every complaint reads
+``targets/x.toml: engines.onnx.opset: expected an integer, found "17" (str)``. A key that nobody
+asked for is an error: ``close()`` raises for it, with the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgeopt.errors import InputError
+
+T = TypeVar("T")
+_REQUIRED: Any = object()
+_NAMES = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "a table",
+}
+
+
+def read_toml(path: Path) -> Table:
+    """Read ``path`` as TOML. Raises InputError where it is absent, unreadable or not TOML."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise InputError(f"is not TOML: {exc}", where=str(path)) from exc
+    return Table(data, file=str(path))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ``; did you mean "x" or "y"?`` for the known names nearest to ``name``, or ``""``."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+class Table:
+    """One table of a file, read key by key. ``key`` is its own dotted place, "" at the top."""
+
+    def __init__(self, data: Mapping[str, Any], *, file: str, key: str = "") -> None:
+        self.data, self.file, self.key = data, file, key
+        self._asked: set[str] = set()
+
+    def _place(self, name: str) -> str:
+        return f"{self.file}: {self.key + '.' if self.key else ''}{name}"
+
+    def wrong(self, name: str, message: str, hint: str | None = None) -> InputError:
+        """Return the InputError for key ``name`` of this table; the caller raises it."""
+        return InputError(message, where=self._place(name), hint=hint)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.data
+
+    def get(self, name: str, kind: type[T], default: T | None = _REQUIRED) -> T:
+        """Return ``name`` as ``kind`` (bool, int, float, str, list or dict); ints pass as floats."""
+        self._asked.add(name)
+        if name not in self.data:
+            if default is _REQUIRED:
+                raise self.wrong(name, f"is missing, expected {_NAMES[kind]}")
+            return default  # type: ignore[return-value]
+        return self._check(name, self.data[name], kind)
+
+    def _check(self, name: str, value: Any, kind: type[T]) -> T:
+        if kind is float and type(value) is int:
+            return float(value)  # type: ignore[return-value]
+        if type(value) is not kind:
+            raise self.wrong(
+                name, f"expected {_NAMES[kind]}, found {value!r} ({type(value).__name__})"
+            )
+        return value
+
+    def integer(
+        self, name: str, default: int | None = _REQUIRED, *, low: int = 1, high: int = 2**53
+    ) -> int:
+        """Return an integer within [low, high]."""
+        value = self.get(name, int, default)
+        return self._within(name, value, low, high)
+
+    def number(
+        self, name: str, default: float | None = _REQUIRED, *, low: float, high: float
+    ) -> float:
+        """Return a number within [low, high]; TOML's ``nan`` is out of every range."""
+        value = self.get(name, float, default)
+        return self._within(name, value, low, high)
+
+    def _within(self, name: str, value: T, low: Any, high: Any) -> T:
+        if value is not None and not low <= value <= high:  # type: ignore[operator]
+            raise self.wrong(name, f"expected {low} to {high}, found {value!r}")
+        return value
+
+    def choice(self, name: str, known: Sequence[str], default: str | None = _REQUIRED) -> str:
+        """Return a string that is one of ``known``."""
+        value = self.get(name, str, default)
+        if value is not None and value not in known:
+            raise self.wrong(
+                name, f"expected one of {', '.join(known)}, found {value!r}{nearest(value, known)}"
+            )
+        return value
+
+    def array(self, name: str, kind: type[T], default: Sequence[T] = _REQUIRED) -> tuple[T, ...]:
+        """Return an array whose items are all ``kind``, as a tuple."""
+        values: Sequence[T] = self.get(name, list, default)  # type: ignore[arg-type, assignment]
+        return tuple(self._check(f"{name}[{i}]", v, kind) for i, v in enumerate(values))
+
+    def table(self, name: str) -> Table:
+        """Return the table ``name``."""
+        return self._sub(name, self.get(name, dict))
+
+    def optional_table(self, name: str) -> Table | None:
+        """Return the table ``name``, or None where the file has none."""
+        self._asked.add(name)
+        return self.table(name) if name in self.data else None
+
+    def tables(self, name: str) -> tuple[Table, ...]:
+        """Return an array of tables (``[[name]]``)."""
+        return tuple(
+            self._sub(f"{name}[{i}]", value) for i, value in enumerate(self.array(name, dict))
+        )
+
+    def items(self) -> Iterator[tuple[str, Table]]:
+        """Yield every key with its sub-table, for a table whose keys are names."""
+        for name in self.data:
+            yield name, self.table(name)
+
+    def strings(self) -> dict[str, str]:
+        """Return the whole table as name -> string, for a table whose keys are names."""
+        return {name: self.get(name, str) for name in self.data}
+
+    def _sub(self, name: str, value: Mapping[str, Any]) -> Table:
+        return Table(value, file=self.file, key=f"{self.key}.{name}" if self.key else name)
+
+    def close(self) -> None:
+        """Raise InputError where the table holds a key that nobody asked for."""
+        for name in self.data:
+            if name not in self._asked:
+                known = sorted(self._asked)
+                raise self.wrong(
+                    name, f"unknown key{nearest(name, known)} (known: {', '.join(known)})"
+                )

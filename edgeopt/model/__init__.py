@@ -1,0 +1,48 @@
+"""The imported model: what came in, before anything is done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.model.signature import Signature
+
+if TYPE_CHECKING:
+    import torch
+
+TASKS = (
+    "feature-extraction",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Model:
+    """A trained transformer with all that belongs to it.
+
+    Exactly one of ``module`` and ``onnx`` is set. ``module`` is in eval mode and FP32; it is
+    called with the signature's inputs by position (``input_ids``, ``attention_mask`` and, where
+    the model has them, ``token_type_ids``: int64, (batch, seq)) and returns a tuple of tensors in
+    the signature's output order: ``last_hidden_state`` (batch, seq, hidden), ``logits``
+    (batch, labels) or (batch, seq, labels), or ``start_logits`` and ``end_logits`` (batch, seq).
+    ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None.
+    ``pooling`` is how a sentence embedding is made of ``last_hidden_state``, where the checkpoint
+    says so: ``{"mode": "mean", "normalize": True}``. ``origin`` tells where it came from (plain
+    JSON values); ``digest`` is a SHA-256 of the weights, the configuration and the tokenizer.
+    """
+
+    name: str
+    task: str
+    signature: Signature
+    module: torch.nn.Module | None
+    onnx: Path | None
+    tokenizer: Path | None
+    labels: tuple[str, ...]
+    pooling: Mapping[str, Any] | None
+    max_seq_len: int
+    origin: Mapping[str, Any]
+    digest: str
