@@ -62,7 +62,7 @@ class Table:
         return name in self.data
 
     def get(self, name: str, kind: type[T], default: T | None = _REQUIRED) -> T:
-        """Return ``name`` as ``kind`` (bool, int, float, str, list or dict); ints pass as floats."""
+        """Return ``name`` as ``kind`` (bool, int, float, str, list, dict); ints pass as floats."""
         self._asked.add(name)
         if name not in self.data:
             if default is _REQUIRED:
@@ -109,7 +109,7 @@ class Table:
 
     def array(self, name: str, kind: type[T], default: Sequence[T] = _REQUIRED) -> tuple[T, ...]:
         """Return an array whose items are all ``kind``, as a tuple."""
-        values: Sequence[T] = self.get(name, list, default)  # type: ignore[arg-type, assignment]
+        values: Sequence[T] = self.get(name, list, default)
         return tuple(self._check(f"{name}[{i}]", v, kind) for i, v in enumerate(values))
 
     def table(self, name: str) -> Table:

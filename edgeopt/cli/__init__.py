@@ -1,0 +1,54 @@
+"""The ``edgeopt`` command. Thin: each command parses, calls the Python API, and renders.
+
+Exit codes: 0 done; 1 a check failed (``verify``, ``board check``); 2-8 as in ``edgeopt.errors``;
+130 interrupted. With ``--json`` exactly one JSON document goes to stdout (``{"error": ...}`` where
+the command failed) and everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from edgeopt import __version__
+
+# name -> module, function, one line of help. Written down so that --help imports no command.
+_COMMANDS = {
+    "targets": ("edgeopt.cli.targets", "targets", "List targets; show what one builds, and why."),
+    "compile": ("edgeopt.cli.compile", "compile_", "Make a bundle of a model for a target."),
+    "inspect": ("edgeopt.cli.bundle", "inspect", "Show what is in a bundle."),
+    "verify": ("edgeopt.cli.bundle", "verify", "Check a bundle's hashes, and its artifacts."),
+    "board": ("edgeopt.cli.board", "board", "Add, start, list, check and stop boards."),
+    "profile": ("edgeopt.cli.profile", "profile", "Run a bundle on a board and measure it there."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, function, _ = _COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgeopt")
+def cli() -> None:
+    """Make a trained transformer small and fast for a device, and measure it there."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code; a user's mistake never shows a traceback."""
+    from edgeopt.cli.output import run
+
+    sys.exit(run(cli, sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""What every command prints: one JSON document or a rendering, progress, and errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeopt import progress
+from edgeopt.errors import EdgeoptError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+INTERRUPTED = 130
+_CLEAR = "\r\x1b[K"
+
+
+def emit(document: dict[str, Any], as_json: bool, render: Callable[[Console], None]) -> None:
+    """Print ``document`` as JSON, or call ``render`` with a console on stdout."""
+    if as_json:
+        json.dump(document, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+
+    render(Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+
+
+def run(command: click.Command, arguments: Sequence[str]) -> int:
+    """Run ``command`` and return its exit code; errors become text (and JSON), not tracebacks."""
+    signal.signal(signal.SIGTERM, _terminate)
+    as_json = "--json" in arguments
+    try:
+        with progress.listen(_Terminal()):
+            code = command.main(list(arguments), prog_name="edgeopt", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.ClickException as exc:
+        exc.show(sys.stderr)
+        return _failed(as_json, "UsageError", exc.format_message(), None, exc.exit_code)
+    except EdgeoptError as exc:
+        click.secho(f"error: {exc}", fg="red", err=True)
+        return _failed(as_json, type(exc).__name__, exc.message, exc, exc.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; nothing half-written was left", err=True)
+        return _failed(as_json, "Interrupted", "interrupted", None, INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt  # SIGTERM cleans up like Ctrl-C
+
+
+def _failed(
+    as_json: bool, kind: str, message: str, error: EdgeoptError | None, exit_code: int
+) -> int:
+    if as_json:
+        document = {
+            "kind": kind,
+            "message": message,
+            "where": error.where if error else None,
+            "hint": error.hint if error else None,
+            "exit_code": exit_code,
+        }
+        json.dump({"error": document}, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    return exit_code
+
+
+class _Terminal:
+    """Shows progress on stderr: a live line on a terminal, a plain line for each step elsewhere."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._last = 0.0
+
+    def __call__(self, event: progress.Event) -> None:
+        if event.state == "note":
+            self._line(event.text)
+        elif event.state == "end" and (event.elapsed_s >= 0.5 or self._live):
+            self._line(f"{event.text} ({event.elapsed_s:.1f} s)")
+        elif event.state == "failed":
+            self._line(f"{event.text}: failed")
+        elif event.state == "begin" and not self._live:
+            self._line(f"{event.text} ...")
+        elif self._live and (event.state == "begin" or event.elapsed_s - self._last > 0.1):
+            self._last = event.elapsed_s
+            share = f" {100 * event.done // event.total} %" if event.total else ""
+            sys.stderr.write(f"{_CLEAR}{event.text}{share} ...")
+            sys.stderr.flush()
+
+    def _line(self, text: str) -> None:
+        self._last = 0.0
+        sys.stderr.write((_CLEAR if self._live else "") + text + "\n")
+        sys.stderr.flush()
