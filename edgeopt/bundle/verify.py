@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeopt import cache, fidelity, progress
-from edgeopt.backends import Artifact, backend
 from edgeopt.bundle import Bundle, golden
 from edgeopt.bundle.manifest import FILE, ArtifactEntry
 from edgeopt.errors import EdgeoptError
@@ -96,17 +95,7 @@ def run_golden(bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:
 
     Raises CompileError or MissingDependencyError where this host cannot run it.
     """
-    artifact = Artifact(
-        engine=entry.engine,
-        precision=entry.precision,
-        files=entry.files,
-        signature=entry.signature,
-        seq_lens=entry.seq_lens,
-        route=entry.route,
-        options=entry.options,
-        tools=entry.tools,
-    )
-    session = backend(entry.engine).open_on_host(artifact, bundle.path, threads=1)
+    session = bundle.open_on_host(entry)
     outputs, references, masks = [], [], []
     for call in bundle.manifest.golden:
         if entry.seq_lens and call.seq_len not in entry.seq_lens:

@@ -18,7 +18,7 @@ from edgeopt.backends.onnx import export_fp32
 from edgeopt.model.importer import import_model
 
 from edgeopt import fidelity, pipeline, progress
-from edgeopt.backends import Artifact, Batch, Outputs, backend
+from edgeopt.backends import Batch, Outputs
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.model import Model, reference, texts
 from tools.benchmarks import optimum
@@ -131,17 +131,7 @@ def _ours(model: Model, target: str, seq_len: int) -> dict[str, Call]:
         if entry.seq_lens and seq_len not in entry.seq_lens:
             progress.note(f"{entry.engine} {entry.precision} does not take {seq_len} tokens")
             continue
-        artifact = Artifact(
-            engine=entry.engine,
-            precision=entry.precision,
-            files=entry.files,
-            signature=entry.signature,
-            seq_lens=entry.seq_lens,
-            route=entry.route,
-            options=entry.options,
-            tools=entry.tools,
-        )
-        session = backend(entry.engine).open_on_host(artifact, bundle.path, threads=1)
+        session = bundle.open_on_host(entry)
         calls[f"edgeopt {entry.engine} {entry.precision}"] = session.run
     return calls
 
