@@ -65,7 +65,7 @@ def compare(
     batches = texts.tokenize(model, labelled.texts, seq_len)
     variants = {TORCH: _torch(model)} | _onnxruntime(model)
     try:
-        variants[INCUMBENT] = _onnx_file(model, optimum.int8_model(Path(source)))
+        variants[INCUMBENT] = _onnx_file(model, optimum.int8_model(Path(source), model.task))
     except EdgeoptError as exc:
         progress.note(f"{INCUMBENT} is not compared: {exc}")
     variants |= _ours(model, target, seq_len)

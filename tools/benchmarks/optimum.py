@@ -17,7 +17,11 @@ from edgeopt.errors import CompileError
 REQUIREMENTS = ["optimum-onnx[onnxruntime]==0.1.0", "transformers<4.58", "torch==2.13.0"]
 
 
-def int8_model(model: Path) -> Path:
+TASKS = {"sequence-classification": "text-classification"}
+"""Optimum's name of a task where it is another than ours."""
+
+
+def int8_model(model: Path, task: str) -> Path:
     """Return the ``model_quantized.onnx`` that Optimum makes of a Hugging Face directory."""
     environment = cache.entry("optimum", cache.key(requirements=REQUIREMENTS), _install)
     weights = cache.file_sha256(model / "model.safetensors")
@@ -25,7 +29,8 @@ def int8_model(model: Path) -> Path:
     def build(directory: Path) -> None:
         program = [str(environment / "venv/bin/python"), "-m", "optimum.commands.optimum_cli"]
         with progress.step("Optimum: export"):
-            _run([*program, "export", "onnx", "--model", str(model), str(directory / "onnx")])
+            flags = ["--task", TASKS.get(task, task), "--model", str(model)]
+            _run([*program, "export", "onnx", *flags, str(directory / "onnx")])
         with progress.step("Optimum: quantize"):
             flags = ["--onnx_model", str(directory / "onnx"), "-o", str(directory), _isa()]
             _run([*program, "onnxruntime", "quantize", "--per_channel", *flags])
