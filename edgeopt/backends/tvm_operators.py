@@ -136,9 +136,7 @@ def _halve(x: Any, shape: Any, combine: Callable[[Any, Any], Any], name: str) ->
     from tvm import te
 
     lanes = shape[-1]
-    return te.compute(
-        shape, lambda *i: combine(x(*i), x(*i[:-1], i[-1] + lanes)), name=name
-    )
+    return te.compute(shape, lambda *i: combine(x(*i), x(*i[:-1], i[-1] + lanes)), name=name)
 
 
 def _add(a: Any, b: Any) -> Any:

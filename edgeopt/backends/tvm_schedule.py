@@ -144,18 +144,14 @@ def _tile_width(n: int, registers: Registers) -> int | None:
     return None
 
 
-def _pack(
-    schedule: Any, product: Any, width: int, constants: frozenset[int]
-) -> Packing | None:
+def _pack(schedule: Any, product: Any, width: int, constants: frozenset[int]) -> Packing | None:
     """Have ``product`` read its weight as panels (N / width, K, width), if it has a weight."""
     weight = schedule.get(product).reads[1].buffer
     params = schedule.mod["main"].params
     position = next((p for p, v in enumerate(params) if v.same_as(weight)), None)
     if position not in constants or len(weight.shape) != 2:
         return None
-    schedule.transform_layout(
-        product, ("read", 1), lambda k, n: (n // width, k, n % width)
-    )
+    schedule.transform_layout(product, ("read", 1), lambda k, n: (n // width, k, n % width))
     return Packing(position=position, width=width)
 
 
