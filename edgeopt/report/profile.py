@@ -1,0 +1,132 @@
+"""The report of a measurement: everything in it is recomputed from the raw samples."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.measure.measurement import Measurement, NotRun, Run
+from edgeopt.measure.statistics import Percentiles, percentiles
+from edgeopt.report.tables import size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """One artifact's figures. ``latency`` and ``throughput_per_s`` are None where its outputs
+    disagreed: nothing was timed then."""
+
+    run: Run
+    latency: Percentiles | None
+    throughput_per_s: float | None
+    cosine_min: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A measurement with what is derived from it, and the file it lies in."""
+
+    measurement: Measurement
+    path: Path
+    runs: tuple[RunReport, ...]
+
+    @property
+    def not_run(self) -> tuple[NotRun, ...]:
+        """The artifacts that were not measured."""
+        return self.measurement.not_run
+
+    def document(self) -> dict[str, Any]:
+        """Return what ``profile --json`` prints."""
+        m = self.measurement
+        return {
+            "board": {"name": m.board_name, "emulated": m.emulated} | dict(m.board),
+            "bundle": {"name": m.bundle_name, "digest": m.bundle_digest, "target": m.target},
+            "runs": [_document(item, m.emulated) for item in self.runs],
+            "not_run": [asdict(item) for item in m.not_run],
+            "measurement": str(self.path),
+        }
+
+
+def report(measurement: Measurement, path: Path) -> Report:
+    """Derive the report of ``measurement``, which lies in ``path``."""
+    return Report(
+        measurement=measurement,
+        path=path,
+        runs=tuple(_derive(run) for run in measurement.runs),
+    )
+
+
+def _derive(run: Run) -> RunReport:
+    cosines = [g.cosine for g in run.golden]
+    return RunReport(
+        run=run,
+        latency=percentiles(run.wall_ns) if run.wall_ns else None,
+        throughput_per_s=1e9 * len(run.wall_ns) / sum(run.wall_ns) if run.wall_ns else None,
+        cosine_min=None if None in cosines else min(c for c in cosines if c is not None),
+    )
+
+
+def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
+    run = item.run
+    return {
+        "engine": run.engine,
+        "engine_version": run.engine_version,
+        "precision": run.precision,
+        "threads": run.threads,
+        "seq_len": run.seq_len,
+        "emulated": emulated,
+        "latency_ns": asdict(item.latency) if item.latency else None,
+        "throughput_per_s": item.throughput_per_s,
+        "load_ns": run.load_ns,
+        "peak_memory_bytes": run.peak_memory_bytes,
+        "artifact_bytes": run.artifact_bytes,
+        "outputs_agree": run.outputs_agree,
+        "cosine_min": item.cosine_min,
+        "bound": run.bound,
+        "power": None,
+    }
+
+
+def render(report: Report, console: Console) -> None:
+    """Print the table; ``emulated`` stands beside every figure that an emulated board gave."""
+    from rich.table import Table
+
+    m = report.measurement
+    mark = " (emulated)" if m.emulated else ""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("engine", "precision", "tokens", "threads"):
+        table.add_column(name, justify="right" if name in ("tokens", "threads") else "left")
+    for name in ("p50", "p90", "p99"):
+        table.add_column(f"{name} ms{mark}", justify="right")
+    for name in ("n", f"per s{mark}", f"peak memory{mark}", "size", "cosine", "outputs"):
+        table.add_column(name, justify="right")
+    for item in report.runs:
+        run, times = item.run, item.latency
+        table.add_row(
+            f"{run.engine} {run.engine_version}",
+            run.precision,
+            str(run.seq_len),
+            str(run.threads),
+            *([f"{v / 1e6:.2f}" for v in (times.p50, times.p90, times.p99)] if times else "---"),
+            str(times.n) if times else "0",
+            f"{item.throughput_per_s:.2f}" if item.throughput_per_s else "-",
+            size(run.peak_memory_bytes),
+            size(run.artifact_bytes),
+            "not finite" if item.cosine_min is None else f"{item.cosine_min:.5f}",
+            "agree" if run.outputs_agree else "[red]DISAGREE[/red]",
+        )
+    console.print(table)
+    for item in m.not_run:
+        console.print(
+            f"not measured: {item.engine} {item.precision}: {item.reason}", style="yellow"
+        )
+    if m.emulated:
+        console.print(
+            f"{m.board_name} is emulated: its times and memory are the emulator's, not a device's. "
+            "Whether it runs and what it computes is as on the device.",
+            style="yellow",
+        )
+    console.print(f"raw measurement: {report.path}")
