@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "edgeopt"
 FLOORS = [
     {"errors"},
     {"fields", "progress", "extras", "cache", "quiet"},
-    {"device", "target", "recipe"},
+    {"device", "host", "target", "recipe"},
     {"model"},
     {"fidelity"},
     {"backends"},
