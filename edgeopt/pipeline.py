@@ -241,7 +241,9 @@ def _artifact(
 
 def _check(artifact: Artifact, directory: Path, prepared: _Texts) -> fidelity.Fidelity:
     session = backend(artifact.engine).open_on_host(artifact, directory, threads=1)
-    outputs, answers, masks = [], [], []
+    outputs: list[Outputs] = []
+    answers: list[Outputs] = []
+    masks = []
     for n, batches in prepared.checks.items():
         if artifact.seq_lens and n not in artifact.seq_lens:
             continue
