@@ -13,7 +13,6 @@ from collections.abc import Iterator
 _SWITCHES = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's C++ side, while it logs outside the block
     "TOKENIZERS_PARALLELISM": "false",  # else a note at every later fork
-    "NNCF_DISABLE_TELEMETRY": "1",
 }
 
 

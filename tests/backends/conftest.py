@@ -1,0 +1,66 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeopt import fidelity
+from edgeopt.backends import Artifact, backend
+from edgeopt.model import Model, reference, texts
+from edgeopt.model.importer import import_model
+from edgeopt.target import Target, load_target
+from tests import checkpoints
+
+TEXTS = texts.read_texts(None, 24)
+Lower = Callable[..., tuple[Artifact, Path]]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
+    """Return the imported tiny model of an architecture, made once."""
+    pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+    made: dict[str, Model] = {}
+
+    def get(architecture: str) -> Model:
+        if architecture not in made:
+            folder = tmp_path_factory.mktemp(architecture) / "tiny"
+            made[architecture] = import_model(checkpoints.write(folder, architecture))
+        return made[architecture]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def target() -> Target:
+    return load_target("host")
+
+
+@pytest.fixture
+def lower(target: Target, tmp_path: Path) -> Lower:
+    """Return a function that lowers a model for the host and returns artifact and directory."""
+
+    def call(model: Model, engine: str, precision: str) -> tuple[Artifact, Path]:
+        spec = next(s for s in target.engines if s.engine == engine)
+        calibration = texts.tokenize(model, TEXTS[16:], 32)
+        directory = tmp_path / f"{engine}-{precision}"
+        directory.mkdir()
+        made = backend(engine).lower(model, target, spec, precision, calibration, directory)
+        return made, directory
+
+    return call
+
+
+@pytest.fixture
+def agreement() -> Callable[..., fidelity.Fidelity]:
+    """Return a function that compares an artifact with PyTorch on real texts."""
+
+    def call(model: Model, artifact: Artifact, directory: Path, seq_len: int) -> fidelity.Fidelity:
+        session = backend(artifact.engine).open_on_host(artifact, directory, 1)
+        calls = texts.tokenize(model, TEXTS[:16], seq_len)
+        outputs = [session.run(batch) for batch in calls]
+        for batch in outputs:
+            assert all(value.dtype == np.float32 for value in batch.values())
+        masks = [batch["attention_mask"] for batch in calls]
+        return fidelity.summarise(outputs, reference.run(model, calls), masks)
+
+    return call

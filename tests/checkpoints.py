@@ -1,0 +1,73 @@
+"""Tiny checkpoints with random (seeded) weights, saved as transformers saves real ones."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+from edgeopt.quiet import quiet
+
+WORDS = ["the", "a", "library", "for", "python", "text", "data", "and", "of", "to", "in", "tool"]
+LABELS = ("games", "libs", "net")
+_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+_PIECES = list(string.ascii_lowercase) + [f"##{c}" for c in string.ascii_lowercase]
+VOCABULARY = [*_SPECIAL, *WORDS, *_PIECES, *string.digits, ".", ","]
+
+
+def config(kind: str, **changes: Any) -> Any:
+    """Return the transformers configuration of a network of two layers, hidden size 32."""
+    import transformers
+
+    named = {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
+    sizes = {
+        "vocab_size": len(VOCABULARY),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 40,
+        "pad_token_id": 0,
+        "initializer_range": 0.3,  # so that outputs differ from input to input
+    }
+    if kind == "distilbert":
+        sizes = {
+            "vocab_size": len(VOCABULARY),
+            "dim": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "hidden_dim": 64,
+            "max_position_embeddings": 40,
+            "pad_token_id": 0,
+            "initializer_range": 0.3,
+        }
+    elif kind == "roberta":
+        sizes |= {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3}
+    names = {"bert": "BertConfig", "roberta": "RobertaConfig", "distilbert": "DistilBertConfig"}
+    return getattr(transformers, names[kind])(**sizes | named | changes)
+
+
+def write(
+    folder: Path, architecture: str = "BertForSequenceClassification", **changes: Any
+) -> Path:
+    """Save a checkpoint of ``architecture`` with a WordPiece tokenizer into ``folder``."""
+    from tokenizers import BertWordPieceTokenizer
+
+    kind = next(k for k in ("distilbert", "roberta", "bert") if architecture.lower().startswith(k))
+    if architecture.endswith("ForQuestionAnswering"):
+        changes |= {"id2label": {0: "start", 1: "end"}, "label2id": {"start": 0, "end": 1}}
+    with quiet():  # torchao, which transformers imports, warns
+        import torch
+        import transformers
+
+        torch.manual_seed(0)
+        network = getattr(transformers, architecture)(config(kind, **changes))
+        network.save_pretrained(folder)
+    tokenizer = BertWordPieceTokenizer({word: i for i, word in enumerate(VOCABULARY)})
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 38}
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    settings |= dict(zip(names, _SPECIAL, strict=True))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
