@@ -16,6 +16,9 @@ from pathlib import Path
 from edgeopt import cache, progress
 from edgeopt.errors import CompileError, InputError, MissingDependencyError
 
+AGENT_ENGINES: tuple[str, ...] = ("onnx",)
+"""The engines that the agent can open, as ``edgeopt.target.ENGINES`` names them."""
+
 SOURCES = Path(__file__).parent / "src"
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-s", "-Wall", "-Wextra", "-Werror", "-pedantic")
 # The oldest glibc that zig's headers describe for aarch64 is its first, 2.17.
