@@ -121,9 +121,7 @@ def check(name: str, as_json: bool) -> None:
 
     with connect(name) as found:
         facts, entry = found.facts, found.entry
-    engines = verdicts(
-        facts.arch, facts.libc, facts.libc_version, facts.isa, facts.cores, facts.glibcxx
-    )
+    engines = verdicts(facts.platform)
     document = {
         "board": _entry(entry),
         "facts": asdict(facts),
