@@ -31,9 +31,21 @@ def legalize_map() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.erf": unary(topi.fast_erf, "erf"),
         "relax.exp": unary(topi.fast_exp, "exp"),
         "relax.tanh": unary(topi.fast_tanh, "tanh"),
+        "relax.take": _legalize_take,
         "relax.nn.softmax": _legalize_softmax,
         "relax.nn.layer_norm": _legalize_layer_norm,
     }
+
+
+def _legalize_take(builder: Any, call: Any) -> Any:
+    """Clip the index: the importer's own mode reads whatever lies behind the table."""
+    from tvm import topi
+
+    def compute(table: Any, index: Any) -> Any:
+        return topi.take(table, index, axis=axis, mode="clip")
+
+    axis = None if call.attrs.axis is None else int(call.attrs.axis)
+    return builder.call_te(compute, *call.args, primfunc_name_hint="take")
 
 
 def _legalize_softmax(builder: Any, call: Any) -> Any:
@@ -136,9 +148,7 @@ def _halve(x: Any, shape: Any, combine: Callable[[Any, Any], Any], name: str) ->
     from tvm import te
 
     lanes = shape[-1]
-    return te.compute(
-        shape, lambda *i: combine(x(*i), x(*i[:-1], i[-1] + lanes)), name=name
-    )
+    return te.compute(shape, lambda *i: combine(x(*i), x(*i[:-1], i[-1] + lanes)), name=name)
 
 
 def _add(a: Any, b: Any) -> Any:

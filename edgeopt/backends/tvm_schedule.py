@@ -24,6 +24,7 @@ PARALLEL_MIN_ELEMENTS = 8192
 
 _REDUCE = 2  # tvm.tirx.IterVar.CommReduce
 _UNROLL_MAX_VECTORS = 8
+_LANES_MIN = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +40,11 @@ class Registers:
     columns: int
 
 
-NEON = Registers(lanes=4, rows=8, columns=2)  # 16 of 32 registers
+SSE = Registers(lanes=4, rows=4, columns=2)  # 8 of 16 registers
 AVX2 = Registers(lanes=8, rows=4, columns=2)  # 8 of 16
 AVX512 = Registers(lanes=16, rows=8, columns=2)  # 16 of 32
+NEON = Registers(lanes=4, rows=8, columns=3)  # 24 of 32: 24 products for 11 loads
+NEON_IN_ORDER = Registers(lanes=4, rows=4, columns=4)  # 16 of 32: operands can be loaded ahead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,26 +55,42 @@ class Packing:
     width: int
 
 
-def schedule_function(
-    function: Any, registers: Registers, constants: frozenset[int]
-) -> tuple[Any, Packing | None]:
-    """Return ``function`` scheduled, and how a weight of it must be packed, if one must.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scheduled:
+    """A function as it will be compiled; ``plain`` says why, where it keeps TVM's plain loops."""
+
+    function: Any
+    packing: Packing | None = None
+    plain: str | None = None
+
+
+def schedule_function(function: Any, registers: Registers, constants: frozenset[int]) -> Scheduled:
+    """Return the fused PrimFunc ``function`` with the rule that fits its blocks applied.
 
     ``constants`` are the positions of the parameters that are constant wherever it is called.
     """
     import tvm
-    from tvm.s_tir import Schedule
+    from tvm.s_tir import Schedule, ScheduleError
 
-    schedule = Schedule(tvm.IRModule({"main": function}))
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
+    root = schedule.get_sblock("root")
+    blocks = schedule.get_child_blocks(root)
+    outputs = schedule.get_output_blocks(root)
     packing = None
-    if _is_product(schedule.get(blocks[0])):
-        packing = _schedule_product(schedule, blocks, registers, constants)
-    elif any(_is_reduction(schedule.get(b)) for b in blocks):
-        _schedule_rows(schedule, blocks, registers)
-    else:
-        _schedule_elements(schedule, blocks, registers)
-    return schedule.mod["main"], packing
+    try:
+        if not any(_is_reduction(schedule.get(b)) for b in blocks):
+            _schedule_elements(schedule, blocks, outputs, registers)
+        elif len(outputs) != 1 or not outputs[0].same_as(blocks[-1]):
+            return Scheduled(function=function, plain="it reduces and has several results")
+        elif _is_product(schedule.get(blocks[0])):
+            if plain := _no_tile(schedule, blocks, registers):
+                return Scheduled(function=function, plain=plain)
+            packing = _schedule_product(schedule, blocks, registers, constants)
+        else:
+            _schedule_rows(schedule, blocks, registers)
+    except ScheduleError as exc:  # a block of a form that the rule did not foresee
+        return Scheduled(function=function, plain=str(exc).strip().splitlines()[-1])
+    return Scheduled(function=schedule.mod["main"], packing=packing)
 
 
 def _is_reduction(block: Any) -> bool:
@@ -98,16 +117,25 @@ def _extents(schedule: Any, block: Any) -> list[int]:
     return [int(v.dom.extent) for v in schedule.get(block).iter_vars]
 
 
+def _no_tile(schedule: Any, blocks: Sequence[Any], registers: Registers) -> str | None:
+    """Return why a matrix product and what follows it cannot be tiled, or None."""
+    product, *after = blocks
+    *outer, m, n, _ = _extents(schedule, product)
+    if _tile_width(n, registers) is None:
+        return f"no vector width divides its {n} columns"
+    if any(_extents(schedule, b) != [*outer, m, n] for b in after):
+        return "what follows its matrix product has another shape"
+    return None
+
+
 def _schedule_product(
     schedule: Any, blocks: Sequence[Any], registers: Registers, constants: frozenset[int]
 ) -> Packing | None:
     """Keep a tile of the result in registers over the whole sum, then apply what follows to it."""
     product, *after = blocks
-    *outer, m, n, _k = _extents(schedule, product)
+    *_, m, n, _k = _extents(schedule, product)
     width = _tile_width(n, registers)
-    elementwise = all(_extents(schedule, b) == [*outer, m, n] for b in after)
-    if width is None or not elementwise or any(_is_reduction(schedule.get(b)) for b in after):
-        return None
+    assert width is not None  # _no_tile
     height = max(t for t in range(1, registers.rows + 1) if m % t == 0)
     packing = _pack(schedule, product, width, constants)
     for block in after[:-1]:
@@ -136,26 +164,19 @@ def _schedule_product(
 
 def _tile_width(n: int, registers: Registers) -> int | None:
     """Return the widest tile, up to ``columns`` vectors, that divides ``n`` columns."""
-    width = registers.columns * registers.lanes
-    while width >= 4:
-        if n % width == 0:
-            return width
-        width //= 2
-    return None
+    vectors = (c * registers.lanes for c in range(registers.columns, 0, -1))
+    halves = (registers.lanes >> n for n in range(1, registers.lanes.bit_length()))
+    return next((w for w in (*vectors, *halves) if w >= _LANES_MIN and n % w == 0), None)
 
 
-def _pack(
-    schedule: Any, product: Any, width: int, constants: frozenset[int]
-) -> Packing | None:
+def _pack(schedule: Any, product: Any, width: int, constants: frozenset[int]) -> Packing | None:
     """Have ``product`` read its weight as panels (N / width, K, width), if it has a weight."""
     weight = schedule.get(product).reads[1].buffer
     params = schedule.mod["main"].params
     position = next((p for p, v in enumerate(params) if v.same_as(weight)), None)
     if position not in constants or len(weight.shape) != 2:
         return None
-    schedule.transform_layout(
-        product, ("read", 1), lambda k, n: (n // width, k, n % width)
-    )
+    schedule.transform_layout(product, ("read", 1), lambda k, n: (n // width, k, n % width))
     return Packing(position=position, width=width)
 
 
@@ -163,7 +184,7 @@ def _vectorize(schedule: Any, loop: Any, registers: Registers) -> None:
     """Turn ``loop`` into whole vectors; it stays scalar where they do not divide it."""
     extent = int(schedule.get(loop).extent)
     lanes = gcd(extent, registers.lanes)
-    if lanes < 4:
+    if lanes < _LANES_MIN:
         return
     vectors, lane = schedule.split(loop, [None, lanes])
     if extent // lanes <= _UNROLL_MAX_VECTORS:
@@ -199,12 +220,15 @@ def _schedule_rows(schedule: Any, blocks: Sequence[Any], registers: Registers) -
             _vectorize(schedule, loops[-1], registers)
 
 
-def _schedule_elements(schedule: Any, blocks: Sequence[Any], registers: Registers) -> None:
-    """Make one loop of all steps."""
-    *steps, last = blocks
-    for block in steps:
-        schedule.compute_inline(block)
-    *outer, inner = schedule.get_loops(last)
-    if outer and prod(_extents(schedule, last)) >= PARALLEL_MIN_ELEMENTS:
-        schedule.parallel(schedule.fuse(*outer))
-    _vectorize(schedule, inner, registers)
+def _schedule_elements(
+    schedule: Any, blocks: Sequence[Any], outputs: Sequence[Any], registers: Registers
+) -> None:
+    """Make one loop of all the steps to a result."""
+    for block in blocks:
+        if not any(block.same_as(b) for b in outputs):
+            schedule.compute_inline(block)
+    for block in outputs:
+        *outer, inner = schedule.get_loops(block)
+        if outer and prod(_extents(schedule, block)) >= PARALLEL_MIN_ELEMENTS:
+            schedule.parallel(schedule.fuse(*outer))
+        _vectorize(schedule, inner, registers)
