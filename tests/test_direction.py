@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "edgeopt"
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = [
     {"errors"},
-    {"fields", "progress", "extras", "cache"},
+    {"fields", "progress", "extras", "cache", "quiet"},
     {"device", "target", "recipe"},
     {"model"},
     {"fidelity"},
