@@ -34,14 +34,15 @@ from edgeopt.errors import CompileError, InputError
 from edgeopt.extras import require
 from edgeopt.model import Model
 from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
 
 LIBRARY = "model.so"
 HOST_CHECK = "host-check"
 """Folder of the same module built for this host, beside an artifact that cannot run here."""
 
-_OPSET = 18  # what torch's exporter writes without converting
-_IR_VERSION = 10
+_OPSET = 17  # the first with LayerNormalization
+_IR_VERSION = 8
 _ALL_CORES_ALIKE = 0  # a mode of runtime.config_threadpool: no affinity to big or little cores
 _ELF_MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "aarch64"}
 
@@ -79,17 +80,22 @@ def lower(
     if not target.seq_lens:
         raise InputError("TVM compiles static lengths, and seq_lens is empty", where=target.path)
     require("tvm", "tvm")
+    require("onnxruntime", "onnx")
     command = host_linker() if target.is_host else linker(device.arch)
     cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
     with tempfile.TemporaryDirectory() as folder:
-        files = {n: Path(folder) / f"{n}.onnx" for n in target.seq_lens}
-        for seq_len, path in files.items():
-            export_fp32(model, path, opset=_OPSET, ir_version=_IR_VERSION, batch=1, seq_len=seq_len)
-        module = import_onnx(files)
+        source = model.onnx
+        if source is None:
+            source = Path(folder) / "model.onnx"
+            export_fp32(
+                model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None
+            )
+        with quiet():
+            module = import_onnx(source, target.seq_lens)
     signature = _signature(model, module, target.seq_lens)
     module = schedule_module(module, _registers(cpu))
     mcpu = str(cpu.attrs["mcpu"])
-    route = f"ONNX opset {_OPSET} -> Relax -> scheduled TIR -> LLVM for {mcpu}"
+    route = f"ONNX -> Relax -> scheduled TIR -> LLVM for {mcpu}"
     with progress.step(f"Compiling for {mcpu}"):
         _build(module, cpu, command, directory / LIBRARY)
     if not target.is_host:

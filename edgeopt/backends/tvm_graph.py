@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ def function_name(seq_len: int) -> str:
     return f"main_{seq_len}"
 
 
-def import_onnx(files: Mapping[int, Path]) -> Any:
+def import_onnx(source: Path, seq_lens: Sequence[int]) -> Any:
     """Return an IRModule with one Relax function a length; its kernels are fused, not scheduled.
 
-    ``files`` maps a length in tokens to an ONNX file whose shapes are static. Raises CompileError
-    for an operator or a shape that TVM's importer does not take.
+    ``source`` takes any batch and length, or the one length there is. Raises CompileError for an
+    operator or a shape that TVM's importer does not take.
     """
     import onnx
     import tvm
@@ -31,18 +32,29 @@ def import_onnx(files: Mapping[int, Path]) -> Any:
     from tvm.relax.frontend.onnx import from_onnx
 
     functions = {}
-    for seq_len, path in files.items():
+    for seq_len in seq_lens:
         try:
-            imported = from_onnx(onnx.load(path), keep_params_in_input=False)
-        except Exception as exc:  # the importer raises whatever its Python code meets
+            with tempfile.TemporaryDirectory() as folder:
+                fixed = Path(folder) / "fixed.onnx"
+                _fix_shapes(source, seq_len, fixed)
+                imported = from_onnx(onnx.load(fixed), keep_params_in_input=False)["main"]
+        except Exception as exc:  # both importers raise whatever their code meets
             raise CompileError(
                 f"TVM cannot import the ONNX graph for {seq_len} tokens "
                 f"({type(exc).__name__}: {first_line(exc)})",
-                where=str(path),
+                where=source.name,
                 hint="Leave tvm out of the target's engines, or use operators that TVM knows.",
             ) from exc
+        for parameter in imported.params:
+            shape = [str(getattr(d, "value", d)) for d in parameter.ty.shape]
+            if shape != ["1", str(seq_len)]:
+                raise CompileError(
+                    f"input {parameter.name} is ({', '.join(shape)}), expected (1, {seq_len})",
+                    where=source.name,
+                    hint="Export it with free dimensions, or give the target this length.",
+                )
         name = function_name(seq_len)
-        functions[name] = imported["main"].with_attr("global_symbol", name)
+        functions[name] = imported.with_attr("global_symbol", name)
     passes = relax.transform
     return tvm.transform.Sequential(
         [
@@ -56,6 +68,32 @@ def import_onnx(files: Mapping[int, Path]) -> Any:
             passes.DeadCodeElimination(),
         ]
     )(tvm.IRModule(functions))
+
+
+def _fix_shapes(source: Path, seq_len: int, fixed: Path) -> None:
+    """Write ``source`` for batch 1 and ``seq_len`` with all that follows from that computed.
+
+    TVM's importer wants constants where a traced graph computes shapes; onnxruntime folds them.
+    """
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(fixed)
+    options.log_severity_level = 3
+    for value in onnx.load(source, load_external_data=False).graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, (1, seq_len), strict=True):
+            if dim.dim_param:
+                options.add_free_dimension_override_by_name(dim.dim_param, size)
+    onnxruntime.InferenceSession(
+        source,
+        options,
+        providers=["CPUExecutionProvider"],
+        # Gemm is 2-D: the reshapes around it would keep TVM from fusing what follows.
+        disabled_optimizers=["MatMulAddFusion"],
+    )
 
 
 def first_line(exc: Exception) -> str:
@@ -77,7 +115,7 @@ def schedule_module(module: Any, registers: Registers) -> Any:
         held = constants.get(name, frozenset())
         scheduled = schedule_function(function, registers, held)
         if scheduled.plain:
-            progress.note(f"TVM keeps plain loops for {name}: {scheduled.plain}")
+            progress.note(f"TVM keeps plain, slow loops for {name}: {scheduled.plain}")
         if scheduled.packing is None:
             builder.update_func(variable, scheduled.function)
         else:  # another parameter shape is another type, so it needs a variable of its own

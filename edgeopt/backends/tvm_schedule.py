@@ -25,6 +25,7 @@ PARALLEL_MIN_ELEMENTS = 8192
 _REDUCE = 2  # tvm.tirx.IterVar.CommReduce
 _UNROLL_MAX_VECTORS = 8
 _LANES_MIN = 4
+_SCALARS = 16  # results of a tile without vectors, one register each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,18 +74,17 @@ def schedule_function(function: Any, registers: Registers, constants: frozenset[
     from tvm.s_tir import Schedule, ScheduleError
 
     schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
-    root = schedule.get_sblock("root")
-    blocks = schedule.get_child_blocks(root)
-    outputs = schedule.get_output_blocks(root)
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    one_result = all(schedule.get_consumers(b) for b in blocks[:-1])
     packing = None
     try:
         if not any(_is_reduction(schedule.get(b)) for b in blocks):
-            _schedule_elements(schedule, blocks, outputs, registers)
-        elif len(outputs) != 1 or not outputs[0].same_as(blocks[-1]):
+            _schedule_elements(schedule, blocks, registers)
+        elif not one_result:
             return Scheduled(function=function, plain="it reduces and has several results")
         elif _is_product(schedule.get(blocks[0])):
-            if plain := _no_tile(schedule, blocks, registers):
-                return Scheduled(function=function, plain=plain)
+            if len({tuple(_spatial(schedule, b)) for b in blocks}) > 1:
+                return Scheduled(function=function, plain="its steps have several shapes")
             packing = _schedule_product(schedule, blocks, registers, constants)
         else:
             _schedule_rows(schedule, blocks, registers)
@@ -104,6 +104,8 @@ def _is_product(block: Any) -> bool:
     kinds = [int(v.iter_type) for v in block.iter_vars]
     if len(kinds) < 3 or kinds.count(_REDUCE) != 1 or kinds[-1] != _REDUCE:
         return False
+    if len(block.reads) != 2:
+        return False
     store = block.body
     return (
         isinstance(store, tirx.BufferStore)
@@ -117,15 +119,10 @@ def _extents(schedule: Any, block: Any) -> list[int]:
     return [int(v.dom.extent) for v in schedule.get(block).iter_vars]
 
 
-def _no_tile(schedule: Any, blocks: Sequence[Any], registers: Registers) -> str | None:
-    """Return why a matrix product and what follows it cannot be tiled, or None."""
-    product, *after = blocks
-    *outer, m, n, _ = _extents(schedule, product)
-    if _tile_width(n, registers) is None:
-        return f"no vector width divides its {n} columns"
-    if any(_extents(schedule, b) != [*outer, m, n] for b in after):
-        return "what follows its matrix product has another shape"
-    return None
+def _spatial(schedule: Any, block: Any) -> list[int]:
+    """Return the extents of a block's iterators but those that it reduces over."""
+    variables = schedule.get(block).iter_vars
+    return [int(v.dom.extent) for v in variables if int(v.iter_type) != _REDUCE]
 
 
 def _schedule_product(
@@ -133,10 +130,8 @@ def _schedule_product(
 ) -> Packing | None:
     """Keep a tile of the result in registers over the whole sum, then apply what follows to it."""
     product, *after = blocks
-    *_, m, n, _k = _extents(schedule, product)
-    width = _tile_width(n, registers)
-    assert width is not None  # _no_tile
-    height = max(t for t in range(1, registers.rows + 1) if m % t == 0)
+    *_, m, n = _spatial(schedule, product)
+    height, width = _tile(m, n, registers)
     packing = _pack(schedule, product, width, constants)
     for block in after[:-1]:
         schedule.compute_inline(block)
@@ -162,11 +157,25 @@ def _schedule_product(
     return packing
 
 
-def _tile_width(n: int, registers: Registers) -> int | None:
-    """Return the widest tile, up to ``columns`` vectors, that divides ``n`` columns."""
-    vectors = (c * registers.lanes for c in range(registers.columns, 0, -1))
-    halves = (registers.lanes >> n for n in range(1, registers.lanes.bit_length()))
-    return next((w for w in (*vectors, *halves) if w >= _LANES_MIN and n % w == 0), None)
+def _tile(m: int, n: int, registers: Registers) -> tuple[int, int]:
+    """Return the rows and columns of a tile that divides (m, n) and fits the registers.
+
+    The columns depend on n alone, so that kernels of several lengths share one packed weight.
+    Where no whole vectors divide n, the tile is of single values.
+    """
+    vectors = [c * registers.lanes for c in range(registers.columns, 0, -1)]
+    halves = [registers.lanes >> s for s in range(1, registers.lanes.bit_length())]
+    widths = (w for w in (*vectors, *halves) if w >= _LANES_MIN and n % w == 0)
+    width = next(widths, None)
+    rows = registers.rows
+    if width is None:
+        width = _largest_divisor(n, _SCALARS)
+        rows = min(rows, _SCALARS // width)
+    return _largest_divisor(m, rows), width
+
+
+def _largest_divisor(n: int, limit: int) -> int:
+    return max(d for d in range(1, limit + 1) if n % d == 0)
 
 
 def _pack(schedule: Any, product: Any, width: int, constants: frozenset[int]) -> Packing | None:
@@ -174,17 +183,19 @@ def _pack(schedule: Any, product: Any, width: int, constants: frozenset[int]) ->
     weight = schedule.get(product).reads[1].buffer
     params = schedule.mod["main"].params
     position = next((p for p, v in enumerate(params) if v.same_as(weight)), None)
-    if position not in constants or len(weight.shape) != 2:
+    if position not in constants or len(weight.shape) != 2 or int(weight.shape[1]) % width:
         return None
     schedule.transform_layout(product, ("read", 1), lambda k, n: (n // width, k, n % width))
     return Packing(position=position, width=width)
 
 
 def _vectorize(schedule: Any, loop: Any, registers: Registers) -> None:
-    """Turn ``loop`` into whole vectors; it stays scalar where they do not divide it."""
+    """Turn ``loop`` into whole vectors; it stays scalar where none divide it."""
     extent = int(schedule.get(loop).extent)
     lanes = gcd(extent, registers.lanes)
     if lanes < _LANES_MIN:
+        if extent <= _SCALARS:
+            schedule.unroll(loop)
         return
     vectors, lane = schedule.split(loop, [None, lanes])
     if extent // lanes <= _UNROLL_MAX_VECTORS:
@@ -220,14 +231,12 @@ def _schedule_rows(schedule: Any, blocks: Sequence[Any], registers: Registers) -
             _vectorize(schedule, loops[-1], registers)
 
 
-def _schedule_elements(
-    schedule: Any, blocks: Sequence[Any], outputs: Sequence[Any], registers: Registers
-) -> None:
+def _schedule_elements(schedule: Any, blocks: Sequence[Any], registers: Registers) -> None:
     """Make one loop of all the steps to a result."""
-    for block in blocks:
-        if not any(block.same_as(b) for b in outputs):
-            schedule.compute_inline(block)
-    for block in outputs:
+    results = [b for b in blocks if not schedule.get_consumers(b)]
+    for block in [b for b in blocks if schedule.get_consumers(b)]:
+        schedule.compute_inline(block)
+    for block in results:
         *outer, inner = schedule.get_loops(block)
         if outer and prod(_extents(schedule, block)) >= PARALLEL_MIN_ELEMENTS:
             schedule.parallel(schedule.fuse(*outer))
