@@ -7,6 +7,7 @@ runtime alone (libtvm_runtime, libtvm_ffi).
 
 from __future__ import annotations
 
+import os
 import platform
 import tempfile
 from collections.abc import Sequence
@@ -135,6 +136,9 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
             where=str(library),
             hint="Check it on the board: edgeopt profile runs its golden inputs there.",
         )
+    # Read when the pool starts: how far it can grow, and that it must not pin this process.
+    os.environ.setdefault("TVM_NUM_THREADS", str(os.cpu_count()))
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
     tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
     return _Session(machine=machine, artifact=artifact)
