@@ -6,20 +6,24 @@ a user's own file works as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from edgeopt import fields
 from edgeopt.device import DeviceProfile, load_profile
 from edgeopt.errors import InputError
 from edgeopt.fields import Table, nearest
-from edgeopt.recipe import PRECISIONS, load_recipe, recipe_names
+from edgeopt.recipe import FOLDER as RECIPES
+from edgeopt.recipe import PRECISIONS, load_recipe
 
 FOLDER = Path(__file__).parent / "targets"
 
 ENGINES = ("onnx", "tflite", "openvino", "tvm")
 __all__ = ["ENGINES", "PRECISIONS", "EngineSpec", "Target", "load_target", "target_names"]
+
+T = TypeVar("T")
 
 _VERSION = r"\d+(\.\d+)+(\.?(a|b|rc|post|dev)\d+)*"
 _OPSETS = 7, 28  # 7 is the oldest that onnxruntime runs, 28 the newest that onnx 1.23 writes
@@ -88,10 +92,8 @@ def load_target(name_or_path: str | Path) -> Target:
     """
     path = fields.locate(name_or_path, FOLDER, "target")
     top = fields.read_toml(path)
-    device = load_profile(top.text("device"), beside=path.parent)
-    recipe = top.text("recipe", "default")
-    if recipe not in recipe_names():
-        recipe = str(Path(load_recipe(recipe, beside=path.parent).path).absolute())
+    device = _named(top, "device", lambda name: load_profile(name, beside=path.parent))
+    recipe = _named(top, "recipe", lambda name: load_recipe(name, beside=path.parent.absolute()))
     engines = tuple(_engine(name, table, device) for name, table in top.table("engines").items())
     if not engines:
         raise top.wrong("engines", f"is empty, expected one or more of {', '.join(ENGINES)}")
@@ -103,7 +105,7 @@ def load_target(name_or_path: str | Path) -> Target:
         device=device,
         engines=engines,
         not_built=not_built,
-        recipe=recipe,
+        recipe=recipe.name if Path(recipe.path).parent == RECIPES else recipe.path,
         seq_lens=top.ascending("seq_lens", low=1, high=8192),
         threads=measure.integer("threads", high=1024),
         warmup=measure.integer("warmup", low=0, high=10_000),
@@ -120,6 +122,16 @@ def load_target(name_or_path: str | Path) -> Target:
     measure.close()
     top.close()
     return target
+
+
+def _named(top: Table, key: str, load: Callable[[str], T]) -> T:
+    """Return what ``load`` makes of the string ``key``; an unknown name is put at that key."""
+    try:
+        return load(top.text(key))
+    except InputError as exc:
+        if exc.where is not None:
+            raise  # it stands in the other file, and says so
+        raise top.wrong(key, exc.message, exc.hint) from exc
 
 
 def _engine(name: str, table: Table, device: DeviceProfile) -> EngineSpec:

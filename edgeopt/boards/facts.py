@@ -86,9 +86,11 @@ def gather(transport: Transport) -> BoardFacts:
     done = transport.run(["sh", "-c", f"exec 2>/dev/null\n{SCRIPT}"], timeout_s=60)
     text = done.stdout.decode(errors="replace")
     if f"{_MARK}end" not in text:
+        said = (text or done.stderr.decode(errors="replace")).strip()[-200:]
         raise BoardError(
-            f"did not answer what it is (exit status {done.exit_status}): a POSIX sh is needed",
+            f"did not answer what it is (exit status {done.exit_status}, {said!r})",
             where=transport.name,
+            hint="The user needs a login shell, and the board a POSIX sh.",
         )
     try:
         return parse(text)

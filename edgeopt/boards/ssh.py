@@ -54,11 +54,11 @@ def fingerprint(host_key: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def fetch_host_key(address: Address) -> str:
+def fetch_host_key(name: str, address: Address) -> str:
     """Return the key that the server shows now, unverified, as ``type base64``."""
     import paramiko
 
-    with _mapped(address, address.known_as):
+    with _mapped(address, name):
         connection = paramiko.Transport(_socket(address))
         try:
             connection.start_client(timeout=CONNECT_TIMEOUT_S)
@@ -96,14 +96,12 @@ class SshTransport:
 
         self.name, self.address = name, address
         kind, text = host_key.split()[:2]
-        pinned = paramiko.HostKeys()
         entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{address.known_as} {kind} {text}")
         if entry is None or entry.key is None:
             raise BoardError(f"its pinned host key is not one: {kind}", where=name)
         client = paramiko.SSHClient()
         client.get_host_keys().add(address.known_as, kind, entry.key)
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        del pinned
         with _mapped(address, name):
             _check_key_file(address, name)
             try:
@@ -366,6 +364,13 @@ def _mapped(address: Address, name: str) -> Iterator[Any]:
             hint="Is the board up and on this network?",
         ) from exc
     except (paramiko.SSHException, EOFError) as exc:
+        if "No authentication methods" in str(exc):  # paramiko has no class of its own for it
+            raise BoardError(
+                f"no key to log in to {address} with: no --key, no agent, none in ~/.ssh",
+                where=name,
+                hint="Make one with: ssh-keygen -t ed25519, then: ssh-copy-id "
+                f"-p {address.port} {address.user}@{address.host}",
+            ) from exc
         raise BoardError(
             f"{address.known_as} does not speak SSH as expected ({exc})", where=name
         ) from exc

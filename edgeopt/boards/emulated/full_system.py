@@ -51,7 +51,7 @@ for d in dev proc sys; do $B mount --move /$d /mnt/$d; done
 exec $B switch_root /mnt /usr/sbin/board-init
 """
 
-# Process 1 on the system disk. QEMU's user network gives 10.0.2.15; nothing else is reachable.
+# Process 1 on the system disk. QEMU's user network gives 10.0.2.15 and reaches nothing else.
 _BOARD_INIT = """\
 #!/bin/sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
@@ -61,7 +61,7 @@ mkdir -p /run/sshd /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 hostname -F /etc/hostname
-# Write to the home disk at once: stopping this board is a power cut.
+# Lose little of the home disk where QEMU is killed: the defaults write after 30 s.
 echo 50 > /proc/sys/vm/dirty_writeback_centisecs
 echo 50 > /proc/sys/vm/dirty_expire_centisecs
 ip link set lo up

@@ -25,6 +25,7 @@ from edgeopt.boards.cores import EmulatedCore
 from edgeopt.boards.emulated import full_system, rootfs, user_mode
 from edgeopt.boards.emulated.machine import Machine
 from edgeopt.boards.registry import BoardEntry
+from edgeopt.boards.ssh import Address, SshTransport
 from edgeopt.device import DeviceProfile
 from edgeopt.errors import BoardError, BusyError, InputError
 from edgeopt.target import Target
@@ -87,10 +88,12 @@ def up(name: str, target: Target, *, mode: str = "auto") -> BoardEntry:
 
 
 def down(name: str) -> bool:
-    """Stop the board, at once as by a power cut; its home stays. False where it was not running."""
+    """Stop the board; its home stays. False where it was not running."""
     with _locked(name):
         found = running(name)
         if found is not None:
+            if found.mode == "full-system":
+                _write_out(name)
             _end(found.pid)
         (_state(name) / "running.json").unlink(missing_ok=True)
         return found is not None
@@ -276,6 +279,19 @@ def _did_not_start(state: Path, name: str, why: str) -> BoardError:
     log = state / "log"
     tail = log.read_text(errors="replace")[-600:].strip() if log.exists() else ""
     return BoardError(f"the board did not come up: {why}. {tail}", where=name, hint=f"Log: {log}")
+
+
+def _write_out(name: str) -> None:
+    """Have the board's own kernel write its home disk, if it still answers."""
+    entry = registry.get(name)
+    if entry is None:
+        return
+    address = Address(user=entry.user, host=entry.host, port=entry.port, key=entry.key)
+    try:
+        with SshTransport(name, address, host_key=entry.host_key) as transport:
+            transport.run(["sync"], timeout_s=10)
+    except BoardError as exc:
+        progress.note(f"{name} is stopped without writing its disk out: {exc.message}")
 
 
 def _end(pid: int) -> None:
