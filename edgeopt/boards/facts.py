@@ -13,7 +13,8 @@ from edgeopt.errors import BoardError
 
 _MARK = "@@edgeopt "
 
-# POSIX sh, and no tool that BusyBox lacks. What a board does not have leaves its section empty.
+# POSIX sh, and no tool that BusyBox lacks (its grep stops at a NUL, hence tr). What a board does
+# not have leaves its section empty.
 SCRIPT = r"""
 s() { echo; echo "@@edgeopt $1"; }
 s kernel; uname -s -r
@@ -32,7 +33,8 @@ ldd --version 2>&1 | head -n 2
 [ -e /system/bin/linker64 ] && echo bionic && getprop ro.build.version.sdk
 s libstdcxx
 for f in /usr/lib/*/libstdc++.so.6 /usr/lib64/libstdc++.so.6 /usr/lib/libstdc++.so.6; do
-  if [ -e "$f" ]; then grep -a -o 'GLIBCXX_[0-9][0-9.]*' "$f" | sort -u; break; fi
+  [ -e "$f" ] || continue
+  tr '\000' '\n' < "$f" | LC_ALL=C grep -a -o '^GLIBCXX_[0-9][0-9.]*$' | sort -u; break
 done
 s model; tr -d '\000' < /proc/device-tree/model || cat /sys/class/dmi/id/product_name
 s thermal; cat /sys/class/thermal/thermal_zone*/type
