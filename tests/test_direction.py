@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "edgeopt"
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = [
     {"errors"},
-    {"fields", "progress", "extras", "cache"},
-    {"device", "target", "recipe"},
+    {"fields", "progress", "extras", "cache", "quiet"},
+    {"device", "host", "target", "recipe"},
     {"model"},
     {"fidelity"},
     {"backends"},

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgeopt.backends.onnx import export_fp32
-from edgeopt.model.importer import import_model
 
 from edgeopt import fidelity, pipeline, progress
 from edgeopt.backends import Batch, Outputs
+from edgeopt.backends.onnx import export_fp32
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.model import Model, reference, texts
+from edgeopt.model.importer import import_model
 from tools.benchmarks import optimum
 
 BASE, INCUMBENT, TORCH = "onnxruntime FP32", "Optimum INT8", "PyTorch FP32"
