@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeopt.boards import cores as arm
-from edgeopt.boards.transport import Transport
+from edgeopt.boards.transport import Transport, parse_df
 from edgeopt.errors import BoardError
 
 _MARK = "@@edgeopt "
@@ -111,6 +111,9 @@ def parse(text: str) -> BoardFacts:
         found[1]: int(found[2]) * 1024
         for found in re.finditer(r"^(\w+):\s+(\d+) kB", sections["meminfo"], re.MULTILINE)
     }
+    disk_free_bytes = parse_df(sections["disk"])
+    if disk_free_bytes is None:
+        raise ValueError("df does not tell the free space of the home directory")
     if not cpus or "MemTotal" not in meminfo:
         raise ValueError("/proc/cpuinfo or /proc/meminfo is not Linux's")
     return BoardFacts(
@@ -125,7 +128,7 @@ def parse(text: str) -> BoardFacts:
         isa=_isa(cpus),
         ram_bytes=meminfo["MemTotal"],
         ram_available_bytes=meminfo.get("MemAvailable", meminfo.get("MemFree", 0)),
-        disk_free_bytes=_disk_free(sections["disk"]),
+        disk_free_bytes=disk_free_bytes,
         sensors=_sensors(sections),
         governor=sections["governor"].strip() or None,
         home=sections["home"].strip(),
@@ -193,13 +196,6 @@ def _libc(text: str) -> tuple[str, str | None]:
 
 def _newest(versions: list[str]) -> str | None:
     return max(versions, key=lambda v: tuple(int(n) for n in v.split(".")), default=None)
-
-
-def _disk_free(text: str) -> int:
-    lines = [line.split() for line in text.strip().splitlines()]
-    if len(lines) < 2 or len(lines[-1]) < 6 or not lines[-1][3].isdigit():
-        raise ValueError("df does not tell the free space of the home directory")
-    return int(lines[-1][3]) * 1024
 
 
 def _sensors(sections: Mapping[str, str]) -> tuple[str, ...]:
