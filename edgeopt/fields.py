@@ -36,7 +36,8 @@ def read_toml(path: Path) -> Table:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    # ValueError: not TOML, not UTF-8, or an integer of thousands of digits.
+    except (ValueError, RecursionError) as exc:
         raise InputError(f"is not TOML: {exc}", where=str(path)) from exc
     return Table(data, file=str(path))
 

@@ -15,6 +15,7 @@ from edgeopt import fields
 from edgeopt.device import DeviceProfile, load_profile
 from edgeopt.errors import InputError
 from edgeopt.fields import Table, nearest
+from edgeopt.recipe import FOLDER as RECIPES
 from edgeopt.recipe import PRECISIONS, load_recipe
 
 FOLDER = Path(__file__).parent / "targets"
@@ -92,7 +93,7 @@ def load_target(name_or_path: str | Path) -> Target:
     path = fields.locate(name_or_path, FOLDER, "target")
     top = fields.read_toml(path)
     device = _named(top, "device", lambda name: load_profile(name, beside=path.parent))
-    recipe = _named(top, "recipe", lambda name: load_recipe(name, beside=path.parent))
+    recipe = _named(top, "recipe", lambda name: load_recipe(name, beside=path.parent.absolute()))
     engines = tuple(_engine(name, table, device) for name, table in top.table("engines").items())
     if not engines:
         raise top.wrong("engines", f"is empty, expected one or more of {', '.join(ENGINES)}")
@@ -104,9 +105,7 @@ def load_target(name_or_path: str | Path) -> Target:
         device=device,
         engines=engines,
         not_built=not_built,
-        recipe=recipe.name
-        if recipe.name == top.data["recipe"]
-        else str(Path(recipe.path).absolute()),
+        recipe=recipe.name if Path(recipe.path).parent == RECIPES else recipe.path,
         seq_lens=top.ascending("seq_lens", low=1, high=8192),
         threads=measure.integer("threads", high=1024),
         warmup=measure.integer("warmup", low=0, high=10_000),

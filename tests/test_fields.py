@@ -131,3 +131,9 @@ def test_a_name_and_a_path_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         "unknown thing 'alfa'; did you mean 'alpha'? (known: alpha, beta)\n"
         "For a thing of your own give the path to its file, ending in .toml."
     )
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 5000, "a = "])
+def test_a_hostile_file_is_only_a_wrong_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    assert "bad.toml: is not TOML: " in message(lambda: fields.read_toml(tmp_path / "bad.toml"))

@@ -187,3 +187,11 @@ def test_a_target_whose_device_is_unknown(tmp_path: Path) -> None:
         load_target(path)
     assert caught.value.where == f"{path}: device"
     assert caught.value.message.startswith("unknown device profile 'raspberry-pi-44'; did you mean")
+
+
+def test_a_recipe_that_is_wrong_is_named_by_its_own_file(tmp_path: Path) -> None:
+    (tmp_path / "loose.toml").write_text("calibration_texts = 0\n[bounds]\n")
+    path = own(tmp_path, '"default"', '"loose.toml"')
+    with pytest.raises(InputError) as caught:
+        load_target(path)
+    assert caught.value.where == f"{tmp_path}/loose.toml: bounds.fp32"

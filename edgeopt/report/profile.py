@@ -119,9 +119,9 @@ def render(report: Report, console: Console) -> None:
             "agree" if run.outputs_agree else "[red]DISAGREE[/red]",
         )
     console.print(table)
-    for item in m.not_run:
+    for absent in m.not_run:
         console.print(
-            f"not measured: {item.engine} {item.precision}: {item.reason}", style="yellow"
+            f"not measured: {absent.engine} {absent.precision}: {absent.reason}", style="yellow"
         )
     if m.emulated:
         console.print(
