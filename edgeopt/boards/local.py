@@ -123,7 +123,9 @@ def _deadline(process: subprocess.Popen[bytes], timeout_s: float) -> Iterator[th
 
 
 def _feed(pipe: IO[bytes], stdin: bytes | Iterable[bytes]) -> None:
-    with contextlib.suppress(BrokenPipeError), pipe:  # it may end without reading all its input
+    # Not errors here: the program may end without reading all its input (the pipe is then broken,
+    # or closed by the main thread), and of a file that cannot be read on it gets too little.
+    with contextlib.suppress(OSError, ValueError), pipe:
         for chunk in [stdin] if isinstance(stdin, bytes) else stdin:
             pipe.write(chunk)
 

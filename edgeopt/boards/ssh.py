@@ -227,10 +227,12 @@ class _Running:
                 self._errors += chunk
 
     def _feed(self, stdin: bytes | Iterable[bytes]) -> None:
-        # A program that ends without reading all its input closes the channel: not an error.
+        # Not errors here: a program that ends without reading all its input closes the channel,
+        # and of a local file that cannot be read on, the program gets too little and says so.
         with contextlib.suppress(OSError, EOFError):
             for chunk in [stdin] if isinstance(stdin, bytes) else stdin:
                 self._channel.sendall(chunk)
+        with contextlib.suppress(OSError, EOFError):
             self._channel.shutdown_write()
 
     def read(self) -> bytes:

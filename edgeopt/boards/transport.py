@@ -146,8 +146,11 @@ def send(
 def free_disk_bytes(transport: Transport, folder: str) -> int | None:
     """Return what is free for this user on the disk of ``folder``, None where df cannot tell."""
     done = transport.run(["df", "-P", "-k", folder], timeout_s=20)
-    fields = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
-    columns = fields[0].split() if fields else []
-    if done.exit_status or len(columns) < 6 or not columns[3].isdigit():
-        return None
-    return int(columns[3]) * 1024
+    return parse_df(done.stdout.decode(errors="replace"))
+
+
+def parse_df(text: str) -> int | None:
+    """Return the free bytes that ``df -P -k FOLDER`` told, None where it told nothing."""
+    words = [word for line in text.strip().splitlines()[1:] for word in line.split()]
+    # name, size, used, free; an old BusyBox puts a long name on a line of its own
+    return int(words[3]) * 1024 if len(words) >= 6 and words[3].isdigit() else None
