@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgeopt.boards import cores as arm
 from edgeopt.boards.transport import Transport, parse_df
+from edgeopt.engines.select import Platform
 from edgeopt.errors import BoardError
 
 _MARK = "@@edgeopt "
@@ -72,6 +73,18 @@ class BoardFacts:
     sensors: tuple[str, ...]
     governor: str | None
     home: str
+
+    @property
+    def platform(self) -> Platform:
+        """What decides which engine builds run here."""
+        return Platform(
+            arch=self.arch,
+            libc=self.libc,
+            libc_version=self.libc_version,
+            glibcxx=self.glibcxx,
+            isa=self.isa,
+            cores=self.cores,
+        )
 
     @property
     def machine(self) -> str:

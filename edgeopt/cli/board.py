@@ -120,14 +120,11 @@ def check(name: str, as_json: bool) -> None:
     Exits with 1 where none does.
     """
     from edgeopt.boards import connect
+    from edgeopt.engines.select import verdicts
 
     with connect(name) as found:
         facts, entry = found.facts, found.entry
-    from edgeopt.engines.select import verdicts
-
-    engines = verdicts(
-        facts.arch, facts.libc, facts.libc_version, facts.isa, facts.cores, facts.glibcxx
-    )
+    engines = verdicts(facts.platform)
     document = {
         "board": _entry(entry),
         "facts": asdict(facts),
