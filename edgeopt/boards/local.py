@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from edgeopt.boards import transport
-from edgeopt.boards.transport import Completed
+from edgeopt.boards.transport import Completed, Progress
 from edgeopt.errors import BoardError
-from edgeopt.progress import Step
 
 NAME = "host"
 
@@ -55,7 +54,7 @@ class LocalTransport:
             raise transport.failed(self.name, argv, _shell_status(status), b"".join(errors))
 
     def put(
-        self, local: Path, remote: str, *, mode: int = 0o644, progress: Step | None = None
+        self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None
     ) -> None:
         """See ``Transport.put``."""
         transport.send(self, local, remote, mode=mode, progress=progress)

@@ -90,7 +90,10 @@ def test_lines_of_a_failing_program_end_in_an_error(wire: Transport) -> None:
 def test_put_copies_with_the_mode(wire: Transport, tmp_path: Path) -> None:
     source = tmp_path / "a"
     source.write_bytes(os.urandom(3_000_000))
-    wire.put(source, "/root/put me", mode=0o750)
+    sent: list[int] = []
+    wire.put(source, "/root/put me", mode=0o750, progress=sent.append)
+    assert sent == sorted(sent)
+    assert sent[-1] == 3_000_000
     done = wire.run(["sh", "-c", 'cat "$HOME/put me"; stat -c %a "$HOME/put me" >&2'], timeout_s=20)
     assert done.stdout == source.read_bytes()
     assert done.stderr == b"750\n"
@@ -185,6 +188,22 @@ def test_a_lost_connection_is_told_as_such(emulated_board: BoardEntry, cable: Ca
             weak.run(["sleep", "20"], timeout_s=60)
         with pytest.raises(BoardError, match="the connection was lost"):
             weak.run(["true"], timeout_s=5)
+
+
+def test_a_board_that_hangs_is_given_up(
+    emulated_board: BoardEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_PING_S", 0.2)
+    monkeypatch.setattr(ssh, "_SILENCE_S", 1.5)
+    # Stops the sshd of this very connection; the kernel goes on acknowledging what arrives.
+    stop = 'read -r _ _ _ sshd _ < /proc/$PPID/stat; kill -STOP "$sshd"; sleep 60'
+    began = time.monotonic()
+    with (
+        open_transport(emulated_board) as hanging,
+        pytest.raises(BoardError, match="the connection was lost"),
+    ):
+        hanging.run(["sh", "-c", stop], timeout_s=50)
+    assert time.monotonic() - began < 15
 
 
 def test_another_host_key_than_the_pinned_one_is_refused(

@@ -1,6 +1,5 @@
 """``edgeopt board`` as a user types it: in a process of its own."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -87,9 +86,6 @@ def test_a_target_that_does_not_exist_is_told_before_anything_is_asked() -> None
     assert done.returncode == 2
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("edgeopt.engines.select") is None, reason="no engine verdicts yet"
-)
 def test_check_of_this_machine() -> None:
     found = document("check", "host")
     assert found["facts"]["arch"] == os.uname().machine

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,6 +242,31 @@ def test_a_full_system_board_has_its_own_kernel_and_memory(own: Path) -> None:
             assert read(wire, "/root/f") == b"kept\n"
     finally:
         lifecycle.forget("big")
+
+
+@pytest.mark.board
+def test_where_the_kernel_allows_no_namespaces_the_full_system_takes_over(own: Path) -> None:
+    if full_system.missing() is not None or shutil.which("unshare") is None:
+        pytest.skip("needs qemu-system-aarch64, mke2fs and unshare")
+    program = (
+        "from edgeopt import progress\n"
+        "from edgeopt.boards.emulated import lifecycle\n"
+        "from edgeopt.target import load_target\n"
+        "with progress.listen(lambda event: print(event.text)):\n"
+        "    print(lifecycle.up('fallback', load_target('raspberry-pi-4')).mode)\n"
+    )
+    # A user namespace has its own bound on the namespaces below it.
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    command = ["unshare", "-U", "-r", "sh", "-c", forbid, "sh", sys.executable, "-c", program]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[3]
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Starting a full-system board: the kernel refuses" in done.stdout
+        assert done.stdout.splitlines()[-1] == "full-system"
+    finally:
+        lifecycle.forget("fallback")
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
