@@ -1,3 +1,75 @@
-"""edgeopt: from a trained transformer to a checked, measured bundle on a small device."""
+"""edgeopt: from a trained transformer to a checked, measured bundle on a small device.
+
+    import edgeopt
+
+    bundle = edgeopt.compile("path/to/model", "raspberry-pi-4")
+    report = edgeopt.profile(bundle, board="kitchen")
+
+The names below are loaded on first use, so that ``import edgeopt`` pulls in no toolchain.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from edgeopt.boards import connect
+    from edgeopt.bundle import Bundle, open_bundle
+    from edgeopt.bundle.verify import Verification, verify
+    from edgeopt.errors import EdgeoptError
+    from edgeopt.measure.measurement import Measurement
+    from edgeopt.measure.session import profile
+    from edgeopt.model import Model
+    from edgeopt.model.importer import import_model
+    from edgeopt.model.torch_module import import_torch
+    from edgeopt.pipeline import compile
+    from edgeopt.report.profile import Report
+    from edgeopt.target import Target, load_target, target_names
+
+_HOMES = {
+    "Bundle": "edgeopt.bundle",
+    "EdgeoptError": "edgeopt.errors",
+    "Measurement": "edgeopt.measure.measurement",
+    "Model": "edgeopt.model",
+    "Report": "edgeopt.report.profile",
+    "Target": "edgeopt.target",
+    "Verification": "edgeopt.bundle.verify",
+    "compile": "edgeopt.pipeline",
+    "connect": "edgeopt.boards",
+    "import_model": "edgeopt.model.importer",
+    "import_torch": "edgeopt.model.torch_module",
+    "load_target": "edgeopt.target",
+    "open_bundle": "edgeopt.bundle",
+    "profile": "edgeopt.measure.session",
+    "target_names": "edgeopt.target",
+    "verify": "edgeopt.bundle.verify",
+}
+
+__all__ = [
+    "Bundle",
+    "EdgeoptError",
+    "Measurement",
+    "Model",
+    "Report",
+    "Target",
+    "Verification",
+    "compile",
+    "connect",
+    "import_model",
+    "import_torch",
+    "load_target",
+    "open_bundle",
+    "profile",
+    "target_names",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgeopt' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

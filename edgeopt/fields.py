@@ -8,6 +8,9 @@ asked for is an error: ``close()`` raises for it, with the nearest known key.
 from __future__ import annotations
 
 import difflib
+import itertools
+import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,9 +36,41 @@ def read_toml(path: Path) -> Table:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    # ValueError: not TOML, not UTF-8, or an integer of thousands of digits.
+    except (ValueError, RecursionError) as exc:
         raise InputError(f"is not TOML: {exc}", where=str(path)) from exc
     return Table(data, file=str(path))
+
+
+def shipped_names(folder: Path) -> tuple[str, ...]:
+    """Return the names that ``folder`` ships: its ``*.toml`` files without the ending, sorted."""
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+
+
+def locate(
+    name_or_path: str | Path, folder: Path, kind: str, *, beside: Path | None = None
+) -> Path:
+    """Return the file that ``name_or_path`` means: a shipped name, or a path to a user's own.
+
+    A string is a path where it holds a path separator or ends in ``.toml``; a relative path
+    starts at the directory ``beside``, or at the current one. ``kind`` is what the file holds, for
+    the message. Raises InputError for an unknown name, with the nearest; does not open the file.
+    """
+    text = str(name_or_path)
+    separators = [s for s in (os.sep, os.altsep) if s]
+    if (
+        isinstance(name_or_path, Path)
+        or text.endswith(".toml")
+        or any(s in text for s in separators)
+    ):
+        return (beside or Path()) / Path(text).expanduser()
+    names = shipped_names(folder)
+    if text not in names:
+        raise InputError(
+            f"unknown {kind} {text!r}{nearest(text, names)} (known: {', '.join(names)})",
+            hint=f"For a {kind} of your own give the path to its file, ending in .toml.",
+        )
+    return folder / f"{text}.toml"
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -79,6 +114,18 @@ class Table:
             )
         return value
 
+    def text(self, name: str, default: str | None = _REQUIRED, *, like: str | None = None) -> str:
+        """Return a string that is not blank and, where ``like`` is given, matches it whole."""
+        value = self.get(name, str, default)
+        return value if value is None else self._match(name, value, like)
+
+    def _match(self, name: str, value: str, like: str | None) -> str:
+        if not value.strip():
+            raise self.wrong(name, f"expected some text, found {value!r}")
+        if like and not re.fullmatch(like, value):
+            raise self.wrong(name, f"expected a string that matches {like}, found {value!r}")
+        return value
+
     def integer(
         self, name: str, default: int | None = _REQUIRED, *, low: int = 1, high: int = 2**53
     ) -> int:
@@ -94,7 +141,7 @@ class Table:
         return self._within(name, value, low, high)
 
     def _within(self, name: str, value: T, low: Any, high: Any) -> T:
-        if value is not None and not low <= value <= high:  # type: ignore[operator]
+        if value is not None and not low <= value <= high:
             raise self.wrong(name, f"expected {low} to {high}, found {value!r}")
         return value
 
@@ -111,6 +158,33 @@ class Table:
         """Return an array whose items are all ``kind``, as a tuple."""
         values: Sequence[T] = self.get(name, list, default)
         return tuple(self._check(f"{name}[{i}]", v, kind) for i, v in enumerate(values))
+
+    def words(
+        self, name: str, known: Sequence[str] | None = None, *, like: str | None = None
+    ) -> tuple[str, ...]:
+        """Return a non-empty array of strings, none twice, each one of ``known`` or ``like``."""
+        values = self.array(name, str)
+        if not values:
+            raise self.wrong(name, f"is empty, expected {', '.join(known) if known else 'strings'}")
+        for i, value in enumerate(values):
+            self._match(f"{name}[{i}]", value, like)
+            if known is not None and value not in known:
+                raise self.wrong(
+                    f"{name}[{i}]",
+                    f"expected one of {', '.join(known)}, found {value!r}{nearest(value, known)}",
+                )
+            if value in values[:i]:
+                raise self.wrong(f"{name}[{i}]", f"{value!r} stands there twice")
+        return values
+
+    def ascending(self, name: str, *, low: int, high: int) -> tuple[int, ...]:
+        """Return a non-empty array of integers within [low, high], each above the one before."""
+        values = self.array(name, int)
+        for i, value in enumerate(values):
+            self._within(f"{name}[{i}]", value, low, high)
+        if not values or any(b <= a for a, b in itertools.pairwise(values)):
+            raise self.wrong(name, f"expected ascending integers, none twice, found {list(values)}")
+        return values
 
     def table(self, name: str) -> Table:
         """Return the table ``name``."""
@@ -139,11 +213,13 @@ class Table:
     def _sub(self, name: str, value: Mapping[str, Any]) -> Table:
         return Table(value, file=self.file, key=f"{self.key}.{name}" if self.key else name)
 
-    def close(self) -> None:
-        """Raise InputError where the table holds a key that nobody asked for."""
+    def close(self, *also: str) -> None:
+        """Raise InputError where the table holds a key that nobody asked for.
+
+        ``also`` are further known keys, for the message: optional ones that were only looked for.
+        """
         for name in self.data:
             if name not in self._asked:
-                known = sorted(self._asked)
-                raise self.wrong(
-                    name, f"unknown key{nearest(name, known)} (known: {', '.join(known)})"
-                )
+                known = sorted(self._asked.union(also))
+                among = f"known: {', '.join(known)}" if known else "no key is known here"
+                raise self.wrong(name, f"unknown key{nearest(name, known)} ({among})")

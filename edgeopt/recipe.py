@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt import fields
+
+FOLDER = Path(__file__).parent / "recipes"
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,3 +30,34 @@ class Recipe:
     bounds: Mapping[str, Bound]
     calibration_texts: int
     path: str
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the shipped recipes."""
+    return fields.shipped_names(FOLDER)
+
+
+def load_recipe(name_or_path: str | Path, *, beside: Path | None = None) -> Recipe:
+    """Read a shipped recipe by name, or a user's own by path.
+
+    A relative path starts at the directory ``beside``, or at the current one. Raises InputError
+    with the file and the dotted key for whatever the file has wrong.
+    """
+    path = fields.locate(name_or_path, FOLDER, "recipe", beside=beside)
+    top = fields.read_toml(path)
+    bounds = top.table("bounds")
+    recipe = Recipe(
+        name=path.stem,
+        bounds={precision: _bound(bounds.table(precision)) for precision in PRECISIONS},
+        calibration_texts=top.integer("calibration_texts", high=100_000),
+        path=str(path),
+    )
+    bounds.close()
+    top.close()
+    return recipe
+
+
+def _bound(table: fields.Table) -> Bound:
+    bound = Bound(cosine_min=table.number("cosine_min", low=0.0, high=1.0))
+    table.close()
+    return bound

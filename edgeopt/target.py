@@ -6,13 +6,31 @@ a user's own file works as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-from edgeopt.device import DeviceProfile
+from edgeopt import fields
+from edgeopt.device import DeviceProfile, load_profile
+from edgeopt.errors import InputError
+from edgeopt.fields import Table, nearest
+from edgeopt.recipe import FOLDER as RECIPES
+from edgeopt.recipe import PRECISIONS, load_recipe
+
+FOLDER = Path(__file__).parent / "targets"
 
 ENGINES = ("onnx", "tflite", "openvino", "tvm")
-PRECISIONS = ("fp32", "fp16", "int8")
+__all__ = ["ENGINES", "PRECISIONS", "EngineSpec", "Target", "load_target", "target_names"]
+
+T = TypeVar("T")
+
+_VERSION = r"\d+(\.\d+)+(\.?(a|b|rc|post|dev)\d+)*"
+_OPSETS = 7, 28  # 7 is the oldest that onnxruntime runs, 28 the newest that onnx 1.23 writes
+_IR_VERSIONS = 3, 14  # likewise
+# How LLVM spells a CPU: cortex-a72, gracemont, x86-64-v3. LLVM itself tells whether it has it.
+_MCPU = r"[a-z][a-z0-9]*([-.][a-z0-9]+)*"
+_OPTIONS = {"tvm": {"mcpu": _MCPU}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,3 +77,137 @@ class Target:
     def is_host(self) -> bool:
         """True for the target that stands for the machine edgeopt itself runs on."""
         return self.device.reach == "local"
+
+
+def target_names() -> tuple[str, ...]:
+    """Return the names of the shipped targets."""
+    return fields.shipped_names(FOLDER)
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """Read a shipped target by name, or a user's own by path, with its device profile.
+
+    A user's target names its device profile and its recipe by name, or by a path relative to its
+    own file. Raises InputError with the file and the dotted key for whatever a file has wrong.
+    """
+    path = fields.locate(name_or_path, FOLDER, "target")
+    top = fields.read_toml(path)
+    device = _named(top, "device", lambda name: load_profile(name, beside=path.parent))
+    recipe = _named(top, "recipe", lambda name: load_recipe(name, beside=path.parent.absolute()))
+    engines = tuple(_engine(name, table, device) for name, table in top.table("engines").items())
+    if not engines:
+        raise top.wrong("engines", f"is empty, expected one or more of {', '.join(ENGINES)}")
+    not_built = _not_built(top, tuple(spec.engine for spec in engines))
+    measure = top.table("measure")
+    target = Target(
+        name=path.stem,
+        description=top.text("description"),
+        device=device,
+        engines=engines,
+        not_built=not_built,
+        recipe=recipe.name if Path(recipe.path).parent == RECIPES else recipe.path,
+        seq_lens=top.ascending("seq_lens", low=1, high=8192),
+        threads=measure.integer("threads", high=1024),
+        warmup=measure.integer("warmup", low=0, high=10_000),
+        runs=measure.integer("runs", high=1_000_000),
+        budget=_budget(top),
+        path=str(path),
+    )
+    if target.threads > device.core_count:
+        raise measure.wrong(
+            "threads",
+            f"expected at most the {device.core_count} cores of {device.id}, "
+            f"found {target.threads}",
+        )
+    measure.close()
+    top.close()
+    return target
+
+
+def _named(top: Table, key: str, load: Callable[[str], T]) -> T:
+    """Return what ``load`` makes of the string ``key``; an unknown name is put at that key."""
+    try:
+        return load(top.text(key))
+    except InputError as exc:
+        if exc.where is not None:
+            raise  # it stands in the other file, and says so
+        raise top.wrong(key, exc.message, exc.hint) from exc
+
+
+def _engine(name: str, table: Table, device: DeviceProfile) -> EngineSpec:
+    _known_engine(name, table)
+    is_onnx = name == "onnx"
+    for key in ("opset", "ir_version"):
+        if key in table and not is_onnx:
+            raise table.wrong(key, f"belongs to onnx alone, {name} has none")
+    spec = EngineSpec(
+        engine=name,
+        version=table.text("version", like=_VERSION),
+        precisions=table.words("precisions", PRECISIONS),
+        opset=table.integer("opset", low=_OPSETS[0], high=_OPSETS[1]) if is_onnx else None,
+        ir_version=(
+            table.integer("ir_version", low=_IR_VERSIONS[0], high=_IR_VERSIONS[1])
+            if is_onnx
+            else None
+        ),
+        options=_options(name, table),
+        why=table.text("why"),
+    )
+    if name == "tvm" and "mcpu" not in spec.options and device.reach != "local":
+        raise table.wrong(
+            "options.mcpu",
+            f"is missing, expected the CPU in LLVM's spelling, such as {device.clusters[0].core!r}",
+        )
+    table.close()
+    return spec
+
+
+def _options(engine: str, table: Table) -> dict[str, str]:
+    given = table.optional_table("options")
+    if given is None:
+        return {}
+    if engine in ENGINES:
+        likes = _OPTIONS.get(engine, {})
+        options = {key: given.text(key, like=like) for key, like in likes.items() if key in given}
+        given.close(*likes)
+    else:
+        options = given.strings()  # a third party's backend knows its own
+    return options
+
+
+def _known_engine(name: str, table: Table) -> None:
+    if name in ENGINES:
+        return
+    from importlib.metadata import entry_points
+
+    others = {point.name for point in entry_points(group="edgeopt.backends")}
+    if name not in others:
+        known = (*ENGINES, *sorted(others))
+        raise InputError(
+            f"unknown engine{nearest(name, known)} (known: {', '.join(known)})",
+            where=f"{table.file}: {table.key}",
+        )
+
+
+def _not_built(top: Table, built: tuple[str, ...]) -> dict[str, str]:
+    table = top.optional_table("not_built")
+    if table is None:
+        return {}
+    for name in table.data:
+        if name in built:
+            raise table.wrong(name, f"is built as well (engines.{name}), expected it in one place")
+    reasons = {name: table.text(name) for name in ENGINES if name in table}
+    table.close(*ENGINES)
+    return reasons
+
+
+def _budget(top: Table) -> dict[str, float]:
+    table = top.optional_table("budget")
+    if table is None:
+        return {}
+    limits = {"latency_ms": 3_600_000.0, "memory_mib": 2.0**24}
+    budget = {
+        key: table.number(key, low=0.001, high=high) for key, high in limits.items() if key in table
+    }
+    table.close(*limits)
+    return budget

@@ -1,0 +1,73 @@
+"""Boards: machines that a bundle runs on, reached over SSH, emulated, or this one itself.
+
+with boards.connect("pi") as board:
+    board.transport.run(["uname", "-m"], timeout_s=10)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from edgeopt.boards.facts import BoardFacts
+    from edgeopt.boards.registry import BoardEntry
+    from edgeopt.boards.transport import Transport
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Board:
+    """A connected board; leaving the context closes the connection."""
+
+    entry: BoardEntry
+    transport: Transport
+    facts: BoardFacts
+
+    @property
+    def emulated(self) -> bool:
+        """True where its wall time is not a device's latency."""
+        return self.entry.kind == "emulated"
+
+    @property
+    def note(self) -> str | None:
+        """What differs between this board and the real one, in a sentence; None where nothing."""
+        return self.entry.note
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.transport.close()
+
+
+def connect(name: str) -> Board:
+    """Connect to the user's board ``name`` and read its facts.
+
+    Raises InputError where there is no such board, BoardError where it cannot be reached or
+    trusted.
+    """
+    from edgeopt.boards import facts, registry
+
+    entry = registry.find(name)
+    transport = open_transport(entry)
+    try:
+        return Board(entry=entry, transport=transport, facts=facts.gather(transport))
+    except BaseException:
+        transport.close()
+        raise
+
+
+def open_transport(entry: BoardEntry) -> Transport:
+    """Connect to the board of ``entry``. Raises BoardError."""
+    if entry.kind == "local":
+        from edgeopt.boards.local import LocalTransport
+
+        return LocalTransport()
+    if entry.kind == "emulated":
+        from edgeopt.boards.emulated import lifecycle
+
+        lifecycle.require_running(entry)
+    from edgeopt.boards.ssh import Address, SshTransport
+
+    address = Address(user=entry.user, host=entry.host, port=entry.port, key=entry.key)
+    return SshTransport(entry.name, address, host_key=entry.host_key)

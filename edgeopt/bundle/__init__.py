@@ -1,0 +1,48 @@
+"""The bundle: a directory with artifacts, tokenizer, golden inputs and outputs, and a manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt.backends import Artifact, Session, backend
+from edgeopt.bundle.manifest import ArtifactEntry, Manifest, load
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """A bundle on this machine."""
+
+    path: Path
+    manifest: Manifest
+
+    def files_of(self, artifact: ArtifactEntry) -> dict[str, Path]:
+        """Return the artifact's files, bundle path -> path here, the one to open first."""
+        return {name: self.path / name for name in artifact.files}
+
+    def open_on_host(self, entry: ArtifactEntry, threads: int = 1) -> Session:
+        """Open one of the bundle's artifacts with this host's engine.
+
+        Raises CompileError where this host cannot run it, MissingDependencyError where the
+        engine's extra is not installed.
+        """
+        artifact = Artifact(
+            engine=entry.engine,
+            precision=entry.precision,
+            files=entry.files,
+            signature=entry.signature,
+            seq_lens=entry.seq_lens,
+            route=entry.route,
+            options=entry.options,
+            tools=entry.tools,
+        )
+        return backend(entry.engine).open_on_host(artifact, self.path, threads)
+
+
+def open_bundle(path: Path | str) -> Bundle:
+    """Open the bundle at ``path``, reading only its manifest; ``verify`` checks the rest.
+
+    Raises BundleError where it is not a bundle or its manifest was changed.
+    """
+    path = Path(path)
+    return Bundle(path=path, manifest=load(path))

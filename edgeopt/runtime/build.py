@@ -16,8 +16,8 @@ from pathlib import Path
 from edgeopt import cache, progress
 from edgeopt.errors import CompileError, InputError, MissingDependencyError
 
-AGENT_ENGINES: tuple[str, ...] = ("onnx",)
-"""The engines that the agent can open, as ``edgeopt.target.ENGINES`` names them."""
+AGENT_ENGINES = ("onnx",)
+"""The engines that the agent runs: one ``engine_*.c`` each."""
 
 SOURCES = Path(__file__).parent / "src"
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-s", "-Wall", "-Wextra", "-Werror", "-pedantic")

@@ -1,0 +1,213 @@
+"""ONNX for onnxruntime: FP32 by the TorchScript exporter, INT8 by dynamic quantisation.
+
+The dynamo exporter gives opset 18 whatever it is asked for, and IR 10, which onnxruntime before
+1.18 cannot read; the TorchScript exporter keeps to the target's.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt.backends import Artifact, Batch, Outputs
+from edgeopt.errors import CompileError
+from edgeopt.extras import require
+from edgeopt.model import Model
+from edgeopt.quiet import quiet
+from edgeopt.target import EngineSpec, Target
+
+_FILE = "model.onnx"
+
+
+def lower(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    calibration: Sequence[Batch],
+    directory: Path,
+) -> Artifact:
+    """Write ``model.onnx`` (any batch, any length) within the target's opset and IR version.
+
+    FP32 is the exported graph; INT8 has 8-bit weights by output channel and activations quantised
+    call by call, so ``calibration`` is not used. Raises CompileError for another precision, and
+    where opset or IR version cannot be had.
+    """
+    del calibration
+    if precision not in ("fp32", "int8"):
+        raise CompileError(f"onnxruntime has no {precision} CPU kernels", where=f"onnx {precision}")
+    if spec.opset is None or spec.ir_version is None:
+        raise CompileError("the target names no opset and ir_version", where=target.path)
+    path = directory / _FILE
+    if model.onnx is not None:
+        _check_versions(model.onnx, spec.opset, spec.ir_version, "Export it again")
+        shutil.copy(model.onnx, path)
+        route = "the imported file"
+    else:
+        export_fp32(
+            model, path, opset=spec.opset, ir_version=spec.ir_version, batch=None, seq_len=None
+        )
+        route = f"torch.onnx.export (TorchScript, opset {spec.opset})"
+    if precision == "int8":
+        _quantize(model, path)
+        route += " -> transformer fusion -> quantize_dynamic (int8 weights by channel)"
+        _check_versions(path, spec.opset, spec.ir_version, "Quantising raised it; choose")
+    return Artifact(
+        engine="onnx",
+        precision=precision,
+        files=(_FILE,),
+        signature=model.signature,
+        seq_lens=(),
+        route=route,
+        options={},
+        tools={n: require(n, "onnx").__version__ for n in ("onnx", "onnxruntime")}
+        | ({"torch": require("torch", "torch").__version__} if model.module is not None else {}),
+    )
+
+
+def export_fp32(
+    model: Model,
+    path: Path,
+    *,
+    opset: int,
+    ir_version: int,
+    batch: int | None,
+    seq_len: int | None,
+) -> None:
+    """Write ``model.module`` to ``path`` in FP32, with the signature's names.
+
+    ``batch`` and ``seq_len`` fix these dimensions; None leaves them free. Raises CompileError
+    where the exporter fails, or where opset or IR version came out above what was asked for.
+    """
+    if model.module is None:
+        raise CompileError(
+            "is an .onnx file already; a static shape is lowered from a PyTorch module",
+            where=model.name,
+            hint="Import the checkpoint itself.",
+        )
+    torch = require("torch", "torch")
+    require("onnx", "onnx")
+    inputs = [spec.name for spec in model.signature.inputs]
+    outputs = [spec.name for spec in model.signature.outputs]
+    # Free dimensions get sizes that no weight has, so that the tracer takes none for a constant.
+    shape = (batch or 2, seq_len or min(19, model.max_seq_len))
+    example = {name: torch.zeros(shape, dtype=torch.int64) for name in inputs}
+    if "attention_mask" in example:
+        example["attention_mask"] += 1
+    free = {0: "batch"} if batch is None else {}
+    free |= {1: "seq"} if seq_len is None else {}
+    axes = {name: free for name in inputs} | {
+        spec.name: {i: d for i, d in free.items() if i < len(spec.dims) and spec.dims[i] == d}
+        for spec in model.signature.outputs
+    }
+    try:
+        with quiet(), torch.inference_mode():
+            torch.onnx.export(
+                model.module,
+                tuple(example.values()),
+                str(path),
+                dynamo=False,
+                opset_version=opset,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_axes={name: kept for name, kept in axes.items() if kept},
+                do_constant_folding=True,
+            )
+    # The exporter lets through whatever the traced code raises.
+    except Exception as exc:
+        raise CompileError(f"torch.onnx.export failed ({exc})", where=model.name) from exc
+    _check_versions(path, opset, ir_version, "Give the target a higher one")
+    _check_inputs(model, path)
+
+
+def _check_versions(path: Path, opset: int, ir_version: int, advice: str) -> None:
+    """Raise CompileError where the file needs more than the target's engine reads."""
+    onnx = require("onnx", "onnx")
+    proto = onnx.load(str(path), load_external_data=False)
+    found = {item.domain or "ai.onnx": item.version for item in proto.opset_import}
+    if found.get("ai.onnx", 1) > opset or proto.ir_version > ir_version:
+        raise CompileError(
+            f"opset {found.get('ai.onnx', 1)} and IR version {proto.ir_version}, but the target's "
+            f"engine is promised opset {opset} and IR version {ir_version} at most",
+            where=str(path.name),
+            hint=f"{advice} at opset <= {opset}, IR version <= {ir_version}.",
+        )
+
+
+def _check_inputs(model: Model, path: Path) -> None:
+    """Raise CompileError where the exporter dropped an input that the module does not use."""
+    onnx = require("onnx", "onnx")
+    proto = onnx.load(str(path))
+    onnx.checker.check_model(proto)
+    kept = [value.name for value in proto.graph.input]
+    wanted = [spec.name for spec in model.signature.inputs]
+    if kept != wanted:
+        unused = [n for n in wanted if n not in kept]
+        raise CompileError(f"the network does not use {', '.join(unused)}", where=model.name)
+
+
+def _quantize(model: Model, path: Path) -> None:
+    """Replace the FP32 graph at ``path`` by its INT8 form."""
+    onnx = require("onnx", "onnx")
+    require("onnxruntime", "onnx")
+    with quiet():
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        fp32 = path.with_name("fp32.onnx")
+        _fuse(path, fp32)
+        try:
+            quantize_dynamic(
+                fp32,
+                path,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                # Shape inference stops at fused operators; what follows them is float as well.
+                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+            )
+        # onnxruntime's Python tools raise what they meet, plain Exception among it.
+        except Exception as exc:
+            raise CompileError(f"quantize_dynamic failed ({exc})", where=model.name) from exc
+        finally:
+            fp32.unlink(missing_ok=True)
+
+
+def _fuse(source: Path, path: Path) -> None:
+    """Write ``source`` with attention, GELU and normalisation as one node each, where found."""
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    # opt_level 0 runs the fusions alone: onnxruntime's own passes would tie the file to a version.
+    fused = optimize_model(str(source), model_type="bert", opt_level=0, verbose=False)
+    fused.save_model_to_file(str(path))
+
+
+class _Session:
+    """An onnxruntime session that takes and gives the model's names."""
+
+    def __init__(self, session: Any, outputs: Sequence[str]) -> None:
+        self._session = session
+        self._outputs = list(outputs)
+
+    def run(self, batch: Batch) -> Outputs:
+        """Run one batch of any length."""
+        values = self._session.run(self._outputs, dict(batch))
+        return {
+            name: np.asarray(value, dtype=np.float32)
+            for name, value in zip(self._outputs, values, strict=True)
+        }
+
+
+def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
+    """Open the artifact in onnxruntime on the CPU with ``threads`` threads."""
+    ort = require("onnxruntime", "onnx")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    session = ort.InferenceSession(
+        str(directory / artifact.files[0]), options, providers=["CPUExecutionProvider"]
+    )
+    return _Session(session, [spec.name for spec in artifact.signature.outputs])

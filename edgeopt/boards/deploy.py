@@ -1,0 +1,199 @@
+"""The files of edgeopt on a board: a store by content, bundles made of links into it.
+
+~/.edgeopt/store/<sha256>          each file once, whatever bundle it is in
+~/.edgeopt/bundles/<digest>/...    a bundle's own layout, links into the store
+~/.edgeopt/current-<name>          link to the bundle that an app opens
+~/.edgeopt/previous-<name>         the one before, for rollback
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edgeopt import cache, progress
+from edgeopt.boards.facts import BoardFacts
+from edgeopt.boards.transport import Completed, Transport, failed
+from edgeopt.errors import BoardError, InputError
+
+_TIMEOUT_S = 60
+_SPARE_BYTES = 8 << 20  # left free for logs and the file system's own blocks
+_STALE_MINUTES = 60
+
+# e_machine of <elf.h>
+_ELF_ARCH = {40: "armv7", 62: "x86_64", 183: "aarch64"}
+
+# $1 the folder; stdin: one hash a line. Prints the free KiB, then the hashes that are not there.
+_MISSING = f"""
+mkdir -p "$1/store" "$1/bundles" && cd "$1/store" || exit 1
+find . -name '*.part-*' -mmin +{_STALE_MINUTES} -exec rm -f {{}} + 2> /dev/null
+df -P -k . | awk 'END {{ print $4 }}'
+while read -r hash; do [ -f "$hash" ] || echo "$hash"; done
+"""
+
+# $1 the folder, $2 the bundle; stdin: "hash name" lines. A disk without hard links gets symbolic.
+_LINK = """
+mkdir -p "$1/bundles/$2" && cd "$1/bundles/$2" || exit 1
+while read -r hash name; do
+  case "$name" in */*) mkdir -p "${name%/*}" || exit 1;; esac
+  ln -f "$1/store/$hash" "$name" 2> /dev/null || ln -sfn "$1/store/$hash" "$name" || exit 1
+done
+"""
+
+# $1 the folder, $2 the name, $3 the bundle. mv -T replaces a link to a directory in one step; the
+# BusyBox of before 2021 has no -T.
+_POINT = """
+cd "$1" || exit 1
+point() {
+  ln -s "$1" "$2.new-$$" && mv -f -T "$2.new-$$" "$2" 2> /dev/null && return
+  rm -f "$2.new-$$"; ln -sfn "$1" "$2"
+}
+"""
+_ACTIVATE = (
+    _POINT
+    + """
+[ -d "bundles/$3" ] || { echo "bundles/$3 is not there" >&2; exit 1; }
+old=$(readlink "current-$2")
+[ "$old" = "bundles/$3" ] && exit 0
+[ -z "$old" ] || point "$old" "previous-$2" || exit 1
+point "bundles/$3" "current-$2"
+"""
+)
+_ROLLBACK = (
+    _POINT
+    + """
+old=$(readlink "current-$2"); back=$(readlink "previous-$2")
+[ -n "$back" ] && [ -d "$back" ] || exit 66
+point "$back" "current-$2" && point "$old" "previous-$2" && echo "${back#bundles/}"
+"""
+)
+_NOTHING_BEFORE = 66
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Upload:
+    local: Path
+    sha256: str
+    size_bytes: int
+
+
+class Store:
+    """edgeopt's folder on one board."""
+
+    def __init__(self, transport: Transport, facts: BoardFacts) -> None:
+        self.transport, self.facts = transport, facts
+        self.folder = posixpath.join(facts.home, ".edgeopt")
+
+    def push(self, files: Mapping[str, Path], digest: str) -> str:
+        """Put ``files`` (name in the bundle -> local file) into bundle ``digest`` of this board.
+
+        Returns the bundle's folder there. What the store has already is not sent again; files
+        that the bundle has on the board already stay. An executable local file is executable
+        there. Raises BoardError, before anything is sent, where a file is built for another
+        architecture or the disk is too small.
+        """
+        _check_word(digest, "bundle digest")
+        uploads = {name: self._upload(name, path) for name, path in files.items()}
+        by_hash = {upload.sha256: upload for upload in uploads.values()}
+        missing = [by_hash[sha256] for sha256 in self._missing(by_hash)]
+        total_bytes = sum(upload.size_bytes for upload in missing)
+        if missing:
+            with progress.step(f"Uploading {total_bytes / 1e6:.1f} MB") as step:
+                before_bytes = 0
+                for upload in missing:
+                    executable = upload.local.stat().st_mode & 0o100
+                    self.transport.put(
+                        upload.local,
+                        f"{self.folder}/store/{upload.sha256}",
+                        mode=0o755 if executable else 0o644,
+                        progress=partial(_tell, step, before_bytes, total_bytes),
+                    )
+                    before_bytes += upload.size_bytes
+        links = "".join(f"{upload.sha256} {name}\n" for name, upload in uploads.items())
+        self._shell(_LINK, digest, stdin=links)
+        return f"{self.folder}/bundles/{digest}"
+
+    def activate(self, name: str, digest: str) -> None:
+        """Make ``digest`` the current bundle of ``name``, in one step; the one before is kept.
+
+        Call it once the bundle's golden check passed on this board.
+        """
+        _check_word(name, "bundle name")
+        _check_word(digest, "bundle digest")
+        self._shell(_ACTIVATE, name, digest)
+
+    def rollback(self, name: str) -> str:
+        """Make the bundle before the current one of ``name`` current again; return its digest."""
+        _check_word(name, "bundle name")
+        done = self._run(_ROLLBACK, name)
+        if done.exit_status == _NOTHING_BEFORE:
+            raise BoardError(f"has no earlier bundle of {name}", where=self.transport.name)
+        if done.exit_status:
+            raise failed(self.transport.name, ["rollback"], done.exit_status, done.stderr)
+        return done.stdout.decode().strip()
+
+    def _upload(self, name: str, path: Path) -> _Upload:
+        parts = name.split("/")
+        if "\n" in name or name != name.strip() or any(p in ("", ".", "..") for p in parts):
+            raise InputError(f"{name!r} cannot be a file's name in a bundle")
+        try:
+            with path.open("rb") as file:
+                head = file.read(20)
+            size_bytes, sha256 = path.stat().st_size, cache.file_sha256(path)
+        except OSError as exc:
+            raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
+        arch = _elf_arch(head)
+        if arch not in (None, self.facts.arch):
+            raise BoardError(
+                f"{name} is built for {arch}, this board is {self.facts.arch}",
+                where=self.transport.name,
+                hint="Compile for a target of this board's architecture.",
+            )
+        return _Upload(local=path, sha256=sha256, size_bytes=size_bytes)
+
+    def _missing(self, by_hash: Mapping[str, _Upload]) -> list[str]:
+        listed = self._shell(_MISSING, stdin="".join(f"{sha256}\n" for sha256 in by_hash)).split()
+        free, missing = listed[0], listed[1:]
+        needed_bytes = sum(by_hash[sha256].size_bytes for sha256 in missing)
+        free_bytes = int(free) * 1024 if free.isdigit() else self.facts.disk_free_bytes
+        if missing and needed_bytes + _SPARE_BYTES > free_bytes:
+            raise BoardError(
+                f"{needed_bytes / 1e6:.1f} MB are to be uploaded, {free_bytes / 1e6:.1f} MB are "
+                f"free on the disk of {self.folder}",
+                where=self.transport.name,
+                hint="Free some space there; bundles that are not needed are in "
+                f"{self.folder}/bundles.",
+            )
+        return missing
+
+    def _shell(self, script: str, *arguments: str, stdin: str = "") -> str:
+        done = self._run(script, *arguments, stdin=stdin)
+        if done.exit_status:
+            raise failed(self.transport.name, ["sh"], done.exit_status, done.stderr)
+        return done.stdout.decode(errors="replace")
+
+    def _run(self, script: str, *arguments: str, stdin: str = "") -> Completed:
+        argv = ["sh", "-c", script, "sh", self.folder, *arguments]
+        return self.transport.run(argv, stdin=stdin.encode(), timeout_s=_TIMEOUT_S)
+
+
+def _tell(step: progress.Step, before_bytes: int, total_bytes: int, sent_bytes: int) -> None:
+    step.update(before_bytes + sent_bytes, total_bytes)
+
+
+def _elf_arch(head: bytes) -> str | None:
+    """Return the architecture of an ELF file by its first 20 bytes, None for another file."""
+    if head[:4] != b"\x7fELF" or len(head) < 20:
+        return None
+    (machine,) = struct.unpack("<H", head[18:20])
+    return _ELF_ARCH.get(machine, f"ELF machine {machine}")
+
+
+def _check_word(text: str, what: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
+        raise InputError(f"{text!r} cannot be a {what}: letters, digits, '.', '_', '-' only")

@@ -1,0 +1,222 @@
+"""What a board is, read off it in one go: cores, ISA, libc, memory, disk, sensors."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgeopt.boards import cores as arm
+from edgeopt.boards.transport import Transport, parse_df
+from edgeopt.engines.select import Platform
+from edgeopt.errors import BoardError
+
+_MARK = "@@edgeopt "
+
+# POSIX sh, and no tool that BusyBox lacks (its grep stops at a NUL, hence tr). What a board does
+# not have leaves its section empty.
+SCRIPT = r"""
+s() { echo; echo "@@edgeopt $1"; }
+s kernel; uname -s -r
+s machine; uname -m
+s elf; od -A n -t x1 -N 5 /bin/sh
+s cpuinfo; cat /proc/cpuinfo
+s meminfo; cat /proc/meminfo
+s home; echo "$HOME"
+s disk; df -P -k "$HOME"
+s os; cat /etc/os-release || cat /usr/lib/os-release
+s libc
+for f in /lib/*/libc.so.6 /lib64/libc.so.6 /lib/libc.so.6 /usr/lib/libc.so.6; do
+  if [ -x "$f" ]; then "$f" < /dev/null | head -n 1; break; fi
+done
+ldd --version 2>&1 | head -n 2
+[ -e /system/bin/linker64 ] && echo bionic && getprop ro.build.version.sdk
+s libstdcxx
+for f in /usr/lib/*/libstdc++.so.6 /usr/lib64/libstdc++.so.6 /usr/lib/libstdc++.so.6; do
+  [ -e "$f" ] || continue
+  tr '\000' '\n' < "$f" | LC_ALL=C grep -a -o '^GLIBCXX_[0-9][0-9.]*$' | sort -u; break
+done
+s model; tr -d '\000' < /proc/device-tree/model || cat /sys/class/dmi/id/product_name
+s thermal; cat /sys/class/thermal/thermal_zone*/type
+s hwmon; cat /sys/class/hwmon/hwmon*/name
+s iio; cat /sys/bus/iio/devices/iio:device*/name /sys/bus/i2c/drivers/ina3221x/*/iio:device*/name
+s rapl; cat /sys/class/powercap/intel-rapl:*/name
+s vcgencmd; command -v vcgencmd
+s governor; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor
+s end
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoardFacts:
+    """What one board said about itself.
+
+    ``arch`` is that of its programs (aarch64, armv7, x86_64): a 32-bit userland on a 64-bit
+    kernel is armv7. ``libc`` is glibc, musl, bionic or unknown; ``glibcxx`` is the newest symbol
+    version of its libstdc++, such as 3.4.30. ``cores`` names each core in order; ``isa`` holds
+    the features that every core has, by the names of /proc/cpuinfo. ``sensors`` are kind:name.
+    """
+
+    arch: str
+    model: str | None
+    kernel: str
+    os: str
+    libc: str
+    libc_version: str | None
+    glibcxx: str | None
+    cores: tuple[str, ...]
+    isa: tuple[str, ...]
+    ram_bytes: int
+    ram_available_bytes: int
+    disk_free_bytes: int
+    sensors: tuple[str, ...]
+    governor: str | None
+    home: str
+
+    @property
+    def platform(self) -> Platform:
+        """What decides which engine builds run here."""
+        return Platform(
+            arch=self.arch,
+            libc=self.libc,
+            libc_version=self.libc_version,
+            glibcxx=self.glibcxx,
+            isa=self.isa,
+            cores=self.cores,
+        )
+
+    @property
+    def machine(self) -> str:
+        """One line, such as ``Raspberry Pi 4 Model B: 4x cortex-a72, 3.7 GiB, Debian 12``."""
+        kinds = ", ".join(f"{n}x {core}" for core, n in Counter(self.cores).items())
+        ram = f"{self.ram_bytes / 2**30:.1f} GiB"
+        libc = f"{self.libc} {self.libc_version or ''}".strip()
+        text = f"{kinds} ({self.arch}), {ram}, {self.os}, {libc}"
+        return f"{self.model}: {text}" if self.model else text
+
+
+def gather(transport: Transport) -> BoardFacts:
+    """Ask the board. Raises BoardError where it is no Linux that edgeopt understands."""
+    done = transport.run(["sh", "-c", f"exec 2>/dev/null\n{SCRIPT}"], timeout_s=60)
+    text = done.stdout.decode(errors="replace")
+    if f"{_MARK}end" not in text:
+        said = (text or done.stderr.decode(errors="replace")).strip()[-200:]
+        raise BoardError(
+            f"did not answer what it is (exit status {done.exit_status}, {said!r})",
+            where=transport.name,
+            hint="The user needs a login shell, and the board a POSIX sh.",
+        )
+    try:
+        return parse(text)
+    except ValueError as exc:
+        raise BoardError(
+            f"says something unexpected about itself: {exc}", where=transport.name
+        ) from (exc)
+
+
+def parse(text: str) -> BoardFacts:
+    """Turn the output of ``SCRIPT`` into facts. Raises ValueError naming what cannot be read."""
+    sections = _sections(text)
+    cpus = _stanzas(sections["cpuinfo"])
+    libc, libc_version = _libc(sections["libc"])
+    meminfo = {
+        found[1]: int(found[2]) * 1024
+        for found in re.finditer(r"^(\w+):\s+(\d+) kB", sections["meminfo"], re.MULTILINE)
+    }
+    disk_free_bytes = parse_df(sections["disk"])
+    if disk_free_bytes is None:
+        raise ValueError("df does not tell the free space of the home directory")
+    if not cpus or "MemTotal" not in meminfo:
+        raise ValueError("/proc/cpuinfo or /proc/meminfo is not Linux's")
+    return BoardFacts(
+        arch=_arch(sections["machine"].strip(), sections["elf"]),
+        model=sections["model"].strip() or None,
+        kernel=sections["kernel"].strip(),
+        os=_os_name(sections["os"]),
+        libc=libc,
+        libc_version=libc_version,
+        glibcxx=_newest(re.findall(r"GLIBCXX_(\d+(?:\.\d+)+)", sections["libstdcxx"])),
+        cores=tuple(_core(cpu) for cpu in cpus),
+        isa=_isa(cpus),
+        ram_bytes=meminfo["MemTotal"],
+        ram_available_bytes=meminfo.get("MemAvailable", meminfo.get("MemFree", 0)),
+        disk_free_bytes=disk_free_bytes,
+        sensors=_sensors(sections),
+        governor=sections["governor"].strip() or None,
+        home=sections["home"].strip(),
+    )
+
+
+def _sections(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in text.split(_MARK)[1:]:
+        name, _, body = part.partition("\n")
+        found[name.strip()] = body
+    return found
+
+
+def _arch(machine: str, elf: str) -> str:
+    bits = elf.split()  # 7f 45 4c 46 and then 01 for 32 bits, 02 for 64
+    if machine in ("aarch64", "arm64"):
+        return "armv7" if bits[4:5] == ["01"] else "aarch64"
+    if machine.startswith(("armv7", "armv8")):
+        return "armv7"
+    return machine
+
+
+def _stanzas(cpuinfo: str) -> list[dict[str, str]]:
+    """Return one table per processor; keys after the last (Hardware, Model) belong to none."""
+    cpus: list[dict[str, str]] = []
+    for line in cpuinfo.splitlines():
+        key, colon, value = line.partition(":")
+        key = key.strip()
+        if not colon:
+            continue
+        if key == "processor":
+            cpus.append({})
+        elif cpus:
+            cpus[-1].setdefault(key, value.strip())
+    return cpus
+
+
+def _core(cpu: Mapping[str, str]) -> str:
+    if "CPU part" in cpu:
+        return arm.name_of(int(cpu.get("CPU implementer", "0"), 16), int(cpu["CPU part"], 16))
+    return cpu.get("model name", "unknown")
+
+
+def _isa(cpus: list[dict[str, str]]) -> tuple[str, ...]:
+    each = [(cpu.get("Features") or cpu.get("flags") or "").split() for cpu in cpus]
+    rest = [set(features) for features in each[1:]]
+    return tuple(f for f in each[0] if all(f in other for other in rest))
+
+
+def _os_name(text: str) -> str:
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', text, re.MULTILINE)
+    return found[1].strip() if found else "unknown"
+
+
+def _libc(text: str) -> tuple[str, str | None]:
+    if found := re.search(r"musl libc.*\n\s*Version (\S+)", text):
+        return "musl", found[1]
+    if found := re.search(r"(?:GLIBC|GNU libc|GNU C Library).*?(\d+\.\d+)\.?\s*$", text, re.M):
+        return "glibc", found[1]
+    if "bionic" in text:
+        return "bionic", None
+    return "unknown", None
+
+
+def _newest(versions: list[str]) -> str | None:
+    return max(versions, key=lambda v: tuple(int(n) for n in v.split(".")), default=None)
+
+
+def _sensors(sections: Mapping[str, str]) -> tuple[str, ...]:
+    found = [
+        f"{kind}:{name}"
+        for kind in ("thermal", "hwmon", "iio", "rapl")
+        for name in sections[kind].split()
+    ]
+    if sections["vcgencmd"].strip():
+        found.append("vcgencmd")
+    return tuple(dict.fromkeys(found))

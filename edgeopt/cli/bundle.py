@@ -1,0 +1,88 @@
+"""``edgeopt inspect`` and ``edgeopt verify``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeopt.cli.output import emit, json_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeopt.bundle import Bundle
+    from edgeopt.bundle.verify import Verification
+
+
+@click.command()
+@click.argument("bundle")
+@json_option
+def inspect(bundle: str, as_json: bool) -> None:
+    """Show what is in BUNDLE: artifacts, fidelity, origin. Only its manifest is read."""
+    from edgeopt.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    document = {"bundle": str(opened.path)} | asdict(opened.manifest)
+    emit(document, as_json, lambda console: _render(opened, console))
+
+
+def _render(bundle: Bundle, console: Console) -> None:
+    from edgeopt.report.tables import artifacts, size
+
+    m = bundle.manifest
+    total = sum(entry.bytes for entry in m.files.values())
+    console.print(f"[bold]{m.name}[/bold]  {m.task}, at most {m.max_seq_len} tokens")
+    libc = f", {m.target.libc} {m.target.libc_version or ''}".rstrip(" ,")
+    console.print(f"for     {m.target.name} ({m.target.device}, {m.target.arch}{libc})")
+    console.print(f"digest  {m.digest}")
+    console.print(f"files   {len(m.files)}, {size(total)}")
+    console.print(f"golden  {len(m.golden)} calls of {m.reference}")
+    if m.labels:
+        console.print(f"labels  {', '.join(m.labels)}")
+    if m.pooling:
+        console.print(f"pooling {', '.join(f'{k}={v}' for k, v in m.pooling.items())}")
+    for key, value in m.origin.items():
+        console.print(f"origin  {key}: {value}", style="dim")
+    console.print()
+    artifacts(bundle, console)
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("--hashes-only", is_flag=True, help="Do not run the artifacts.")
+@json_option
+def verify(bundle: str, hashes_only: bool, as_json: bool) -> None:
+    """Check every byte of BUNDLE, and run its artifacts here on the golden inputs.
+
+    Exits with 1 where a file was changed or an artifact disagrees.
+    """
+    from edgeopt.bundle import open_bundle
+    from edgeopt.bundle.verify import verify as check
+
+    found = check(open_bundle(bundle), run_artifacts=not hashes_only)
+    document = {"bundle": bundle, "ok": found.ok} | asdict(found)
+    emit(document, as_json, lambda console: _render_verification(found, console))
+    if not found.ok:
+        click.get_current_context().exit(1)
+
+
+def _render_verification(found: Verification, console: Console) -> None:
+    for name, what in found.changed.items():
+        console.print(f"[red]{name} {what}[/red]")
+    for a in found.artifacts:
+        name = f"{a.engine} {a.precision}"
+        if a.agrees is None:
+            console.print(f"[yellow]{name}: not run here: {a.reason}[/yellow]")
+        else:
+            verdict = "agrees" if a.agrees else "[red]DISAGREES[/red]"
+            console.print(
+                f"{name}: {verdict}, cosine {a.cosine_min:.5f}, max error {a.max_abs_error:.1e}"
+            )
+    intact = found.files - len(found.changed)
+    console.print(
+        f"{found.files} files, all as the manifest says"
+        if not found.changed
+        else f"{len(found.changed)} wrong, {max(intact, 0)} of {found.files} as the manifest says"
+    )

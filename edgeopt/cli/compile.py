@@ -1,0 +1,96 @@
+"""``edgeopt compile``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeopt.cli.output import emit, json_option
+from edgeopt.target import ENGINES, PRECISIONS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeopt.bundle import Bundle
+
+
+@click.command()
+@click.argument("model")
+@click.option("--target", "-t", required=True, help="A target's name, or a .toml file.")
+@click.option("--output", "-o", help="The bundle's directory [NAME-TARGET.edgeopt].")
+@click.option("--engine", "-e", "engines", multiple=True, metavar="ENGINE", help="Only these.")
+@click.option("--precision", "-p", "precisions", multiple=True, metavar="P", help="Only these.")
+@click.option("--recipe", help="A recipe's name, or a .toml file [the target's].")
+@click.option("--data", help="Your texts (.jsonl with 'text', or lines): calibration and check.")
+@json_option
+def compile_(
+    model: str,
+    target: str,
+    output: str | None,
+    engines: tuple[str, ...],
+    precisions: tuple[str, ...],
+    recipe: str | None,
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Make a bundle of MODEL for a target.
+
+    MODEL is a Hugging Face directory or hub name, or an .onnx file. Every artifact is checked
+    against the original on real text; one that is below the recipe's bound is not shipped.
+    """
+    from edgeopt.pipeline import compile
+
+    bundle = compile(
+        model,
+        target,
+        output=output,
+        recipe=recipe,
+        engines=engines,
+        precisions=precisions,
+        data=data,
+    )
+    emit(document(bundle), as_json, lambda console: render(bundle, console))
+
+
+compile_.help = (compile_.help or "") + (
+    f"\n\nEngines: {', '.join(ENGINES)}. Precisions: {', '.join(PRECISIONS)}."
+)
+
+
+def document(bundle: Bundle) -> dict[str, Any]:
+    """Return what ``compile --json`` prints."""
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.path),
+        "digest": manifest.digest,
+        "target": manifest.target.name,
+        "artifacts": [
+            {
+                "engine": a.engine,
+                "engine_version": a.engine_version,
+                "precision": a.precision,
+                "files": list(a.files),
+                "bytes": a.bytes,
+                "seq_lens": list(a.seq_lens),
+                "cosine_min": a.cosine_min,
+                "cosine_mean": a.cosine_mean,
+                "max_abs_error": a.max_abs_error,
+                "same_top1": a.same_top1,
+                "bound": a.bound,
+            }
+            for a in manifest.artifacts
+        ],
+        "skipped": [
+            {"engine": s.engine, "precision": s.precision, "reason": s.reason}
+            for s in manifest.skipped
+        ],
+    }
+
+
+def render(bundle: Bundle, console: Console) -> None:
+    """Print the bundle's artifacts as a table."""
+    from edgeopt.report.tables import artifacts
+
+    artifacts(bundle, console)
+    console.print(f"\n{bundle.path}  ({bundle.manifest.task}, for {bundle.manifest.target.name})")

@@ -1,0 +1,55 @@
+"""``edgeopt profile``."""
+
+from __future__ import annotations
+
+import click
+
+from edgeopt.cli.output import emit, json_option
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("--board", "-b", required=True, help="A board's name, or 'host'.")
+@click.option("--engine", "-e", "engines", multiple=True, metavar="ENGINE", help="Only these.")
+@click.option("--precision", "-p", "precisions", multiple=True, metavar="P", help="Only these.")
+@click.option("--seq-len", type=click.IntRange(1), help="Tokens [the bundle's longest].")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads [the target's].")
+@click.option("--warmup", type=click.IntRange(0), help="Runs before the samples [the target's].")
+@click.option("--runs", type=click.IntRange(1), help="Samples [the target's; emulated: 10].")
+@click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
+@json_option
+def profile(
+    bundle: str,
+    board: str,
+    engines: tuple[str, ...],
+    precisions: tuple[str, ...],
+    seq_len: int | None,
+    threads: int | None,
+    warmup: int | None,
+    runs: int | None,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Run BUNDLE on a board and measure it there.
+
+    The engine's library, the agent and the bundle are put on the board where they are not there
+    yet. Outputs are checked against the golden ones on the board before anything is timed.
+    Exits with 1 where an artifact's outputs disagree.
+    """
+    from edgeopt.measure.session import profile as measure
+    from edgeopt.report.profile import render
+
+    found = measure(
+        bundle,
+        board,
+        engines=engines,
+        precisions=precisions,
+        seq_len=seq_len,
+        threads=threads,
+        warmup=warmup,
+        runs=runs,
+        output=output,
+    )
+    emit(found.document(), as_json, lambda console: render(found, console))
+    if not all(item.run.outputs_agree for item in found.runs):
+        click.get_current_context().exit(1)

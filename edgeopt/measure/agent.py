@@ -1,0 +1,124 @@
+"""Run the agent on a board and read what it says, line by line (JSON).
+
+The agent times itself on the board's monotonic clock; this side never times anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeopt.errors import MeasurementError
+from edgeopt.measure.measurement import GoldenResult
+
+
+@dataclass(slots=True)
+class AgentReport:
+    """What one run of the agent said; filled line by line."""
+
+    agent_version: str = ""
+    engine_version: str = ""
+    load_ns: int = 0
+    golden: list[GoldenResult] = field(default_factory=list)
+    warmup_ns: list[int] = field(default_factory=list)
+    wall_ns: list[int] = field(default_factory=list)
+    cpu_ns: list[int] = field(default_factory=list)
+    rss_before_bytes: int = 0
+    rss_loaded_bytes: int = 0
+    peak_memory_bytes: int = 0
+    outputs_agree: bool = False
+
+
+def listen(
+    lines: Iterable[str], *, where: str, sampled: Callable[[int], None] = lambda count: None
+) -> AgentReport:
+    """Read the agent's lines to the end and return what they say.
+
+    ``sampled`` is called with the number of samples so far. Raises MeasurementError, naming
+    ``where``, for an error that the agent tells, for a line that is not its protocol, and where
+    it ends without its closing line (killed, or the connection was lost).
+    """
+    report = AgentReport()
+    done = False
+    for line in lines:
+        try:
+            event = json.loads(line)
+            done = _take(report, event, where) or done
+        except (ValueError, KeyError, TypeError) as exc:
+            raise MeasurementError(
+                f"the agent sent a line that is not its protocol: {line[:200]!r}", where=where
+            ) from exc
+        if event["event"] == "samples":
+            sampled(len(report.wall_ns))
+    if not done:
+        raise MeasurementError("the agent ended before it was done", where=where)
+    return report
+
+
+def _take(report: AgentReport, event: dict[str, Any], where: str) -> bool:
+    """Add one event to ``report``; True for the closing one."""
+    match event["event"]:
+        case "hello":
+            report.agent_version = event["agent"]
+        case "engine":
+            report.engine_version = event["version"]
+            report.load_ns = event["load_ns"]
+        case "golden":
+            report.golden.append(
+                GoldenResult(
+                    directory=event["directory"],
+                    output=event["output"],
+                    cosine=event["cosine"],
+                    max_abs_error=event["max_abs_error"],
+                    agrees=event["agrees"],
+                )
+            )
+        case "warmup":
+            report.warmup_ns += event["ns"]
+        case "samples":
+            report.wall_ns += event["wall_ns"]
+            report.cpu_ns += event["cpu_ns"]
+        case "memory":
+            report.rss_before_bytes = event["rss_before_bytes"]
+            report.rss_loaded_bytes = event["rss_loaded_bytes"]
+            report.peak_memory_bytes = event["peak_bytes"]
+        case "done":
+            report.outputs_agree = event["outputs_agree"]
+            return True
+        case "error":
+            raise MeasurementError(
+                f"the agent failed: {event['message']}", where=f"{where}: {event['where']}"
+            )
+        case other:
+            raise ValueError(f"unknown event {other!r}")
+    return False
+
+
+def arguments(
+    *,
+    agent: str,
+    engine: str,
+    library: str,
+    model: str,
+    threads: int,
+    warmup: int,
+    runs: int,
+    golden: Sequence[str],
+    cosine_min: float,
+    inputs: dict[str, str],
+    outputs: dict[str, str],
+    options: dict[str, str],
+) -> list[str]:
+    """Return the agent's command line; ``inputs`` and ``outputs`` map the model's tensor names
+    to the artifact's."""
+    words = [agent, "run", "--engine", engine, "--library", library, "--model", model]
+    words += ["--threads", str(threads), "--warmup", str(warmup), "--runs", str(runs)]
+    words += ["--cosine-min", str(cosine_min)]
+    for directory in golden:
+        words += ["--golden", directory]
+    for flag, mapping in (("--input", inputs), ("--output", outputs), ("--option", options)):
+        for name, value in mapping.items():
+            words += [flag, f"{name}={value}"]
+    return words

@@ -1,0 +1,157 @@
+"""The measurement: raw samples and the state of the board while they were taken.
+
+It is written once and never changed; every figure of a report is recomputed from it. The file is
+JSON with ``schema_version``; times are nanoseconds of the board's own monotonic clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import InputError, MeasurementError
+from edgeopt.fields import Table
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoldenResult:
+    """One golden output as the board computed it. ``cosine`` is None where it was not finite."""
+
+    directory: str
+    output: str
+    cosine: float | None
+    max_abs_error: float | None
+    agrees: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One artifact on the board. ``wall_ns`` is empty where its outputs disagreed.
+
+    ``cpu_ns`` is the process's CPU time of the same calls, all threads together; the memory
+    figures are resident set sizes: before the engine was loaded, after, and the peak.
+    """
+
+    engine: str
+    engine_version: str
+    precision: str
+    threads: int
+    seq_len: int
+    load_ns: int
+    warmup_ns: tuple[int, ...]
+    wall_ns: tuple[int, ...]
+    cpu_ns: tuple[int, ...]
+    rss_before_bytes: int
+    rss_loaded_bytes: int
+    peak_memory_bytes: int
+    artifact_bytes: int
+    golden: tuple[GoldenResult, ...]
+    outputs_agree: bool
+    bound: float
+    state_before: Mapping[str, Any]
+    state_after: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotRun:
+    """An artifact of the bundle that was not measured, and why."""
+
+    engine: str
+    precision: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """All that was taken in one session on one board.
+
+    ``board`` holds the facts the board told of itself; ``emulated`` is a property of every figure
+    in here: an emulated wall time is not a device's latency.
+    """
+
+    started_utc: str
+    edgeopt_version: str
+    agent_version: str
+    bundle_name: str
+    bundle_digest: str
+    target: str
+    board_name: str
+    emulated: bool
+    board: Mapping[str, Any]
+    runs: tuple[Run, ...]
+    not_run: tuple[NotRun, ...]
+
+
+def write(measurement: Measurement, path: Path) -> None:
+    """Write ``measurement`` as a new file; an existing one is never touched.
+
+    Raises InputError where ``path`` exists or cannot be written.
+    """
+    document = {"schema_version": SCHEMA_VERSION} | asdict(measurement)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, allow_nan=False)
+            file.write("\n")
+        os.chmod(temporary, 0o644)
+        os.link(temporary, path)
+    except FileExistsError as exc:
+        raise InputError("exists; a measurement is never overwritten", where=str(path)) from exc
+    except OSError as exc:
+        raise InputError(f"cannot be written ({exc.strerror})", where=str(path)) from exc
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def read(path: Path) -> Measurement:
+    """Read a measurement. Raises MeasurementError where it is damaged or of another version."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise MeasurementError(f"cannot be read: {exc}", where=str(path)) from exc
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        raise MeasurementError(
+            f"is not a measurement of schema version {SCHEMA_VERSION}", where=str(path)
+        )
+    try:
+        return _parse(Table(document, file=str(path)))
+    except (InputError, TypeError) as exc:
+        raise MeasurementError(f"is damaged: {exc}", where=str(path)) from exc
+
+
+def _parse(table: Table) -> Measurement:
+    text = {
+        name: table.get(name, str)
+        for name in (
+            "started_utc",
+            "edgeopt_version",
+            "agent_version",
+            "bundle_name",
+            "bundle_digest",
+            "target",
+            "board_name",
+        )
+    }
+    return Measurement(
+        **text,
+        emulated=table.get("emulated", bool),
+        board=table.get("board", dict),
+        runs=tuple(_run(t) for t in table.tables("runs")),
+        not_run=tuple(NotRun(**t.strings()) for t in table.tables("not_run")),
+    )
+
+
+def _run(table: Table) -> Run:
+    lists = {name: table.array(name, int) for name in ("warmup_ns", "wall_ns", "cpu_ns")}
+    golden = tuple(GoldenResult(**t.data) for t in table.tables("golden"))
+    return Run(**{**table.data, **lists, "golden": golden})

@@ -1,0 +1,282 @@
+"""One measuring session: a bundle on a board, its engines provided, its outputs checked, timed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeopt import __version__, progress
+from edgeopt.boards import Board, connect
+from edgeopt.boards.deploy import Store
+from edgeopt.bundle import Bundle, open_bundle
+from edgeopt.bundle.manifest import FILE, ArtifactEntry
+from edgeopt.bundle.verify import changed_files
+from edgeopt.cache import file_sha256, key
+from edgeopt.engines.fetch import EngineBuild, fetch
+from edgeopt.engines.select import choose
+from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
+from edgeopt.measure import agent, measurement
+from edgeopt.measure.measurement import Measurement, NotRun, Run
+from edgeopt.measure.state import read_state
+from edgeopt.report.profile import Report, report
+from edgeopt.runtime.build import AGENT_ENGINES, build_agent
+
+EMULATED_RUNS = 10
+"""Samples taken by default on an emulated board, whose wall time is no device's latency."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """What is run, and how."""
+
+    artifact: ArtifactEntry
+    seq_len: int
+    threads: int
+    warmup: int
+    runs: int
+
+
+def profile(
+    bundle: str | Path | Bundle,
+    board: str,
+    *,
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    seq_len: int | None = None,
+    threads: int | None = None,
+    warmup: int | None = None,
+    runs: int | None = None,
+    output: str | Path | None = None,
+) -> Report:
+    """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
+
+    ``engines`` and ``precisions`` narrow what is measured. ``seq_len`` is one of the bundle's
+    lengths (the longest by default); ``threads``, ``warmup`` and ``runs`` default to the target's
+    (an emulated board: ``EMULATED_RUNS``). The raw measurement is written to ``output`` (by
+    default a new file under ``measurements/``). An artifact that this board cannot run is told in
+    ``report.not_run``.
+
+    Raises BundleError for a damaged bundle, BoardError where the board cannot be reached or is of
+    another architecture, MeasurementError where nothing could be measured.
+    """
+    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    with progress.step(f"Checking {bundle.path}"):
+        changed = changed_files(bundle)
+    if changed:
+        name, what = next(iter(changed.items()))
+        raise BundleError(
+            f"{name} {what}" + (f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""),
+            where=str(bundle.path),
+            hint="Compile the model again; a damaged bundle is not deployed.",
+        )
+    artifacts = _selected(bundle, engines, precisions)
+    length = _length(bundle, seq_len)
+    started = datetime.datetime.now(datetime.UTC)
+    with connect(board) as reached:
+        _check_architecture(bundle, reached)
+        target = bundle.manifest.target
+        plans = [
+            _Plan(
+                artifact=artifact,
+                seq_len=length,
+                threads=threads or min(target.threads, len(reached.facts.cores) or 1),
+                warmup=target.warmup if warmup is None else warmup,
+                runs=runs or (EMULATED_RUNS if reached.emulated else target.runs),
+            )
+            for artifact in artifacts
+        ]
+        runs_made, not_run, agent_version = _measure(bundle, reached, plans)
+        taken = Measurement(
+            started_utc=started.isoformat(timespec="seconds"),
+            edgeopt_version=__version__,
+            agent_version=agent_version,
+            bundle_name=bundle.manifest.name,
+            bundle_digest=bundle.manifest.digest,
+            target=target.name,
+            board_name=board,
+            emulated=reached.emulated,
+            board=asdict(reached.facts),
+            runs=tuple(runs_made),
+            not_run=tuple(not_run),
+        )
+    if not taken.runs:
+        reasons = "\n".join(f"  {n.engine} {n.precision}: {n.reason}" for n in not_run)
+        raise MeasurementError(f"nothing could be measured\n{reasons}", where=board)
+    stamp = started.strftime("%Y%m%dT%H%M%SZ")
+    path = Path(output or f"measurements/{bundle.manifest.name}-{board}-{stamp}.json")
+    measurement.write(taken, path)
+    return report(taken, path)
+
+
+def _selected(
+    bundle: Bundle, engines: Sequence[str], precisions: Sequence[str]
+) -> list[ArtifactEntry]:
+    held = bundle.manifest.artifacts
+    chosen = [
+        a
+        for a in held
+        if (not engines or a.engine in engines) and (not precisions or a.precision in precisions)
+    ]
+    unknown = [e for e in engines if all(a.engine != e for a in held)]
+    if unknown or not chosen:
+        raise InputError(
+            f"has no {' '.join([*(unknown or engines), *precisions])} artifact",
+            where=str(bundle.path),
+            hint="It holds: " + ", ".join(f"{a.engine} {a.precision}" for a in held),
+        )
+    return chosen
+
+
+def _length(bundle: Bundle, seq_len: int | None) -> int:
+    lengths = sorted({call.seq_len for call in bundle.manifest.golden})
+    if seq_len is None:
+        return lengths[-1]
+    if seq_len not in lengths:
+        raise InputError(
+            f"has no golden inputs of {seq_len} tokens, and nothing is timed unchecked",
+            where=str(bundle.path),
+            hint=f"Its lengths are {', '.join(map(str, lengths))} (seq_lens of its target).",
+        )
+    return seq_len
+
+
+def _check_architecture(bundle: Bundle, board: Board) -> None:
+    target = bundle.manifest.target
+    if board.facts.arch != target.arch:
+        raise BoardError(
+            f"is {board.facts.arch}, but the bundle is for {target.arch} ({target.name})",
+            where=board.entry.name,
+            hint=f"Compile for a target of this architecture: edgeopt targets | grep "
+            f"{board.facts.arch}",
+        )
+
+
+def _measure(
+    bundle: Bundle, board: Board, plans: Sequence[_Plan]
+) -> tuple[list[Run], list[NotRun], str]:
+    """Run every plan that this board can; a plan that fails does not sink the others."""
+    runs: list[Run] = []
+    not_run: list[NotRun] = []
+    version = ""
+    facts = board.facts
+    with progress.step(f"Building the agent for {facts.arch}"):
+        agent_file = build_agent(facts.arch)
+    store = Store(board.transport, facts)
+    for plan in plans:
+        artifact = plan.artifact
+        try:
+            build = _engine(board, artifact)
+            run, version = _run(bundle, board, store, plan, agent_file, build)
+            runs.append(run)
+        except EdgeoptError as exc:
+            progress.note(f"not measured: {artifact.engine} {artifact.precision}: {exc}")
+            not_run.append(
+                NotRun(engine=artifact.engine, precision=artifact.precision, reason=str(exc))
+            )
+    if runs and all(run.outputs_agree for run in runs):
+        store.activate(bundle.manifest.name, bundle.manifest.digest)
+    return runs, not_run, version
+
+
+def _engine(board: Board, artifact: ArtifactEntry) -> EngineBuild:
+    """Return the engine's library for this board, or raise BoardError with what would fit."""
+    if artifact.engine not in AGENT_ENGINES:
+        raise BoardError(
+            f"this edgeopt's agent runs {', '.join(AGENT_ENGINES)}, not {artifact.engine}",
+            where=board.entry.name,
+        )
+    release = choose(artifact.engine, artifact.engine_version, board.facts.platform)
+    return fetch(release, board.facts.arch)
+
+
+def _run(
+    bundle: Bundle,
+    board: Board,
+    store: Store,
+    plan: _Plan,
+    agent_file: Path,
+    build: EngineBuild,
+) -> tuple[Run, str]:
+    artifact = plan.artifact
+    if artifact.seq_lens and plan.seq_len not in artifact.seq_lens:
+        raise InputError(
+            f"{artifact.engine} {artifact.precision} takes "
+            f"{', '.join(map(str, artifact.seq_lens))} tokens, not {plan.seq_len}",
+            where=str(bundle.path),
+        )
+    calls = [call for call in bundle.manifest.golden if call.seq_len == plan.seq_len]
+    name = f"{artifact.engine} {artifact.precision}"
+    with progress.step(f"Deploying {name} to {board.entry.name}"):
+        home = store.push(_bundle_files(bundle, artifact), bundle.manifest.digest)
+        tools = {"agent": agent_file} | {f"lib/{path.name}": path for path in build.files}
+        kit = key(**{name: file_sha256(path) for name, path in tools.items()})
+        programs = store.push(tools, kit)
+    words = agent.arguments(
+        agent=f"{programs}/agent",
+        engine=artifact.engine,
+        library=f"{programs}/lib/{build.library.name}",
+        model=f"{home}/{artifact.files[0]}",
+        threads=plan.threads,
+        warmup=plan.warmup,
+        runs=plan.runs,
+        golden=[f"{home}/{call.directory}" for call in calls],
+        cosine_min=artifact.bound,
+        inputs=_names(bundle, artifact, "inputs"),
+        outputs=_names(bundle, artifact, "outputs"),
+        options=dict(artifact.options),
+    )
+    state_before = read_state(board.transport)
+    with progress.step(f"Measuring {name}, {plan.seq_len} tokens, {plan.runs} runs") as step:
+        told = agent.listen(
+            board.transport.lines(words, timeout_s=_TIMEOUT_S),
+            where=f"{board.entry.name}: {name}",
+            sampled=lambda count: step.update(count, plan.runs),
+        )
+    if told.outputs_agree and len(told.wall_ns) != plan.runs:
+        raise MeasurementError(
+            f"the agent sent {len(told.wall_ns)} samples of {plan.runs}", where=board.entry.name
+        )
+    run = Run(
+        engine=artifact.engine,
+        engine_version=told.engine_version,
+        precision=artifact.precision,
+        threads=plan.threads,
+        seq_len=plan.seq_len,
+        load_ns=told.load_ns,
+        warmup_ns=tuple(told.warmup_ns),
+        wall_ns=tuple(told.wall_ns),
+        cpu_ns=tuple(told.cpu_ns),
+        rss_before_bytes=told.rss_before_bytes,
+        rss_loaded_bytes=told.rss_loaded_bytes,
+        peak_memory_bytes=told.peak_memory_bytes,
+        artifact_bytes=artifact.bytes,
+        golden=tuple(told.golden),
+        outputs_agree=told.outputs_agree,
+        bound=artifact.bound,
+        state_before=state_before,
+        state_after=read_state(board.transport),
+    )
+    return run, told.agent_version
+
+
+_TIMEOUT_S = 4 * 3600.0
+"""Bound of one artifact's session; a board that stops answering is noticed long before."""
+
+
+def _bundle_files(bundle: Bundle, artifact: ArtifactEntry) -> dict[str, Path]:
+    """Return what the board needs to run ``artifact``: not the other engines' files."""
+    m = bundle.manifest
+    wanted = [*m.tokenizer, *artifact.files]
+    wanted += [name for name in m.files if name.startswith("golden/")]
+    return {FILE: bundle.path / FILE} | {name: bundle.path / name for name in wanted}
+
+
+def _names(bundle: Bundle, artifact: ArtifactEntry, side: str) -> dict[str, str]:
+    """Return the model's tensor name -> the artifact's."""
+    model: Any = getattr(bundle.manifest.signature, side)
+    own: Any = getattr(artifact.signature, side)
+    names: Mapping[str, str] = {a.name: b.name for a, b in zip(model, own, strict=True)}
+    return dict(names)

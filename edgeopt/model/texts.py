@@ -1,0 +1,117 @@
+"""Real texts to check and calibrate on, and how they become a model's inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from edgeopt import progress
+from edgeopt.errors import InputError
+from edgeopt.model import Model, tokenizer
+
+_SEED = 0
+
+
+def read_texts(path: Path | None, limit: int) -> tuple[str, ...]:
+    """Return at most ``limit`` texts of ``path``, or of those shipped with edgeopt for None.
+
+    A ``.jsonl`` file has an object with ``text`` on each line; any other file has one text on
+    each line. Blank lines do not count. Raises InputError, with the line, where it is not so.
+    """
+    if path is None:
+        shipped = resources.files("edgeopt.model").joinpath("texts.jsonl")
+        return _parse(shipped.read_text(encoding="utf-8"), "texts.jsonl", limit, jsonl=True)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"is not UTF-8 text ({exc.reason})", where=str(path)) from exc
+    return _parse(content, str(path), limit, jsonl=path.suffix == ".jsonl")
+
+
+def _parse(content: str, where: str, limit: int, *, jsonl: bool) -> tuple[str, ...]:
+    texts: list[str] = []
+    for number, line in enumerate(content.split("\n"), start=1):
+        if len(texts) == limit:
+            break
+        if not line.strip():
+            continue
+        texts.append(_text(line, f"{where}: line {number}") if jsonl else line.strip())
+    if not texts:
+        raise InputError("has no texts", where=where)
+    return tuple(texts)
+
+
+def _text(line: str, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except ValueError as exc:
+        raise InputError(f"is not JSON ({exc})", where=where) from exc
+    text = row.get("text") if isinstance(row, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise InputError('expected an object with a "text" that is a string', where=where)
+    return text
+
+
+def tokenize(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str, np.ndarray]]:
+    """Return one call per text: the model's inputs by name, int64, (1, seq_len).
+
+    Longer texts are cut, shorter ones padded. For a model without a tokenizer the ids are random
+    (seeded; as many as the text has words) and a note says so.
+    """
+    if model.tokenizer is None:
+        progress.note(f"{model.name} has no tokenizer: random token ids stand for the texts")
+        return _random(model, texts, seq_len)
+    tokens = tokenizer.load(model.tokenizer)
+    names = [spec.name for spec in model.signature.inputs]
+    calls = []
+    for text in texts:
+        encoded = tokens(
+            text,
+            padding="max_length",
+            truncation=True,
+            max_length=seq_len,
+            return_token_type_ids=True,
+            return_attention_mask=True,
+        )
+        calls.append({name: np.array([encoded[name]], dtype=np.int64) for name in names})
+    return calls
+
+
+def _random(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str, np.ndarray]]:
+    generator = np.random.default_rng(_SEED)
+    vocabulary = vocabulary_size(model)
+    calls = []
+    for text in texts:
+        words = min(len(text.split()) + 2, seq_len)
+        ids = np.zeros((1, seq_len), dtype=np.int64)
+        ids[0, :words] = generator.integers(0, vocabulary, words)
+        mask = np.zeros((1, seq_len), dtype=np.int64)
+        mask[0, :words] = 1
+        values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        calls.append({spec.name: values[spec.name] for spec in model.signature.inputs})
+    return calls
+
+
+def vocabulary_size(model: Model) -> int:
+    """Return how many token ids the model's largest embedding table takes."""
+    if model.module is not None:
+        import torch
+
+        tables = [m for m in model.module.modules() if isinstance(m, torch.nn.Embedding)]
+        return max((table.num_embeddings for table in tables), default=2)
+    import onnx
+
+    graph = onnx.load(str(model.onnx)).graph
+    shapes = {t.name: list(t.dims) for t in graph.initializer}
+    rows = [
+        shapes[node.input[0]][0]
+        for node in graph.node
+        if node.op_type == "Gather" and len(shapes.get(node.input[0], ())) == 2
+    ]
+    return max(rows, default=2)

@@ -1,0 +1,134 @@
+"""Import any PyTorch module that takes token ids, for the Python API."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt import cache
+from edgeopt.errors import InputError
+from edgeopt.extras import require
+from edgeopt.model import TASKS, Model
+from edgeopt.model import tokenizer as tokenizers
+from edgeopt.model.tasks import INPUTS, OUTPUTS, signature
+
+if TYPE_CHECKING:
+    import torch
+
+
+def import_torch(
+    module: torch.nn.Module,
+    *,
+    name: str,
+    task: str,
+    max_seq_len: int,
+    inputs: Sequence[str] = ("input_ids", "attention_mask"),
+    tokenizer: str | Path | None = None,
+    labels: Sequence[str] = (),
+) -> Model:
+    """Return the Model of ``module``.
+
+    It is called with ``inputs`` by position (int64, (batch, seq)) and returns a tensor or a tuple
+    of tensors, as the task has them (see ``Model``). A copy in eval mode and FP32 is kept; the
+    module itself is left as it is. ``tokenizer`` is a directory with the tokenizer's files.
+    Raises InputError where the task or an input is unknown, where the call fails, or where an
+    output's shape is not the task's.
+    """
+    require("torch", "torch")
+    if task not in TASKS:
+        raise InputError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}", where=name)
+    if unknown := [n for n in inputs if n not in INPUTS]:
+        raise InputError(
+            f"unknown input {unknown[0]!r}, expected some of {', '.join(INPUTS)}", where=name
+        )
+    if not inputs or inputs[0] != "input_ids":
+        raise InputError("the first input must be input_ids", where=name)
+    folder = None if tokenizer is None else Path(tokenizer)
+    tokens = None if folder is None else tokenizers.collect(folder)
+    if folder is not None and tokens is None:
+        raise InputError("has no tokenizer files", where=str(folder))
+    kept = _tuple_module(copy.deepcopy(module).float().eval().requires_grad_(False))
+    width = _check_call(kept, tuple(inputs), task, name)
+    if task.endswith("classification") and labels and len(labels) != width:
+        raise InputError(f"{len(labels)} labels, but logits of width {width}", where=name)
+    named = tuple(labels) or tuple(f"LABEL_{i}" for i in range(width))
+    return Model(
+        name=name,
+        task=task,
+        signature=signature(tuple(inputs), task, hidden=width, labels=width),
+        module=kept,
+        onnx=None,
+        tokenizer=tokens,
+        labels=named if task.endswith("classification") else (),
+        pooling=None,
+        max_seq_len=max_seq_len,
+        origin={"kind": "torch", "source": type(module).__qualname__},
+        digest=_digest(kept, type(module).__qualname__, tuple(inputs), task, folder),
+    )
+
+
+def _tuple_module(module: torch.nn.Module) -> torch.nn.Module:
+    import torch
+
+    class Tuple(torch.nn.Module):
+        """Return the module's outputs as a tuple."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            result = self.module(*tensors)
+            return (result,) if isinstance(result, torch.Tensor) else tuple(result)
+
+    return Tuple().eval()
+
+
+def _check_call(module: Any, inputs: tuple[str, ...], task: str, name: str) -> int:
+    """Call the module on (2, 8) and return its outputs' last dimension."""
+    import torch
+
+    tensors = [torch.zeros(2, 8, dtype=torch.int64) for _ in inputs]
+    if "attention_mask" in inputs:
+        tensors[inputs.index("attention_mask")] += 1
+    try:
+        with torch.inference_mode():
+            results = module(*tensors)
+    # The module is the user's code and may raise anything.
+    except Exception as exc:
+        raise InputError(
+            f"the call with {', '.join(inputs)} of shape (2, 8) failed ({exc})", where=name
+        ) from exc
+    wanted = OUTPUTS[task]
+    rank = 2 if task in ("sequence-classification", "question-answering") else 3
+    shapes = [tuple(r.shape) for r in results]
+    leading = (2,) if task == "sequence-classification" else (2, 8)
+    if len(shapes) != len(wanted) or any(
+        len(s) != rank or s[: len(leading)] != leading for s in shapes
+    ):
+        raise InputError(
+            f"{task} has {', '.join(wanted)} of {rank} dimensions beginning {leading}, "
+            f"but the module returned shapes {shapes}",
+            where=name,
+        )
+    return int(shapes[0][-1])
+
+
+def _digest(
+    module: torch.nn.Module, kind: str, inputs: tuple[str, ...], task: str, folder: Path | None
+) -> str:
+    weights = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        weights.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        weights.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return cache.key(
+        kind=kind,
+        structure=str(module),
+        weights=weights.hexdigest(),
+        inputs=list(inputs),
+        task=task,
+        tokenizer=tokenizers.hashes(folder) if folder else {},
+    )

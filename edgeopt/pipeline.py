@@ -1,0 +1,286 @@
+"""From a source to a bundle: import, lower, check, write. Each artifact is cached by content."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from edgeopt import __version__, cache, progress
+from edgeopt.backends import Artifact
+from edgeopt.bundle import Bundle, golden, open_bundle
+from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped, TargetEntry
+from edgeopt.bundle.verify import changed_files
+from edgeopt.bundle.write import reserved, write
+from edgeopt.engines.releases import releases
+from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
+from edgeopt.fields import nearest
+from edgeopt.lowering import FIDELITY_TEXTS, Lowered, Prepared, code_digest, lower, prepare
+from edgeopt.model import Model, importer, name_of, reference, texts
+from edgeopt.recipe import Recipe, load_recipe
+from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
+
+GOLDEN_PER_LENGTH = 2
+
+
+def compile(
+    source: str | Path | Model,
+    target: str | Path | Target,
+    *,
+    output: str | Path | None = None,
+    recipe: str | Path | Recipe | None = None,
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    data: str | Path | None = None,
+) -> Bundle:
+    """Make a bundle of ``source`` for ``target`` and return it.
+
+    ``source`` is a Hugging Face directory or hub name, an ``.onnx`` file, or a Model that the
+    Python API imported. ``output`` is the bundle's directory (``NAME-TARGET.edgeopt`` here by
+    default). ``engines`` and ``precisions`` narrow what the target builds. ``data`` holds the
+    user's own texts (.jsonl with "text", or lines), used for calibration and for the check in the
+    place of the shipped ones.
+
+    A format that fails, or is below the recipe's bound, is skipped with its reason in
+    ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
+    format could be made.
+    """
+    target = target if isinstance(target, Target) else load_target(target)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or target.recipe)
+    specs = _selected(target, engines, precisions)
+    given = texts.read_texts(
+        Path(data) if data else None, FIDELITY_TEXTS + recipe.calibration_texts
+    )
+    if isinstance(source, Model):
+        name, origin = source.name, source.digest
+    else:
+        name, origin = name_of(source), importer.fingerprint(source) or ""
+    place = Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt")
+    inputs = _inputs_digest(origin, target, recipe, specs, given)
+    if origin and (done := _up_to_date(place, inputs)) is not None:
+        return done
+    with reserved(place):  # a wrong place is refused before the long work
+        model = source if isinstance(source, Model) else _import(source)
+        return _compile(model, target, recipe, specs, given, place, inputs)
+
+
+def _import(source: str | Path) -> Model:
+    with progress.step(f"Importing {source}"):
+        return importer.import_model(source)
+
+
+def _inputs_digest(
+    source: str,
+    target: Target,
+    recipe: Recipe,
+    pairs: Sequence[tuple[EngineSpec, str]],
+    given: Sequence[str],
+) -> str:
+    """Return a hash of all that a bundle depends on, known before the model is imported."""
+    return cache.key(
+        source=source,
+        target=asdict(target),
+        recipe=asdict(recipe),
+        pairs=[(spec.engine, precision) for spec, precision in pairs],
+        texts=list(given),
+        code=code_digest(),
+    )
+
+
+def _up_to_date(output: Path, inputs: str) -> Bundle | None:
+    """Return the bundle at ``output`` where it was made of the same inputs and is intact.
+
+    One with skipped artifacts is made again: what they lacked may have been installed since.
+    """
+    try:
+        bundle = open_bundle(output)
+    except BundleError:
+        return None
+    if bundle.manifest.inputs != inputs or bundle.manifest.skipped or changed_files(bundle):
+        return None
+    progress.note(f"{output} is up to date")
+    return bundle
+
+
+def _selected(
+    target: Target, engines: Sequence[str], precisions: Sequence[str]
+) -> list[tuple[EngineSpec, str]]:
+    """Return the (engine, precision) pairs to build. Raises InputError where none is left."""
+    built = [spec.engine for spec in target.engines]
+    for name in engines:
+        if name not in built:
+            reason = target.not_built.get(name)
+            raise InputError(
+                f"target {target.name} builds no {name!r}"
+                + (f": {reason}" if reason else nearest(name, built)),
+                hint=f"It builds: {', '.join(built)}",
+            )
+    for name in precisions:
+        if name not in PRECISIONS:
+            raise InputError(f"unknown precision {name!r}, expected {', '.join(PRECISIONS)}")
+    pairs = [
+        (spec, precision)
+        for spec in target.engines
+        for precision in spec.precisions
+        if (not engines or spec.engine in engines) and (not precisions or precision in precisions)
+    ]
+    for spec, _ in pairs:
+        _check_versions(target, spec)
+    if not pairs:
+        raise InputError(
+            f"target {target.name} builds {', '.join(engines or built)} in none of: "
+            + ", ".join(precisions)
+        )
+    return pairs
+
+
+def _check_versions(target: Target, spec: EngineSpec) -> None:
+    """Raise InputError where the target asks for an ONNX file that its engine cannot read.
+
+    A version without a known C library (an app may bring its own) is not checked.
+    """
+    known = [r for r in releases() if (r.engine, r.version) == (spec.engine, spec.version)]
+    for release in known:
+        for key in ("opset", "ir_version"):
+            asked, most = getattr(spec, key), getattr(release, key)
+            if asked is not None and most is not None and asked > most:
+                raise InputError(
+                    f"{release.name} reads {key} {most} at most, found {asked}",
+                    where=f"{target.path}: engines.{spec.engine}.{key}",
+                )
+
+
+def _compile(
+    model: Model,
+    target: Target,
+    recipe: Recipe,
+    pairs: Sequence[tuple[EngineSpec, str]],
+    given: Sequence[str],
+    output: Path,
+    inputs: str,
+) -> Bundle:
+    seq_lens = tuple(n for n in target.seq_lens if n <= model.max_seq_len)
+    if not seq_lens:
+        raise InputError(
+            f"takes at most {model.max_seq_len} tokens, but the target's shortest length is "
+            f"{target.seq_lens[0]}",
+            where=model.name,
+            hint="Write a target of your own with a shorter entry in seq_lens.",
+        )
+    target = replace(target, seq_lens=seq_lens)
+    prepared = prepare(model, seq_lens, given)
+    made: list[tuple[ArtifactEntry, Path]] = []
+    skipped: list[Skipped] = []
+    for spec, precision in pairs:
+        reason = None
+        try:
+            lowered = lower(model, target, spec, precision, prepared)
+            entry = _entry(lowered, spec, recipe)
+            if entry.cosine_min < entry.bound:
+                reason = (
+                    f"cosine {entry.cosine_min:.4f} is below the recipe's bound "
+                    f"{entry.bound} (worst of {entry.calls} texts)"
+                )
+        except (CompileError, MissingDependencyError) as exc:
+            reason = str(exc)
+        if reason is None:
+            made.append((entry, lowered.directory))
+        else:
+            progress.note(f"skipped {spec.engine} {precision}: {reason}")
+            skipped.append(Skipped(engine=spec.engine, precision=precision, reason=reason))
+    if not made:
+        reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
+        raise CompileError(f"no artifact could be made for {target.name}\n{reasons}")
+    with progress.step(f"Writing {output}"):
+        return _write(model, target, recipe, prepared, made, skipped, inputs, output)
+
+
+def _entry(lowered: Lowered, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
+    """Return the manifest's entry of an artifact."""
+    artifact, found = lowered.artifact, lowered.fidelity
+    return ArtifactEntry(
+        engine=artifact.engine,
+        engine_version=spec.version,
+        precision=artifact.precision,
+        files=tuple(_prefix(artifact) + name for name in artifact.files),
+        bytes=sum((lowered.directory / name).stat().st_size for name in artifact.files),
+        signature=artifact.signature,
+        seq_lens=artifact.seq_lens,
+        route=artifact.route,
+        options=artifact.options,
+        tools=artifact.tools,
+        cosine_min=found.cosine_min,
+        cosine_mean=found.cosine_mean,
+        max_abs_error=found.max_abs_error,
+        same_top1=found.same_top1,
+        calls=found.calls,
+        bound=recipe.bounds[artifact.precision].cosine_min,
+    )
+
+
+def _prefix(artifact: Artifact | ArtifactEntry) -> str:
+    return f"artifacts/{artifact.engine}-{artifact.precision}/"
+
+
+def _write(
+    model: Model,
+    target: Target,
+    recipe: Recipe,
+    prepared: Prepared,
+    made: Sequence[tuple[ArtifactEntry, Path]],
+    skipped: Sequence[Skipped],
+    inputs: str,
+    output: Path,
+) -> Bundle:
+    files: dict[str, Path] = {}
+    tokenizer = sorted(model.tokenizer.iterdir()) if model.tokenizer else []
+    files |= {f"tokenizer/{path.name}": path for path in tokenizer}
+    for entry, directory in made:
+        files |= {name: directory / name.removeprefix(_prefix(entry)) for name in entry.files}
+    calls = []
+    with tempfile.TemporaryDirectory(prefix="edgeopt-golden-") as scratch:
+        for n, batches in prepared.checks.items():
+            for i, batch in enumerate(batches[:GOLDEN_PER_LENGTH]):
+                name = f"golden/seq_{n}/{i}"
+                golden.write(Path(scratch) / name, batch, prepared.answers[n][i])
+                mask = batch.get("attention_mask")
+                calls.append(
+                    Golden(directory=name, seq_len=n, tokens=n if mask is None else int(mask.sum()))
+                )
+                for path in sorted((Path(scratch) / name).iterdir()):
+                    files[f"{name}/{path.name}"] = path
+        manifest = Manifest(
+            name=model.name,
+            digest="",
+            inputs=inputs,
+            task=model.task,
+            labels=model.labels,
+            pooling=model.pooling,
+            max_seq_len=model.max_seq_len,
+            signature=model.signature,
+            tokenizer=tuple(f"tokenizer/{path.name}" for path in tokenizer),
+            target=TargetEntry(
+                name=target.name,
+                device=target.device.id,
+                arch=target.device.arch,
+                libc=target.device.os.libc,
+                libc_version=target.device.os.libc_version,
+                threads=target.threads,
+                warmup=target.warmup,
+                runs=target.runs,
+            ),
+            recipe={
+                "name": recipe.name,
+                "bounds": {p: b.cosine_min for p, b in recipe.bounds.items()},
+                "calibration_texts": recipe.calibration_texts,
+            },
+            reference=reference.name(model),
+            origin=dict(model.origin) | {"texts_sha256": prepared.digest},
+            tools={"edgeopt": __version__},
+            artifacts=tuple(entry for entry, _ in made),
+            skipped=tuple(skipped),
+            golden=tuple(calls),
+            files={},
+        )
+        return write(output, manifest, files)

@@ -1,0 +1,142 @@
+"""The report of a measurement: everything in it is recomputed from the raw samples."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.measure.measurement import Measurement, NotRun, Run
+from edgeopt.measure.statistics import Percentiles, percentiles
+from edgeopt.report.tables import size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """One artifact's figures. ``latency`` and ``throughput_per_s`` are None where its outputs
+    disagreed: nothing was timed then."""
+
+    run: Run
+    latency: Percentiles | None
+    throughput_per_s: float | None
+    cosine_min: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A measurement with what is derived from it, and the file it lies in."""
+
+    measurement: Measurement
+    path: Path
+    runs: tuple[RunReport, ...]
+
+    @property
+    def not_run(self) -> tuple[NotRun, ...]:
+        """The artifacts that were not measured."""
+        return self.measurement.not_run
+
+    def document(self) -> dict[str, Any]:
+        """Return what ``profile --json`` prints."""
+        m = self.measurement
+        return {
+            "board": {"name": m.board_name, "emulated": m.emulated} | dict(m.board),
+            "bundle": {"name": m.bundle_name, "digest": m.bundle_digest, "target": m.target},
+            "runs": [_document(item, m.emulated) for item in self.runs],
+            "not_run": [asdict(item) for item in m.not_run],
+            "measurement": str(self.path),
+        }
+
+
+def report(measurement: Measurement, path: Path) -> Report:
+    """Derive the report of ``measurement``, which lies in ``path``."""
+    return Report(
+        measurement=measurement,
+        path=path,
+        runs=tuple(_derive(run) for run in measurement.runs),
+    )
+
+
+def _derive(run: Run) -> RunReport:
+    cosines = [g.cosine for g in run.golden]
+    return RunReport(
+        run=run,
+        latency=percentiles(run.wall_ns) if run.wall_ns else None,
+        throughput_per_s=1e9 * len(run.wall_ns) / sum(run.wall_ns) if run.wall_ns else None,
+        cosine_min=None if None in cosines else min(c for c in cosines if c is not None),
+    )
+
+
+def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
+    run = item.run
+    return {
+        "engine": run.engine,
+        "engine_version": run.engine_version,
+        "precision": run.precision,
+        "threads": run.threads,
+        "seq_len": run.seq_len,
+        "emulated": emulated,
+        "latency_ns": asdict(item.latency) if item.latency else None,
+        "throughput_per_s": item.throughput_per_s,
+        "load_ns": run.load_ns,
+        "peak_memory_bytes": run.peak_memory_bytes,
+        "artifact_bytes": run.artifact_bytes,
+        "outputs_agree": run.outputs_agree,
+        "cosine_min": item.cosine_min,
+        "bound": run.bound,
+        "power": None,
+    }
+
+
+def _ms(value_ns: int | None) -> str:
+    """Return milliseconds in four digits."""
+    if value_ns is None:
+        return "-"
+    value = value_ns / 1e6
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def render(report: Report, console: Console) -> None:
+    """Print the table; ``emulated`` stands beside every figure that an emulated board gave."""
+    from rich.table import Table
+
+    m = report.measurement
+    mark = "\nemulated" if m.emulated else ""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("artifact", no_wrap=True)
+    for name in (f"p50 ms{mark}", f"p90 ms{mark}", f"p99 ms{mark}", "n", f"per s{mark}"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in (f"memory{mark}", "size", "outputs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for item in report.runs:
+        run, times = item.run, item.latency
+        table.add_row(
+            f"{run.engine} {run.precision}",
+            *(_ms(v) for v in ((times.p50, times.p90, times.p99) if times else (None,) * 3)),
+            str(len(run.wall_ns)),
+            f"{item.throughput_per_s:.3g}" if item.throughput_per_s else "-",
+            size(run.peak_memory_bytes),
+            size(run.artifact_bytes),
+            "agree" if run.outputs_agree else "[red]DISAGREE[/red]",
+        )
+    for run in m.runs[:1]:
+        console.print(f"{m.board_name}: {run.seq_len} tokens, {_plural(run.threads, 'thread')}\n")
+    console.print(table)
+    console.print()
+    for absent in m.not_run:
+        console.print(
+            f"not measured: {absent.engine} {absent.precision}: {absent.reason}", style="yellow"
+        )
+    if m.emulated:
+        console.print(
+            f"{m.board_name} is emulated: its times and memory are the emulator's, not a device's. "
+            "Whether it runs and what it computes is as on the device.",
+            style="yellow",
+        )
+    console.print(f"raw measurement: {report.path}")

@@ -1,0 +1,58 @@
+"""Tables for the terminal: what a bundle holds, and what it cost on a board."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeopt.bundle import Bundle
+
+
+def size(count: int) -> str:
+    """Return a byte count for people, in powers of 1000: ``23.4 MB``."""
+    value, units = float(count), ("B", "kB", "MB", "GB")
+    for unit in units:
+        if value < 1000 or unit == units[-1]:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def artifacts(bundle: Bundle, console: Console) -> None:
+    """Print one row for each artifact, and one line for each that was skipped."""
+    from rich.table import Table
+
+    manifest = bundle.manifest
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("engine")
+    table.add_column("precision")
+    table.add_column("size", justify="right")
+    table.add_column("tokens")
+    table.add_column("cosine min", justify="right")
+    table.add_column("max error", justify="right")
+    top1 = any(a.same_top1 is not None for a in manifest.artifacts)
+    if top1:
+        table.add_column("same label", justify="right")
+    for a in manifest.artifacts:
+        row = [
+            f"{a.engine} {a.engine_version}",
+            a.precision,
+            size(a.bytes),
+            ", ".join(map(str, a.seq_lens)) or f"1-{manifest.max_seq_len}",
+            f"{a.cosine_min:.5f}",
+            f"{a.max_abs_error:.1e}",
+        ]
+        if top1:
+            row.append("" if a.same_top1 is None else f"{100 * a.same_top1:.1f} %")
+        table.add_row(*row)
+    console.print(table)
+    if manifest.artifacts:
+        console.print(
+            f"against {manifest.reference}, worst of {max(a.calls for a in manifest.artifacts)} "
+            "calls on real text",
+            style="dim",
+        )
+    for s in manifest.skipped:
+        console.print(f"skipped {s.engine} {s.precision}: {s.reason}", style="yellow")

@@ -1,0 +1,96 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeopt.bundle import Bundle, manifest, open_bundle
+from edgeopt.errors import BundleError
+
+MakeBundle = Callable[..., Bundle]
+
+
+def rewrite(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest and give it a digest that fits, as an attacker would."""
+    path = bundle.path / manifest.FILE
+    document = json.loads(path.read_text())
+    change(document)
+    document["digest"] = manifest._digest(document)
+    path.write_text(json.dumps(document))
+
+
+def test_what_was_written_is_read_back(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    assert open_bundle(bundle.path) == bundle
+    assert bundle.manifest.labels == ("no", "yes")
+    assert bundle.manifest.artifact("onnx", "fp32") == bundle.manifest.artifacts[0]
+    assert bundle.manifest.artifact("onnx", "int8") is None
+
+
+def test_a_directory_without_manifest(tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as caught:
+        open_bundle(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: is not a bundle: it has no manifest.json\n"
+        "Make one with: edgeopt compile MODEL --target TARGET -o DIRECTORY"
+    )
+
+
+def test_a_changed_manifest_is_found(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    path = bundle.path / "manifest.json"
+    path.write_text(path.read_text().replace('"cosine_min": 1.0', '"cosine_min": 0.9'))
+    with pytest.raises(BundleError, match="its digest does not match its content"):
+        open_bundle(bundle.path)
+
+
+def test_another_schema_version(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    rewrite(bundle, lambda d: d.update(schema_version=2))
+    with pytest.raises(BundleError, match="schema version 2; this edgeopt reads version 1"):
+        open_bundle(bundle.path)
+
+
+def test_a_truncated_manifest(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    path = bundle.path / "manifest.json"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BundleError, match=r"manifest\.json: cannot be read"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b", "a\\b", "./a"])
+def test_a_file_outside_the_bundle_is_refused(make_bundle: MakeBundle, name: str) -> None:
+    bundle = make_bundle()
+    rewrite(bundle, lambda d: d["files"].update({name: {"bytes": 0, "sha256": "0" * 64}}))
+    with pytest.raises(BundleError, match="does not lie inside the bundle"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("task"), "task: is missing, expected a string"),
+        (lambda d: d.update(labels=[1]), r"labels\[0\]: expected a string, found 1 \(int\)"),
+        (
+            lambda d: d["artifacts"][0].update(files=["x"]),
+            "artifacts: 'x' is not among the files",
+        ),
+        (
+            lambda d: d["artifacts"][0].update(bytes="many"),
+            r"artifacts\[0\]\.bytes: expected an integer, found 'many' \(str\)",
+        ),
+        (
+            lambda d: d["files"]["tokenizer/tokenizer.json"].update(sha256="zz"),
+            "sha256: expected 64 hex digits, found 'zz'",
+        ),
+    ],
+)
+def test_wrong_content_is_named(
+    make_bundle: MakeBundle, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    bundle = make_bundle()
+    rewrite(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(bundle.path)

@@ -1,0 +1,63 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from edgeopt.measure.measurement import Measurement
+from edgeopt.report.profile import render, report
+from edgeopt.report.tables import size
+from tests.measure.test_measurement import MEASUREMENT, RUN
+
+
+def printed(measurement: Measurement) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    render(report(measurement, Path("m.json")), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_figures_are_recomputed_from_the_samples() -> None:
+    run = report(MEASUREMENT, Path("m.json")).document()["runs"][0]
+    assert run["latency_ns"] == {"p50": 2, "p90": 3, "p99": 3, "n": 3}
+    assert run["throughput_per_s"] == 1e9 * 3 / 6
+    assert run["cosine_min"] == 0.99
+    assert run["emulated"] is True
+
+
+def test_emulated_stands_beside_every_emulated_figure() -> None:
+    header = printed(MEASUREMENT).splitlines()[2:4]
+    figures = ("p50 ms", "p90 ms", "p99 ms", "per s", "memory")
+    assert all(name in header[0] for name in figures)
+    assert header[1].split() == ["emulated"] * len(figures)
+    assert "emulated" not in printed(replace(MEASUREMENT, emulated=False))
+
+
+def test_the_table_fits_into_80_columns() -> None:
+    slow = replace(RUN, engine="openvino", wall_ns=(123_456_789_012,) * 1000)
+    wide = replace(MEASUREMENT, runs=(replace(slow, artifact_bytes=10**11),))
+    for line in printed(wide).splitlines():
+        if "openvino" in line:
+            assert len(line.rstrip()) <= 80
+            assert "123457" in line
+
+
+def test_outputs_that_disagree_have_no_latency() -> None:
+    wrong = replace(RUN, wall_ns=(), cpu_ns=(), outputs_agree=False)
+    m = replace(MEASUREMENT, runs=(wrong,))
+    assert "DISAGREE" in printed(m)
+    assert report(m, Path("m.json")).document()["runs"][0]["latency_ns"] is None
+
+
+def test_what_was_not_measured_is_told() -> None:
+    assert "not measured: tvm fp32: no library" in printed(MEASUREMENT)
+
+
+def test_sizes_for_people() -> None:
+    assert [size(n) for n in (0, 999, 1000, 23_400_000, 5 * 10**12)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "23.4 MB",
+        "5000.0 GB",
+    ]

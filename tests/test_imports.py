@@ -1,0 +1,55 @@
+"""What ``import edgeopt`` and ``edgeopt --help`` pull in, and how they behave."""
+
+import json
+import subprocess
+import sys
+
+import edgeopt
+
+HEAVY = {
+    "numpy",
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "tensorflow",
+    "ai_edge_litert",
+    "litert_torch",
+    "openvino",
+    "nncf",
+    "tvm",
+    "paramiko",
+    "rich",
+}
+
+
+def modules_after(code: str) -> set[str]:
+    code += "\nimport sys, json; print('\\n' + json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(out.stdout.splitlines()[-1]))
+
+
+def test_import_pulls_in_no_toolchain() -> None:
+    assert not modules_after("import edgeopt") & HEAVY
+
+
+def test_help_pulls_in_no_toolchain_and_no_command() -> None:
+    code = "from edgeopt.cli import cli; cli.main(['--help'], standalone_mode=False)"
+    loaded = modules_after(code)
+    assert not loaded & HEAVY
+    commands = {"compile", "profile", "board", "bundle", "targets"}
+    assert not {f"edgeopt.cli.{name}" for name in commands} & loaded
+
+
+def test_every_command_has_help() -> None:
+    for name in ("targets", "compile", "inspect", "verify", "board", "profile"):
+        out = subprocess.run(
+            [sys.executable, "-m", "edgeopt", name, "--help"], capture_output=True, text=True
+        )
+        assert out.returncode == 0, out.stderr
+        assert "--json" in out.stdout or name in ("board", "targets")
+
+
+def test_every_public_name_can_be_had() -> None:
+    for name in edgeopt.__all__:
+        assert getattr(edgeopt, name).__name__ == name

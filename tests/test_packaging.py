@@ -1,0 +1,81 @@
+"""A wheel, built as a release is, holds all data and runs away from the checkout."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a wheel from a copy, so that no build folder is left in the checkout."""
+    pytest.importorskip("setuptools", reason="building a wheel needs setuptools", minversion="77")
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("edgeopt", "profiles", "targets"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(folder)!r}))"
+    built = subprocess.run(
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    assert "Warning" not in built.stderr
+    return folder / built.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """Unpack the wheel, which is all that installing a pure one does with its modules."""
+    folder = wheel.parent / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def run(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=installed.parent,  # away from the checkout
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_every_file_of_the_package_ships_and_nothing_else(wheel: Path) -> None:
+    expected = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "edgeopt").rglob("*")
+        if path.suffix in SHIPPED and path.is_file()
+    }
+    for name in ("profiles", "targets"):  # rglob follows no links
+        expected |= {f"edgeopt/{name}/{path.name}" for path in (ROOT / name).glob("*.toml")}
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert shipped == expected
+    assert "edgeopt/recipes/default.toml" in shipped
+
+
+def test_the_installed_command_knows_the_same_targets(installed: Path) -> None:
+    out = run(installed, "-m", "edgeopt", "targets", "--json")
+    names = {target["name"] for target in json.loads(out.stdout)["targets"]}
+    assert names == {path.stem for path in (ROOT / "targets").glob("*.toml")}
+
+
+def test_the_installed_package_reads_its_own_files(installed: Path) -> None:
+    code = "import edgeopt.target as t; print(t.__file__, t.load_target('rk3588').device.path)"
+    module, profile = run(installed, "-c", code).stdout.split()
+    assert module.startswith(str(installed))
+    assert profile == str(installed / "edgeopt/profiles/rk3588.toml")

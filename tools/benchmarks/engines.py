@@ -1,0 +1,243 @@
+"""The shipped artifacts against what a user would pick instead, in one shuffled run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt import fidelity, pipeline, progress
+from edgeopt.backends import Batch, Outputs
+from edgeopt.backends.onnx import export_fp32
+from edgeopt.errors import EdgeoptError, InputError
+from edgeopt.model import Model, reference, texts
+from edgeopt.model.importer import import_model
+from tools.benchmarks import optimum
+
+BASE, INCUMBENT, TORCH = "onnxruntime FP32", "Optimum INT8", "PyTorch FP32"
+MAX_WALL_TO_CPU = 1.3
+"""A call whose wall time is this far above its CPU time was disturbed, and is taken again."""
+
+Call = Callable[[Batch], Outputs]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelled:
+    """Texts with their label (None where the data has none)."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str | None, ...]
+
+
+def read(path: Path, limit: int) -> Labelled:
+    """Read .jsonl or .jsonl.gz with ``text`` and maybe ``label``."""
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    rows = rows[: limit or len(rows)]
+    return Labelled(
+        texts=tuple(row["text"] for row in rows), labels=tuple(row.get("label") for row in rows)
+    )
+
+
+def compare(
+    source: str,
+    data: str,
+    text_count: int,
+    rounds: int,
+    seq_len: int,
+    target: str,
+    output: str,
+) -> None:
+    """Compile ``source`` for ``target``, time all variants and write and print the result."""
+    os.environ["TVM_NUM_THREADS"] = "1"
+    model = import_model(source)
+    labelled = read(Path(data), text_count)
+    batches = texts.tokenize(model, labelled.texts, seq_len)
+    variants = {TORCH: _torch(model)} | _onnxruntime(model)
+    try:
+        variants[INCUMBENT] = _onnx_file(model, optimum.int8_model(Path(source), model.task))
+    except EdgeoptError as exc:
+        progress.note(f"{INCUMBENT} is not compared: {exc}")
+    variants |= _ours(model, target, seq_len)
+    samples = time_all(variants, batches, rounds)
+    results = [
+        _result(name, samples, quality(call, variants[TORCH], batches, labelled, model))
+        for name, call in variants.items()
+    ]
+    document = {
+        "model": model.name,
+        "texts": len(batches),
+        "seq_len": seq_len,
+        "threads": 1,
+        "clock": "process CPU time",
+        "rounds": rounds,
+        "results": results,
+    }
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    Path(output).write_text(json.dumps(document, indent=1) + "\n")
+    _print(results, output)
+
+
+def _torch(model: Model) -> Call:
+    import torch
+
+    torch.set_num_threads(1)
+    return lambda batch: reference.run(model, [batch])[0]
+
+
+def _onnxruntime(model: Model) -> dict[str, Call]:
+    """Return plain FP32 ONNX, as ``torch.onnx.export`` gives it, in onnxruntime."""
+    from edgeopt import cache
+
+    def build(directory: Path) -> None:
+        path = directory / "model.onnx"
+        export_fp32(model, path, opset=17, ir_version=8, batch=None, seq_len=None)
+
+    directory = cache.entry("bench-onnx", cache.key(model=model.digest), build)
+    return {BASE: _onnx_file(model, directory / "model.onnx")}
+
+
+def _onnx_file(model: Model, path: Path) -> Call:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    wanted = [i.name for i in session.get_inputs()]
+    names = [spec.name for spec in model.signature.outputs]
+    own = [o.name for o in session.get_outputs()][: len(names)]
+
+    def call(batch: Batch) -> Outputs:
+        values = session.run(own, {name: batch[name] for name in wanted})
+        return dict(zip(names, values, strict=True))
+
+    return call
+
+
+def _ours(model: Model, target: str, seq_len: int) -> dict[str, Call]:
+    bundle = pipeline.compile(model, target, output=f"build/bench-{model.name}-{target}.edgeopt")
+    calls: dict[str, Call] = {}
+    for entry in bundle.manifest.artifacts:
+        if entry.seq_lens and seq_len not in entry.seq_lens:
+            progress.note(f"{entry.engine} {entry.precision} does not take {seq_len} tokens")
+            continue
+        session = bundle.open_on_host(entry)
+        calls[f"edgeopt {entry.engine} {entry.precision}"] = session.run
+    return calls
+
+
+def time_all(
+    variants: Mapping[str, Call], batches: Sequence[Batch], rounds: int
+) -> dict[str, list[float]]:
+    """Return ``rounds`` CPU times (s) of each variant: each round calls all, in a new order, on
+    the same text; a disturbed call is taken again."""
+    samples: dict[str, list[float]] = {name: [] for name in variants}
+    order = list(variants)
+    shuffle = random.Random(0).shuffle
+    for name in order:
+        for batch in batches[:3]:
+            variants[name](batch)
+    with progress.step(f"Timing {len(order)} variants, {rounds} rounds") as step:
+        for i in range(rounds):
+            shuffle(order)
+            batch = batches[i % len(batches)]
+            for name in order:
+                samples[name].append(_undisturbed(variants[name], batch))
+            step.update(i + 1, rounds)
+    return samples
+
+
+def _undisturbed(call: Call, batch: Batch) -> float:
+    best = float("inf")
+    for _ in range(5):
+        wall, cpu = time.perf_counter(), time.process_time()
+        call(batch)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        best = min(best, cpu)
+        if wall <= MAX_WALL_TO_CPU * cpu:
+            return cpu
+    return best
+
+
+def quality(
+    call: Call, torch: Call, batches: Sequence[Batch], labelled: Labelled, model: Model
+) -> dict[str, float]:
+    """Return the accuracy (a classifier on labelled texts) and the agreement with PyTorch."""
+    outputs = [call(batch) for batch in batches]
+    expected = [torch(batch) for batch in batches]
+    found = fidelity.summarise(outputs, expected, [b.get("attention_mask") for b in batches])
+    result = {"cosine_min": found.cosine_min, "cosine_mean": found.cosine_mean}
+    if model.task == "sequence-classification" and None not in labelled.labels:
+        known = {label: i for i, label in enumerate(model.labels)}
+        if missing := sorted({str(x) for x in labelled.labels} - set(known)):
+            raise InputError(f"the model has no label {missing[0]!r}")
+        truth = np.array([known[str(label)] for label in labelled.labels])
+        guesses = np.array([int(o["logits"].argmax()) for o in outputs])
+        reference_guesses = np.array([int(o["logits"].argmax()) for o in expected])
+        accuracy = float((guesses == truth).mean())
+        result["accuracy"] = accuracy
+        result["accuracy_kept"] = accuracy / float((reference_guesses == truth).mean())
+    return result
+
+
+def _result(
+    name: str, samples: Mapping[str, Sequence[float]], quality: Mapping[str, float]
+) -> dict[str, Any]:
+    own = samples[name]
+    ratios = {}
+    for base in (TORCH, BASE, INCUMBENT):
+        if base in samples:
+            pairs = sorted(b / a for a, b in zip(own, samples[base], strict=True))
+            tenth = len(pairs) // 10
+            ratios[base] = {
+                "median": statistics.median(pairs),
+                "p10": pairs[tenth],
+                "p90": pairs[-1 - tenth],
+                "of_minima": min(samples[base]) / min(own),
+            }
+    return {
+        "variant": name,
+        "cpu_ms": {"median": 1e3 * statistics.median(own), "min": 1e3 * min(own)},
+        "times_faster_than": ratios,
+        **quality,
+    }
+
+
+def _print(results: Sequence[Mapping[str, Any]], output: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    bases = [b for b in (TORCH, BASE, INCUMBENT) if b in results[0]["times_faster_than"]]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("variant")
+    for name in ("ms median", "ms min", *(f"x {base} [p10-p90]" for base in bases), "cosine min"):
+        table.add_column(name, justify="right")
+    accurate = "accuracy" in results[0]
+    if accurate:
+        table.add_column("accuracy", justify="right")
+        table.add_column("kept", justify="right")
+    for result in sorted(results, key=lambda r: -r["cpu_ms"]["median"]):
+        ratios = [result["times_faster_than"][base] for base in bases]
+        row = [
+            result["variant"],
+            f"{result['cpu_ms']['median']:.2f}",
+            f"{result['cpu_ms']['min']:.2f}",
+            *(f"{r['median']:.2f} [{r['p10']:.2f}-{r['p90']:.2f}]" for r in ratios),
+            f"{result['cosine_min']:.4f}",
+        ]
+        if accurate:
+            row += [f"{result['accuracy']:.4f}", f"{result['accuracy_kept']:.3f}"]
+        table.add_row(*row)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(f"one thread, process CPU time; as JSON: {output}", style="dim")
