@@ -13,6 +13,7 @@ from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped, TargetEntry
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, write
+from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
 from edgeopt.lowering import FIDELITY_TEXTS, Lowered, Prepared, code_digest, lower, prepare
@@ -124,12 +125,30 @@ def _selected(
         for precision in spec.precisions
         if (not engines or spec.engine in engines) and (not precisions or precision in precisions)
     ]
+    for spec, _ in pairs:
+        _check_versions(target, spec)
     if not pairs:
         raise InputError(
             f"target {target.name} builds {', '.join(engines or built)} in none of: "
             + ", ".join(precisions)
         )
     return pairs
+
+
+def _check_versions(target: Target, spec: EngineSpec) -> None:
+    """Raise InputError where the target asks for an ONNX file that its engine cannot read.
+
+    A version without a known C library (an app may bring its own) is not checked.
+    """
+    known = [r for r in releases() if (r.engine, r.version) == (spec.engine, spec.version)]
+    for release in known:
+        for key in ("opset", "ir_version"):
+            asked, most = getattr(spec, key), getattr(release, key)
+            if asked is not None and most is not None and asked > most:
+                raise InputError(
+                    f"{release.name} reads {key} {most} at most, found {asked}",
+                    where=f"{target.path}: engines.{spec.engine}.{key}",
+                )
 
 
 def _compile(

@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgeopt import cache, progress
@@ -103,16 +104,16 @@ class Store:
         total_bytes = sum(upload.size_bytes for upload in missing)
         if missing:
             with progress.step(f"Uploading {total_bytes / 1e6:.1f} MB") as step:
-                done_bytes = 0
+                before_bytes = 0
                 for upload in missing:
                     executable = upload.local.stat().st_mode & 0o100
                     self.transport.put(
                         upload.local,
                         f"{self.folder}/store/{upload.sha256}",
                         mode=0o755 if executable else 0o644,
+                        progress=partial(_tell, step, before_bytes, total_bytes),
                     )
-                    done_bytes += upload.size_bytes
-                    step.update(done_bytes, total_bytes)
+                    before_bytes += upload.size_bytes
         links = "".join(f"{upload.sha256} {name}\n" for name, upload in uploads.items())
         self._shell(_LINK, digest, stdin=links)
         return f"{self.folder}/bundles/{digest}"
@@ -179,6 +180,10 @@ class Store:
     def _run(self, script: str, *arguments: str, stdin: str = "") -> Completed:
         argv = ["sh", "-c", script, "sh", self.folder, *arguments]
         return self.transport.run(argv, stdin=stdin.encode(), timeout_s=_TIMEOUT_S)
+
+
+def _tell(step: progress.Step, before_bytes: int, total_bytes: int, sent_bytes: int) -> None:
+    step.update(before_bytes + sent_bytes, total_bytes)
 
 
 def _elf_arch(head: bytes) -> str | None:

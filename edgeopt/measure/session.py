@@ -188,18 +188,8 @@ def _engine(board: Board, artifact: ArtifactEntry) -> EngineBuild:
             f"this edgeopt's agent runs {', '.join(AGENT_ENGINES)}, not {artifact.engine}",
             where=board.entry.name,
         )
-    facts = board.facts
-    release = choose(
-        artifact.engine,
-        artifact.engine_version,
-        arch=facts.arch,
-        libc=facts.libc,
-        libc_version=facts.libc_version,
-        isa=facts.isa,
-        cores=facts.cores,
-        glibcxx=facts.glibcxx,
-    )
-    return fetch(release)
+    release = choose(artifact.engine, artifact.engine_version, board.facts.platform)
+    return fetch(release, board.facts.arch)
 
 
 def _run(
