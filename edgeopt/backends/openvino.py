@@ -1,0 +1,140 @@
+"""OpenVINO IR: converted from the module or the .onnx file, INT8 by NNCF's calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt.backends import Artifact, Batch, Outputs
+from edgeopt.errors import CompileError
+from edgeopt.extras import require
+from edgeopt.model import Model
+from edgeopt.quiet import quiet
+from edgeopt.target import EngineSpec, Target
+
+_FILES = ("model.xml", "model.bin")
+_HINT = "INFERENCE_PRECISION_HINT"
+
+
+def lower(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    calibration: Sequence[Batch],
+    directory: Path,
+) -> Artifact:
+    """Write ``model.xml`` and ``model.bin`` (any batch, any length).
+
+    FP16 stores weights in half precision. INT8 calibrates NNCF on ``calibration``. Artifacts of
+    FP32 and INT8 carry ``INFERENCE_PRECISION_HINT`` f32: OpenVINO would else compute in BF16 or
+    FP16 where the CPU can, at another accuracy than was checked. Raises CompileError where the
+    conversion fails.
+    """
+    del target, spec
+    route = "openvino.convert_model"
+    converted = _convert(model)
+    if precision == "int8":
+        converted = _quantize(model, converted, calibration)
+        route += f" -> nncf.quantize (TRANSFORMER, {len(calibration)} texts)"
+    openvino = require("openvino", "openvino")
+    with quiet():
+        openvino.save_model(
+            converted, str(directory / _FILES[0]), compress_to_fp16=precision == "fp16"
+        )
+    packages = ["openvino"] + (["nncf"] if precision == "int8" else [])
+    packages += ["torch"] if model.module is not None else []
+    return Artifact(
+        engine="openvino",
+        precision=precision,
+        files=_FILES,
+        signature=model.signature,
+        seq_lens=(),
+        route=route,
+        options={_HINT: "f16" if precision == "fp16" else "f32"},
+        tools={name: version(name) for name in packages},
+    )
+
+
+def _convert(model: Model) -> Any:
+    """Return the openvino.Model with the signature's names."""
+    with quiet():
+        openvino = require("openvino", "openvino")
+        try:
+            if model.module is None:
+                return openvino.convert_model(str(model.onnx))
+            torch = require("torch", "torch")
+            shape = (2, min(19, model.max_seq_len))
+            example = tuple(torch.ones(shape, dtype=torch.int64) for _ in model.signature.inputs)
+            free = [openvino.PartialShape([-1, -1])] * len(example)
+            converted = openvino.convert_model(model.module, example_input=example, input=free)
+        # The frontends raise RuntimeError and their own kinds without a common base.
+        except Exception as exc:
+            text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+            raise CompileError(f"openvino.convert_model failed ({text})", where=model.name) from exc
+    _name(model, converted)
+    return converted
+
+
+def _name(model: Model, converted: Any) -> None:
+    """Give inputs and outputs the signature's names (tracing keeps only some of them)."""
+    if len(converted.inputs) != len(model.signature.inputs):
+        raise CompileError(
+            f"openvino.convert_model kept {len(converted.inputs)} of "
+            f"{len(model.signature.inputs)} inputs",
+            where=model.name,
+        )
+    for port, tensor in zip(converted.inputs, model.signature.inputs, strict=True):
+        port.get_tensor().set_names({tensor.name})
+        port.get_node().set_friendly_name(tensor.name)
+    for port, tensor in zip(converted.outputs, model.signature.outputs, strict=True):
+        port.get_tensor().set_names({tensor.name})
+
+
+def _quantize(model: Model, converted: Any, calibration: Sequence[Batch]) -> Any:
+    if not calibration:
+        raise CompileError("INT8 needs texts to calibrate on, and there are none", where=model.name)
+    with quiet():
+        nncf = require("nncf", "openvino")
+        try:
+            return nncf.quantize(
+                converted,
+                nncf.Dataset([dict(batch) for batch in calibration]),
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(calibration),
+            )
+        # NNCF raises its own kinds, RuntimeError and what OpenVINO's nodes raise.
+        except Exception as exc:
+            text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+            raise CompileError(f"nncf.quantize failed ({text})", where=model.name) from exc
+
+
+class _Session:
+    """An OpenVINO request that takes and gives the model's names."""
+
+    def __init__(self, request: Any, outputs: Sequence[str]) -> None:
+        self._request = request
+        self._outputs = list(outputs)
+
+    def run(self, batch: Batch) -> Outputs:
+        """Run one batch of any length."""
+        results = self._request.infer(dict(batch))
+        return {name: np.array(results[name], dtype=np.float32) for name in self._outputs}
+
+
+def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
+    """Open the artifact on the CPU plugin with ``threads`` threads and the artifact's options."""
+    with quiet():
+        core = require("openvino", "openvino").Core()
+        options: dict[str, Any] = dict(artifact.options)
+        # A host CPU without FP16 arithmetic refuses the hint, and computes such a file in FP32.
+        if "FP16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            options[_HINT] = "f32"
+        options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        compiled = core.compile_model(str(directory / artifact.files[0]), "CPU", options)
+        request = compiled.create_infer_request()
+    return _Session(request, [spec.name for spec in artifact.signature.outputs])

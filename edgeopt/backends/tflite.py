@@ -1,0 +1,203 @@
+"""TFLite for LiteRT: one file with a signature for each length, which share their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeopt.backends import Artifact, Batch, Outputs
+from edgeopt.errors import CompileError
+from edgeopt.extras import require
+from edgeopt.model import Model
+from edgeopt.model.signature import Signature
+from edgeopt.model.tasks import INPUTS
+from edgeopt.quiet import quiet
+from edgeopt.target import EngineSpec, Target
+
+if TYPE_CHECKING:
+    import torch
+
+_FILE = "model.tflite"
+
+
+def lower(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    calibration: Sequence[Batch],
+    directory: Path,
+) -> Artifact:
+    """Write ``model.tflite`` with the signatures ``seq_N`` of the target's lengths, batch 1.
+
+    Inputs are int32; names are the model's (LiteRT itself lists them by the alphabet, so they go
+    by name). FP16 keeps weights in half precision and leaves activations to the engine; INT8 has
+    int8 weights by channel
+    (the embeddings as well) and quantises activations call by call, so that ``calibration`` is
+    not used: calibrated activations broke this kind of model (cosine .14). Raises CompileError
+    for a model that came as an .onnx file.
+    """
+    del spec, calibration
+    if model.module is None:
+        raise CompileError(
+            "TFLite is lowered from a PyTorch module, and this model came as an .onnx file",
+            where=model.name,
+            hint="Import the checkpoint itself.",
+        )
+    seq_lens = tuple(n for n in target.seq_lens if n <= model.max_seq_len)
+    path = directory / _FILE
+    _convert(model, seq_lens, path)
+    route = f"litert-torch, signatures {', '.join(_name(n) for n in seq_lens)}"
+    if precision != "fp32":
+        _quantize(model, path, precision)
+        route += " -> ai-edge-quantizer " + _RECIPES[precision]
+    packages = ["torch", "litert-torch"] + ([] if precision == "fp32" else ["ai-edge-quantizer"])
+    return Artifact(
+        engine="tflite",
+        precision=precision,
+        files=(_FILE,),
+        signature=_signature(model.signature),
+        seq_lens=seq_lens,
+        route=route,
+        options={},
+        tools={name: version(name) for name in packages},
+    )
+
+
+def _name(seq_len: int) -> str:
+    return f"seq_{seq_len}"
+
+
+def _signature(signature: Signature) -> Signature:
+    """Return the model's signature at batch 1 with int32 inputs."""
+    return Signature(
+        inputs=tuple(replace(t, dtype="int32", dims=(1, "seq")) for t in signature.inputs),
+        outputs=tuple(replace(t, dims=(1, *t.dims[1:])) for t in signature.outputs),
+    )
+
+
+def _convert(model: Model, seq_lens: Sequence[int], path: Path) -> None:
+    torch = require("torch", "torch")
+    with quiet():
+        litert_torch = require("litert_torch", "tflite")
+        module = _named(model)
+        conversion: Any = litert_torch
+        try:
+            for n in seq_lens:
+                example = {
+                    spec.name: torch.ones(1, n, dtype=torch.int32)
+                    for spec in model.signature.inputs
+                }
+                conversion = conversion.signature(_name(n), module, (), example)
+            conversion.convert().export(str(path))
+        # torch.export, MLIR and the converter each raise their own kinds.
+        except Exception as exc:
+            text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+            raise CompileError(f"litert-torch failed ({text})", where=model.name) from exc
+
+
+def _named(model: Model) -> torch.nn.Module:
+    """Return the module with int32 inputs and outputs by name, which the file then keeps.
+
+    LiteRT's embedding lookup takes int32.
+    """
+    import torch
+
+    inputs = [spec.name for spec in model.signature.inputs]
+    outputs = [spec.name for spec in model.signature.outputs]
+    module: Any = model.module
+
+    class Named(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(
+            self,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor | None = None,
+            token_type_ids: torch.Tensor | None = None,
+        ) -> dict[str, torch.Tensor]:
+            given: Any = dict(zip(INPUTS, (input_ids, attention_mask, token_type_ids), strict=True))
+            tensors = [given[name].to(torch.int64) for name in inputs]
+            return dict(zip(outputs, self.module(*tensors), strict=True))
+
+    return Named().eval()
+
+
+_RECIPES = {"fp16": "float16 weights", "int8": "dynamic_wi8_afp32"}
+
+
+def _quantize(model: Model, path: Path, precision: str) -> None:
+    """Replace the FP32 file at ``path`` by its FP16 or INT8 form."""
+    source = path.rename(path.with_name("fp32.tflite"))
+    with quiet():
+        require("ai_edge_quantizer", "tflite")
+        from ai_edge_quantizer import quantizer, recipe
+
+        work = quantizer.Quantizer(str(source))
+        work.load_quantization_recipe(
+            recipe.dynamic_wi8_afp32() if precision == "int8" else _fp16_recipe()
+        )
+        try:
+            work.quantize().export_model(str(path))
+        # The quantizer raises ValueError, RuntimeError and what its C++ part maps them to.
+        except Exception as exc:
+            raise CompileError(f"ai-edge-quantizer failed ({exc})", where=model.name) from exc
+        finally:
+            source.unlink()
+
+
+def _fp16_recipe() -> Any:
+    from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
+
+    recipe = recipe_manager.RecipeManager()
+    operations = qtyping.TFLOperationName
+    for operation in (operations.FULLY_CONNECTED, operations.EMBEDDING_LOOKUP):
+        recipe.add_weight_only_config(
+            regex=".*",
+            operation_name=operation,
+            num_bits=16,
+            algorithm_key=algorithm_manager.AlgorithmName.FLOAT_CASTING,
+        )
+    return recipe.get_quantization_recipe()
+
+
+class _Session:
+    """A LiteRT interpreter that takes and gives the model's names."""
+
+    def __init__(self, interpreter: Any, artifact: Artifact) -> None:
+        self._interpreter = interpreter
+        self._inputs = [spec.name for spec in artifact.signature.inputs]
+        self._outputs = [spec.name for spec in artifact.signature.outputs]
+        self._seq_lens = artifact.seq_lens
+        self._runners: dict[int, Any] = {}
+
+    def run(self, batch: Batch) -> Outputs:
+        """Run one batch of one of the artifact's lengths; ValueError for another length."""
+        seq_len = batch[self._inputs[0]].shape[1]
+        if seq_len not in self._seq_lens:
+            raise ValueError(f"length {seq_len}, but the artifact takes {self._seq_lens}")
+        tensors = {name: batch[name].astype(np.int32) for name in self._inputs}
+        if seq_len not in self._runners:
+            with quiet():  # XNNPACK announces itself when a graph is first prepared
+                runner = self._interpreter.get_signature_runner(_name(seq_len))
+                runner(**tensors)
+            self._runners[seq_len] = runner
+        results = self._runners[seq_len](**tensors)
+        return {name: np.asarray(results[name], dtype=np.float32) for name in self._outputs}
+
+
+def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
+    """Open the artifact in LiteRT (XNNPACK kernels) with ``threads`` threads."""
+    path = directory / artifact.files[0]
+    with quiet():
+        interpreter = require("ai_edge_litert.interpreter", "tflite").Interpreter(
+            model_path=str(path), num_threads=threads
+        )
+    return _Session(interpreter, artifact)
