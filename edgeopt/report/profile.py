@@ -108,7 +108,7 @@ def render(report: Report, console: Console) -> None:
 
     m = report.measurement
     mark = "\nemulated" if m.emulated else ""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("artifact", no_wrap=True)
     for name in (f"p50 ms{mark}", f"p90 ms{mark}", f"p99 ms{mark}", "n", f"per s{mark}"):
         table.add_column(name, justify="right", no_wrap=True)

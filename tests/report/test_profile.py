@@ -26,10 +26,12 @@ def test_figures_are_recomputed_from_the_samples() -> None:
 
 
 def test_emulated_stands_beside_every_emulated_figure() -> None:
-    header = printed(MEASUREMENT).splitlines()[2:4]
+    lines = printed(MEASUREMENT).splitlines()
+    start = next(i for i, line in enumerate(lines) if "p50" in line)
+    header = lines[start : start + 2]
     figures = ("p50 ms", "p90 ms", "p99 ms", "per s", "memory")
     assert all(name in header[0] for name in figures)
-    assert header[1].split() == ["emulated"] * len(figures)
+    assert header[1].split().count("emulated") == len(figures)
     assert "emulated" not in printed(replace(MEASUREMENT, emulated=False))
 
 
