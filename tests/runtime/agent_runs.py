@@ -21,7 +21,9 @@ class Run:
         self.status, self.stderr = done.returncode, done.stderr
         assert "Sanitizer" not in done.stderr, done.stderr
         assert "runtime error" not in done.stderr, done.stderr
-        self.events = [json.loads(line, parse_constant=_refuse) for line in done.stdout.splitlines()]
+        self.events = [
+            json.loads(line, parse_constant=_refuse) for line in done.stdout.splitlines()
+        ]
 
     def all(self, event: str) -> list[dict[str, Any]]:
         return [e for e in self.events if e["event"] == event]

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.runtime.agent_runs import Case, write_model
 
 from edgeopt.runtime.build import FLAGS, SOURCES
+from tests.runtime.agent_runs import Case, write_model
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.runtime.agent_runs import Case, Run, write_model
 
 
@@ -107,7 +108,9 @@ def test_a_missing_input_and_output_are_named(case: Case) -> None:
     assert "no output pooled" in failure(case.run())[1]
 
 
-def npy(descr: str = "<f4", order: str = "False", shape: str = "(1, 8, 3)", body: int = 96) -> bytes:
+def npy(
+    descr: str = "<f4", order: str = "False", shape: str = "(1, 8, 3)", body: int = 96
+) -> bytes:
     header = f"{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(body)
 
@@ -205,7 +208,7 @@ def test_info_tells_cpu_and_engine(agent: Path, onnxruntime_library: Path) -> No
 
 
 def test_text_that_is_not_utf8_is_still_json(agent: Path) -> None:
-    done = subprocess.run([agent, b"\xff\"\n\xc3\xa9"], capture_output=True, check=False)
+    done = subprocess.run([agent, b'\xff"\n\xc3\xa9'], capture_output=True, check=False)
     assert done.stdout.startswith(b'{"event":"error","where":"\\ufffd\\"\\u000a\xc3\xa9"')
 
 
