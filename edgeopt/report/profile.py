@@ -129,10 +129,11 @@ def render(report: Report, console: Console) -> None:
         console.print(f"{m.board_name}: {run.seq_len} tokens, {_plural(run.threads, 'thread')}\n")
     console.print(table)
     console.print()
+    reasons: dict[str, list[str]] = {}
     for absent in m.not_run:
-        console.print(
-            f"not measured: {absent.engine} {absent.precision}: {absent.reason}", style="yellow"
-        )
+        reasons.setdefault(absent.reason, []).append(f"{absent.engine} {absent.precision}")
+    for reason, names in reasons.items():
+        console.print(f"not measured: {', '.join(names)}: {reason}", style="yellow")
     if m.emulated:
         console.print(
             f"{m.board_name} is emulated: its times and memory are the emulator's, not a device's. "
