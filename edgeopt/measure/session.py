@@ -55,10 +55,10 @@ def profile(
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
     ``engines`` and ``precisions`` narrow what is measured. ``seq_len`` is one of the bundle's
-    lengths (the longest by default); ``threads``, ``warmup`` and ``runs`` default to the target's
-    (the latter two, on an emulated board, to ``EMULATED_WARMUP`` and ``EMULATED_RUNS``). The raw measurement is written to ``output`` (by
-    default a new file under ``measurements/``). An artifact that this board cannot run is told in
-    ``report.not_run``.
+    lengths (the longest by default). ``threads``, ``warmup`` and ``runs`` default to the target's;
+    on an emulated board the latter two to ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. The raw
+    measurement is written to ``output`` (by default a new file under ``measurements/``). An
+    artifact that this board cannot run is told in ``report.not_run``.
 
     Raises BundleError for a damaged bundle, BoardError where the board cannot be reached or is of
     another architecture, MeasurementError where nothing could be measured.
