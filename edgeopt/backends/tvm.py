@@ -78,8 +78,13 @@ def lower(
             where=f"device profile {device.id}",
             hint="Leave tvm out of the target's engines.",
         )
-    if not target.seq_lens:
-        raise InputError("TVM compiles static lengths, and seq_lens is empty", where=target.path)
+    seq_lens = tuple(n for n in target.seq_lens if n <= model.max_seq_len)
+    if not seq_lens:
+        raise CompileError(
+            f"TVM compiles static lengths, and none of the target's is within the model's "
+            f"{model.max_seq_len} tokens",
+            where=f"{target.path}: seq_lens",
+        )
     require("tvm", "tvm")
     require("onnxruntime", "onnx")
     command = host_linker() if target.is_host else linker(device.arch)
@@ -92,8 +97,8 @@ def lower(
                 model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None
             )
         with quiet():
-            module = import_onnx(source, target.seq_lens)
-    signature = _signature(model, module, target.seq_lens)
+            module = import_onnx(source, seq_lens)
+    signature = _signature(model, module, seq_lens[0])
     module = schedule_module(module, _registers(cpu))
     mcpu = str(cpu.attrs["mcpu"])
     route = f"ONNX -> Relax -> scheduled TIR -> LLVM for {mcpu}"
@@ -109,7 +114,7 @@ def lower(
         precision=precision,
         files=(LIBRARY,),
         signature=signature,
-        seq_lens=target.seq_lens,
+        seq_lens=seq_lens,
         route=route,
         options={"mcpu": mcpu, "function": "main_{seq_len}"},
         tools={name: version(name) for name in ("apache-tvm", "apache-tvm-ffi", "onnx")},
@@ -200,9 +205,9 @@ def _registers(cpu: Any) -> Registers:
     return AVX2 if codegen.llvm_cpu_has_features(["avx2"], cpu) else SSE
 
 
-def _signature(model: Model, module: Any, seq_lens: Sequence[int]) -> Signature:
+def _signature(model: Model, module: Any, seq_len: int) -> Signature:
     """Return the library's signature: the model's with batch 1 and the graph's input dtypes."""
-    parameters = module[function_name(seq_lens[0])].params
+    parameters = module[function_name(seq_len)].params
     names = [p.name for p in parameters]
     if names != [t.name for t in model.signature.inputs]:
         raise CompileError(

@@ -201,18 +201,13 @@ def _run(
     build: EngineBuild,
 ) -> tuple[Run, str]:
     artifact = plan.artifact
-    calls = [
-        call
-        for call in bundle.manifest.golden
-        if not artifact.seq_lens or call.seq_len in artifact.seq_lens
-    ]
-    calls.sort(key=lambda call: call.seq_len != plan.seq_len)  # the first one is timed
-    if not calls or calls[0].seq_len != plan.seq_len:
+    if artifact.seq_lens and plan.seq_len not in artifact.seq_lens:
         raise InputError(
             f"{artifact.engine} {artifact.precision} takes "
             f"{', '.join(map(str, artifact.seq_lens))} tokens, not {plan.seq_len}",
             where=str(bundle.path),
         )
+    calls = [call for call in bundle.manifest.golden if call.seq_len == plan.seq_len]
     name = f"{artifact.engine} {artifact.precision}"
     with progress.step(f"Deploying {name} to {board.entry.name}"):
         home = store.push(_bundle_files(bundle, artifact), bundle.manifest.digest)
