@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt import cache, progress
-from edgeopt.boards import facts
+from edgeopt.boards import deploy, facts
 from edgeopt.boards.deploy import Store
 from edgeopt.boards.facts import BoardFacts
 from edgeopt.boards.local import LocalTransport
@@ -36,7 +36,7 @@ class Counting(LocalTransport):
         self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
     ) -> Completed:
         data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
-        if "tar -x" in argv[2]:
+        if "tar -x" in argv[2] and "sha256sum" in argv[2]:
             with tarfile.open(fileobj=io.BytesIO(data)) as archive:
                 self.sent += archive.getnames()
         return super().run(argv, stdin=data, timeout_s=timeout_s)
@@ -225,6 +225,32 @@ def test_uploads_that_a_dead_session_left_are_cleared(store: Store, tmp_path: Pa
     assert not stale.exists()
 
 
+def test_a_board_whose_tar_makes_no_links(board_facts: BoardFacts, tmp_path: Path) -> None:
+    class Plain(LocalTransport):
+        """Refuses tars of links, as a tar on a disk without hard links does."""
+
+        def run(
+            self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+        ) -> Completed:
+            if argv[2] == deploy._LINK:
+                return Completed(exit_status=2, stdout=b"", stderr=b"tar: Cannot hard link")
+            return super().run(argv, stdin=stdin, timeout_s=timeout_s)
+
+    made = make(tmp_path / "src", one="1", two="2")
+    files = {"a b/c": made["one"], "two": made["two"]}
+    home = Store(Plain(), board_facts).push(files, "d1")
+    assert Path(home, "a b/c").read_text() == "1"
+    assert Path(home, "two").read_text() == "2"
+
+
+def test_long_names_and_odd_letters(store: Store, tmp_path: Path) -> None:
+    made = make(tmp_path / "src", one="1")
+    names = ["d/" * 60 + "f", "x" * 200, "größe €.bin", 'it\'s "quoted" $HOME', "-rf"]
+    home = store.push(dict.fromkeys(names, made["one"]), "d1")
+    for name in names:
+        assert Path(home, name).read_text() == "1"
+
+
 def test_a_file_that_is_lost_under_way_is_noticed(board_facts: BoardFacts, tmp_path: Path) -> None:
     class Losing(LocalTransport):
         """Ends the stream after the first file, where tar sees nothing wrong."""
@@ -233,7 +259,7 @@ def test_a_file_that_is_lost_under_way_is_noticed(board_facts: BoardFacts, tmp_p
             self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
         ) -> Completed:
             data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
-            kept = data[:1024] if "tar -x" in argv[2] else data  # a header and a block
+            kept = data[:1024] if "sha256sum" in argv[2] else data  # a header and a block
             return super().run(argv, stdin=kept, timeout_s=timeout_s)
 
     with pytest.raises(BoardError, match="two did not arrive"):
