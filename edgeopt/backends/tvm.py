@@ -21,7 +21,12 @@ import numpy as np
 from edgeopt import progress
 from edgeopt.backends import Artifact, Batch, Outputs, Session
 from edgeopt.backends.onnx import export_fp32
-from edgeopt.backends.tvm_graph import first_line, function_name, import_onnx, schedule_module
+from edgeopt.backends.tvm_graph import (
+    function_name,
+    import_onnx,
+    mapped_errors,
+    schedule_module,
+)
 from edgeopt.backends.tvm_link import host_linker, link, linker
 from edgeopt.backends.tvm_schedule import (
     AVX2,
@@ -44,6 +49,7 @@ HOST_CHECK = "host-check"
 
 _OPSET = 17  # the first with LayerNormalization
 _IR_VERSION = 8
+_TOOLS = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime")
 _ALL_CORES_ALIKE = 0  # a mode of runtime.config_threadpool: no affinity to big or little cores
 _ELF_MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "aarch64"}
 
@@ -64,6 +70,7 @@ def lower(
     Raises CompileError for a precision, CPU or model that this backend does not take, and
     MissingDependencyError where TVM or a linker for the target is not installed.
     """
+    del calibration
     if precision != "fp32":
         raise CompileError(
             f"TVM is built in fp32 only, not {precision}: its loops for lower precisions run "
@@ -99,7 +106,8 @@ def lower(
         with quiet():
             module = import_onnx(source, seq_lens)
     signature = _signature(model, module, seq_lens[0])
-    module = schedule_module(module, _registers(cpu))
+    with mapped_errors("schedule it", model.name):
+        module = schedule_module(module, _registers(cpu))
     mcpu = str(cpu.attrs["mcpu"])
     route = f"ONNX -> Relax -> scheduled TIR -> LLVM for {mcpu}"
     with progress.step(f"Compiling for {mcpu}"):
@@ -117,7 +125,7 @@ def lower(
         seq_lens=seq_lens,
         route=route,
         options={"mcpu": mcpu, "function": "main_{seq_len}"},
-        tools={name: version(name) for name in ("apache-tvm", "apache-tvm-ffi", "onnx")},
+        tools={name: version(name) for name in _TOOLS},
     )
 
 
@@ -236,16 +244,10 @@ def _build(module: Any, cpu: Any, command: Sequence[str], library: Path) -> None
     def link_objects(output: str, objects: Sequence[str], **_: Any) -> None:
         link(command, objects, Path(output))
 
-    try:
+    with mapped_errors("compile it", str(cpu.attrs["mcpu"])):
         with cpu:
             executable = tvm.compile(module, target=cpu)
-    except (RuntimeError, ValueError, TypeError, tvm.error.InternalError) as exc:
-        raise CompileError(
-            f"TVM cannot compile this model for {cpu.attrs['mcpu']} "
-            f"({type(exc).__name__}: {first_line(exc)})",
-            hint="Leave tvm out of the target's engines.",
-        ) from exc
-    executable.export_library(str(library), fcompile=link_objects)
+        executable.export_library(str(library), fcompile=link_objects)
 
 
 def _missing_here(library: Path, mcpu: str) -> str | None:

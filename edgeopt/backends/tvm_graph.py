@@ -1,9 +1,10 @@
-"""From ONNX files to one scheduled TVM module: import, fuse, schedule, pack the weights."""
+"""From an ONNX file to one scheduled TVM module: import, fuse, schedule, pack the weights."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from edgeopt import progress
 from edgeopt.backends.tvm_operators import legalize_map
 from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
-from edgeopt.errors import CompileError
+from edgeopt.errors import CompileError, EdgeoptError
 
 
 def function_name(seq_len: int) -> str:
@@ -33,18 +34,13 @@ def import_onnx(source: Path, seq_lens: Sequence[int]) -> Any:
 
     functions = {}
     for seq_len in seq_lens:
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                fixed = Path(folder) / "fixed.onnx"
-                _fix_shapes(source, seq_len, fixed)
-                imported = from_onnx(onnx.load(fixed), keep_params_in_input=False)["main"]
-        except Exception as exc:  # both importers raise whatever their code meets
-            raise CompileError(
-                f"TVM cannot import the ONNX graph for {seq_len} tokens "
-                f"({type(exc).__name__}: {first_line(exc)})",
-                where=source.name,
-                hint="Leave tvm out of the target's engines, or use operators that TVM knows.",
-            ) from exc
+        with (
+            mapped_errors(f"import the graph for {seq_len} tokens", source.name),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            fixed = Path(folder) / "fixed.onnx"
+            _fix_shapes(source, seq_len, fixed)
+            imported = from_onnx(onnx.load(fixed), keep_params_in_input=False)["main"]
         for parameter in imported.params:
             shape = [str(getattr(d, "value", d)) for d in parameter.ty.shape]
             if shape != ["1", str(seq_len)]:
@@ -56,7 +52,7 @@ def import_onnx(source: Path, seq_lens: Sequence[int]) -> Any:
         name = function_name(seq_len)
         functions[name] = imported.with_attr("global_symbol", name)
     passes = relax.transform
-    return tvm.transform.Sequential(
+    fuse = tvm.transform.Sequential(
         [
             passes.CanonicalizeBindings(),
             passes.DeadCodeElimination(),
@@ -67,7 +63,28 @@ def import_onnx(source: Path, seq_lens: Sequence[int]) -> Any:
             passes.FuseTIR(),
             passes.DeadCodeElimination(),
         ]
-    )(tvm.IRModule(functions))
+    )
+    with mapped_errors("fuse the graph", source.name):
+        return fuse(tvm.IRModule(functions))
+
+
+@contextlib.contextmanager
+def mapped_errors(doing: str, where: str) -> Iterator[None]:
+    """Turn what onnxruntime, onnx and TVM raise, which may be anything, into a CompileError.
+
+    It has the first line of their message: TVM's go on with pages of IR.
+    """
+    try:
+        yield
+    except EdgeoptError:
+        raise
+    except Exception as exc:
+        line = next((text for text in str(exc).splitlines() if text.strip()), "no message")
+        raise CompileError(
+            f"TVM cannot {doing} ({type(exc).__name__}: {line})",
+            where=where,
+            hint="Leave tvm out of the target's engines.",
+        ) from exc
 
 
 def _fix_shapes(source: Path, seq_len: int, fixed: Path) -> None:
@@ -94,11 +111,6 @@ def _fix_shapes(source: Path, seq_len: int, fixed: Path) -> None:
         # Gemm is 2-D: the reshapes around it would keep TVM from fusing what follows.
         disabled_optimizers=["MatMulAddFusion"],
     )
-
-
-def first_line(exc: Exception) -> str:
-    """Return the first line of an exception's message; TVM's go on with pages of IR."""
-    return next((line for line in str(exc).splitlines() if line.strip()), "no message")
 
 
 def schedule_module(module: Any, registers: Registers) -> Any:

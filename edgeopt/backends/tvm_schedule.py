@@ -41,8 +41,8 @@ class Registers:
     columns: int
 
 
-SSE = Registers(lanes=4, rows=4, columns=2)  # 8 of 16 registers
-AVX2 = Registers(lanes=8, rows=4, columns=2)  # 8 of 16
+SSE = Registers(lanes=4, rows=4, columns=3)  # 12 of 16 registers, 4 for the operands
+AVX2 = Registers(lanes=8, rows=4, columns=3)  # 12 of 16
 AVX512 = Registers(lanes=16, rows=8, columns=2)  # 16 of 32
 NEON = Registers(lanes=4, rows=8, columns=3)  # 24 of 32: 24 products for 11 loads
 NEON_IN_ORDER = Registers(lanes=4, rows=4, columns=4)  # 16 of 32: operands can be loaded ahead

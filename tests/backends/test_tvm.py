@@ -266,6 +266,28 @@ def test_an_onnx_file_of_one_length_is_refused_for_another(
     )
 
 
+def test_an_operator_that_tvm_does_not_know_is_named(
+    odd: tuple[Model, Artifact, Path], tmp_path: Path
+) -> None:
+    from onnx import TensorProto, helper, save
+
+    inputs = [
+        helper.make_tensor_value_info(t.name, TensorProto.INT64, ["batch", "seq"])
+        for t in odd[0].signature.inputs
+    ]
+    output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, None)
+    nodes = [
+        helper.make_node("Cast", ["input_ids"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Det", ["x"], ["last_hidden_state"]),
+    ]
+    opset = helper.make_opsetid("", 17)
+    graph = helper.make_graph(nodes, "determinant", inputs, [output])
+    file = tmp_path / "det.onnx"
+    save(helper.make_model(graph, opset_imports=[opset], ir_version=8), file)
+    with pytest.raises(CompileError, match=r"^det\.onnx: TVM cannot import the graph .*\bDet\b"):
+        lowered(replace(odd[0], module=None, onnx=file), "host", (32,), tmp_path)
+
+
 def test_lengths_beyond_the_model_are_left_out(odd: tuple[Model, Artifact, Path]) -> None:
     model, _, directory = odd
     with pytest.raises(CompileError, match="none of the target's is within the model's 64 tokens"):
