@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from edgeopt import __version__, cache, fidelity, progress
-from edgeopt.backends import Artifact, Batch, Outputs, backend
-from edgeopt.bundle import Bundle, golden
+from edgeopt import __version__, cache, progress
+from edgeopt.backends import Artifact
+from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped, TargetEntry
+from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, write
-from edgeopt.errors import CompileError, InputError, MissingDependencyError
+from edgeopt.engines.releases import releases
+from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
-from edgeopt.model import Model, importer, reference, texts
-from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.lowering import FIDELITY_TEXTS, Lowered, Prepared, code_digest, lower, prepare
+from edgeopt.model import Model, importer, name_of, reference, texts
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-FIDELITY_TEXTS = 32
-"""Texts that every artifact is checked on, at each of its lengths; calibration uses others."""
-
 GOLDEN_PER_LENGTH = 2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Texts:
-    """Tokenised real texts: the calls of the check with the reference's answers, by length."""
-
-    checks: Mapping[int, Sequence[Batch]]
-    answers: Mapping[int, Sequence[Outputs]]
-    calibration: Sequence[Batch]
-    digest: str
 
 
 def compile(
@@ -71,17 +53,54 @@ def compile(
         Path(data) if data else None, FIDELITY_TEXTS + recipe.calibration_texts
     )
     if isinstance(source, Model):
-        return _compile(source, target, recipe, specs, given, _place(output, source, target))
-    if output is not None:
-        with reserved(Path(output)):  # refuse a wrong place before the long work
-            pass
+        name, origin = source.name, source.digest
+    else:
+        name, origin = name_of(source), importer.fingerprint(source) or ""
+    place = Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt")
+    inputs = _inputs_digest(origin, target, recipe, specs, given)
+    if origin and (done := _up_to_date(place, inputs)) is not None:
+        return done
+    with reserved(place):  # a wrong place is refused before the long work
+        model = source if isinstance(source, Model) else _import(source)
+        return _compile(model, target, recipe, specs, given, place, inputs)
+
+
+def _import(source: str | Path) -> Model:
     with progress.step(f"Importing {source}"):
-        model = importer.import_model(source)
-    return _compile(model, target, recipe, specs, given, _place(output, model, target))
+        return importer.import_model(source)
 
 
-def _place(output: str | Path | None, model: Model, target: Target) -> Path:
-    return Path(output) if output is not None else Path(f"{model.name}-{target.name}.edgeopt")
+def _inputs_digest(
+    source: str,
+    target: Target,
+    recipe: Recipe,
+    pairs: Sequence[tuple[EngineSpec, str]],
+    given: Sequence[str],
+) -> str:
+    """Return a hash of all that a bundle depends on, known before the model is imported."""
+    return cache.key(
+        source=source,
+        target=asdict(target),
+        recipe=asdict(recipe),
+        pairs=[(spec.engine, precision) for spec, precision in pairs],
+        texts=list(given),
+        code=code_digest(),
+    )
+
+
+def _up_to_date(output: Path, inputs: str) -> Bundle | None:
+    """Return the bundle at ``output`` where it was made of the same inputs and is intact.
+
+    One with skipped artifacts is made again: what they lacked may have been installed since.
+    """
+    try:
+        bundle = open_bundle(output)
+    except BundleError:
+        return None
+    if bundle.manifest.inputs != inputs or bundle.manifest.skipped or changed_files(bundle):
+        return None
+    progress.note(f"{output} is up to date")
+    return bundle
 
 
 def _selected(
@@ -106,12 +125,30 @@ def _selected(
         for precision in spec.precisions
         if (not engines or spec.engine in engines) and (not precisions or precision in precisions)
     ]
+    for spec, _ in pairs:
+        _check_versions(target, spec)
     if not pairs:
         raise InputError(
             f"target {target.name} builds {', '.join(engines or built)} in none of: "
             + ", ".join(precisions)
         )
     return pairs
+
+
+def _check_versions(target: Target, spec: EngineSpec) -> None:
+    """Raise InputError where the target asks for an ONNX file that its engine cannot read.
+
+    A version without a known C library (an app may bring its own) is not checked.
+    """
+    known = [r for r in releases() if (r.engine, r.version) == (spec.engine, spec.version)]
+    for release in known:
+        for key in ("opset", "ir_version"):
+            asked, most = getattr(spec, key), getattr(release, key)
+            if asked is not None and most is not None and asked > most:
+                raise InputError(
+                    f"{release.name} reads {key} {most} at most, found {asked}",
+                    where=f"{target.path}: engines.{spec.engine}.{key}",
+                )
 
 
 def _compile(
@@ -121,6 +158,7 @@ def _compile(
     pairs: Sequence[tuple[EngineSpec, str]],
     given: Sequence[str],
     output: Path,
+    inputs: str,
 ) -> Bundle:
     seq_lens = tuple(n for n in target.seq_lens if n <= model.max_seq_len)
     if not seq_lens:
@@ -130,161 +168,76 @@ def _compile(
             where=model.name,
             hint="Write a target of your own with a shorter entry in seq_lens.",
         )
-    with reserved(output):
-        prepared = _prepare(model, seq_lens, given)
-        made: list[tuple[ArtifactEntry, Path]] = []
-        skipped: list[Skipped] = []
-        for spec, precision in pairs:
-            reason = None
-            try:
-                entry, directory = _artifact(model, target, recipe, spec, precision, prepared)
-                if entry.cosine_min < entry.bound:
-                    reason = (
-                        f"cosine {entry.cosine_min:.4f} is below the recipe's bound "
-                        f"{entry.bound} (worst of {entry.calls} texts)"
-                    )
-            except (CompileError, MissingDependencyError) as exc:
-                reason = str(exc)
-            if reason is None:
-                made.append((entry, directory))
-            else:
-                progress.note(f"skipped {spec.engine} {precision}: {reason}")
-                skipped.append(Skipped(engine=spec.engine, precision=precision, reason=reason))
-        if not made:
-            reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
-            raise CompileError(f"no artifact could be made for {target.name}\n{reasons}")
-        with progress.step(f"Writing {output}"):
-            return _write(model, target, recipe, prepared, made, skipped, output)
+    target = replace(target, seq_lens=seq_lens)
+    prepared = prepare(model, seq_lens, given)
+    made: list[tuple[ArtifactEntry, Path]] = []
+    skipped: list[Skipped] = []
+    for spec, precision in pairs:
+        reason = None
+        try:
+            lowered = lower(model, target, spec, precision, prepared)
+            entry = _entry(lowered, spec, recipe)
+            if entry.cosine_min < entry.bound:
+                reason = (
+                    f"cosine {entry.cosine_min:.4f} is below the recipe's bound "
+                    f"{entry.bound} (worst of {entry.calls} texts)"
+                )
+        except (CompileError, MissingDependencyError) as exc:
+            reason = str(exc)
+        if reason is None:
+            made.append((entry, lowered.directory))
+        else:
+            progress.note(f"skipped {spec.engine} {precision}: {reason}")
+            skipped.append(Skipped(engine=spec.engine, precision=precision, reason=reason))
+    if not made:
+        reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
+        raise CompileError(f"no artifact could be made for {target.name}\n{reasons}")
+    with progress.step(f"Writing {output}"):
+        return _write(model, target, recipe, prepared, made, skipped, inputs, output)
 
 
-def _prepare(model: Model, seq_lens: Sequence[int], given: Sequence[str]) -> _Texts:
-    """Tokenise the texts and run the reference on those of the check (cached by content)."""
-    count = min(FIDELITY_TEXTS, len(given))
-    checks = {n: texts.tokenize(model, given[:count], n) for n in seq_lens}
-    calibration = texts.tokenize(model, given[count:] or given, seq_lens[-1])
-    digest = hashlib.sha256("\0".join(given).encode()).hexdigest()
-    names = [spec.name for spec in model.signature.outputs]
-
-    def run_reference(directory: Path) -> None:
-        with progress.step(f"Running the reference ({reference.name(model)}) on {count} texts"):
-            for n, batches in checks.items():
-                for i, outputs in enumerate(reference.run(model, batches)):
-                    np.savez(directory / f"{n}-{i}.npz", **outputs)  # type: ignore[arg-type]
-
-    key = cache.key(model=model.digest, texts=digest, seq_lens=list(seq_lens), version=__version__)
-    directory = cache.entry("reference", key, run_reference)
-    answers: dict[int, list[Outputs]] = {}
-    for n in seq_lens:
-        answers[n] = []
-        for i in range(count):
-            with np.load(directory / f"{n}-{i}.npz") as arrays:
-                answers[n].append({name: arrays[name] for name in names})
-    return _Texts(checks=checks, answers=answers, calibration=calibration, digest=digest)
-
-
-def _artifact(
-    model: Model,
-    target: Target,
-    recipe: Recipe,
-    spec: EngineSpec,
-    precision: str,
-    prepared: _Texts,
-) -> tuple[ArtifactEntry, Path]:
-    """Lower, check on this host, and return the manifest's entry and the artifact's directory."""
-    engine = backend(spec.engine)
-
-    def build(directory: Path) -> None:
-        files = directory / "files"
-        files.mkdir()
-        with progress.step(f"Lowering to {spec.engine} {precision}"):
-            artifact = engine.lower(model, target, spec, precision, prepared.calibration, files)
-        with progress.step(f"Checking {spec.engine} {precision} against the reference"):
-            found = _check(artifact, files, prepared)
-        record = {"artifact": asdict(artifact), "fidelity": asdict(found)}
-        (directory / "artifact.json").write_text(json.dumps(record))
-
-    key = cache.key(
-        model=model.digest,
-        texts=prepared.digest,
-        calibration=len(prepared.calibration),
-        seq_lens=list(prepared.checks),
-        engine=asdict(spec) | {"precisions": None, "why": None},
-        precision=precision,
-        device=[target.device.arch, target.device.os.libc, list(target.device.isa)],
-        code=_code_digest(),
-    )
-    directory = cache.entry("artifact", key, build)
-    record = json.loads((directory / "artifact.json").read_text())
-    found = fidelity.Fidelity(**record["fidelity"])
-    made = record["artifact"]
-    prefix = f"artifacts/{spec.engine}-{precision}"
-    entry = ArtifactEntry(
-        engine=spec.engine,
+def _entry(lowered: Lowered, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
+    """Return the manifest's entry of an artifact."""
+    artifact, found = lowered.artifact, lowered.fidelity
+    return ArtifactEntry(
+        engine=artifact.engine,
         engine_version=spec.version,
-        precision=precision,
-        files=tuple(f"{prefix}/{name}" for name in made["files"]),
-        bytes=sum((directory / "files" / name).stat().st_size for name in made["files"]),
-        signature=_signature(made["signature"]),
-        seq_lens=tuple(made["seq_lens"]),
-        route=made["route"],
-        options=made["options"],
-        tools=made["tools"],
+        precision=artifact.precision,
+        files=tuple(_prefix(artifact) + name for name in artifact.files),
+        bytes=sum((lowered.directory / name).stat().st_size for name in artifact.files),
+        signature=artifact.signature,
+        seq_lens=artifact.seq_lens,
+        route=artifact.route,
+        options=artifact.options,
+        tools=artifact.tools,
         cosine_min=found.cosine_min,
         cosine_mean=found.cosine_mean,
         max_abs_error=found.max_abs_error,
         same_top1=found.same_top1,
         calls=found.calls,
-        bound=recipe.bounds[precision].cosine_min,
+        bound=recipe.bounds[artifact.precision].cosine_min,
     )
-    return entry, directory / "files"
 
 
-def _check(artifact: Artifact, directory: Path, prepared: _Texts) -> fidelity.Fidelity:
-    session = backend(artifact.engine).open_on_host(artifact, directory, threads=1)
-    outputs: list[Outputs] = []
-    answers: list[Outputs] = []
-    masks = []
-    for n, batches in prepared.checks.items():
-        if artifact.seq_lens and n not in artifact.seq_lens:
-            continue
-        outputs += [session.run(batch) for batch in batches]
-        answers += prepared.answers[n]
-        masks += [batch.get("attention_mask") for batch in batches]
-    return fidelity.summarise(outputs, answers, masks)
-
-
-def _code_digest() -> str:
-    """Return a hash of the code that makes artifacts, so that a changed backend is run again."""
-    digest = hashlib.sha256(__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("backends/*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _signature(record: dict[str, Any]) -> Signature:
-    def specs(side: str) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(**item | {"dims": tuple(item["dims"])}) for item in record[side])
-
-    return Signature(inputs=specs("inputs"), outputs=specs("outputs"))
+def _prefix(artifact: Artifact | ArtifactEntry) -> str:
+    return f"artifacts/{artifact.engine}-{artifact.precision}/"
 
 
 def _write(
     model: Model,
     target: Target,
     recipe: Recipe,
-    prepared: _Texts,
+    prepared: Prepared,
     made: Sequence[tuple[ArtifactEntry, Path]],
     skipped: Sequence[Skipped],
+    inputs: str,
     output: Path,
 ) -> Bundle:
-    import tempfile
-
     files: dict[str, Path] = {}
     tokenizer = sorted(model.tokenizer.iterdir()) if model.tokenizer else []
     files |= {f"tokenizer/{path.name}": path for path in tokenizer}
     for entry, directory in made:
-        prefix = f"artifacts/{entry.engine}-{entry.precision}/"
-        files |= {name: directory / name.removeprefix(prefix) for name in entry.files}
+        files |= {name: directory / name.removeprefix(_prefix(entry)) for name in entry.files}
     calls = []
     with tempfile.TemporaryDirectory(prefix="edgeopt-golden-") as scratch:
         for n, batches in prepared.checks.items():
@@ -300,6 +253,7 @@ def _write(
         manifest = Manifest(
             name=model.name,
             digest="",
+            inputs=inputs,
             task=model.task,
             labels=model.labels,
             pooling=model.pooling,

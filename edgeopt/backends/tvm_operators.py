@@ -31,9 +31,44 @@ def legalize_map() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.erf": unary(topi.fast_erf, "erf"),
         "relax.exp": unary(topi.fast_exp, "exp"),
         "relax.tanh": unary(topi.fast_tanh, "tanh"),
+        "relax.sigmoid": unary(_sigmoid, "sigmoid"),
+        "relax.power": _legalize_power,
+        "relax.take": _legalize_take,
         "relax.nn.softmax": _legalize_softmax,
         "relax.nn.layer_norm": _legalize_layer_norm,
     }
+
+
+def _legalize_power(builder: Any, call: Any) -> Any:
+    """Multiply where the exponent is 2 or 3 (the tanh form of GELU)."""
+    from tvm import relax
+
+    x, exponent = call.args
+    known = isinstance(exponent, relax.Constant) and exponent.data.numpy().size == 1
+    if known and exponent.data.numpy().item() in (2.0, 3.0):
+        square = relax.op.multiply(x, x)
+        product = square if exponent.data.numpy().item() == 2.0 else relax.op.multiply(square, x)
+        return builder.normalize(product)
+    return call
+
+
+def _sigmoid(x: Any) -> Any:
+    from tvm import te, tirx, topi
+
+    one = tirx.const(1.0, "float32")
+    exp = topi.fast_exp(te.compute(x.shape, lambda *i: -x(*i), name="negative"))
+    return te.compute(x.shape, lambda *i: one / (one + exp(*i)), name="sigmoid")
+
+
+def _legalize_take(builder: Any, call: Any) -> Any:
+    """Clip the index: the importer's own mode reads whatever lies behind the table."""
+    from tvm import topi
+
+    def compute(table: Any, index: Any) -> Any:
+        return topi.take(table, index, axis=axis, mode="clip")
+
+    axis = None if call.attrs.axis is None else int(call.attrs.axis)
+    return builder.call_te(compute, *call.args, primfunc_name_hint="take")
 
 
 def _legalize_softmax(builder: Any, call: Any) -> Any:

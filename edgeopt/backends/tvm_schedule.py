@@ -24,6 +24,8 @@ PARALLEL_MIN_ELEMENTS = 8192
 
 _REDUCE = 2  # tvm.tirx.IterVar.CommReduce
 _UNROLL_MAX_VECTORS = 8
+_LANES_MIN = 4
+_SCALARS = 16  # results of a tile without vectors, one register each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +41,11 @@ class Registers:
     columns: int
 
 
-NEON = Registers(lanes=4, rows=8, columns=2)  # 16 of 32 registers
-AVX2 = Registers(lanes=8, rows=4, columns=2)  # 8 of 16
+SSE = Registers(lanes=4, rows=4, columns=3)  # 12 of 16 registers, 4 for the operands
+AVX2 = Registers(lanes=8, rows=4, columns=3)  # 12 of 16
 AVX512 = Registers(lanes=16, rows=8, columns=2)  # 16 of 32
+NEON = Registers(lanes=4, rows=8, columns=3)  # 24 of 32: 24 products for 11 loads
+NEON_IN_ORDER = Registers(lanes=4, rows=4, columns=4)  # 16 of 32: operands can be loaded ahead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,26 +56,41 @@ class Packing:
     width: int
 
 
-def schedule_function(
-    function: Any, registers: Registers, constants: frozenset[int]
-) -> tuple[Any, Packing | None]:
-    """Return ``function`` scheduled, and how a weight of it must be packed, if one must.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scheduled:
+    """A function as it will be compiled; ``plain`` says why, where it keeps TVM's plain loops."""
+
+    function: Any
+    packing: Packing | None = None
+    plain: str | None = None
+
+
+def schedule_function(function: Any, registers: Registers, constants: frozenset[int]) -> Scheduled:
+    """Return the fused PrimFunc ``function`` with the rule that fits its blocks applied.
 
     ``constants`` are the positions of the parameters that are constant wherever it is called.
     """
     import tvm
-    from tvm.s_tir import Schedule
+    from tvm.s_tir import Schedule, ScheduleError
 
-    schedule = Schedule(tvm.IRModule({"main": function}))
+    schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    one_result = all(schedule.get_consumers(b) for b in blocks[:-1])
     packing = None
-    if _is_product(schedule.get(blocks[0])):
-        packing = _schedule_product(schedule, blocks, registers, constants)
-    elif any(_is_reduction(schedule.get(b)) for b in blocks):
-        _schedule_rows(schedule, blocks, registers)
-    else:
-        _schedule_elements(schedule, blocks, registers)
-    return schedule.mod["main"], packing
+    try:
+        if not any(_is_reduction(schedule.get(b)) for b in blocks):
+            _schedule_elements(schedule, blocks, registers)
+        elif not one_result:
+            return Scheduled(function=function, plain="it reduces and has several results")
+        elif _is_product(schedule.get(blocks[0])):
+            if len({tuple(_spatial(schedule, b)) for b in blocks}) > 1:
+                return Scheduled(function=function, plain="its steps have several shapes")
+            packing = _schedule_product(schedule, blocks, registers, constants)
+        else:
+            _schedule_rows(schedule, blocks, registers)
+    except ScheduleError as exc:  # a block of a form that the rule did not foresee
+        return Scheduled(function=function, plain=str(exc).strip().splitlines()[-1])
+    return Scheduled(function=schedule.mod["main"], packing=packing)
 
 
 def _is_reduction(block: Any) -> bool:
@@ -84,6 +103,8 @@ def _is_product(block: Any) -> bool:
 
     kinds = [int(v.iter_type) for v in block.iter_vars]
     if len(kinds) < 3 or kinds.count(_REDUCE) != 1 or kinds[-1] != _REDUCE:
+        return False
+    if len(block.reads) != 2:
         return False
     store = block.body
     return (
@@ -98,17 +119,19 @@ def _extents(schedule: Any, block: Any) -> list[int]:
     return [int(v.dom.extent) for v in schedule.get(block).iter_vars]
 
 
+def _spatial(schedule: Any, block: Any) -> list[int]:
+    """Return the extents of a block's iterators but those that it reduces over."""
+    variables = schedule.get(block).iter_vars
+    return [int(v.dom.extent) for v in variables if int(v.iter_type) != _REDUCE]
+
+
 def _schedule_product(
     schedule: Any, blocks: Sequence[Any], registers: Registers, constants: frozenset[int]
 ) -> Packing | None:
     """Keep a tile of the result in registers over the whole sum, then apply what follows to it."""
     product, *after = blocks
-    *outer, m, n, _k = _extents(schedule, product)
-    width = _tile_width(n, registers)
-    elementwise = all(_extents(schedule, b) == [*outer, m, n] for b in after)
-    if width is None or not elementwise or any(_is_reduction(schedule.get(b)) for b in after):
-        return None
-    height = max(t for t in range(1, registers.rows + 1) if m % t == 0)
+    *_, m, n = _spatial(schedule, product)
+    height, width = _tile(m, n, registers)
     packing = _pack(schedule, product, width, constants)
     for block in after[:-1]:
         schedule.compute_inline(block)
@@ -134,14 +157,25 @@ def _schedule_product(
     return packing
 
 
-def _tile_width(n: int, registers: Registers) -> int | None:
-    """Return the widest tile, up to ``columns`` vectors, that divides ``n`` columns."""
-    width = registers.columns * registers.lanes
-    while width >= 4:
-        if n % width == 0:
-            return width
-        width //= 2
-    return None
+def _tile(m: int, n: int, registers: Registers) -> tuple[int, int]:
+    """Return the rows and columns of a tile that divides (m, n) and fits the registers.
+
+    The columns depend on n alone, so that kernels of several lengths share one packed weight.
+    Where no whole vectors divide n, the tile is of single values.
+    """
+    vectors = [c * registers.lanes for c in range(registers.columns, 0, -1)]
+    halves = [registers.lanes >> s for s in range(1, registers.lanes.bit_length())]
+    widths = (w for w in (*vectors, *halves) if w >= _LANES_MIN and n % w == 0)
+    width = next(widths, None)
+    rows = registers.rows
+    if width is None:
+        width = _largest_divisor(n, _SCALARS)
+        rows = min(rows, _SCALARS // width)
+    return _largest_divisor(m, rows), width
+
+
+def _largest_divisor(n: int, limit: int) -> int:
+    return max(d for d in range(1, limit + 1) if n % d == 0)
 
 
 def _pack(schedule: Any, product: Any, width: int, constants: frozenset[int]) -> Packing | None:
@@ -149,17 +183,19 @@ def _pack(schedule: Any, product: Any, width: int, constants: frozenset[int]) ->
     weight = schedule.get(product).reads[1].buffer
     params = schedule.mod["main"].params
     position = next((p for p, v in enumerate(params) if v.same_as(weight)), None)
-    if position not in constants or len(weight.shape) != 2:
+    if position not in constants or len(weight.shape) != 2 or int(weight.shape[1]) % width:
         return None
     schedule.transform_layout(product, ("read", 1), lambda k, n: (n // width, k, n % width))
     return Packing(position=position, width=width)
 
 
 def _vectorize(schedule: Any, loop: Any, registers: Registers) -> None:
-    """Turn ``loop`` into whole vectors; it stays scalar where they do not divide it."""
+    """Turn ``loop`` into whole vectors; it stays scalar where none divide it."""
     extent = int(schedule.get(loop).extent)
     lanes = gcd(extent, registers.lanes)
-    if lanes < 4:
+    if lanes < _LANES_MIN:
+        if extent <= _SCALARS:
+            schedule.unroll(loop)
         return
     vectors, lane = schedule.split(loop, [None, lanes])
     if extent // lanes <= _UNROLL_MAX_VECTORS:
@@ -196,11 +232,12 @@ def _schedule_rows(schedule: Any, blocks: Sequence[Any], registers: Registers) -
 
 
 def _schedule_elements(schedule: Any, blocks: Sequence[Any], registers: Registers) -> None:
-    """Make one loop of all steps."""
-    *steps, last = blocks
-    for block in steps:
+    """Make one loop of all the steps to a result."""
+    results = [b for b in blocks if not schedule.get_consumers(b)]
+    for block in [b for b in blocks if schedule.get_consumers(b)]:
         schedule.compute_inline(block)
-    *outer, inner = schedule.get_loops(last)
-    if outer and prod(_extents(schedule, last)) >= PARALLEL_MIN_ELEMENTS:
-        schedule.parallel(schedule.fuse(*outer))
-    _vectorize(schedule, inner, registers)
+    for block in results:
+        *outer, inner = schedule.get_loops(block)
+        if outer and prod(_extents(schedule, block)) >= PARALLEL_MIN_ELEMENTS:
+            schedule.parallel(schedule.fuse(*outer))
+        _vectorize(schedule, inner, registers)

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeopt.boards import cores as arm
-from edgeopt.boards.transport import Transport
+from edgeopt.boards.transport import Transport, parse_df
+from edgeopt.engines.select import Platform
 from edgeopt.errors import BoardError
 
 _MARK = "@@edgeopt "
 
-# POSIX sh, and no tool that BusyBox lacks. What a board does not have leaves its section empty.
+# POSIX sh, and no tool that BusyBox lacks (its grep stops at a NUL, hence tr). What a board does
+# not have leaves its section empty.
 SCRIPT = r"""
 s() { echo; echo "@@edgeopt $1"; }
 s kernel; uname -s -r
@@ -32,7 +34,8 @@ ldd --version 2>&1 | head -n 2
 [ -e /system/bin/linker64 ] && echo bionic && getprop ro.build.version.sdk
 s libstdcxx
 for f in /usr/lib/*/libstdc++.so.6 /usr/lib64/libstdc++.so.6 /usr/lib/libstdc++.so.6; do
-  if [ -e "$f" ]; then grep -a -o 'GLIBCXX_[0-9][0-9.]*' "$f" | sort -u; break; fi
+  [ -e "$f" ] || continue
+  tr '\000' '\n' < "$f" | LC_ALL=C grep -a -o '^GLIBCXX_[0-9][0-9.]*$' | sort -u; break
 done
 s model; tr -d '\000' < /proc/device-tree/model || cat /sys/class/dmi/id/product_name
 s thermal; cat /sys/class/thermal/thermal_zone*/type
@@ -72,6 +75,18 @@ class BoardFacts:
     home: str
 
     @property
+    def platform(self) -> Platform:
+        """What decides which engine builds run here."""
+        return Platform(
+            arch=self.arch,
+            libc=self.libc,
+            libc_version=self.libc_version,
+            glibcxx=self.glibcxx,
+            isa=self.isa,
+            cores=self.cores,
+        )
+
+    @property
     def machine(self) -> str:
         """One line, such as ``Raspberry Pi 4 Model B: 4x cortex-a72, 3.7 GiB, Debian 12``."""
         kinds = ", ".join(f"{n}x {core}" for core, n in Counter(self.cores).items())
@@ -109,6 +124,9 @@ def parse(text: str) -> BoardFacts:
         found[1]: int(found[2]) * 1024
         for found in re.finditer(r"^(\w+):\s+(\d+) kB", sections["meminfo"], re.MULTILINE)
     }
+    disk_free_bytes = parse_df(sections["disk"])
+    if disk_free_bytes is None:
+        raise ValueError("df does not tell the free space of the home directory")
     if not cpus or "MemTotal" not in meminfo:
         raise ValueError("/proc/cpuinfo or /proc/meminfo is not Linux's")
     return BoardFacts(
@@ -123,7 +141,7 @@ def parse(text: str) -> BoardFacts:
         isa=_isa(cpus),
         ram_bytes=meminfo["MemTotal"],
         ram_available_bytes=meminfo.get("MemAvailable", meminfo.get("MemFree", 0)),
-        disk_free_bytes=_disk_free(sections["disk"]),
+        disk_free_bytes=disk_free_bytes,
         sensors=_sensors(sections),
         governor=sections["governor"].strip() or None,
         home=sections["home"].strip(),
@@ -191,13 +209,6 @@ def _libc(text: str) -> tuple[str, str | None]:
 
 def _newest(versions: list[str]) -> str | None:
     return max(versions, key=lambda v: tuple(int(n) for n in v.split(".")), default=None)
-
-
-def _disk_free(text: str) -> int:
-    lines = [line.split() for line in text.strip().splitlines()]
-    if len(lines) < 2 or len(lines[-1]) < 6 or not lines[-1][3].isdigit():
-        raise ValueError("df does not tell the free space of the home directory")
-    return int(lines[-1][3]) * 1024
 
 
 def _sensors(sections: Mapping[str, str]) -> tuple[str, ...]:

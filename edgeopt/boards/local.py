@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from edgeopt.boards import transport
-from edgeopt.boards.transport import Completed
+from edgeopt.boards.transport import Completed, Progress
 from edgeopt.errors import BoardError
-from edgeopt.progress import Step
 
 NAME = "host"
 
@@ -55,7 +54,7 @@ class LocalTransport:
             raise transport.failed(self.name, argv, _shell_status(status), b"".join(errors))
 
     def put(
-        self, local: Path, remote: str, *, mode: int = 0o644, progress: Step | None = None
+        self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None
     ) -> None:
         """See ``Transport.put``."""
         transport.send(self, local, remote, mode=mode, progress=progress)
@@ -123,7 +122,9 @@ def _deadline(process: subprocess.Popen[bytes], timeout_s: float) -> Iterator[th
 
 
 def _feed(pipe: IO[bytes], stdin: bytes | Iterable[bytes]) -> None:
-    with contextlib.suppress(BrokenPipeError), pipe:  # it may end without reading all its input
+    # Not errors here: the program may end without reading all its input (the pipe is then broken,
+    # or closed by the main thread), and of a file that cannot be read on it gets too little.
+    with contextlib.suppress(OSError, ValueError), pipe:
         for chunk in [stdin] if isinstance(stdin, bytes) else stdin:
             pipe.write(chunk)
 

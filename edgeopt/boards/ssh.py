@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import shlex
 import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edgeopt.boards import transport
-from edgeopt.boards.transport import Completed
+from edgeopt.boards.address import Address, fingerprint
+from edgeopt.boards.transport import Completed, Progress
 from edgeopt.errors import BoardError
-from edgeopt.progress import Step
 
 if TYPE_CHECKING:
     import paramiko
@@ -26,32 +23,11 @@ CONNECT_TIMEOUT_S = 15.0
 # A peer that acknowledges nothing for this long is gone. Without it, an upload over a cut link
 # hangs for over 80 s, and a channel time-out does not help.
 _UNACKNOWLEDGED_MS = 10_000
-_KEEPALIVE_S = 5
+# A board whose kernel still acknowledges while its sshd hangs (out of memory, a dying SD card) is
+# given up when it has not answered for this long; it is asked this often.
+_SILENCE_S = 45.0
+_PING_S = 10.0
 _READ = 1 << 16
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Address:
-    """Where and who: ``key`` is a private key file, None for the agent's and default keys."""
-
-    user: str
-    host: str
-    port: int
-    key: str | None = None
-
-    @property
-    def known_as(self) -> str:
-        """The name that known_hosts files use."""
-        return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.user}@{self.known_as}"
-
-
-def fingerprint(host_key: str) -> str:
-    """Return ``SHA256:...`` of a host key written as ``ssh-ed25519 AAAA...``."""
-    digest = hashlib.sha256(base64.b64decode(host_key.split()[1])).digest()
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 def fetch_host_key(name: str, address: Address) -> str:
@@ -122,8 +98,10 @@ class SshTransport:
         self._client = client
         connection = client.get_transport()
         assert connection is not None  # connected above
-        connection.set_keepalive(_KEEPALIVE_S)
         self._connection = connection
+        self._answered_at = time.monotonic()
+        self._closed = threading.Event()
+        threading.Thread(target=self._ping, daemon=True).start()
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
@@ -159,14 +137,29 @@ class SshTransport:
             raise transport.failed(self.name, argv, status, running.stderr())
 
     def put(
-        self, local: Path, remote: str, *, mode: int = 0o644, progress: Step | None = None
+        self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None
     ) -> None:
         """See ``Transport.put``."""
         transport.send(self, local, remote, mode=mode, progress=progress)
 
     def close(self) -> None:
         """Close the connection."""
+        self._closed.set()
         self._client.close()
+
+    def _ping(self) -> None:
+        """Ask sshd for any answer, again and again; this also keeps NAT tables awake."""
+        while not self._closed.wait(_PING_S) and self._connection.is_active():
+            try:  # sshd does not know this request and says so, which is the answer
+                self._connection.global_request("keepalive@openssh.com", wait=True)
+            except (OSError, EOFError):
+                return
+            self._answered_at = time.monotonic()
+
+    @property
+    def silent(self) -> bool:
+        """True where the board has not answered for ``_SILENCE_S``."""
+        return time.monotonic() - self._answered_at > _SILENCE_S
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +168,7 @@ class SshTransport:
         self.close()
 
     def lost(self) -> BoardError:
-        """Return the error for a connection that ended by itself."""
+        """Return the error for a connection that ended, or fell silent, by itself."""
         return BoardError(
             "the connection was lost (power, network, or sshd on the board)",
             where=self.name,
@@ -227,16 +220,26 @@ class _Running:
                 self._errors += chunk
 
     def _feed(self, stdin: bytes | Iterable[bytes]) -> None:
-        # A program that ends without reading all its input closes the channel: not an error.
+        # Not errors here: a program that ends without reading all its input closes the channel,
+        # and of a local file that cannot be read on, the program gets too little and says so.
         with contextlib.suppress(OSError, EOFError):
             for chunk in [stdin] if isinstance(stdin, bytes) else stdin:
                 self._channel.sendall(chunk)
+        with contextlib.suppress(OSError, EOFError):
             self._channel.shutdown_write()
 
     def read(self) -> bytes:
         """Return some bytes of stdout, or b"" at its end."""
-        with self._timed():
-            return self._channel.recv(_READ)
+        while True:
+            left_s = self._until - time.monotonic()
+            if left_s <= 0:
+                raise self._timed_out()
+            self._channel.settimeout(min(left_s, _PING_S))
+            try:
+                return self._channel.recv(_READ)
+            except TimeoutError:
+                if self._owner.silent:
+                    raise self._owner.lost() from None
 
     def exit_status(self) -> int:
         """Return the exit status once the program ended."""
@@ -265,7 +268,12 @@ class _Running:
             for line in bytes(self._errors).splitlines()
             if line.startswith(transport.PID_MARK)
         ]
-        if pids and self._owner.alive and not self._channel.exit_status_ready():
+        if (
+            pids
+            and self._owner.alive
+            and not self._owner.silent
+            and not self._channel.exit_status_ready()
+        ):
             # KILL alone would leave it no chance to put a governor or a sensor back.
             script = 'kill "$1" && sleep 1 && kill -9 "$1"'
             with contextlib.suppress(BoardError, OSError, EOFError):
@@ -274,14 +282,6 @@ class _Running:
                 self._channel.status_event.wait(1.5)
                 ending.close()
         self._channel.close()
-
-    @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
-        self._channel.settimeout(max(0.01, self._until - time.monotonic()))
-        try:
-            yield
-        except TimeoutError as exc:
-            raise self._timed_out() from exc
 
     def _timed_out(self) -> BoardError:
         return BoardError(

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import posixpath
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
 from edgeopt import cache
 from edgeopt.errors import BoardError
-from edgeopt.progress import Step
+
+Progress = Callable[[int], None]
 
 _CHUNK = 1 << 18
 _SLOWEST_BYTES_PER_S = 50_000  # an upload slower than this is given up as hung
@@ -69,11 +70,12 @@ class Transport(Protocol):
         """
 
     def put(
-        self, local: Path, remote: str, *, mode: int = 0o644, progress: Step | None = None
+        self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None
     ) -> None:
         """Copy a file; ``remote`` appears whole, with its hash checked on the board, or not at all.
 
-        Raises BoardError; where the disk is full, with the space needed and the space there is.
+        ``progress`` is called with the bytes sent so far, from another thread. Raises BoardError;
+        where the disk is full, with the space needed and the space there is.
         """
 
     def close(self) -> None:
@@ -106,7 +108,7 @@ def send(
     remote: str,
     *,
     mode: int,
-    progress: Step | None,
+    progress: Progress | None,
 ) -> None:
     """Implement ``Transport.put`` on top of ``Transport.run``."""
     try:
@@ -122,32 +124,45 @@ def send(
                 yield chunk
                 done += len(chunk)
                 if progress is not None:
-                    progress.update(done, size_bytes)
+                    progress(done)
 
     argv = ["sh", "-c", _RECEIVE, "sh", temporary, remote, str(size_bytes), sha256, f"{mode:o}"]
-    timeout_s = 30 + size_bytes / _SLOWEST_BYTES_PER_S
-    done = transport.run(argv, stdin=chunks(), timeout_s=timeout_s)
+    done = transport.run(argv, stdin=chunks(), timeout_s=copy_timeout_s(size_bytes))
     if done.exit_status == 0:
         return
-    stderr = done.stderr.decode(errors="replace").strip()
+    raise copy_failed(transport, local.name, remote, size_bytes, done.stderr)
+
+
+def copy_failed(
+    transport: Transport, what: str, remote: str, size_bytes: int, stderr: bytes
+) -> BoardError:
+    """Return the error for a copy of ``size_bytes`` to ``remote``; df tells of a full disk."""
+    text = stderr.decode(errors="replace").strip()
     free_bytes = free_disk_bytes(transport, posixpath.dirname(remote) or ".")
-    if "No space left" in stderr or (free_bytes is not None and free_bytes < size_bytes):
-        raise BoardError(
+    if "No space left" in text or (free_bytes is not None and free_bytes < size_bytes):
+        return BoardError(
             f"the disk is full: {remote} needs {size_bytes} bytes, {free_bytes} are free",
             where=transport.name,
             hint="Free some space on the board and run the same command again.",
         )
-    raise BoardError(
-        f"{local.name} could not be copied to {remote}: {stderr[-_TAIL_CHARS:]}",
-        where=transport.name,
+    return BoardError(
+        f"{what} could not be copied to {remote}: {text[-_TAIL_CHARS:]}", where=transport.name
     )
+
+
+def copy_timeout_s(size_bytes: int) -> float:
+    """Return how long a copy may take before it counts as hung."""
+    return 30 + size_bytes / _SLOWEST_BYTES_PER_S
 
 
 def free_disk_bytes(transport: Transport, folder: str) -> int | None:
     """Return what is free for this user on the disk of ``folder``, None where df cannot tell."""
     done = transport.run(["df", "-P", "-k", folder], timeout_s=20)
-    fields = done.stdout.decode(errors="replace").strip().splitlines()[-1:]
-    columns = fields[0].split() if fields else []
-    if done.exit_status or len(columns) < 6 or not columns[3].isdigit():
-        return None
-    return int(columns[3]) * 1024
+    return parse_df(done.stdout.decode(errors="replace"))
+
+
+def parse_df(text: str) -> int | None:
+    """Return the free bytes that ``df -P -k FOLDER`` told, None where it told nothing."""
+    words = [word for line in text.strip().splitlines()[1:] for word in line.split()]
+    # name, size, used, free; an old BusyBox puts a long name on a line of its own
+    return int(words[3]) * 1024 if len(words) >= 6 and words[3].isdigit() else None

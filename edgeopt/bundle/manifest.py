@@ -92,10 +92,12 @@ class TargetEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """All of ``manifest.json``. ``files`` leaves out the manifest itself."""
+    """All of ``manifest.json``. ``files`` leaves out the manifest itself; ``inputs`` is a hash of
+    all that the bundle was made of."""
 
     name: str
     digest: str
+    inputs: str
     task: str
     labels: tuple[str, ...]
     pooling: Mapping[str, Any] | None
@@ -166,6 +168,7 @@ def _parse(table: Table) -> Manifest:
     manifest = Manifest(
         name=table.get("name", str),
         digest=table.get("digest", str),
+        inputs=table.get("inputs", str),
         task=table.get("task", str),
         labels=table.array("labels", str),
         pooling=table.get("pooling", dict) if table.data.get("pooling") is not None else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,9 @@ def up(name: str, target: str, mode: str, as_json: bool) -> None:
     emit(
         {"board": _entry(entry)},
         as_json,
-        lambda console: console.print(f"{name} is up as {target} ({entry.mode})", markup=False),
+        lambda console: console.print(
+            f"{name} is up as {target} ({entry.mode} mode)", markup=False
+        ),
     )
 
 
@@ -121,9 +124,7 @@ def check(name: str, as_json: bool) -> None:
 
     with connect(name) as found:
         facts, entry = found.facts, found.entry
-    engines = verdicts(
-        facts.arch, facts.libc, facts.libc_version, facts.isa, facts.cores, facts.glibcxx
-    )
+    engines = verdicts(facts.platform)
     document = {
         "board": _entry(entry),
         "facts": asdict(facts),
@@ -172,7 +173,7 @@ def remove(name: str, as_json: bool) -> None:
 
 def _entry(entry: BoardEntry) -> dict[str, Any]:
     """Return the entry as plain values, with its state and its key's fingerprint."""
-    from edgeopt.boards.ssh import fingerprint
+    from edgeopt.boards.address import fingerprint
 
     document = asdict(entry)
     host_key = document.pop("host_key")
@@ -186,47 +187,39 @@ def _entry(entry: BoardEntry) -> dict[str, Any]:
 
 
 def _render_list(boards: list[dict[str, Any]], console: Console) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("NAME", "KIND", "TARGET", "WHERE", "STATE"):
-        table.add_column(title)
+    rows = [("NAME", "KIND", "TARGET", "WHERE", "STATE")]
     for found in boards:
         where = f"{found['user']}@{found['host']}:{found['port']}" if found["host"] else ""
         state = {True: "up", False: "down", None: ""}[found["running"]]
         kind = f"{found['kind']} ({found['mode']})" if found["mode"] else found["kind"]
-        table.add_row(
-            *(Text(x) for x in (found["name"], kind, found["target"] or "", where, state))
-        )
-    console.print(table)
+        rows.append((found["name"], kind, found["target"] or "", where, state))
+    _print_columns(rows, console)
 
 
 def _render_check(document: dict[str, Any], facts: BoardFacts, console: Console) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = {
-        "board": f"{document['board']['name']} ({document['board']['kind']})",
-        "machine": facts.machine,
-        "kernel": facts.kernel,
-        "features": " ".join(facts.isa),
-        "memory": f"{facts.ram_bytes >> 20} MiB, {facts.ram_available_bytes >> 20} MiB available",
-        "disk": f"{facts.disk_free_bytes >> 20} MiB free in {facts.home}",
-        "governor": facts.governor or "not shown",
-        "sensors": ", ".join(facts.sensors) or "none",
-        "note": document["board"]["note"] or "",
-    }
-    table = Table.grid(padding=(0, 2))
-    for title, text in rows.items():
-        if text:
-            table.add_row(Text(title, style="bold"), Text(text))
-    console.print(table)
+    rows = (
+        ("board", f"{document['board']['name']} ({document['board']['kind']})"),
+        ("machine", facts.machine),
+        ("kernel", facts.kernel),
+        ("features", " ".join(facts.isa)),
+        ("memory", f"{facts.ram_bytes >> 20} MiB, {facts.ram_available_bytes >> 20} MiB available"),
+        ("disk", f"{facts.disk_free_bytes >> 20} MiB free in {facts.home}"),
+        ("governor", facts.governor or "not shown"),
+        ("sensors", ", ".join(facts.sensors) or "none"),
+        ("note", document["board"]["note"] or ""),
+    )
+    _print_columns([row for row in rows if row[1]], console)
     console.print()
-    table = Table(box=None, pad_edge=False)
-    for title in ("ENGINE", "VERSION", "RUNS", "WHY"):
-        table.add_column(title)
-    for verdict in document["engines"]:
-        runs = Text("yes", style="green") if verdict["runs"] else Text("no", style="red")
-        table.add_row(verdict["engine"], verdict["version"], runs, Text(verdict["reason"]))
-    console.print(table)
+    engines = [
+        (v["engine"], v["version"], "yes" if v["runs"] else "no", v["reason"])
+        for v in document["engines"]
+    ]
+    _print_columns([("ENGINE", "VERSION", "RUNS", "WHY"), *engines], console)
+
+
+def _print_columns(rows: Sequence[tuple[str, ...]], console: Console) -> None:
+    """Print aligned columns, whole: what goes through a pipe is not cut to 80 characters."""
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        console.print(line.rstrip(), markup=False, soft_wrap=True)

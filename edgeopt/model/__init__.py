@@ -46,3 +46,12 @@ class Model:
     max_seq_len: int
     origin: Mapping[str, Any]
     digest: str
+
+
+def name_of(source: str | Path) -> str:
+    """Return the name that the Model of ``source`` gets: the last part of its path or hub name
+    (of the folder around it where that part is just ``model``)."""
+    path = Path(source)
+    path = path.resolve() if path.exists() else path
+    name = path.name.removesuffix(".onnx")
+    return path.parent.name if name == "model" and path.parent.name else name

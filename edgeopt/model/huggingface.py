@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import Model, tokenizer
+from edgeopt.model import Model, name_of, tokenizer
 from edgeopt.model.tasks import OUTPUTS, signature
 from edgeopt.quiet import quiet
 
@@ -51,7 +51,7 @@ def import_huggingface(source: str | Path) -> Model:
     """
     require("transformers", "torch")
     folder = Path(source) if Path(source).is_dir() else _download(str(source))
-    name = folder.resolve().name if Path(source).is_dir() else str(source).rsplit("/", 1)[-1]
+    name = name_of(source)
     config = _config(folder)
     architecture, task, loader = _task(config, folder)
     weights = _weight_files(folder)

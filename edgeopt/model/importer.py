@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeopt import cache
 from edgeopt.errors import InputError
 from edgeopt.model import Model
 
@@ -32,3 +33,14 @@ def import_model(source: str | Path) -> Model:
             hint = f"Give the file itself: {graphs[0]}"
         raise InputError("has no config.json", where=str(path), hint=hint)
     return import_huggingface(source)
+
+
+def fingerprint(source: str | Path) -> str | None:
+    """Return a hash of all the files of ``source``, without importing it; None for a hub name."""
+    path = Path(source)
+    if path.is_file():
+        return cache.file_sha256(path)
+    if not path.is_dir():
+        return None
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return cache.key(files={str(p.relative_to(path)): cache.file_sha256(p) for p in files})

@@ -9,7 +9,7 @@ from typing import Any
 from edgeopt import cache
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import TASKS, Model, tokenizer
+from edgeopt.model import TASKS, Model, name_of, tokenizer
 from edgeopt.model.signature import Signature, TensorSpec
 from edgeopt.model.tasks import INPUTS, OUTPUTS
 
@@ -56,7 +56,7 @@ def import_onnx(
     length = inputs[0].dims[1]
     weights = cache.file_sha256(path)
     return Model(
-        name=path.stem if path.stem != "model" else path.resolve().parent.name,
+        name=name_of(path),
         task=found,
         signature=Signature(inputs=inputs, outputs=outputs),
         module=None,

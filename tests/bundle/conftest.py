@@ -19,6 +19,7 @@ def manifest(**changes: object) -> Manifest:
     values = {
         "name": "tiny",
         "digest": "",
+        "inputs": "",
         "task": "sequence-classification",
         "labels": ("no", "yes"),
         "pooling": None,

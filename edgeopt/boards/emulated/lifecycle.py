@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,11 +20,12 @@ from pathlib import Path
 
 from edgeopt import progress
 from edgeopt.boards import cores, registry
+from edgeopt.boards.address import Address
 from edgeopt.boards.cores import EmulatedCore
 from edgeopt.boards.emulated import full_system, rootfs, user_mode
 from edgeopt.boards.emulated.machine import Machine
 from edgeopt.boards.registry import BoardEntry
-from edgeopt.boards.ssh import Address, SshTransport
+from edgeopt.boards.ssh import SshTransport
 from edgeopt.device import DeviceProfile
 from edgeopt.errors import BoardError, BusyError, InputError
 from edgeopt.target import Target
@@ -81,10 +81,15 @@ def up(name: str, target: Target, *, mode: str = "auto") -> BoardEntry:
                 )
             progress.note(f"{name} is already running")
             return known
-        plan = _plan(target, mode)
-        for note in plan.remarks:
-            progress.note(note)
-        return _start(name, target, plan)
+        if (stray := running(name)) is not None:  # its entry was removed by hand
+            _end(stray.pid)
+        try:
+            return _start(name, target, _plan(target, mode))
+        except user_mode.RefusedError as exc:
+            if mode != "auto" or full_system.missing() is not None:
+                raise
+            progress.note(f"Starting a full-system board: {exc.message}")
+            return _start(name, target, _plan(target, "full-system"))
 
 
 def down(name: str) -> bool:
@@ -208,6 +213,8 @@ def choose_core(
 
 
 def _start(name: str, target: Target, plan: _Plan) -> BoardEntry:
+    for remark in plan.remarks:
+        progress.note(remark)
     state = _state(name)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     host_key, login_key = _key(state / "host_key"), _key(state / "login_key")
@@ -246,7 +253,7 @@ def _start(name: str, target: Target, plan: _Plan) -> BoardEntry:
                 host="127.0.0.1",
                 port=machine.port,
                 key=str(state / "login_key"),
-                host_key=" ".join(host_key.split()[:2]),
+                host_key=host_key,
                 target=target.name,
                 mode=plan.mode,
                 note="; ".join(("emulated", *plan.remarks)),
@@ -313,11 +320,20 @@ def _start_ticks(pid: int) -> int | None:
 
 
 def _key(path: Path) -> str:
-    """Make an Ed25519 key pair where there is none, and return the public line."""
-    if not path.exists():
-        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "edgeopt", "-f", str(path)]
-        subprocess.run(make, check=True, stdin=subprocess.DEVNULL)
-    return path.with_suffix(".pub").read_text().strip()
+    """Make an Ed25519 key pair where there is none, and return the public ``type base64``."""
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    public = path.with_suffix(".pub")
+    if not public.exists():
+        key = Ed25519PrivateKey.generate()
+        path.touch(mode=0o600)
+        path.write_bytes(
+            key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+        )
+        line = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+        public.write_bytes(line)
+    return public.read_text().strip()
 
 
 def _free_port() -> int:

@@ -36,7 +36,7 @@ _LAYOUT = 1  # raise it where what is made out of the packages changes
 _DEBIAN_SUITE = re.compile(
     r"(bullseye|bookworm|trixie|forky|sid|(old)*stable|testing|unstable)(-updates|-backports)?"
 )
-_CARRIED = re.compile(r"Acquire::(https?|socks|Retries|Force|Check-|Proxy)", re.IGNORECASE)
+_CARRIED = re.compile(r"Acquire::(https?|socks|Force|Check-|Proxy)", re.IGNORECASE)
 
 
 def suite_for(device: DeviceProfile) -> str:
@@ -108,6 +108,7 @@ def download(suite: str, packages: tuple[str, ...], work: Path) -> list[Path]:
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "root",  # the private folders are ours, not _apt's
         "Acquire::Languages": "none",
+        "Acquire::Retries": "1",
         "Debug::NoLocking": "true",
         "Dir::Cache": str(work / "cache"),
         "Dir::Etc::Parts": str(work / "empty"),  # the host's hooks would run otherwise

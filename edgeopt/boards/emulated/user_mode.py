@@ -26,6 +26,10 @@ from edgeopt.errors import BoardError, MissingDependencyError
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class RefusedError(BoardError):
+    """The kernel refuses the namespaces or mounts that such a board needs."""
+
+
 def missing() -> MissingDependencyError | None:
     """Return why this machine cannot run such a board, or None where nothing is known against it.
 
@@ -121,7 +125,7 @@ def sysfs(core: EmulatedCore, cores: int, max_ghz: float) -> dict[str, str]:
 def start(machine: Machine) -> int:
     """Start the board and return the host's process id of its process 1, an sshd.
 
-    The port may not answer yet. Raises BoardError with the reason where the kernel refuses.
+    The port may not answer yet. Raises RefusedError where the kernel does not let us.
     SIGKILL to the returned process ends everything that runs on the board.
     """
     state, core, log = machine.state, machine.core, machine.log
@@ -168,7 +172,7 @@ def start(machine: Machine) -> int:
     finally:
         path.unlink()
     if process.returncode:
-        raise BoardError(
+        raise RefusedError(
             f"the kernel refuses the board's namespaces ({errors.strip() or 'no reason given'})",
             where=machine.hostname,
             hint="Rootless binfmt_misc needs Linux 6.7 or newer and user namespaces allowed. "

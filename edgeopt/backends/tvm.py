@@ -1,0 +1,264 @@
+"""TVM: one shared library with the model compiled for the target's CPU, FP32.
+
+The library holds a Relax executable with a function a length, ``main_<tokens>``, which takes the
+signature's inputs by position; the functions share one copy of the weights. It opens with TVM's
+runtime alone (libtvm_runtime, libtvm_ffi).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt import progress
+from edgeopt.backends import Artifact, Batch, Outputs, Session
+from edgeopt.backends.onnx import export_fp32
+from edgeopt.backends.tvm_graph import (
+    function_name,
+    import_onnx,
+    mapped_errors,
+    schedule_module,
+)
+from edgeopt.backends.tvm_link import host_linker, link, linker
+from edgeopt.backends.tvm_schedule import (
+    AVX2,
+    AVX512,
+    NEON,
+    NEON_IN_ORDER,
+    SSE,
+    Registers,
+)
+from edgeopt.errors import CompileError, InputError
+from edgeopt.extras import require
+from edgeopt.model import Model
+from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.quiet import quiet
+from edgeopt.target import EngineSpec, Target
+
+LIBRARY = "model.so"
+HOST_CHECK = "host-check"
+"""Folder of the same module built for this host, beside an artifact that cannot run here."""
+
+_OPSET = 17  # the first with LayerNormalization
+_IR_VERSION = 8
+_TOOLS = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime")
+_ALL_CORES_ALIKE = 0  # a mode of runtime.config_threadpool: no affinity to big or little cores
+_ELF_MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "aarch64"}
+
+
+_IN_ORDER = ("cortex-a35", "cortex-a53", "cortex-a55", "cortex-a510", "cortex-a520")
+
+
+def lower(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    calibration: Sequence[Batch],
+    directory: Path,
+) -> Artifact:
+    """Compile ``model`` for the CPU ``spec.options["mcpu"]`` (LLVM's name; the host has its own).
+
+    Raises CompileError for a precision, CPU or model that this backend does not take, and
+    MissingDependencyError where TVM or a linker for the target is not installed.
+    """
+    del calibration
+    if precision != "fp32":
+        raise CompileError(
+            f"TVM is built in fp32 only, not {precision}: its loops for lower precisions run "
+            "slower than those for FP32",
+            hint="Take ONNX, TFLite or OpenVINO for this precision.",
+        )
+    device = target.device
+    if device.arch not in ("aarch64", "x86_64") or device.os.libc != "glibc":
+        raise CompileError(
+            "TVM's runtime is published for aarch64 and x86_64 Linux with glibc, "
+            f"not for {device.arch} with {device.os.libc}",
+            where=f"device profile {device.id}",
+            hint="Leave tvm out of the target's engines.",
+        )
+    seq_lens = tuple(n for n in target.seq_lens if n <= model.max_seq_len)
+    if not seq_lens:
+        raise CompileError(
+            f"TVM compiles static lengths, and none of the target's is within the model's "
+            f"{model.max_seq_len} tokens",
+            where=f"{target.path}: seq_lens",
+        )
+    require("tvm", "tvm")
+    require("onnxruntime", "onnx")
+    command = host_linker() if target.is_host else linker(device.arch)
+    cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
+    with tempfile.TemporaryDirectory() as folder:
+        source = model.onnx
+        if source is None:
+            source = Path(folder) / "model.onnx"
+            export_fp32(
+                model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None
+            )
+        with quiet():
+            module = import_onnx(source, seq_lens)
+    signature = _signature(model, module, seq_lens[0])
+    with mapped_errors("schedule it", model.name):
+        module = schedule_module(module, _registers(cpu))
+    mcpu = str(cpu.attrs["mcpu"])
+    route = f"ONNX -> Relax -> scheduled TIR -> LLVM for {mcpu}"
+    with progress.step(f"Compiling for {mcpu}"):
+        _build(module, cpu, command, directory / LIBRARY)
+    if not target.is_host:
+        (directory / HOST_CHECK).mkdir()
+        with progress.step("Compiling the same schedule for this host, to check it"):
+            _build(module, _host_cpu(), host_linker(), directory / HOST_CHECK / LIBRARY)
+        route += "; checked here as a build of the same schedule for the host, itself on the board"
+    return Artifact(
+        engine="tvm",
+        precision=precision,
+        files=(LIBRARY,),
+        signature=signature,
+        seq_lens=seq_lens,
+        route=route,
+        options={"mcpu": mcpu, "function": "main_{seq_len}"},
+        tools={name: version(name) for name in _TOOLS},
+    )
+
+
+def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
+    """Open the library, or the build for this host beside it where it is another CPU's.
+
+    TVM's thread pool belongs to the process: ``threads`` holds for every open TVM artifact.
+    Raises CompileError where neither can run here.
+    """
+    require("tvm", "tvm")
+    import tvm
+    from tvm import relax
+
+    library = directory / artifact.files[0]
+    beside = library.parent / HOST_CHECK / LIBRARY
+    if beside.is_file():
+        library = beside
+    elif missing := _missing_here(library, artifact.options["mcpu"]):
+        raise CompileError(
+            f"this library is for {artifact.options['mcpu']}, and this host has no {missing}",
+            where=str(library),
+            hint="Check it on the board: edgeopt profile runs its golden inputs there.",
+        )
+    # Read when the pool starts: how far it can grow, and that it must not pin this process.
+    os.environ.setdefault("TVM_NUM_THREADS", str(os.cpu_count()))
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
+    tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
+    return _Session(machine=machine, artifact=artifact)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Session:
+    machine: Any
+    artifact: Artifact
+
+    def run(self, batch: Batch) -> Outputs:
+        import tvm
+
+        signature = self.artifact.signature
+        inputs = [np.ascontiguousarray(batch[t.name], dtype=t.dtype) for t in signature.inputs]
+        seq_len = inputs[0].shape[1]
+        if seq_len not in self.artifact.seq_lens:
+            lengths = ", ".join(map(str, self.artifact.seq_lens))
+            raise InputError(f"{seq_len} tokens, and this library takes {lengths}")
+        outputs = self.machine[function_name(seq_len)](*map(tvm.runtime.tensor, inputs))
+        if len(signature.outputs) == 1:
+            outputs = [outputs]
+        return {t.name: o.numpy() for t, o in zip(signature.outputs, outputs, strict=True)}
+
+
+def _cpu(arch: str, mcpu: str | None, target: Target) -> Any:
+    """Return TVM's target for the CPU ``mcpu``. Raises CompileError where LLVM does not know it."""
+    from tvm.target import Target as CompilerTarget
+    from tvm.target import codegen
+
+    triple = f"{arch}-linux-gnu"
+    if mcpu is None or not codegen.llvm_is_valid_cpu(mcpu, triple):
+        what = "is not set" if mcpu is None else f"is {mcpu!r}, which LLVM does not know"
+        raise CompileError(
+            f"the engine tvm's option mcpu {what} for {triple}",
+            where=target.path,
+            hint="Give LLVM's name of the core, such as cortex-a72 or gracemont.",
+        )
+    return CompilerTarget({"kind": "llvm", "mtriple": triple, "mcpu": mcpu})
+
+
+def _host_cpu() -> Any:
+    from tvm.target import Target as CompilerTarget
+    from tvm.target import codegen
+
+    triple = f"{platform.machine()}-linux-gnu"
+    return CompilerTarget(
+        {"kind": "llvm", "mtriple": triple, "mcpu": codegen.llvm_get_system_cpu()}
+    )
+
+
+def _registers(cpu: Any) -> Registers:
+    from tvm.target import codegen
+
+    if str(cpu.attrs["mtriple"]).startswith("aarch64"):
+        return NEON_IN_ORDER if str(cpu.attrs["mcpu"]) in _IN_ORDER else NEON
+    if codegen.llvm_cpu_has_features(["avx512f"], cpu):
+        return AVX512
+    return AVX2 if codegen.llvm_cpu_has_features(["avx2"], cpu) else SSE
+
+
+def _signature(model: Model, module: Any, seq_len: int) -> Signature:
+    """Return the library's signature: the model's with batch 1 and the graph's input dtypes."""
+    parameters = module[function_name(seq_len)].params
+    names = [p.name for p in parameters]
+    if names != [t.name for t in model.signature.inputs]:
+        raise CompileError(
+            f"the ONNX graph takes {', '.join(names)}, but the model's signature has "
+            f"{', '.join(t.name for t in model.signature.inputs)}",
+            where=model.name,
+            hint="Export the model with its inputs in the signature's order.",
+        )
+    return Signature(
+        inputs=tuple(
+            replace(t, dtype=str(p.ty.dtype), dims=_one_batch(t))
+            for t, p in zip(model.signature.inputs, parameters, strict=True)
+        ),
+        outputs=tuple(replace(t, dims=_one_batch(t)) for t in model.signature.outputs),
+    )
+
+
+def _one_batch(tensor: TensorSpec) -> tuple[int | str, ...]:
+    return tuple(1 if d == "batch" else d for d in tensor.dims)
+
+
+def _build(module: Any, cpu: Any, command: Sequence[str], library: Path) -> None:
+    """Compile the scheduled ``module`` and link it. Raises CompileError."""
+    import tvm
+
+    def link_objects(output: str, objects: Sequence[str], **_: Any) -> None:
+        link(command, objects, Path(output))
+
+    with mapped_errors("compile it", str(cpu.attrs["mcpu"])):
+        with cpu:
+            executable = tvm.compile(module, target=cpu)
+        executable.export_library(str(library), fcompile=link_objects)
+
+
+def _missing_here(library: Path, mcpu: str) -> str | None:
+    """Return what ``library``, compiled for ``mcpu``, needs and this host does not have."""
+    from tvm.target import codegen
+
+    arch = _ELF_MACHINES.get(library.read_bytes()[18:20])
+    if arch != platform.machine():
+        return f"{arch or 'such'} CPU"
+    host = _host_cpu()
+    wanted = type(host)({"kind": "llvm", "mtriple": str(host.attrs["mtriple"]), "mcpu": mcpu})
+    here = set(codegen.llvm_get_cpu_features(host))
+    lacking = sorted(set(codegen.llvm_get_cpu_features(wanted)) - here)
+    return ", ".join(lacking) or None

@@ -1,0 +1,190 @@
+"""From an ONNX file to one scheduled TVM module: import, fuse, schedule, pack the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt import progress
+from edgeopt.backends.tvm_operators import legalize_map
+from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
+from edgeopt.errors import CompileError, EdgeoptError
+
+
+def function_name(seq_len: int) -> str:
+    """Return the name of the library's function for inputs of ``seq_len`` tokens."""
+    return f"main_{seq_len}"
+
+
+def import_onnx(source: Path, seq_lens: Sequence[int]) -> Any:
+    """Return an IRModule with one Relax function a length; its kernels are fused, not scheduled.
+
+    ``source`` takes any batch and length, or the one length there is. Raises CompileError for an
+    operator or a shape that TVM's importer does not take.
+    """
+    import onnx
+    import tvm
+    from tvm import relax
+    from tvm.relax.frontend.onnx import from_onnx
+
+    functions = {}
+    for seq_len in seq_lens:
+        with (
+            mapped_errors(f"import the graph for {seq_len} tokens", source.name),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            fixed = Path(folder) / "fixed.onnx"
+            _fix_shapes(source, seq_len, fixed)
+            imported = from_onnx(onnx.load(fixed), keep_params_in_input=False)["main"]
+        for parameter in imported.params:
+            shape = [str(getattr(d, "value", d)) for d in parameter.ty.shape]
+            if shape != ["1", str(seq_len)]:
+                raise CompileError(
+                    f"input {parameter.name} is ({', '.join(shape)}), expected (1, {seq_len})",
+                    where=source.name,
+                    hint="Export it with free dimensions, or give the target this length.",
+                )
+        name = function_name(seq_len)
+        functions[name] = imported.with_attr("global_symbol", name)
+    passes = relax.transform
+    fuse = tvm.transform.Sequential(
+        [
+            passes.CanonicalizeBindings(),
+            passes.DeadCodeElimination(),
+            passes.LegalizeOps(legalize_map()),
+            passes.AnnotateTIROpPattern(),
+            passes.FoldConstant(),
+            passes.FuseOps(),
+            passes.FuseTIR(),
+            passes.DeadCodeElimination(),
+        ]
+    )
+    with mapped_errors("fuse the graph", source.name):
+        return fuse(tvm.IRModule(functions))
+
+
+@contextlib.contextmanager
+def mapped_errors(doing: str, where: str) -> Iterator[None]:
+    """Turn what onnxruntime, onnx and TVM raise, which may be anything, into a CompileError.
+
+    It has the first line of their message: TVM's go on with pages of IR.
+    """
+    try:
+        yield
+    except EdgeoptError:
+        raise
+    except Exception as exc:
+        line = next((text for text in str(exc).splitlines() if text.strip()), "no message")
+        raise CompileError(
+            f"TVM cannot {doing} ({type(exc).__name__}: {line})",
+            where=where,
+            hint="Leave tvm out of the target's engines.",
+        ) from exc
+
+
+def _fix_shapes(source: Path, seq_len: int, fixed: Path) -> None:
+    """Write ``source`` for batch 1 and ``seq_len`` with all that follows from that computed.
+
+    TVM's importer wants constants where a traced graph computes shapes; onnxruntime folds them.
+    """
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(fixed)
+    options.log_severity_level = 3
+    for value in onnx.load(source, load_external_data=False).graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, (1, seq_len), strict=True):
+            if dim.dim_param:
+                options.add_free_dimension_override_by_name(dim.dim_param, size)
+    onnxruntime.InferenceSession(
+        source,
+        options,
+        providers=["CPUExecutionProvider"],
+        # Gemm is 2-D: the reshapes around it would keep TVM from fusing what follows.
+        disabled_optimizers=["MatMulAddFusion"],
+    )
+
+
+def schedule_module(module: Any, registers: Registers) -> Any:
+    """Return ``module`` with every kernel scheduled for ``registers`` and the weights packed."""
+    from tvm import relax, tirx
+
+    constants = _constant_arguments(module)
+    builder = relax.BlockBuilder(module)
+    packed: dict[str, tuple[Any, Packing]] = {}
+    for variable, function in module.functions_items():
+        if not isinstance(function, tirx.PrimFunc):
+            continue
+        name = variable.name_hint
+        held = constants.get(name, frozenset())
+        scheduled = schedule_function(function, registers, held)
+        if scheduled.plain:
+            progress.note(f"TVM keeps plain, slow loops for {name}: {scheduled.plain}")
+        if scheduled.packing is None:
+            builder.update_func(variable, scheduled.function)
+        else:  # another parameter shape is another type, so it needs a variable of its own
+            kernel = builder.add_func(scheduled.function, f"{name}_packed")
+            packed[name] = (kernel, scheduled.packing)
+    return relax.transform.DeadCodeElimination()(_pack_weights(builder.get(), packed))
+
+
+def _constant_arguments(module: Any) -> dict[str, frozenset[int]]:
+    """Map a kernel's name to the positions that hold a constant in every call of it."""
+    from tvm import relax
+
+    found: dict[str, frozenset[int]] = {}
+
+    def visit(expr: Any) -> None:
+        if _is_kernel_call(expr):
+            name = expr.args[0].name_hint
+            arguments = enumerate(expr.args[1].fields)
+            here = frozenset(i for i, a in arguments if isinstance(a, relax.Constant))
+            found[name] = found.get(name, here) & here
+
+    for function in module.functions.values():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, visit)
+    return found
+
+
+def _is_kernel_call(expr: Any) -> bool:
+    from tvm import ir, relax
+
+    return isinstance(expr, relax.Call) and expr.op.same_as(ir.Op.get("relax.call_tir"))
+
+
+def _pack_weights(module: Any, packed: Mapping[str, tuple[Any, Packing]]) -> Any:
+    """Have every call of a ``packed`` kernel call its new variable with the weight packed."""
+    from tvm import relax
+    from tvm.relax.expr_functor import PyExprMutator, mutator
+
+    @mutator
+    class Packer(PyExprMutator):
+        def visit_call_(self, call: Any) -> Any:
+            if not _is_kernel_call(call) or call.args[0].name_hint not in packed:
+                return super().visit_call_(call)
+            kernel, packing = packed[call.args[0].name_hint]
+            arguments = list(call.args[1].fields)
+            weight = arguments[packing.position].data.numpy()
+            arguments[packing.position] = relax.const(_panels(weight, packing.width))
+            return relax.Call(call.op, [kernel, relax.Tuple(arguments)], call.attrs, call.ty_args)
+
+    packer = Packer(module)
+    for variable, function in module.functions_items():
+        if isinstance(function, relax.Function):
+            packer.builder_.update_func(variable, packer.visit_expr(function))
+    return packer.builder_.get()
+
+
+def _panels(weight: np.ndarray, width: int) -> np.ndarray:
+    """Return ``weight`` (K, N) as (N / width, K, width), contiguous."""
+    rows, columns = weight.shape
+    return np.ascontiguousarray(weight.reshape(rows, columns // width, width).transpose(1, 0, 2))

@@ -1,0 +1,137 @@
+"""Fetch an engine's library from its official package, unpacked on this machine and cached.
+
+The ordinary clients do it, with the user's own settings: pip for PyPI, npm for npm; both check
+what they download. Nothing of the package is run.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt import cache, progress
+from edgeopt.engines.elf import Needs, needs_of_all
+from edgeopt.engines.releases import Release
+from edgeopt.errors import BoardError, MissingDependencyError
+
+_TAGS = ("2_17", "2_24", "2_26", "2_27", "2_28", "2_31", "2_34", "2_35")
+"""manylinux tags that a wheel may carry; which glibc it really needs is read off its ELF file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineBuild:
+    """A fetched release for one architecture. ``library`` is the file to open; ``files`` are all
+    that must lie beside it, itself included."""
+
+    release: Release
+    arch: str
+    library: Path
+    files: tuple[Path, ...]
+    needs: Needs
+
+
+def fetch(release: Release, arch: str) -> EngineBuild:
+    """Return the unpacked library of ``release`` for ``arch``, downloading it on first use.
+
+    Raises BoardError where the package cannot be had or is not as expected, and
+    MissingDependencyError where npm is not installed. Nothing half-unpacked is left.
+    """
+
+    def build(directory: Path) -> None:
+        with progress.step(f"Fetching {release.name} for {arch}"):
+            archive = _download(release, arch, directory)
+            _unpack(release, arch, archive, directory / "lib")
+            archive.unlink()
+
+    key = cache.key(
+        package=release.package,
+        version=release.version,
+        arch=arch,
+        members=list(release.members),
+    )
+    folder = cache.entry("engine", key, build) / "lib"
+    files = tuple(sorted(folder.iterdir(), key=lambda p: _rank(release, arch, p.name)))
+    needs = needs_of_all(files)
+    if needs.arch != arch:
+        raise BoardError(f"{files[0].name} is for {needs.arch}, not {arch}", where=release.name)
+    return EngineBuild(release=release, arch=arch, library=files[0], files=files, needs=needs)
+
+
+def _rank(release: Release, arch: str, name: str) -> tuple[int, str]:
+    for i, pattern in enumerate(_patterns(release, arch)):
+        if fnmatch.fnmatchcase(name, pattern.rsplit("/", 1)[-1]):
+            return i, name
+    return len(release.members), name
+
+
+def _patterns(release: Release, arch: str) -> list[str]:
+    return [member.format(arch=release.arch[arch]) for member in release.members]
+
+
+def _download(release: Release, arch: str, directory: Path) -> Path:
+    """Download the package into ``directory`` and return the archive."""
+    if release.registry == "npm":
+        npm = shutil.which("npm")
+        if npm is None:
+            raise MissingDependencyError(
+                f"{release.name} comes from npm, which is not installed",
+                hint="Install it with: sudo apt install npm",
+            )
+        command = [npm, "pack", "--silent", f"{release.package}@{release.version}"]
+    else:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary=:all:", "--python-version", "311", "--dest", "."]
+        machine = release.arch[arch].split("_", 3)[-1]
+        for tag in _TAGS:
+            command += ["--platform", f"manylinux_{tag}_{machine}"]
+        command += ["--platform", f"manylinux2014_{machine}"]
+        command.append(f"{release.package}=={release.version}")
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    archives = [*directory.glob("*.whl"), *directory.glob("*.tgz")]
+    if done.returncode or len(archives) != 1:
+        lines = [line for line in done.stderr.splitlines() if "rror" in line]
+        raise BoardError(
+            f"cannot be downloaded: {lines[-1].strip() if lines else done.stderr.strip()[-300:]}",
+            where=f"{release.name} ({release.registry})",
+            hint="Check the network and the settings of pip and npm; it is kept once fetched.",
+        )
+    return archives[0]
+
+
+def _unpack(release: Release, arch: str, archive: Path, folder: Path) -> None:
+    """Copy the members that the release names, without their folders, into ``folder``."""
+    folder.mkdir()
+    patterns = _patterns(release, arch)
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            for name in _matching(wheel.namelist(), patterns):
+                with wheel.open(name) as source, (folder / Path(name).name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+    else:
+        with tarfile.open(archive) as package:
+            for name in _matching(package.getnames(), patterns):
+                content = package.extractfile(name)
+                if content is None:
+                    raise BoardError(f"{name} is not a file", where=release.name)
+                with content, (folder / Path(name).name).open("wb") as target:
+                    shutil.copyfileobj(content, target)
+    absent = [
+        p
+        for p in patterns
+        if not any(fnmatch.fnmatchcase(f.name, p.rsplit("/", 1)[-1]) for f in folder.iterdir())
+    ]
+    if absent:
+        raise BoardError(f"holds no {absent[0]}", where=f"{release.name} ({release.registry})")
+
+
+def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    return [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]

@@ -1,0 +1,82 @@
+"""The official builds of each engine that a device can use, as ``releases.toml`` lists them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from edgeopt.errors import BoardError
+from edgeopt.fields import Table, read_toml
+from edgeopt.target import ENGINES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """One version of one engine, and where its C library is.
+
+    ``arch`` maps aarch64 and x86_64 to the registry's name, ``glibc`` and ``glibcxx`` to the symbol
+    versions that the board's libraries must have, and ``needs_isa`` to features (names of
+    /proc/cpuinfo) without which this build dies. ``opset`` and ``ir_version`` bound the
+    ONNX files that it reads, None for the other engines.
+    """
+
+    engine: str
+    version: str
+    registry: str
+    package: str
+    arch: Mapping[str, str]
+    members: tuple[str, ...]
+    glibc: Mapping[str, str]
+    glibcxx: Mapping[str, str]
+    opset: int | None
+    ir_version: int | None
+    needs_isa: Mapping[str, tuple[str, ...]]
+
+    @property
+    def name(self) -> str:
+        """The package and version, as its registry names them."""
+        return f"{self.package} {self.version}"
+
+
+@functools.cache
+def releases() -> tuple[Release, ...]:
+    """Return all known releases, newest first within an engine."""
+    with resources.as_file(resources.files("edgeopt.engines") / "releases.toml") as path:
+        table = read_toml(Path(path))
+    found = tuple(_release(item) for item in table.tables("release"))
+    table.close()
+    return found
+
+
+def find(engine: str, version: str) -> Release:
+    """Return the release of ``engine`` with ``version``. Raises BoardError where none is known."""
+    known = [r for r in releases() if r.engine == engine]
+    for release in known:
+        if release.version == version:
+            return release
+    raise BoardError(
+        f"no C library of {engine} {version} is known",
+        hint="Known: " + (", ".join(r.version for r in known) or "none of this engine"),
+    )
+
+
+def _release(table: Table) -> Release:
+    isa = table.optional_table("needs_isa")
+    release = Release(
+        engine=table.choice("engine", ENGINES),
+        version=table.get("version", str),
+        registry=table.choice("registry", ("pypi", "npm")),
+        package=table.get("package", str),
+        arch=table.table("arch").strings(),
+        members=table.array("members", str),
+        glibc=table.table("glibc").strings(),
+        glibcxx=table.table("glibcxx").strings(),
+        opset=table.integer("opset", None),
+        ir_version=table.integer("ir_version", None),
+        needs_isa={name: isa.array(name, str) for name in isa.data} if isa else {},
+    )
+    table.close()
+    return release

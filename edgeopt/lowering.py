@@ -1,0 +1,137 @@
+"""Lower a model for one engine and check the artifact on real text, both cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt import __version__, cache, fidelity, progress
+from edgeopt.backends import Artifact, Batch, Outputs, backend
+from edgeopt.fidelity import Fidelity
+from edgeopt.model import Model, reference, texts
+from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.target import EngineSpec, Target
+
+FIDELITY_TEXTS = 32
+"""Texts that every artifact is checked on, at each of its lengths; calibration uses others."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """Tokenised real texts: the calls of the check with the reference's answers, by length."""
+
+    checks: Mapping[int, Sequence[Batch]]
+    answers: Mapping[int, Sequence[Outputs]]
+    calibration: Sequence[Batch]
+    digest: str
+
+
+def prepare(model: Model, seq_lens: Sequence[int], given: Sequence[str]) -> Prepared:
+    """Tokenise the texts and run the reference on those of the check (cached by content)."""
+    count = min(FIDELITY_TEXTS, len(given))
+    checks = {n: texts.tokenize(model, given[:count], n) for n in seq_lens}
+    calibration = texts.tokenize(model, given[count:] or given, seq_lens[-1])
+    digest = hashlib.sha256("\0".join(given).encode()).hexdigest()
+    names = [spec.name for spec in model.signature.outputs]
+
+    def run_reference(directory: Path) -> None:
+        with progress.step(f"Running the reference ({reference.name(model)}) on {count} texts"):
+            for n, batches in checks.items():
+                for i, outputs in enumerate(reference.run(model, batches)):
+                    np.savez(directory / f"{n}-{i}.npz", **outputs)  # type: ignore[arg-type]
+
+    key = cache.key(model=model.digest, texts=digest, seq_lens=list(seq_lens), version=__version__)
+    directory = cache.entry("reference", key, run_reference)
+    answers: dict[int, list[Outputs]] = {}
+    for n in seq_lens:
+        answers[n] = []
+        for i in range(count):
+            with np.load(directory / f"{n}-{i}.npz") as arrays:
+                answers[n].append({name: arrays[name] for name in names})
+    return Prepared(checks=checks, answers=answers, calibration=calibration, digest=digest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lowered:
+    """An artifact, how near it is to the reference on this host, and where its files lie."""
+
+    artifact: Artifact
+    fidelity: Fidelity
+    directory: Path
+
+
+def lower(
+    model: Model, target: Target, spec: EngineSpec, precision: str, prepared: Prepared
+) -> Lowered:
+    """Lower for one engine and precision and check on this host, or take both from the cache.
+
+    Raises what the backend raises: CompileError, MissingDependencyError.
+    """
+    engine = backend(spec.engine)
+
+    def build(directory: Path) -> None:
+        files = directory / "files"
+        files.mkdir()
+        with progress.step(f"Lowering to {spec.engine} {precision}"):
+            artifact = engine.lower(model, target, spec, precision, prepared.calibration, files)
+        with progress.step(f"Checking {spec.engine} {precision} against the reference"):
+            found = _check(artifact, files, prepared)
+        record = {"artifact": asdict(artifact), "fidelity": asdict(found)}
+        (directory / "artifact.json").write_text(json.dumps(record))
+
+    key = cache.key(
+        model=model.digest,
+        texts=prepared.digest,
+        calibration=len(prepared.calibration),
+        seq_lens=list(prepared.checks),
+        engine=asdict(spec) | {"precisions": None, "why": None},
+        precision=precision,
+        device=[target.device.arch, target.device.os.libc, list(target.device.isa)],
+        code=code_digest(),
+    )
+    directory = cache.entry("artifact", key, build)
+    record = json.loads((directory / "artifact.json").read_text())
+    return Lowered(
+        artifact=_artifact(record["artifact"]),
+        fidelity=Fidelity(**record["fidelity"]),
+        directory=directory / "files",
+    )
+
+
+def _artifact(record: dict[str, Any]) -> Artifact:
+    def specs(side: str) -> tuple[TensorSpec, ...]:
+        items = record["signature"][side]
+        return tuple(TensorSpec(**item | {"dims": tuple(item["dims"])}) for item in items)
+
+    lists = {name: tuple(record[name]) for name in ("files", "seq_lens")}
+    signature = Signature(inputs=specs("inputs"), outputs=specs("outputs"))
+    return Artifact(**record | lists | {"signature": signature})
+
+
+def _check(artifact: Artifact, directory: Path, prepared: Prepared) -> Fidelity:
+    session = backend(artifact.engine).open_on_host(artifact, directory, threads=1)
+    outputs: list[Outputs] = []
+    answers: list[Outputs] = []
+    masks = []
+    for n, batches in prepared.checks.items():
+        if artifact.seq_lens and n not in artifact.seq_lens:
+            continue
+        outputs += [session.run(batch) for batch in batches]
+        answers += prepared.answers[n]
+        masks += [batch.get("attention_mask") for batch in batches]
+    return fidelity.summarise(outputs, answers, masks)
+
+
+def code_digest() -> str:
+    """Return a hash of the code that makes artifacts, so that a changed backend is run again."""
+    digest = hashlib.sha256(__version__.encode())
+    package = Path(__file__).parent
+    for path in sorted([*package.glob("backends/*.py"), *package.glob("model/*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

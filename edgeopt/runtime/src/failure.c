@@ -1,0 +1,19 @@
+#include "failure.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int eo_fail(struct eo_failure *failure, const char *where, const char *format, ...)
+{
+    va_list arguments;
+
+    if (snprintf(failure->where, sizeof failure->where, "%s", where) < 0) {
+        failure->where[0] = '\0';
+    }
+    va_start(arguments, format);
+    if (vsnprintf(failure->message, sizeof failure->message, format, arguments) < 0) {
+        failure->message[0] = '\0';
+    }
+    va_end(arguments);
+    return -1;
+}

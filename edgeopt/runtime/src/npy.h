@@ -1,0 +1,16 @@
+/* Reads NumPy's .npy files, format versions 1.0 and 2.0.
+ * Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
+#ifndef EO_NPY_H
+#define EO_NPY_H
+
+#include "failure.h"
+#include "tensor.h"
+
+#define EO_NPY_MAX_BYTES ((uint64_t)1 << 30) /* a golden tensor is a few MiB; refuse absurd headers */
+
+/* Reads `path` into `tensor`; its data is allocated here and freed by the caller with free().
+ * Takes little-endian float32, int32 and int64 in C order, of rank 0 to EO_MAX_RANK.
+ * Returns 0, or -1 with `failure` filled and nothing allocated. */
+int eo_npy_read(const char *path, struct eo_tensor *tensor, struct eo_failure *failure);
+
+#endif

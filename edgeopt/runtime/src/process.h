@@ -1,0 +1,20 @@
+/* Facts about this process and its machine, read from the kernel. */
+#ifndef EO_PROCESS_H
+#define EO_PROCESS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Resident memory now (VmRSS) and at its peak (VmHWM), in bytes; -1 where the kernel does not say.
+ * Source: proc(5), /proc/pid/status. */
+int64_t eo_process_rss_bytes(void);
+int64_t eo_process_peak_bytes(void);
+
+/* "aarch64", "x86_64" or "armv7": what this program was built for. */
+const char *eo_process_arch(void);
+
+/* The CPU's features as /proc/cpuinfo spells them, blank-separated, into `text`. On aarch64 they
+ * come from the auxiliary vector, which is this process's own view also under emulation. */
+void eo_process_features(char *text, size_t size);
+
+#endif

@@ -1,0 +1,36 @@
+import pytest
+
+from edgeopt.engines.fetch import fetch
+from edgeopt.engines.releases import Release, find, releases
+from edgeopt.errors import BoardError
+from edgeopt.target import load_target, target_names
+
+
+def test_newest_first_within_an_engine() -> None:
+    versions = [tuple(map(int, r.version.split("."))) for r in releases() if r.engine == "onnx"]
+    assert versions == sorted(versions, reverse=True)
+
+
+def test_an_unknown_version_names_the_known_ones() -> None:
+    with pytest.raises(BoardError) as caught:
+        find("tflite", "1.0.0")
+    assert str(caught.value) == "no C library of tflite 1.0.0 is known\nKnown: 2.3.0"
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_every_shipped_target_names_versions_that_are_known(name: str) -> None:
+    for spec in load_target(name).engines:
+        release = find(spec.engine, spec.version)
+        assert spec.opset is None or spec.opset <= (release.opset or 0)
+        assert spec.ir_version is None or spec.ir_version <= (release.ir_version or 0)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("release", releases(), ids=lambda r: r.name)
+def test_the_table_says_what_the_files_ask_for(release: Release) -> None:
+    for arch in release.arch:
+        build = fetch(release, arch)
+        assert build.needs.arch == arch
+        assert build.needs.glibc == release.glibc[arch]
+        assert build.needs.glibcxx == release.glibcxx[arch]
+        assert build.library in build.files
