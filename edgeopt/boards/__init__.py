@@ -67,7 +67,8 @@ def open_transport(entry: BoardEntry) -> Transport:
         from edgeopt.boards.emulated import lifecycle
 
         lifecycle.require_running(entry)
-    from edgeopt.boards.ssh import Address, SshTransport
+    from edgeopt.boards.address import Address
+    from edgeopt.boards.ssh import SshTransport
 
     address = Address(user=entry.user, host=entry.host, port=entry.port, key=entry.key)
     return SshTransport(entry.name, address, host_key=entry.host_key)

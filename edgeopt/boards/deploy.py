@@ -10,36 +10,57 @@ from __future__ import annotations
 
 import posixpath
 import re
+import secrets
 import struct
-from collections.abc import Mapping
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from edgeopt import cache, progress
 from edgeopt.boards.facts import BoardFacts
-from edgeopt.boards.transport import Completed, Transport, failed
+from edgeopt.boards.transport import Completed, Transport, copy_failed, copy_timeout_s, failed
 from edgeopt.errors import BoardError, InputError
 
 _TIMEOUT_S = 60
 _SPARE_BYTES = 8 << 20  # left free for logs and the file system's own blocks
 _STALE_MINUTES = 60
+_SMALL_BYTES = 1 << 20  # up to this, files go together in one stream
 
 # e_machine of <elf.h>
 _ELF_ARCH = {40: "armv7", 62: "x86_64", 183: "aarch64"}
 
-# $1 the folder; stdin: one hash a line. Prints the free KiB, then the hashes that are not there.
+# $1 the folder, $2 the bundle; stdin: "hash name" lines. Prints the free KiB, then a line for each
+# hash that the store lacks and for each name that the bundle lacks. No program is started per line.
 _MISSING = f"""
-mkdir -p "$1/store" "$1/bundles" && cd "$1/store" || exit 1
-find . -name '*.part-*' -mmin +{_STALE_MINUTES} -exec rm -f {{}} + 2> /dev/null
+mkdir -p "$1/store" "$1/bundles/$2" && cd "$1/store" || exit 1
+find . -name '*.part-*' -mmin +{_STALE_MINUTES} -prune -exec rm -rf {{}} + 2> /dev/null
 df -P -k . | awk 'END {{ print $4 }}'
-while read -r hash; do [ -f "$hash" ] || echo "$hash"; done
+while read -r hash name; do
+  [ -f "$hash" ] || echo "file $hash"
+  [ "../bundles/$2/$name" -ef "$hash" ] || echo "name $name"
+done
 """
 
-# $1 the folder, $2 the bundle; stdin: "hash name" lines. A disk without hard links gets symbolic.
-_LINK = """
-mkdir -p "$1/bundles/$2" && cd "$1/bundles/$2" || exit 1
+# $1 a new folder in the store; stdin: a tar of files named by their hash. Each appears in the store
+# once all have arrived and their hashes were checked.
+_RECEIVE_MANY = """
+trap 'cd / && rm -rf "$1"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+mkdir "$1" && cd "$1" && tar -x -f - || exit 70
+for f in *; do echo "$f  $f"; done | sha256sum -c - > .sums 2>&1 ||
+  { grep -v ': OK$' .sums >&2; exit 71; }
+{ sync * 2> /dev/null || sync; } && mv -f * ..
+"""
+
+# $1 the folder; stdin: a tar of hard links into the store. One program makes them all.
+_LINK = 'cd "$1" && tar -x -f -'
+
+# $1 the folder, $2 the bundle; stdin: "hash name" lines. For a disk or a tar that cannot do those.
+_LINK_EACH = """
+cd "$1/bundles/$2" || exit 1
 while read -r hash name; do
+  [ -f "$1/store/$hash" ] || { echo "$name did not arrive" >&2; exit 1; }
   case "$name" in */*) mkdir -p "${name%/*}" || exit 1;; esac
   ln -f "$1/store/$hash" "$name" 2> /dev/null || ln -sfn "$1/store/$hash" "$name" || exit 1
 done
@@ -80,6 +101,7 @@ class _Upload:
     local: Path
     sha256: str
     size_bytes: int
+    mode: int
 
 
 class Store:
@@ -99,23 +121,13 @@ class Store:
         """
         _check_word(digest, "bundle digest")
         uploads = {name: self._upload(name, path) for name, path in files.items()}
-        by_hash = {upload.sha256: upload for upload in uploads.values()}
-        missing = [by_hash[sha256] for sha256 in self._missing(by_hash)]
+        missing, names = self._missing(uploads, digest)
         total_bytes = sum(upload.size_bytes for upload in missing)
         if missing:
             with progress.step(f"Uploading {total_bytes / 1e6:.1f} MB") as step:
-                before_bytes = 0
-                for upload in missing:
-                    executable = upload.local.stat().st_mode & 0o100
-                    self.transport.put(
-                        upload.local,
-                        f"{self.folder}/store/{upload.sha256}",
-                        mode=0o755 if executable else 0o644,
-                        progress=partial(_tell, step, before_bytes, total_bytes),
-                    )
-                    before_bytes += upload.size_bytes
-        links = "".join(f"{upload.sha256} {name}\n" for name, upload in uploads.items())
-        self._shell(_LINK, digest, stdin=links)
+                self._send(missing, lambda sent_bytes: step.update(sent_bytes, total_bytes))
+        if names:
+            self._link({name: uploads[name].sha256 for name in names}, digest)
         return f"{self.folder}/bundles/{digest}"
 
     def activate(self, name: str, digest: str) -> None:
@@ -144,7 +156,7 @@ class Store:
         try:
             with path.open("rb") as file:
                 head = file.read(20)
-            size_bytes, sha256 = path.stat().st_size, cache.file_sha256(path)
+            status, sha256 = path.stat(), cache.file_sha256(path)
         except OSError as exc:
             raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
         arch = _elf_arch(head)
@@ -154,12 +166,70 @@ class Store:
                 where=self.transport.name,
                 hint="Compile for a target of this board's architecture.",
             )
-        return _Upload(local=path, sha256=sha256, size_bytes=size_bytes)
+        mode = 0o755 if status.st_mode & 0o100 else 0o644
+        return _Upload(local=path, sha256=sha256, size_bytes=status.st_size, mode=mode)
 
-    def _missing(self, by_hash: Mapping[str, _Upload]) -> list[str]:
-        listed = self._shell(_MISSING, stdin="".join(f"{sha256}\n" for sha256 in by_hash)).split()
-        free, missing = listed[0], listed[1:]
-        needed_bytes = sum(by_hash[sha256].size_bytes for sha256 in missing)
+    def _send(self, uploads: Sequence[_Upload], tell: Callable[[int], None]) -> None:
+        small = [u for u in uploads if u.size_bytes <= _SMALL_BYTES]
+        sent_bytes = 0
+        if small:
+            self._send_together(small, tell)
+            sent_bytes = sum(u.size_bytes for u in small)
+        for upload in uploads:
+            if upload.size_bytes > _SMALL_BYTES:
+                self.transport.put(
+                    upload.local,
+                    f"{self.folder}/store/{upload.sha256}",
+                    mode=upload.mode,
+                    progress=lambda sent, before=sent_bytes: tell(before + sent),  # type: ignore[misc]
+                )
+                sent_bytes += upload.size_bytes
+
+    def _send_together(self, uploads: Sequence[_Upload], tell: Callable[[int], None]) -> None:
+        """Send files in one stream; one program start each would cost more than their bytes."""
+
+        def stream() -> Iterator[bytes]:
+            sent_bytes = 0
+            for upload in uploads:
+                entry = tarfile.TarInfo(upload.sha256)
+                entry.size, entry.mode = upload.size_bytes, upload.mode
+                data = upload.local.read_bytes()
+                yield entry.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+                sent_bytes += upload.size_bytes
+                tell(sent_bytes)
+            yield bytes(1024)  # the end of a tar
+
+        total_bytes = sum(u.size_bytes for u in uploads)
+        folder = f"{self.folder}/store/many.part-{secrets.token_hex(4)}"
+        done = self.transport.run(
+            ["sh", "-c", _RECEIVE_MANY, "sh", folder],
+            stdin=stream(),
+            timeout_s=copy_timeout_s(total_bytes),
+        )
+        if done.exit_status:
+            what = f"{len(uploads)} files"
+            raise copy_failed(self.transport, what, folder, total_bytes, done.stderr)
+
+    def _link(self, hashes: Mapping[str, str], digest: str) -> None:
+        archive = b""
+        for name, sha256 in hashes.items():
+            entry = tarfile.TarInfo(f"bundles/{digest}/{name}")
+            entry.type, entry.linkname = tarfile.LNKTYPE, f"store/{sha256}"
+            archive += entry.tobuf(tarfile.GNU_FORMAT)
+        if self._run(_LINK, stdin=archive + bytes(1024)).exit_status:
+            lines = "".join(f"{sha256} {name}\n" for name, sha256 in hashes.items())
+            self._shell(_LINK_EACH, digest, stdin=lines)
+
+    def _missing(
+        self, uploads: Mapping[str, _Upload], digest: str
+    ) -> tuple[list[_Upload], list[str]]:
+        """Return the files that the store lacks and the names that the bundle lacks."""
+        lines = "".join(f"{upload.sha256} {name}\n" for name, upload in uploads.items())
+        free, *told = self._shell(_MISSING, digest, stdin=lines).splitlines()
+        by_hash = {upload.sha256: upload for upload in uploads.values()}
+        hashes = dict.fromkeys(x.removeprefix("file ") for x in told if x.startswith("file "))
+        missing = [by_hash[sha256] for sha256 in hashes]
+        needed_bytes = sum(upload.size_bytes for upload in missing)
         free_bytes = int(free) * 1024 if free.isdigit() else self.facts.disk_free_bytes
         if missing and needed_bytes + _SPARE_BYTES > free_bytes:
             raise BoardError(
@@ -169,21 +239,17 @@ class Store:
                 hint="Free some space there; bundles that are not needed are in "
                 f"{self.folder}/bundles.",
             )
-        return missing
+        return missing, [x.removeprefix("name ") for x in told if x.startswith("name ")]
 
     def _shell(self, script: str, *arguments: str, stdin: str = "") -> str:
-        done = self._run(script, *arguments, stdin=stdin)
+        done = self._run(script, *arguments, stdin=stdin.encode())
         if done.exit_status:
             raise failed(self.transport.name, ["sh"], done.exit_status, done.stderr)
         return done.stdout.decode(errors="replace")
 
-    def _run(self, script: str, *arguments: str, stdin: str = "") -> Completed:
+    def _run(self, script: str, *arguments: str, stdin: bytes = b"") -> Completed:
         argv = ["sh", "-c", script, "sh", self.folder, *arguments]
-        return self.transport.run(argv, stdin=stdin.encode(), timeout_s=_TIMEOUT_S)
-
-
-def _tell(step: progress.Step, before_bytes: int, total_bytes: int, sent_bytes: int) -> None:
-    step.update(before_bytes + sent_bytes, total_bytes)
+        return self.transport.run(argv, stdin=stdin, timeout_s=_TIMEOUT_S)
 
 
 def _elf_arch(head: bytes) -> str | None:

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable
 
 from edgeopt.boards import facts, registry, ssh
+from edgeopt.boards.address import Address
+from edgeopt.boards.address import fingerprint as fingerprint_of
 from edgeopt.boards.facts import BoardFacts
 from edgeopt.boards.registry import BoardEntry
-from edgeopt.boards.ssh import Address, SshTransport
+from edgeopt.boards.ssh import SshTransport
 from edgeopt.errors import BoardError, InputError
 
 _ADDRESS = re.compile(
@@ -67,18 +69,17 @@ def add(
 def _trusted_key(
     name: str,
     address: Address,
-    fingerprint: str | None,
+    expected: str | None,
     confirm: Callable[[str], bool] | None,
 ) -> str:
-    if fingerprint is None and (known := ssh.known_host_key(address)) is not None:
+    if expected is None and (known := ssh.known_host_key(address)) is not None:
         return known
     shown = ssh.fetch_host_key(name, address)
-    shown_fingerprint = ssh.fingerprint(shown)
-    if fingerprint is not None:
-        if fingerprint != shown_fingerprint:
+    shown_fingerprint = fingerprint_of(shown)
+    if expected is not None:
+        if expected != shown_fingerprint:
             raise BoardError(
-                f"{address.known_as} shows the host key {shown_fingerprint}, expected "
-                f"{fingerprint}",
+                f"{address.known_as} shows the host key {shown_fingerprint}, expected {expected}",
                 where=name,
                 hint="Is this the right machine? On it: ssh-keygen -lf "
                 "/etc/ssh/ssh_host_ed25519_key.pub",

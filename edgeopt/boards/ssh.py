@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import shlex
 import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edgeopt.boards import transport
+from edgeopt.boards.address import Address, fingerprint
 from edgeopt.boards.transport import Completed, Progress
 from edgeopt.errors import BoardError
 
@@ -30,30 +28,6 @@ _UNACKNOWLEDGED_MS = 10_000
 _SILENCE_S = 45.0
 _PING_S = 10.0
 _READ = 1 << 16
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Address:
-    """Where and who: ``key`` is a private key file, None for the agent's and default keys."""
-
-    user: str
-    host: str
-    port: int
-    key: str | None = None
-
-    @property
-    def known_as(self) -> str:
-        """The name that known_hosts files use."""
-        return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.user}@{self.known_as}"
-
-
-def fingerprint(host_key: str) -> str:
-    """Return ``SHA256:...`` of a host key written as ``ssh-ed25519 AAAA...``."""
-    digest = hashlib.sha256(base64.b64decode(host_key.split()[1])).digest()
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 def fetch_host_key(name: str, address: Address) -> str:

@@ -127,22 +127,32 @@ def send(
                     progress(done)
 
     argv = ["sh", "-c", _RECEIVE, "sh", temporary, remote, str(size_bytes), sha256, f"{mode:o}"]
-    timeout_s = 30 + size_bytes / _SLOWEST_BYTES_PER_S
-    done = transport.run(argv, stdin=chunks(), timeout_s=timeout_s)
+    done = transport.run(argv, stdin=chunks(), timeout_s=copy_timeout_s(size_bytes))
     if done.exit_status == 0:
         return
-    stderr = done.stderr.decode(errors="replace").strip()
+    raise copy_failed(transport, local.name, remote, size_bytes, done.stderr)
+
+
+def copy_failed(
+    transport: Transport, what: str, remote: str, size_bytes: int, stderr: bytes
+) -> BoardError:
+    """Return the error for a copy of ``size_bytes`` to ``remote``; df tells of a full disk."""
+    text = stderr.decode(errors="replace").strip()
     free_bytes = free_disk_bytes(transport, posixpath.dirname(remote) or ".")
-    if "No space left" in stderr or (free_bytes is not None and free_bytes < size_bytes):
-        raise BoardError(
+    if "No space left" in text or (free_bytes is not None and free_bytes < size_bytes):
+        return BoardError(
             f"the disk is full: {remote} needs {size_bytes} bytes, {free_bytes} are free",
             where=transport.name,
             hint="Free some space on the board and run the same command again.",
         )
-    raise BoardError(
-        f"{local.name} could not be copied to {remote}: {stderr[-_TAIL_CHARS:]}",
-        where=transport.name,
+    return BoardError(
+        f"{what} could not be copied to {remote}: {text[-_TAIL_CHARS:]}", where=transport.name
     )
+
+
+def copy_timeout_s(size_bytes: int) -> float:
+    """Return how long a copy may take before it counts as hung."""
+    return 30 + size_bytes / _SLOWEST_BYTES_PER_S
 
 
 def free_disk_bytes(transport: Transport, folder: str) -> int | None:

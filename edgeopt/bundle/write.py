@@ -25,11 +25,12 @@ def reserved(output: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     _check_replaceable(output)
-    lock = output.parent / f".{output.name}.lock"
+    made: list[Path] = []
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock, timeout=0)
-        held.acquire()
+        _make_folders(output.parent, made)
+        tempfile.TemporaryFile(dir=output.parent).close()
+        lock = FileLock(output.parent / f".{output.name}.lock", timeout=0)
+        lock.acquire()
     except Timeout as exc:
         raise BusyError(
             "another edgeopt is writing this bundle",
@@ -37,6 +38,7 @@ def reserved(output: Path) -> Iterator[None]:
             hint="Wait for it, or give another directory with -o.",
         ) from exc
     except OSError as exc:
+        _remove_empty(made)
         raise InputError(
             f"cannot be written ({exc.strerror})",
             where=str(output),
@@ -45,8 +47,23 @@ def reserved(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        held.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        _remove_empty(made)
+
+
+def _make_folders(folder: Path, made: list[Path]) -> None:
+    """Make ``folder`` and its parents, noting in ``made`` those that were not there."""
+    if not folder.exists():
+        _make_folders(folder.parent, made)
+        folder.mkdir(exist_ok=True)
+        made.append(folder)
+
+
+def _remove_empty(made: list[Path]) -> None:
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):  # not empty: the bundle, or somebody else's file
+            folder.rmdir()
 
 
 def _check_replaceable(output: Path) -> None:

@@ -173,7 +173,7 @@ def remove(name: str, as_json: bool) -> None:
 
 def _entry(entry: BoardEntry) -> dict[str, Any]:
     """Return the entry as plain values, with its state and its key's fingerprint."""
-    from edgeopt.boards.ssh import fingerprint
+    from edgeopt.boards.address import fingerprint
 
     document = asdict(entry)
     host_key = document.pop("host_key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ from edgeopt.measure.state import read_state
 from edgeopt.report.profile import Report, report
 from edgeopt.runtime.build import AGENT_ENGINES, build_agent
 
-EMULATED_RUNS = 10
-"""Samples taken by default on an emulated board, whose wall time is no device's latency."""
+EMULATED_RUNS, EMULATED_WARMUP = 10, 1
+"""Calls by default on an emulated board, whose wall time is no device's latency."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,10 +55,10 @@ def profile(
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
     ``engines`` and ``precisions`` narrow what is measured. ``seq_len`` is one of the bundle's
-    lengths (the longest by default); ``threads``, ``warmup`` and ``runs`` default to the target's
-    (an emulated board: ``EMULATED_RUNS``). The raw measurement is written to ``output`` (by
-    default a new file under ``measurements/``). An artifact that this board cannot run is told in
-    ``report.not_run``.
+    lengths (the longest by default). ``threads``, ``warmup`` and ``runs`` default to the target's;
+    on an emulated board the latter two to ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. The raw
+    measurement is written to ``output`` (by default a new file under ``measurements/``). An
+    artifact that this board cannot run is told in ``report.not_run``.
 
     Raises BundleError for a damaged bundle, BoardError where the board cannot be reached or is of
     another architecture, MeasurementError where nothing could be measured.
@@ -78,13 +79,16 @@ def profile(
     with connect(board) as reached:
         _check_architecture(bundle, reached)
         target = bundle.manifest.target
+        default_warmup, default_runs = (
+            (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
+        )
         plans = [
             _Plan(
                 artifact=artifact,
                 seq_len=length,
                 threads=threads or min(target.threads, len(reached.facts.cores) or 1),
-                warmup=target.warmup if warmup is None else warmup,
-                runs=runs or (EMULATED_RUNS if reached.emulated else target.runs),
+                warmup=default_warmup if warmup is None else warmup,
+                runs=runs or default_runs,
             )
             for artifact in artifacts
         ]
@@ -172,22 +176,20 @@ def _measure(
             run, version = _run(bundle, board, store, plan, agent_file, build)
             runs.append(run)
         except EdgeoptError as exc:
-            progress.note(f"not measured: {artifact.engine} {artifact.precision}: {exc}")
             not_run.append(
                 NotRun(engine=artifact.engine, precision=artifact.precision, reason=str(exc))
             )
     if runs and all(run.outputs_agree for run in runs):
-        store.activate(bundle.manifest.name, bundle.manifest.digest)
+        store.activate(
+            re.sub(r"[^A-Za-z0-9._-]", "-", bundle.manifest.name), bundle.manifest.digest
+        )
     return runs, not_run, version
 
 
 def _engine(board: Board, artifact: ArtifactEntry) -> EngineBuild:
     """Return the engine's library for this board, or raise BoardError with what would fit."""
     if artifact.engine not in AGENT_ENGINES:
-        raise BoardError(
-            f"this edgeopt's agent runs {', '.join(AGENT_ENGINES)}, not {artifact.engine}",
-            where=board.entry.name,
-        )
+        raise BoardError(f"this edgeopt's agent runs {', '.join(AGENT_ENGINES)} artifacts only")
     release = choose(artifact.engine, artifact.engine_version, board.facts.platform)
     return fetch(release, board.facts.arch)
 
@@ -201,18 +203,13 @@ def _run(
     build: EngineBuild,
 ) -> tuple[Run, str]:
     artifact = plan.artifact
-    calls = [
-        call
-        for call in bundle.manifest.golden
-        if not artifact.seq_lens or call.seq_len in artifact.seq_lens
-    ]
-    calls.sort(key=lambda call: call.seq_len != plan.seq_len)  # the first one is timed
-    if not calls or calls[0].seq_len != plan.seq_len:
+    if artifact.seq_lens and plan.seq_len not in artifact.seq_lens:
         raise InputError(
             f"{artifact.engine} {artifact.precision} takes "
             f"{', '.join(map(str, artifact.seq_lens))} tokens, not {plan.seq_len}",
             where=str(bundle.path),
         )
+    calls = [call for call in bundle.manifest.golden if call.seq_len == plan.seq_len]
     name = f"{artifact.engine} {artifact.precision}"
     with progress.step(f"Deploying {name} to {board.entry.name}"):
         home = store.push(_bundle_files(bundle, artifact), bundle.manifest.digest)

@@ -90,39 +90,50 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
     }
 
 
+def _ms(value_ns: int | None) -> str:
+    """Return milliseconds in four digits."""
+    if value_ns is None:
+        return "-"
+    value = value_ns / 1e6
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def render(report: Report, console: Console) -> None:
     """Print the table; ``emulated`` stands beside every figure that an emulated board gave."""
     from rich.table import Table
 
     m = report.measurement
-    mark = " (emulated)" if m.emulated else ""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("engine", "precision", "tokens", "threads"):
-        table.add_column(name, justify="right" if name in ("tokens", "threads") else "left")
-    for name in ("p50", "p90", "p99"):
-        table.add_column(f"{name} ms{mark}", justify="right")
-    for name in ("n", f"per s{mark}", f"peak memory{mark}", "size", "cosine", "outputs"):
-        table.add_column(name, justify="right")
+    mark = "\nemulated" if m.emulated else ""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("artifact", no_wrap=True)
+    for name in (f"p50 ms{mark}", f"p90 ms{mark}", f"p99 ms{mark}", "n", f"per s{mark}"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in (f"memory{mark}", "size", "outputs"):
+        table.add_column(name, justify="right", no_wrap=True)
     for item in report.runs:
         run, times = item.run, item.latency
         table.add_row(
-            f"{run.engine} {run.engine_version}",
-            run.precision,
-            str(run.seq_len),
-            str(run.threads),
-            *([f"{v / 1e6:.2f}" for v in (times.p50, times.p90, times.p99)] if times else "---"),
-            str(times.n) if times else "0",
-            f"{item.throughput_per_s:.2f}" if item.throughput_per_s else "-",
+            f"{run.engine} {run.precision}",
+            *(_ms(v) for v in ((times.p50, times.p90, times.p99) if times else (None,) * 3)),
+            str(len(run.wall_ns)),
+            f"{item.throughput_per_s:.3g}" if item.throughput_per_s else "-",
             size(run.peak_memory_bytes),
             size(run.artifact_bytes),
-            "not finite" if item.cosine_min is None else f"{item.cosine_min:.5f}",
             "agree" if run.outputs_agree else "[red]DISAGREE[/red]",
         )
+    for run in m.runs[:1]:
+        console.print(f"{m.board_name}: {run.seq_len} tokens, {_plural(run.threads, 'thread')}\n")
     console.print(table)
+    console.print()
+    reasons: dict[str, list[str]] = {}
     for absent in m.not_run:
-        console.print(
-            f"not measured: {absent.engine} {absent.precision}: {absent.reason}", style="yellow"
-        )
+        reasons.setdefault(absent.reason, []).append(f"{absent.engine} {absent.precision}")
+    for reason, names in reasons.items():
+        console.print(f"not measured: {', '.join(names)}: {reason}", style="yellow")
     if m.emulated:
         console.print(
             f"{m.board_name} is emulated: its times and memory are the emulator's, not a device's. "

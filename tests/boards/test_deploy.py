@@ -1,18 +1,22 @@
 """The store, on this machine's own disk (the same shell scripts run on a board)."""
 
+import io
 import os
 import struct
+import tarfile
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgeopt.boards import facts
+from edgeopt import cache, progress
+from edgeopt.boards import deploy, facts
 from edgeopt.boards.deploy import Store
 from edgeopt.boards.facts import BoardFacts
 from edgeopt.boards.local import LocalTransport
 from edgeopt.boards.registry import BoardEntry
-from edgeopt.boards.transport import Transport
+from edgeopt.boards.transport import Completed, Transport
 from edgeopt.errors import BoardError, InputError
 
 HERE = facts.gather(LocalTransport())
@@ -25,8 +29,17 @@ class Counting(LocalTransport):
         self.sent: list[str] = []
 
     def put(self, local: Path, remote: str, **options: object) -> None:
-        self.sent.append(local.name)
+        self.sent.append(remote.rpartition("/")[2])
         super().put(local, remote, **options)  # type: ignore[arg-type]
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+    ) -> Completed:
+        data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
+        if "tar -x" in argv[2] and "sha256sum" in argv[2]:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                self.sent += archive.getnames()
+        return super().run(argv, stdin=data, timeout_s=timeout_s)
 
 
 @pytest.fixture
@@ -66,12 +79,47 @@ def test_what_is_there_already_is_not_sent_again(
 ) -> None:
     made = make(tmp_path / "src", a="1", b="2", same="2")
     store.push({"a": made["a"], "b": made["b"], "same": made["same"]}, "d1")
-    assert len(wire_here.sent) == 2
-    assert set(wire_here.sent) <= {"a", "b", "same"}
+    assert sorted(wire_here.sent) == sorted({cache.file_sha256(path) for path in made.values()})
     wire_here.sent.clear()
     more = make(tmp_path / "src", c="3")
     store.push({"a": made["a"], "c": more["c"]}, "d2")
-    assert wire_here.sent == ["c"]
+    assert wire_here.sent == [cache.file_sha256(more["c"])]
+
+
+def test_small_files_go_together_and_large_ones_alone(
+    store: Store, wire_here: Counting, tmp_path: Path
+) -> None:
+    made = make(tmp_path / "src", **{f"f{n}": f"text {n}" * n for n in range(1, 40)})
+    made |= make(tmp_path / "src", large="w" * 3_000_000)
+    made["f7"].chmod(0o755)
+    told: list[int] = []
+    with progress.listen(lambda event: told.append(event.done)):
+        home = store.push(made, "d1")
+    for name, path in made.items():
+        assert Path(home, name).read_bytes() == path.read_bytes()
+        assert os.access(f"{home}/{name}", os.X_OK) == (name == "f7")
+    assert wire_here.sent[-1] == cache.file_sha256(made["large"])
+    assert max(told) == sum(path.stat().st_size for path in made.values())
+    assert not list((tmp_path / "home/.edgeopt/store").glob("*.part-*"))
+
+
+def test_a_small_file_that_arrives_damaged_is_refused(
+    board_facts: BoardFacts, tmp_path: Path
+) -> None:
+    class Damaging(LocalTransport):
+        """Turns an "a" into a "b" under way."""
+
+        def run(
+            self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+        ) -> Completed:
+            data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
+            return super().run(argv, stdin=data.replace(b"a a", b"a b"), timeout_s=timeout_s)
+
+    made = make(tmp_path / "src", good="ok", bad="a a")
+    bad = cache.file_sha256(made["bad"])
+    with pytest.raises(BoardError, match=rf"2 files could not be copied to .*: {bad}: FAILED"):
+        Store(Damaging(), board_facts).push(made, "d1")
+    assert list((tmp_path / "home/.edgeopt/store").iterdir()) == []
 
 
 def test_a_second_push_adds_to_the_bundle(store: Store, tmp_path: Path) -> None:
@@ -175,6 +223,47 @@ def test_uploads_that_a_dead_session_left_are_cleared(store: Store, tmp_path: Pa
     store.push(made, "d1")
     assert kept.exists()
     assert not stale.exists()
+
+
+def test_a_board_whose_tar_makes_no_links(board_facts: BoardFacts, tmp_path: Path) -> None:
+    class Plain(LocalTransport):
+        """Refuses tars of links, as a tar on a disk without hard links does."""
+
+        def run(
+            self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+        ) -> Completed:
+            if argv[2] == deploy._LINK:
+                return Completed(exit_status=2, stdout=b"", stderr=b"tar: Cannot hard link")
+            return super().run(argv, stdin=stdin, timeout_s=timeout_s)
+
+    made = make(tmp_path / "src", one="1", two="2")
+    files = {"a b/c": made["one"], "two": made["two"]}
+    home = Store(Plain(), board_facts).push(files, "d1")
+    assert Path(home, "a b/c").read_text() == "1"
+    assert Path(home, "two").read_text() == "2"
+
+
+def test_long_names_and_odd_letters(store: Store, tmp_path: Path) -> None:
+    made = make(tmp_path / "src", one="1")
+    names = ["d/" * 60 + "f", "x" * 200, "größe €.bin", 'it\'s "quoted" $HOME', "-rf"]
+    home = store.push(dict.fromkeys(names, made["one"]), "d1")
+    for name in names:
+        assert Path(home, name).read_text() == "1"
+
+
+def test_a_file_that_is_lost_under_way_is_noticed(board_facts: BoardFacts, tmp_path: Path) -> None:
+    class Losing(LocalTransport):
+        """Ends the stream after the first file, where tar sees nothing wrong."""
+
+        def run(
+            self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+        ) -> Completed:
+            data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
+            kept = data[:1024] if "sha256sum" in argv[2] else data  # a header and a block
+            return super().run(argv, stdin=kept, timeout_s=timeout_s)
+
+    with pytest.raises(BoardError, match="two did not arrive"):
+        Store(Losing(), board_facts).push(make(tmp_path / "src", one="1", two="2"), "d1")
 
 
 @pytest.mark.board

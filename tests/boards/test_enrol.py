@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.boards import enrol, registry, ssh
+from edgeopt.boards import enrol, registry
+from edgeopt.boards.address import Address, fingerprint
 from edgeopt.boards.registry import BoardEntry
-from edgeopt.boards.ssh import Address
 from edgeopt.errors import BoardError, InputError
 
 
@@ -45,7 +45,7 @@ def address(emulated_board: BoardEntry, tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_unknown_host_key_is_never_trusted_by_itself(
     address: Address, emulated_board: BoardEntry
 ) -> None:
-    shown = ssh.fingerprint(emulated_board.host_key)
+    shown = fingerprint(emulated_board.host_key)
     with pytest.raises(BoardError, match="is not known: it shows") as caught:
         enrol.add("kitchen", address)
     assert f"--fingerprint {shown}" in str(caught.value)
@@ -54,7 +54,7 @@ def test_an_unknown_host_key_is_never_trusted_by_itself(
 
 @pytest.mark.board
 def test_a_fingerprint_that_agrees_is_pinned(address: Address, emulated_board: BoardEntry) -> None:
-    shown = ssh.fingerprint(emulated_board.host_key)
+    shown = fingerprint(emulated_board.host_key)
     entry, facts = enrol.add("kitchen", address, target="raspberry-pi-4", fingerprint=shown)
     assert entry.host_key == emulated_board.host_key
     assert facts.cores == ("cortex-a72",) * 4
@@ -80,7 +80,7 @@ def test_the_user_is_asked_and_may_refuse(address: Address, emulated_board: Boar
 
     with pytest.raises(BoardError, match="was not trusted; nothing was saved"):
         enrol.add("kitchen", address, confirm=refuse)
-    assert asked == [ssh.fingerprint(emulated_board.host_key)]
+    assert asked == [fingerprint(emulated_board.host_key)]
     assert registry.get("kitchen") is None
 
 
@@ -97,7 +97,7 @@ def test_the_users_known_hosts_are_trusted_and_nobody_is_asked(
 
 @pytest.mark.board
 def test_a_login_that_fails_saves_nothing(address: Address, emulated_board: BoardEntry) -> None:
-    shown = ssh.fingerprint(emulated_board.host_key)
+    shown = fingerprint(emulated_board.host_key)
     with pytest.raises(BoardError, match="cannot be read"):
         enrol.add("kitchen", replace(address, key="/no/key"), fingerprint=shown)
     with pytest.raises(BoardError, match="The user needs a login shell"):

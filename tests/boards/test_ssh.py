@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from edgeopt.boards import open_transport, ssh
+from edgeopt.boards.address import Address, fingerprint
 from edgeopt.boards.registry import BoardEntry
-from edgeopt.boards.ssh import Address, SshTransport
+from edgeopt.boards.ssh import SshTransport
 from edgeopt.boards.transport import Transport
 from edgeopt.errors import BoardError
 
@@ -213,8 +214,8 @@ def test_another_host_key_than_the_pinned_one_is_refused(
     with pytest.raises(BoardError) as caught:
         SshTransport("kitchen", address_of(emulated_board), host_key=other)
     text = str(caught.value)
-    assert f"shows the host key {ssh.fingerprint(emulated_board.host_key)}" in text
-    assert f"but {ssh.fingerprint(other)} is pinned" in text
+    assert f"shows the host key {fingerprint(emulated_board.host_key)}" in text
+    assert f"but {fingerprint(other)} is pinned" in text
     assert "edgeopt board remove kitchen" in text
 
 
@@ -247,4 +248,4 @@ def test_a_fingerprint_is_the_one_that_ssh_keygen_prints(tmp_path: Path) -> None
     public = make_key(tmp_path / "k")
     command = ["ssh-keygen", "-lf", str(tmp_path / "k.pub")]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert ssh.fingerprint(public) == printed.split()[1]
+    assert fingerprint(public) == printed.split()[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt.boards import ssh
-from edgeopt.boards.ssh import Address
+from edgeopt.boards.address import Address
 from edgeopt.errors import BoardError
 
 

@@ -71,6 +71,20 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         pass
 
 
+def test_a_read_only_place() -> None:
+    with (
+        pytest.raises(InputError, match=r"/proc/out\.edgeopt: cannot be written"),
+        reserved(Path("/proc/out.edgeopt")),
+    ):
+        pass
+
+
+def test_folders_made_for_nothing_go_again(tmp_path: Path) -> None:
+    with reserved(tmp_path / "a/b/out.edgeopt"):
+        assert (tmp_path / "a/b").is_dir()
+    assert names(tmp_path) == []
+
+
 def test_two_runs_at_once(tmp_path: Path) -> None:
     output = tmp_path / "out.edgeopt"
     with (

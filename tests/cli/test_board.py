@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from edgeopt.boards import registry, ssh
+from edgeopt.boards import registry
+from edgeopt.boards.address import fingerprint
 from edgeopt.boards.emulated import lifecycle, user_mode
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +115,7 @@ def test_a_board_from_up_to_remove(own: Path) -> None:
         assert f"--fingerprint {up['fingerprint']}" in refused.stderr
         added = document(*add, "--fingerprint", up["fingerprint"])
         assert added["facts"]["cores"] == ["cortex-a72"] * 4
-        assert ssh.fingerprint(registry.find("kitchen").host_key) == up["fingerprint"]
+        assert fingerprint(registry.find("kitchen").host_key) == up["fingerprint"]
 
         assert document("down", "pi") == {"name": "pi", "stopped": True}
         assert document("down", "pi") == {"name": "pi", "stopped": False}

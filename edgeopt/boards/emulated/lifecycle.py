@@ -20,11 +20,12 @@ from pathlib import Path
 
 from edgeopt import progress
 from edgeopt.boards import cores, registry
+from edgeopt.boards.address import Address
 from edgeopt.boards.cores import EmulatedCore
 from edgeopt.boards.emulated import full_system, rootfs, user_mode
 from edgeopt.boards.emulated.machine import Machine
 from edgeopt.boards.registry import BoardEntry
-from edgeopt.boards.ssh import Address, SshTransport
+from edgeopt.boards.ssh import SshTransport
 from edgeopt.device import DeviceProfile
 from edgeopt.errors import BoardError, BusyError, InputError
 from edgeopt.target import Target

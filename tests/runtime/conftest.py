@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeopt.runtime.build import FLAGS, SOURCES
+from tests.runtime.agent_runs import Case, write_model
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent for this host, under the address and undefined-behaviour sanitizers."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    program = tmp_path_factory.mktemp("agent") / "edgeopt-agent"
+    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
+    flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    names = sorted(path.name for path in SOURCES.glob("*.c"))
+    subprocess.run(
+        ["gcc", *flags, *names, "-o", str(program), "-ldl", "-lm"], cwd=SOURCES, check=True
+    )
+    return program
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_library() -> Path:
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        pytest.skip("onnxruntime is not installed")
+    return next((Path(spec.origin).parent / "capi").glob("libonnxruntime.so.*"))
+
+
+@pytest.fixture
+def case(agent: Path, onnxruntime_library: Path, tmp_path: Path) -> Case:
+    made = Case(agent, onnxruntime_library, tmp_path)
+    write_model(made.model)
+    return made

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.agent_runs import Case, Run, write_model
+
+
+def test_an_agreeing_model_is_timed_with_raw_samples(case: Case) -> None:
+    done = case.run("--runs", "130", "--warmup", "3", "--threads", "2")
+    assert (done.status, done.stderr) == (0, "")
+    assert done.one("hello")["agent"] == "0.1.0"
+    engine = done.one("engine")
+    assert engine["version"] == importlib.metadata.version("onnxruntime")
+    assert engine["load_ns"] > 0
+    golden = done.one("golden")
+    assert golden["directory"] == str(case.golden)
+    assert (golden["output"], golden["cosine"], golden["max_abs_error"]) == ("out", 1, 0)
+    assert len(done.one("warmup")["ns"]) == 3
+    chunks = done.all("samples")
+    assert [c["first"] for c in chunks] == [0, 64, 128]
+    assert [len(c["wall_ns"]) for c in chunks] == [64, 64, 2]
+    assert all(ns > 0 for c in chunks for ns in c["wall_ns"] + c["cpu_ns"])
+    memory = done.one("memory")
+    assert memory["rss_before_bytes"] < memory["rss_loaded_bytes"] <= memory["peak_bytes"]
+    assert done.events[-1] == {"event": "done", "outputs_agree": True}
+
+
+def test_a_wrong_golden_is_never_timed(case: Case) -> None:
+    wrong = case.golden.parent / "golden1"
+    case.write(wrong, -case.out)
+    done = case.run("--golden", str(wrong))
+    assert done.status == 0
+    assert [g["agrees"] for g in done.all("golden")] == [False, True]
+    assert done.all("golden")[0]["cosine"] == pytest.approx(-1)
+    assert done.all("warmup") == done.all("samples") == []
+    assert done.events[-1] == {"event": "done", "outputs_agree": False}
+
+
+def test_masked_positions_do_not_count_and_others_do(case: Case) -> None:
+    golden = case.out.copy()
+    golden[:, 6:] = 1e6
+    case.write(case.golden, golden)
+    assert case.run().one("golden")["max_abs_error"] == 0
+    golden[:, 5, 0] += 0.5
+    case.write(case.golden, golden)
+    assert case.run().one("golden")["max_abs_error"] == 0.5
+
+
+def test_nan_disagrees_and_is_null_in_json(case: Case) -> None:
+    golden = case.out.copy()
+    golden[0, 0, 0] = np.nan
+    case.write(case.golden, golden)
+    event = case.run("--cosine-min", "-1").one("golden")
+    assert (event["cosine"], event["max_abs_error"], event["agrees"]) == (None, None, False)
+    assert event["reason"] == "NaN or infinity"
+
+
+def test_another_shape_disagrees(case: Case) -> None:
+    case.write(case.golden, case.out[:, :4])
+    event = case.run().one("golden")
+    assert (event["agrees"], event["reason"]) == (False, "shape (1, 8, 3), expected (1, 4, 3)")
+
+
+def test_names_are_mapped_and_int32_becomes_int64(case: Case) -> None:
+    write_model(case.model, ids_name="args_0", mask_dtype="INT64")
+    np.save(case.golden / "in.attention_mask.npy", case.mask.astype(np.int32))
+    (case.golden / "out.out.npy").rename(case.golden / "out.hidden.npy")
+    done = case.run("--input", "ids=args_0", "--output", "hidden=out")
+    assert done.one("golden")["output"] == "hidden"
+    assert done.events[-1] == {"event": "done", "outputs_agree": True}
+
+
+def test_goldens_of_other_lengths_are_checked(case: Case) -> None:
+    case.ids, case.mask, case.out = case.ids[:, :3], case.mask[:, :3], case.out[:, :3]
+    case.write(case.golden.parent / "short", case.out)
+    done = case.run("--golden", str(case.golden.parent / "short"))
+    assert [g["agrees"] for g in done.all("golden")] == [True, True]
+
+
+def failure(done: Run, status: int = 1) -> tuple[str, str]:
+    assert done.status == status
+    event = done.one("error")
+    assert done.events[-1] is event
+    return event["where"], event["message"]
+
+
+def test_an_id_past_int32_is_refused(case: Case) -> None:
+    case.mask = case.mask * 2**40
+    case.write(case.golden, case.out)
+    assert failure(case.run()) == (
+        "attention_mask",
+        "value 1099511627776 does not fit the artifact's int32",
+    )
+
+
+def test_a_missing_input_and_output_are_named(case: Case) -> None:
+    (case.golden / "in.ids.npy").rename(case.golden / "in.tokens.npy")
+    assert "artifact's input ids" in failure(case.run())[1]
+    case.write(case.golden, case.out)
+    (case.golden / "out.out.npy").rename(case.golden / "out.pooled.npy")
+    assert "no output pooled" in failure(case.run())[1]
+
+
+def npy(
+    descr: str = "<f4", order: str = "False", shape: str = "(1, 8, 3)", body: int = 96
+) -> bytes:
+    header = f"{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a .npy file"),
+        (b"PK\x03\x04aaaaaaaa", "is not a .npy file"),
+        (npy()[:9], "is cut off in its header"),
+        (npy()[:40], "is cut off in its header"),
+        (b"\x93NUMPY\x03\x00" + bytes(8), ".npy version 3.0, expected 1.0 or 2.0"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "header of 4294967295 bytes"),
+        (npy()[:-1], "does not hold exactly the 96 bytes"),
+        (npy(body=97), "does not hold exactly the 96 bytes"),
+        (npy(descr="<f8"), "dtype is not little-endian"),
+        (npy(descr=">f4"), "dtype is not little-endian"),
+        (npy(order="True"), "is in Fortran order"),
+        (npy(shape="(99999999999999999999999, 2)"), "shape is malformed"),
+        (npy(shape="(100000, 100000, 100000)"), "shape is malformed"),
+        (npy(shape="(4611686018427387905, 4)"), "shape is malformed"),
+        (npy(shape="(-1, 4)"), "shape is malformed"),
+        (npy(shape="(1,1,1,1,1,1,1,1,1)"), "shape is malformed"),
+        (npy(shape="(1, 8"), "shape is malformed"),
+    ],
+)
+def test_a_damaged_npy_is_refused_with_its_place(case: Case, content: bytes, message: str) -> None:
+    path = case.golden / "out.out.npy"
+    path.write_bytes(content)
+    where, found = failure(case.run())
+    assert where == str(path)
+    assert message in found
+
+
+def test_npy_version_2_is_read(case: Case) -> None:
+    with (case.golden / "out.out.npy").open("wb") as file:
+        np.lib.format.write_array(file, case.out, version=(2, 0))
+    assert case.run().one("golden")["agrees"] is True
+
+
+def test_absent_files_are_named(case: Case, tmp_path: Path) -> None:
+    for option in ("--model", "--library", "--golden"):
+        absent = str(tmp_path / "absent")
+        assert absent in " ".join(failure(case.run(option, absent)))
+    (tmp_path / "empty").mkdir()
+    assert "holds no out.<name>.npy" in failure(case.run("--golden", str(tmp_path / "empty")))[1]
+
+
+def test_a_library_of_something_else_is_refused(case: Case) -> None:
+    where, message = failure(case.run("--library", "libm.so.6"))
+    assert (where, message[:20]) == ("libm.so.6", "has no OrtGetApiBase")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "message"),
+    [
+        ((), "arguments", "no command"),
+        (("fly",), "fly", "unknown command"),
+        (("run", "--engine", "tpu"), "--engine", "unknown engine tpu (this agent knows: onnx)"),
+        (("run", "--engin", "onnx"), "--engin", "unknown option"),
+        (("run", "--runs"), "--runs", "needs a value"),
+        (("run", "--runs", "-1"), "--runs", "expected 0 to 1000000000, found -1"),
+        (("run", "--threads", "4x"), "--threads", "expected 1 to 1024, found 4x"),
+        (("run", "--cosine-min", "nan"), "--cosine-min", "expected -1 to 1, found nan"),
+        (("run", "--input", "ids"), "--input", "expected NAME=VALUE, found ids"),
+        (("run", "--engine", "onnx"), "--library", "is missing"),
+        (("info", "--engine", "onnx"), "info", "--engine and --library go together"),
+        (("info", "--model", "m"), "--model", "unknown option of info"),
+    ],
+)
+def test_bad_arguments_exit_2(
+    agent: Path, arguments: tuple[str, ...], where: str, message: str
+) -> None:
+    found = failure(Run(agent, *arguments), status=2)
+    assert found[0] == where
+    assert message in found[1]
+
+
+def test_engine_options(case: Case) -> None:
+    done = case.run("--option", "graph_optimization=disable")
+    assert done.events[-1]["outputs_agree"] is True
+    done = case.run("--option", "session.intra_op.allow_spinning=0")
+    assert done.events[-1]["outputs_agree"] is True
+    assert "found most" in failure(case.run("--option", "graph_optimization=most"))[1]
+    assert failure(case.run("--option", "speed=1"))[1].startswith("unknown option of engine onnx")
+
+
+def test_info_tells_cpu_and_engine(agent: Path, onnxruntime_library: Path) -> None:
+    done = Run(agent, "info", "--engine", "onnx", "--library", str(onnxruntime_library))
+    assert done.status == 0
+    assert done.one("cpu")["arch"] == os.uname().machine
+    assert done.one("cpu")["cores_online"] == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert done.one("cpu")["features"]
+    assert done.one("engine")["version"] == importlib.metadata.version("onnxruntime")
+
+
+def test_text_that_is_not_utf8_is_still_json(agent: Path) -> None:
+    done = subprocess.run([agent, b'\xff"\n\xc3\xa9'], capture_output=True, check=False)
+    assert done.stdout.startswith(b'{"event":"error","where":"\\ufffd\\"\\u000a\xc3\xa9"')
+
+
+def test_it_ends_when_its_reader_goes_away(case: Case) -> None:
+    command = [
+        case.program, "run", "--engine", "onnx", "--library", case.library, "--model", case.model,
+        "--golden", case.golden, "--runs", "1000000000",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        while b'"samples"' not in process.stdout.readline():
+            pass
+        process.stdout.close()
+        began = time.monotonic()
+        assert process.wait(timeout=20) == 3
+        assert time.monotonic() - began < 5
