@@ -1,8 +1,11 @@
 """TVM: one shared library with the model compiled for the target's CPU, FP32.
 
 The library holds a Relax executable with a function a length, ``main_<tokens>``, which takes the
-signature's inputs by position; the functions share one copy of the weights. It opens with TVM's
-runtime alone (libtvm_runtime, libtvm_ffi).
+signature's inputs by position and returns one tensor, or an array of them in the signature's
+order; the functions share one copy of the weights. Its one undefined symbol is TVM FFI's, so
+libtvm_ffi and libtvm_runtime (opened with RTLD_GLOBAL) are all that a device needs. A C program
+calls ``ffi.ModuleLoadFromFile``, then the module's ``vm_load_executable()``, then that one's
+``vm_initialization(1, 0, 2)`` (CPU 0, pooled memory), then ``main_<tokens>``.
 """
 
 from __future__ import annotations
