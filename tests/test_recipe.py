@@ -14,7 +14,7 @@ def test_the_default_recipe() -> None:
     assert {p: b.cosine_min for p, b in recipe.bounds.items()} == {
         "fp32": 0.9999,
         "fp16": 0.999,
-        "int8": 0.97,
+        "int8": 0.95,
     }
     assert recipe.calibration_texts == 128
 
@@ -22,7 +22,7 @@ def test_the_default_recipe() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("cosine_min = 0.97", "cosine_min = 97", "bounds.int8.cosine_min: expected 0.0 to 1.0"),
+        ("cosine_min = 0.95", "cosine_min = 95", "bounds.int8.cosine_min: expected 0.0 to 1.0"),
         ("[bounds.int8]", "[bounds.int4]", "bounds.int8: is missing, expected a table"),
         ("[bounds.int8]", "[bounds.bf16]\n[bounds.int8]", "bounds.bf16: unknown key"),
         ("[bounds.int8]", "[bounds.int8]\nmax = 1", "bounds.int8.max: unknown key"),

@@ -75,7 +75,7 @@ def test_a_target_of_the_users_own_finds_its_files_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "strict.toml").write_text(
-        (RECIPES / "default.toml").read_text().replace("0.97", "0.99")
+        (RECIPES / "default.toml").read_text().replace("0.95", "0.99")
     )
     profile = (FOLDER.parent / "profiles/raspberry-pi-5.toml").read_text()
     (tmp_path / "board.toml").write_text(profile.replace("Raspberry Pi 5", "My board"))
