@@ -3,7 +3,7 @@
 ~/.edgeopt/store/<sha256>          each file once, whatever bundle it is in
 ~/.edgeopt/bundles/<digest>/...    a bundle's own layout, links into the store
 ~/.edgeopt/current-<name>          link to the bundle that an app opens
-~/.edgeopt/previous-<name>         the one before, for rollback
+~/.edgeopt/previous-<name>         link to the one before, to go back to
 """
 
 from __future__ import annotations
@@ -85,15 +85,6 @@ old=$(readlink "current-$2")
 point "bundles/$3" "current-$2"
 """
 )
-_ROLLBACK = (
-    _POINT
-    + """
-old=$(readlink "current-$2"); back=$(readlink "previous-$2")
-[ -n "$back" ] && [ -d "$back" ] || exit 66
-point "$back" "current-$2" && point "$old" "previous-$2" && echo "${back#bundles/}"
-"""
-)
-_NOTHING_BEFORE = 66
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,16 +129,6 @@ class Store:
         _check_word(name, "bundle name")
         _check_word(digest, "bundle digest")
         self._shell(_ACTIVATE, name, digest)
-
-    def rollback(self, name: str) -> str:
-        """Make the bundle before the current one of ``name`` current again; return its digest."""
-        _check_word(name, "bundle name")
-        done = self._run(_ROLLBACK, name)
-        if done.exit_status == _NOTHING_BEFORE:
-            raise BoardError(f"has no earlier bundle of {name}", where=self.transport.name)
-        if done.exit_status:
-            raise failed(self.transport.name, ["rollback"], done.exit_status, done.stderr)
-        return done.stdout.decode().strip()
 
     def _upload(self, name: str, path: Path) -> _Upload:
         parts = name.split("/")

@@ -70,10 +70,16 @@ def compare(
         progress.note(f"{INCUMBENT} is not compared: {exc}")
     variants |= _ours(model, target, seq_len)
     samples = time_all(variants, batches, rounds)
-    results = [
-        _result(name, samples, quality(call, variants[TORCH], batches, labelled, model))
-        for name, call in variants.items()
-    ]
+    results = []
+    expected: list[Outputs] = []
+    with progress.step(f"Running {len(variants)} variants on {len(batches)} texts") as step:
+        for i, (name, call) in enumerate(variants.items()):  # PyTorch is the first
+            outputs = [call(batch) for batch in batches]
+            expected = expected or outputs
+            results.append(
+                _result(name, samples, quality(outputs, expected, batches, labelled, model))
+            )
+            step.update(i + 1, len(variants))
     document = {
         "model": model.name,
         "texts": len(batches),
@@ -170,11 +176,13 @@ def _undisturbed(call: Call, batch: Batch) -> float:
 
 
 def quality(
-    call: Call, torch: Call, batches: Sequence[Batch], labelled: Labelled, model: Model
+    outputs: Sequence[Outputs],
+    expected: Sequence[Outputs],
+    batches: Sequence[Batch],
+    labelled: Labelled,
+    model: Model,
 ) -> dict[str, float]:
     """Return the accuracy (a classifier on labelled texts) and the agreement with PyTorch."""
-    outputs = [call(batch) for batch in batches]
-    expected = [torch(batch) for batch in batches]
     found = fidelity.summarise(outputs, expected, [b.get("attention_mask") for b in batches])
     result = {"cosine_min": found.cosine_min, "cosine_mean": found.cosine_mean}
     if model.task == "sequence-classification" and None not in labelled.labels:

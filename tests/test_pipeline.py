@@ -1,0 +1,212 @@
+"""From a source to a bundle, with tiny checkpoints and real backends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeopt import progress
+from edgeopt.bundle import Bundle, golden, open_bundle
+from edgeopt.bundle.verify import verify
+from edgeopt.errors import CompileError, InputError
+from edgeopt.pipeline import compile
+from edgeopt.recipe import Bound, load_recipe
+from edgeopt.target import Target, load_target
+
+pytest.importorskip("torch", reason="needs edgeopt[torch]")
+pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
+
+from tests import checkpoints
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.write(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def host() -> Target:
+    """The target of this machine, at a length that the tiny checkpoint takes."""
+    return replace(load_target("host"), seq_lens=(16, 32))
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Path, host: Target, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    recipe = load_recipe("default")
+    loose = replace(recipe, bounds=recipe.bounds | {"int8": Bound(cosine_min=0.5)})
+    output = tmp_path_factory.mktemp("bundles") / "tiny.edgeopt"
+    return compile(checkpoint, host, output=output, recipe=loose)
+
+
+def steps_of(*arguments: object, **options: object) -> tuple[Bundle, list[str]]:
+    """Compile and return what was told on the way."""
+    told: list[str] = []
+    with progress.listen(lambda event: told.append(event.text)):
+        return compile(*arguments, **options), told  # type: ignore[arg-type]
+
+
+def test_all_engines_are_in_the_bundle_and_agree(bundle: Bundle) -> None:
+    kinds = {(a.engine, a.precision) for a in bundle.manifest.artifacts}
+    both = {(e, p) for e in ("onnx", "tflite", "openvino") for p in ("fp32", "int8")}
+    assert kinds == both | {("tvm", "fp32")}
+    found = verify(bundle)
+    assert found.ok
+    assert all(a.agrees for a in found.artifacts)
+
+
+def test_labels_tokenizer_and_origin_travel_along(bundle: Bundle) -> None:
+    m = bundle.manifest
+    assert m.name == "tiny"
+    assert m.task == "sequence-classification"
+    assert m.labels == checkpoints.LABELS
+    assert "tokenizer/tokenizer.json" in m.tokenizer
+    assert m.origin["architecture"] == "BertForSequenceClassification"
+    assert all(len(h) == 64 for h in m.origin["weights_sha256"].values())
+
+
+def test_no_path_of_this_machine_is_in_the_manifest(bundle: Bundle, checkpoint: Path) -> None:
+    text = (bundle.path / "manifest.json").read_text()
+    assert str(checkpoint.parent) not in text
+    assert str(Path.home()) + "/" not in text
+
+
+def test_golden_outputs_are_those_of_the_model(bundle: Bundle, checkpoint: Path) -> None:
+    from edgeopt.model import reference
+    from edgeopt.model.importer import import_model
+
+    model = import_model(checkpoint)
+    lengths = {call.seq_len for call in bundle.manifest.golden}
+    assert lengths == {16, 32}
+    for call in bundle.manifest.golden:
+        batch, outputs = golden.read(bundle.path / call.directory)
+        assert batch["input_ids"].shape == (1, call.seq_len)
+        assert int(batch["attention_mask"].sum()) == call.tokens
+        expected = reference.run(model, [batch])[0]
+        assert abs(outputs["logits"] - expected["logits"]).max() < 1e-6
+
+
+def test_an_unchanged_bundle_is_left_alone(checkpoint: Path, host: Target, tmp_path: Path) -> None:
+    options = {"output": tmp_path / "a.edgeopt", "engines": ["onnx"], "precisions": ["fp32"]}
+    first, _ = steps_of(checkpoint, host, **options)
+    before = os.stat(first.path).st_ino
+    again, told = steps_of(checkpoint, host, **options)
+    assert told == [f"{again.path} is up to date"]
+    assert os.stat(again.path).st_ino == before
+
+
+def test_artifacts_come_from_the_cache(checkpoint: Path, host: Target, tmp_path: Path) -> None:
+    options = {"engines": ["onnx"], "precisions": ["fp32"]}
+    compile(checkpoint, host, output=tmp_path / "a.edgeopt", **options)
+    second, told = steps_of(checkpoint, host, output=tmp_path / "b.edgeopt", **options)
+    assert not [text for text in told if text.startswith("Lowering")]
+    assert second.manifest == open_bundle(tmp_path / "a.edgeopt").manifest
+
+
+def test_below_the_bound_is_not_shipped(checkpoint: Path, host: Target, tmp_path: Path) -> None:
+    recipe = load_recipe("default")
+    strict = replace(recipe, bounds=recipe.bounds | {"int8": Bound(cosine_min=1.0)})
+    made = compile(checkpoint, host, output=tmp_path / "a.edgeopt", recipe=strict, engines=["onnx"])
+    assert [(a.engine, a.precision) for a in made.manifest.artifacts] == [("onnx", "fp32")]
+    (skipped,) = made.manifest.skipped
+    assert (skipped.engine, skipped.precision) == ("onnx", "int8")
+    assert "is below the recipe's bound 1.0 (worst of 64 texts)" in skipped.reason
+    assert not list(made.path.glob("artifacts/onnx-int8"))
+
+
+def broken_tvm(target: Target) -> Target:
+    """Return ``target`` with a core that LLVM does not know."""
+    pi = load_target("raspberry-pi-4")
+    engines = tuple(
+        replace(e, options={"mcpu": "cortex-a999"}) if e.engine == "tvm" else e for e in pi.engines
+    )
+    return replace(pi, engines=engines, seq_lens=target.seq_lens)
+
+
+def test_one_format_that_fails_does_not_sink_the_others(
+    checkpoint: Path, host: Target, tmp_path: Path
+) -> None:
+    made = compile(
+        checkpoint,
+        broken_tvm(host),
+        output=tmp_path / "a.edgeopt",
+        engines=["onnx", "tvm"],
+        precisions=["fp32"],
+    )
+    assert [a.engine for a in made.manifest.artifacts] == ["onnx"]
+    assert [s.engine for s in made.manifest.skipped] == ["tvm"]
+    assert "cortex-a999" in made.manifest.skipped[0].reason
+
+
+def test_where_every_format_fails_nothing_is_left(
+    checkpoint: Path, host: Target, tmp_path: Path
+) -> None:
+    with pytest.raises(CompileError, match=r"no artifact could be made[\s\S]*tvm fp32: "):
+        compile(checkpoint, broken_tvm(host), output=tmp_path / "x/a.edgeopt", engines=["tvm"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_onnx_file(bundle: Bundle, host: Target, tmp_path: Path) -> None:
+    source = bundle.path / "artifacts/onnx-fp32/model.onnx"
+    made = compile(
+        source, host, output=tmp_path / "a.edgeopt", engines=["onnx", "tflite"], precisions=["fp32"]
+    )
+    assert made.manifest.reference == "onnxruntime FP32"
+    assert [a.engine for a in made.manifest.artifacts] == ["onnx"]
+    assert "TFLite is lowered from a PyTorch module" in made.manifest.skipped[0].reason
+
+
+def test_a_model_that_is_too_short_for_the_target(checkpoint: Path, tmp_path: Path) -> None:
+    long = replace(load_target("host"), seq_lens=(4096,))
+    with pytest.raises(InputError, match=r"takes at most 38 tokens.*shortest length is 4096"):
+        compile(checkpoint, long, output=tmp_path / "a.edgeopt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out/a.edgeopt"
+    words = ["compile", str(checkpoint), "--target", "host", "-e", "tflite", "-o", str(output)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgeopt", *words],
+        env=os.environ | {"EDGEOPT_CACHE": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Importing"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "out").exists()
+    leftovers = [p for p in (tmp_path / "cache").rglob("*.build-*")]
+    assert leftovers == []
+
+
+def test_json_is_the_whole_of_stdout(checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "short.toml"
+    text = (Path(load_target("host").path)).read_text()
+    lines = ["seq_lens = [16]" if x.startswith("seq_lens") else x for x in text.splitlines()]
+    target.write_text("\n".join(lines))
+    words = ["compile", str(checkpoint), "--target", str(target), "-e", "onnx", "-p", "fp32"]
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeopt", *words, "-o", str(tmp_path / "a.edgeopt"), "--json"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["bundle"] == str(tmp_path / "a.edgeopt")
+    (artifact,) = document["artifacts"]
+    assert {"engine", "precision", "files", "bytes", "cosine_min", "max_abs_error"} <= set(artifact)
+    assert document["skipped"] == []
