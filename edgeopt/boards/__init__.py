@@ -6,13 +6,14 @@ with boards.connect("pi") as board:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from edgeopt.boards.facts import BoardFacts
     from edgeopt.boards.registry import BoardEntry
     from edgeopt.boards.transport import Transport
+    from edgeopt.engines.select import Platform
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +33,20 @@ class Board:
     def note(self) -> str | None:
         """What differs between this board and the real one, in a sentence; None where nothing."""
         return self.entry.note
+
+    @property
+    def platform(self) -> Platform:
+        """What decides which engine builds run here.
+
+        An emulated board stands for its device: where its userland has a newer glibc than the
+        device, the device's counts.
+        """
+        from edgeopt.engines.elf import version_key
+
+        found, real = self.facts.platform, self.entry.libc_version
+        if real is None or found.libc_version is None:
+            return found
+        return replace(found, libc_version=min(real, found.libc_version, key=version_key))
 
     def __enter__(self) -> Self:
         return self

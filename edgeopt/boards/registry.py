@@ -30,7 +30,7 @@ class BoardEntry:
     ``kind`` is ssh, emulated, or local (the board ``host``). ``key`` is a private key file, None
     for the agent's and default keys. ``host_key`` is the pinned ``type base64``. ``target`` names
     the target that it stands for, if any. An emulated board has a ``mode`` (user, full-system)
-    and a ``note`` on what differs from the real one.
+    and a ``note`` on what differs from the real one, whose C library has ``libc_version``.
     """
 
     name: str
@@ -43,6 +43,7 @@ class BoardEntry:
     target: str | None = None
     mode: str | None = None
     note: str | None = None
+    libc_version: str | None = None
 
 
 LOCAL = BoardEntry(name=HOST, kind="local", note="this machine itself")
@@ -132,6 +133,7 @@ def _entry(name: str, table: Table) -> BoardEntry:
         target=table.get("target", str, None),
         mode=table.get("mode", str, None),
         note=table.get("note", str, None),
+        libc_version=table.get("libc_version", str, None),
     )
     table.close()
     return entry

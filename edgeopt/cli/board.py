@@ -123,8 +123,7 @@ def check(name: str, as_json: bool) -> None:
     from edgeopt.engines.select import verdicts
 
     with connect(name) as found:
-        facts, entry = found.facts, found.entry
-    engines = verdicts(facts.platform)
+        facts, entry, engines = found.facts, found.entry, verdicts(found.platform)
     document = {
         "board": _entry(entry),
         "facts": asdict(facts),

@@ -190,7 +190,7 @@ def _engine(board: Board, artifact: ArtifactEntry) -> EngineBuild:
     """Return the engine's library for this board, or raise BoardError with what would fit."""
     if artifact.engine not in AGENT_ENGINES:
         raise BoardError(f"this edgeopt's agent runs {', '.join(AGENT_ENGINES)} artifacts only")
-    release = choose(artifact.engine, artifact.engine_version, board.facts.platform)
+    release = choose(artifact.engine, artifact.engine_version, board.platform)
     return fetch(release, board.facts.arch)
 
 

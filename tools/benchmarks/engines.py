@@ -226,26 +226,35 @@ def _print(results: Sequence[Mapping[str, Any]], output: str) -> None:
     from rich.table import Table
 
     bases = [b for b in (TORCH, BASE, INCUMBENT) if b in results[0]["times_faster_than"]]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("variant")
-    for name in ("ms median", "ms min", *(f"x {base} [p10-p90]" for base in bases), "cosine min"):
-        table.add_column(name, justify="right")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("variant", no_wrap=True)
+    names = ["ms\nmedian", "ms\nmin", *("x " + base.replace(" ", "\n") for base in bases)]
     accurate = "accuracy" in results[0]
-    if accurate:
-        table.add_column("accuracy", justify="right")
-        table.add_column("kept", justify="right")
+    names += ["cosine\nmin", *(["accuracy", "kept"] if accurate else [])]
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
     for result in sorted(results, key=lambda r: -r["cpu_ms"]["median"]):
         ratios = [result["times_faster_than"][base] for base in bases]
         row = [
             result["variant"],
             f"{result['cpu_ms']['median']:.2f}",
             f"{result['cpu_ms']['min']:.2f}",
-            *(f"{r['median']:.2f} [{r['p10']:.2f}-{r['p90']:.2f}]" for r in ratios),
+            *(_ratio(r) for r in ratios),
             f"{result['cosine_min']:.4f}",
         ]
         if accurate:
             row += [f"{result['accuracy']:.4f}", f"{result['accuracy_kept']:.3f}"]
         table.add_row(*row)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    console.width = max(console.width, 100)
     console.print(table)
-    console.print(f"one thread, process CPU time; as JSON: {output}", style="dim")
+    console.print(
+        "one thread, process CPU time; x: how many times faster, median of the rounds; ~: 1 lies "
+        f"between its 10th and 90th percentile, so the two cannot be told apart\nas JSON: {output}",
+        style="dim",
+    )
+
+
+def _ratio(ratio: Mapping[str, float]) -> str:
+    mark = "~" if ratio["p10"] <= 1 <= ratio["p90"] else " "
+    return f"{ratio['median']:.2f}{mark}"

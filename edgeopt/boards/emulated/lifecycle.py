@@ -255,6 +255,7 @@ def _start(name: str, target: Target, plan: _Plan) -> BoardEntry:
                 key=str(state / "login_key"),
                 host_key=host_key,
                 target=target.name,
+                libc_version=target.device.os.libc_version,
                 mode=plan.mode,
                 note="; ".join(("emulated", *plan.remarks)),
             )
