@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import __version__, cache, fidelity, progress
-from edgeopt.backends import Artifact, Batch, Outputs, backend
+from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
 from edgeopt.fidelity import Fidelity
 from edgeopt.model import Model, reference, texts
 from edgeopt.model.signature import Signature, TensorSpec
@@ -115,17 +115,13 @@ def _artifact(record: dict[str, Any]) -> Artifact:
 
 
 def _check(artifact: Artifact, directory: Path, prepared: Prepared) -> Fidelity:
-    session = backend(artifact.engine).open_on_host(artifact, directory, threads=1)
-    outputs: list[Outputs] = []
-    answers: list[Outputs] = []
-    masks = []
-    for n, batches in prepared.checks.items():
-        if artifact.seq_lens and n not in artifact.seq_lens:
-            continue
-        outputs += [session.run(batch) for batch in batches]
-        answers += prepared.answers[n]
-        masks += [batch.get("attention_mask") for batch in batches]
-    return fidelity.summarise(outputs, answers, masks)
+    lengths = [n for n in prepared.checks if not artifact.seq_lens or n in artifact.seq_lens]
+    batches = [batch for n in lengths for batch in prepared.checks[n]]
+    return fidelity.summarise(
+        run_on_host(artifact, directory, batches),
+        [answer for n in lengths for answer in prepared.answers[n]],
+        [batch.get("attention_mask") for batch in batches],
+    )
 
 
 def code_digest() -> str:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from edgeopt.errors import InputError
+from edgeopt.errors import CompileError, EdgeoptError, InputError
 from edgeopt.model import Model
 from edgeopt.model.signature import Signature
 from edgeopt.target import ENGINES, EngineSpec, Target
@@ -90,3 +90,22 @@ def backend(engine: str) -> Backend:
     for point in entry_points(group="edgeopt.backends", name=engine):
         return cast(Backend, point.load())
     raise InputError(f"unknown engine {engine!r}, expected one of {', '.join(ENGINES)}")
+
+
+def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -> list[Outputs]:
+    """Open the artifact here with one thread and run ``batches``.
+
+    Raises MissingDependencyError, and CompileError where this host cannot run it or its engine
+    fails: engines raise exceptions of many kinds without a common base.
+    """
+    try:
+        session = backend(artifact.engine).open_on_host(artifact, directory, threads=1)
+        return [session.run(batch) for batch in batches]
+    except EdgeoptError:
+        raise
+    except Exception as exc:
+        text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        raise CompileError(
+            f"{artifact.engine} cannot run this artifact on this host ({text})",
+            where=artifact.files[0],
+        ) from exc

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeopt.backends import Artifact, Session, backend
+from edgeopt.backends import Artifact
 from edgeopt.bundle.manifest import ArtifactEntry, Manifest, load
 
 
@@ -20,13 +20,9 @@ class Bundle:
         """Return the artifact's files, bundle path -> path here, the one to open first."""
         return {name: self.path / name for name in artifact.files}
 
-    def open_on_host(self, entry: ArtifactEntry, threads: int = 1) -> Session:
-        """Open one of the bundle's artifacts with this host's engine.
-
-        Raises CompileError where this host cannot run it, MissingDependencyError where the
-        engine's extra is not installed.
-        """
-        artifact = Artifact(
+    def artifact(self, entry: ArtifactEntry) -> Artifact:
+        """Return what a backend needs to open one of the bundle's artifacts."""
+        return Artifact(
             engine=entry.engine,
             precision=entry.precision,
             files=entry.files,
@@ -36,7 +32,6 @@ class Bundle:
             options=entry.options,
             tools=entry.tools,
         )
-        return backend(entry.engine).open_on_host(artifact, self.path, threads)
 
 
 def open_bundle(path: Path | str) -> Bundle:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeopt import cache, fidelity, progress
+from edgeopt.backends import run_on_host
 from edgeopt.bundle import Bundle, golden
 from edgeopt.bundle.manifest import FILE, ArtifactEntry
 from edgeopt.errors import EdgeoptError
@@ -95,13 +96,14 @@ def run_golden(bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:
 
     Raises CompileError or MissingDependencyError where this host cannot run it.
     """
-    session = bundle.open_on_host(entry)
-    outputs, references, masks = [], [], []
-    for call in bundle.manifest.golden:
-        if entry.seq_lens and call.seq_len not in entry.seq_lens:
-            continue
-        batch, reference = golden.read(bundle.path / call.directory)
-        outputs.append(session.run(batch))
-        references.append(reference)
-        masks.append(batch.get("attention_mask"))
-    return fidelity.summarise(outputs, references, masks)
+    calls = [
+        golden.read(bundle.path / call.directory)
+        for call in bundle.manifest.golden
+        if not entry.seq_lens or call.seq_len in entry.seq_lens
+    ]
+    batches = [batch for batch, _ in calls]
+    return fidelity.summarise(
+        run_on_host(bundle.artifact(entry), bundle.path, batches),
+        [reference for _, reference in calls],
+        [batch.get("attention_mask") for batch in batches],
+    )

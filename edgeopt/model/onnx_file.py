@@ -74,7 +74,13 @@ def _read(onnx: Any, path: Path) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)
+        if any(tensor.external_data for tensor in model.graph.initializer):
+            raise InputError(
+                "keeps its weights in other files",
+                where=str(path),
+                hint="Save it as one file: onnx.save(onnx.load(PATH), NEW_PATH).",
+            )
         onnx.checker.check_model(model)
     except FileNotFoundError as exc:
         raise InputError("no such file", where=str(path)) from exc

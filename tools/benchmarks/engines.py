@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import fidelity, pipeline, progress
-from edgeopt.backends import Batch, Outputs
+from edgeopt.backends import Batch, Outputs, backend
 from edgeopt.backends.onnx import export_fp32
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.model import Model, reference, texts
@@ -137,7 +137,8 @@ def _ours(model: Model, target: str, seq_len: int) -> dict[str, Call]:
         if entry.seq_lens and seq_len not in entry.seq_lens:
             progress.note(f"{entry.engine} {entry.precision} does not take {seq_len} tokens")
             continue
-        session = bundle.open_on_host(entry)
+        engine = backend(entry.engine)
+        session = engine.open_on_host(bundle.artifact(entry), bundle.path, threads=1)
         calls[f"edgeopt {entry.engine} {entry.precision}"] = session.run
     return calls
 
