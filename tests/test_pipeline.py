@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +22,7 @@ pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 
 from tests import checkpoints
+from tests.interrupt import INTERRUPT
 
 pytestmark = pytest.mark.heavy
 
@@ -184,7 +184,7 @@ def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
     for line in process.stderr:
         if line.startswith("Importing"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(INTERRUPT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in out + err

@@ -177,6 +177,7 @@ def _entry(entry: BoardEntry) -> dict[str, Any]:
     document = asdict(entry)
     host_key = document.pop("host_key")
     document["fingerprint"] = fingerprint(host_key) if host_key else None
+    document["emulated"] = entry.kind == "emulated"
     document["running"] = None
     if entry.kind == "emulated":
         from edgeopt.boards.emulated import lifecycle
