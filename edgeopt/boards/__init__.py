@@ -27,7 +27,7 @@ class Board:
     @property
     def emulated(self) -> bool:
         """True where its wall time is not a device's latency."""
-        return self.entry.kind == "emulated"
+        return self.entry.kind == "emulated" or self.facts.emulated
 
     @property
     def note(self) -> str | None:

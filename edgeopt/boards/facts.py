@@ -13,6 +13,9 @@ from edgeopt.engines.select import Platform
 from edgeopt.errors import BoardError
 
 _MARK = "@@edgeopt "
+_QEMU_VIRT = "linux,dummy-virt"  # the device tree's model of QEMU's machine "virt"
+EMULATED_FILE = "/etc/edgeopt-emulated"
+"""What an emulated board carries, so that it tells what it is to whoever reaches it, and how."""
 
 # POSIX sh, and no tool that BusyBox lacks (its grep stops at a NUL, hence tr). What a board does
 # not have leaves its section empty.
@@ -44,6 +47,7 @@ s iio; cat /sys/bus/iio/devices/iio:device*/name /sys/bus/i2c/drivers/ina3221x/*
 s rapl; cat /sys/class/powercap/intel-rapl:*/name
 s vcgencmd; command -v vcgencmd
 s governor; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor
+s emulated; cat /etc/edgeopt-emulated
 s end
 """
 
@@ -56,6 +60,7 @@ class BoardFacts:
     kernel is armv7. ``libc`` is glibc, musl, bionic or unknown; ``glibcxx`` is the newest symbol
     version of its libstdc++, such as 3.4.30. ``cores`` names each core in order; ``isa`` holds
     the features that every core has, by the names of /proc/cpuinfo. ``sensors`` are kind:name.
+    ``emulated`` is true where the board says that it is, whatever way it was reached.
     """
 
     arch: str
@@ -73,6 +78,7 @@ class BoardFacts:
     sensors: tuple[str, ...]
     governor: str | None
     home: str
+    emulated: bool
 
     @property
     def platform(self) -> Platform:
@@ -145,6 +151,8 @@ def parse(text: str) -> BoardFacts:
         sensors=_sensors(sections),
         governor=sections["governor"].strip() or None,
         home=sections["home"].strip(),
+        emulated=bool(sections.get("emulated", "").strip())
+        or sections["model"].strip() == _QEMU_VIRT,
     )
 
 

@@ -42,7 +42,7 @@ class Report:
         """Return what ``profile --json`` prints."""
         m = self.measurement
         return {
-            "board": {"name": m.board_name, "emulated": m.emulated} | dict(m.board),
+            "board": {"name": m.board_name} | dict(m.board) | {"emulated": m.emulated},
             "bundle": {"name": m.bundle_name, "digest": m.bundle_digest, "target": m.target},
             "runs": [_document(item, m.emulated) for item in self.runs],
             "not_run": [asdict(item) for item in m.not_run],

@@ -28,3 +28,10 @@ def test_an_emulated_board_stands_for_its_device(real: str | None, found: str, c
         facts=replace(FACTS, libc_version=found),
     )
     assert board.platform == replace(FACTS.platform, libc_version=counts)
+
+
+def test_a_board_that_says_it_is_emulated_is_so_over_ssh_as_well() -> None:
+    entry = BoardEntry(name="b", kind="ssh")
+    real = Board(entry=entry, transport=LocalTransport(), facts=FACTS)
+    assert not real.emulated
+    assert replace(real, facts=replace(FACTS, emulated=True)).emulated

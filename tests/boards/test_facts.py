@@ -80,3 +80,4 @@ def test_the_emulated_board_is_the_device_it_stands_for(wire: Transport) -> None
     assert "asimddp" not in found.isa
     assert (found.libc, found.libc_version, found.glibcxx) == ("glibc", "2.36", "3.4.30")
     assert found.home == "/root"
+    assert found.emulated

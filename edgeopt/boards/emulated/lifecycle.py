@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeopt import progress
-from edgeopt.boards import cores, registry
+from edgeopt.boards import cores, facts, registry
 from edgeopt.boards.address import Address
 from edgeopt.boards.cores import EmulatedCore
 from edgeopt.boards.emulated import full_system, rootfs, user_mode
@@ -222,6 +222,7 @@ def _start(name: str, target: Target, plan: _Plan) -> BoardEntry:
         "/etc/ssh/ssh_host_ed25519_key": ((state / "host_key").read_text(), 0o600),
         "/etc/ssh/authorized_keys": (f"{login_key}\n", 0o644),
         "/etc/ssh/sshd_config": (SSHD_CONFIG, 0o644),
+        facts.EMULATED_FILE: (f"{target.name}\n", 0o644),
         "/etc/hostname": (f"{name}\n", 0o644),
         "/etc/hosts": (f"127.0.0.1 localhost {name}\n", 0o644),
     }
