@@ -89,6 +89,17 @@ class Measurement:
     not_run: tuple[NotRun, ...]
 
 
+def check_place(path: Path) -> None:
+    """Raise InputError where ``write`` would fail, before the long work rather than after it."""
+    if path.exists():
+        raise InputError("exists; a measurement is never overwritten", where=str(path))
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(
+            "cannot be written", where=str(path), hint="Give a place that can with --output."
+        )
+
+
 def write(measurement: Measurement, path: Path) -> None:
     """Write ``measurement`` as a new file; an existing one is never touched.
 

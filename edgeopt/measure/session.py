@@ -76,6 +76,9 @@ def profile(
     artifacts = _selected(bundle, engines, precisions)
     length = _length(bundle, seq_len)
     started = datetime.datetime.now(datetime.UTC)
+    stamp = started.strftime("%Y%m%dT%H%M%SZ")
+    path = Path(output or f"measurements/{bundle.manifest.name}-{board}-{stamp}.json")
+    measurement.check_place(path)
     with connect(board) as reached:
         _check_architecture(bundle, reached)
         target = bundle.manifest.target
@@ -109,8 +112,6 @@ def profile(
     if not taken.runs:
         reasons = "\n".join(f"  {n.engine} {n.precision}: {n.reason}" for n in not_run)
         raise MeasurementError(f"nothing could be measured\n{reasons}", where=board)
-    stamp = started.strftime("%Y%m%dT%H%M%SZ")
-    path = Path(output or f"measurements/{bundle.manifest.name}-{board}-{stamp}.json")
     measurement.write(taken, path)
     return report(taken, path)
 

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from edgeopt.errors import InputError, MeasurementError
-from edgeopt.measure.measurement import GoldenResult, Measurement, NotRun, Run, read, write
+from edgeopt.measure.measurement import (
+    GoldenResult,
+    Measurement,
+    NotRun,
+    Run,
+    check_place,
+    read,
+    write,
+)
 
 RUN = Run(
     engine="onnx",
@@ -63,6 +71,16 @@ def test_a_measurement_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a measurement is never overwritten"):
         write(replace(MEASUREMENT, board_name="other"), path)
     assert read(path) == MEASUREMENT
+
+
+def test_a_place_is_refused_before_the_work(tmp_path: Path) -> None:
+    check_place(tmp_path / "new/er/m.json")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "m.json").write_text("")
+    with pytest.raises(InputError, match="a measurement is never overwritten"):
+        check_place(tmp_path / "m.json")
+    with pytest.raises(InputError, match="cannot be written"):
+        check_place(tmp_path / "m.json/m.json")
 
 
 @pytest.mark.parametrize(
