@@ -195,11 +195,12 @@ class Table:
         self._asked.add(name)
         return self.table(name) if name in self.data else None
 
-    def tables(self, name: str) -> tuple[Table, ...]:
+    def tables(
+        self, name: str, default: Sequence[Mapping[str, Any]] = _REQUIRED
+    ) -> tuple[Table, ...]:
         """Return an array of tables (``[[name]]``)."""
-        return tuple(
-            self._sub(f"{name}[{i}]", value) for i, value in enumerate(self.array(name, dict))
-        )
+        values = self.array(name, dict, default)
+        return tuple(self._sub(f"{name}[{i}]", value) for i, value in enumerate(values))
 
     def items(self) -> Iterator[tuple[str, Table]]:
         """Yield every key with its sub-table, for a table whose keys are names."""

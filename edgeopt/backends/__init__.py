@@ -38,7 +38,8 @@ class Artifact:
     ``files`` are names relative to the artifact's directory; the first is the one that the engine
     opens. ``signature`` has the tensor names and dtypes as this engine's file has them, in the
     model's order. ``seq_lens`` are the lengths that it takes, () for any length. ``options`` is
-    what a runtime must know to run it as it was checked (OpenVINO: ``INFERENCE_PRECISION_HINT``).
+    what a runtime must know to run it as it was checked (OpenVINO: ``INFERENCE_PRECISION_HINT``),
+    ``{seq_len}`` in a value standing for the length of the call.
     ``tools`` maps each package that made it to its version.
     """
 

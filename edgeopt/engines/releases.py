@@ -14,21 +14,30 @@ from edgeopt.target import ENGINES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """A package of a registry, and patterns of the files to take out of it."""
+
+    name: str
+    version: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Release:
     """One version of one engine, and where its C library is.
 
-    ``arch`` maps aarch64 and x86_64 to the registry's name, ``glibc`` and ``glibcxx`` to the symbol
-    versions that the board's libraries must have, and ``needs_isa`` to features (names of
-    /proc/cpuinfo) without which this build dies. ``opset`` and ``ir_version`` bound the
-    ONNX files that it reads, None for the other engines.
+    ``packages`` hold its files, the first one the file to open. ``arch`` maps aarch64 and x86_64
+    to the registry's name, ``glibc`` and ``glibcxx`` to the symbol versions that the board's
+    libraries must have, and ``needs_isa`` to features (names of /proc/cpuinfo) without which this
+    build dies. ``opset`` and ``ir_version`` bound the ONNX files that it reads, None for the other
+    engines.
     """
 
     engine: str
     version: str
     registry: str
-    package: str
+    packages: tuple[Package, ...]
     arch: Mapping[str, str]
-    members: tuple[str, ...]
     glibc: Mapping[str, str]
     glibcxx: Mapping[str, str]
     opset: int | None
@@ -38,7 +47,7 @@ class Release:
     @property
     def name(self) -> str:
         """The package and version, as its registry names them."""
-        return f"{self.package} {self.version}"
+        return f"{self.packages[0].name} {self.packages[0].version}"
 
 
 @functools.cache
@@ -63,15 +72,22 @@ def find(engine: str, version: str) -> Release:
     )
 
 
+def _package(table: Table) -> Package:
+    return Package(
+        name=table.get("package", str),
+        version=table.get("version", str),
+        members=table.array("members", str),
+    )
+
+
 def _release(table: Table) -> Release:
     isa = table.optional_table("needs_isa")
     release = Release(
         engine=table.choice("engine", ENGINES),
         version=table.get("version", str),
         registry=table.choice("registry", ("pypi", "npm")),
-        package=table.get("package", str),
+        packages=(_package(table), *(_package(t) for t in table.tables("beside", ()))),
         arch=table.table("arch").strings(),
-        members=table.array("members", str),
         glibc=table.table("glibc").strings(),
         glibcxx=table.table("glibcxx").strings(),
         opset=table.integer("opset", None),

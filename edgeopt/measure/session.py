@@ -229,7 +229,7 @@ def _run(
         cosine_min=artifact.bound,
         inputs=_names(bundle, artifact, "inputs"),
         outputs=_names(bundle, artifact, "outputs"),
-        options=dict(artifact.options),
+        options={k: v.format(seq_len=plan.seq_len) for k, v in artifact.options.items()},
     )
     state_before = read_state(board.transport)
     with progress.step(f"Measuring {name}, {plan.seq_len} tokens, {plan.runs} runs") as step:

@@ -144,7 +144,12 @@ def test_what_ships_is_one_library_for_the_board(odd: tuple[Model, Artifact, Pat
     machine, undefined = elf(directory / "model.so")
     assert machine == AARCH64
     assert undefined == ["TVMFFIErrorSetRaisedFromCStrParts"]
-    assert artifact.options == {"mcpu": "cortex-a72", "function": "main_{seq_len}"}
+    assert artifact.options == {
+        "mcpu": "cortex-a72",
+        "function": "main_{seq_len}",
+        "inputs": "input_ids:int64,attention_mask:int64,token_type_ids:int64",
+        "outputs": "last_hidden_state",
+    }
     assert "itself on the board" in artifact.route
 
 

@@ -50,7 +50,7 @@ def test_a_wrong_version_is_refused_with_the_one_that_would_run() -> None:
         "onnxruntime 1.31.1 needs GLIBC 2.28, the board has 2.27\n"
         "onnx 1.27.0 would run: set it as the version in a target of your own."
     )
-    assert choose("onnx", "1.27.0", NANO).package == "onnxruntime-node"
+    assert choose("onnx", "1.27.0", NANO).name == "onnxruntime-node 1.27.0"
 
 
 def test_a_build_that_dies_with_sigill_is_refused_on_that_core_only() -> None:

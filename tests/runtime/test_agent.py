@@ -169,7 +169,11 @@ def test_a_library_of_something_else_is_refused(case: Case) -> None:
     [
         ((), "arguments", "no command"),
         (("fly",), "fly", "unknown command"),
-        (("run", "--engine", "tpu"), "--engine", "unknown engine tpu (this agent knows: onnx)"),
+        (
+            ("run", "--engine", "tpu"),
+            "--engine",
+            "unknown engine tpu (this agent knows: onnx, tvm)",
+        ),
         (("run", "--engin", "onnx"), "--engin", "unknown option"),
         (("run", "--runs"), "--runs", "needs a value"),
         (("run", "--runs", "-1"), "--runs", "expected 0 to 1000000000, found -1"),

@@ -12,9 +12,9 @@ const char eo_usage[] =
     "edgeopt-agent info [--engine NAME --library LIB]\n"
     "edgeopt-agent --version | --help\n"
     "\n"
-    "Writes one JSON object a line on standard output. Engines: onnx.\n";
+    "Writes one JSON object a line on standard output. Engines: onnx, tvm.\n";
 
-static const struct eo_engine *const engines[] = {&eo_engine_ort};
+static const struct eo_engine *const engines[] = {&eo_engine_ort, &eo_engine_tvm};
 
 static int parse_engine(const char *name, const struct eo_engine **engine,
                         struct eo_failure *failure)
@@ -25,7 +25,7 @@ static int parse_engine(const char *name, const struct eo_engine **engine,
             return 0;
         }
     }
-    return eo_fail(failure, "--engine", "unknown engine %s (this agent knows: onnx)", name);
+    return eo_fail(failure, "--engine", "unknown engine %s (this agent knows: onnx, tvm)", name);
 }
 
 static int parse_integer(const char *option, const char *text, int64_t low, int64_t high,

@@ -1,8 +1,8 @@
 /* What the agent asks of an engine. An engine is one file, engine_<name>.c, with one such table.
  *
  * A session is opened once, bound once per input set, and then run any number of times. `bind`
- * may allocate and may run the model to learn its output shapes; `run` allocates nothing of ours
- * and writes into the same output buffers every time. A session is used by one thread. */
+ * may allocate and may run the model to learn its output shapes; `run` allocates nothing of ours,
+ * and the results of a run stand until the next. A session is used by one thread. */
 #ifndef EO_ENGINE_H
 #define EO_ENGINE_H
 
@@ -45,11 +45,12 @@ struct eo_engine {
     int (*bind)(struct eo_session *session, const struct eo_tensor *inputs,
                 struct eo_failure *failure);
     int (*run)(struct eo_session *session, struct eo_failure *failure);
-    /* After bind: the buffer of output `index`, owned by the session. */
+    /* After a run: the buffer of output `index`, owned by the session. */
     const struct eo_tensor *(*result)(const struct eo_session *session, size_t index);
     void (*close)(struct eo_session *session);
 };
 
 extern const struct eo_engine eo_engine_ort;
+extern const struct eo_engine eo_engine_tvm;
 
 #endif
