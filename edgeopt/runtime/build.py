@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeopt import cache, progress
 from edgeopt.errors import CompileError, InputError, MissingDependencyError
 
-AGENT_ENGINES = ("onnx", "tvm")
+AGENT_ENGINES = ("onnx", "openvino", "tvm")
 """The engines that the agent runs: one ``engine_*.c`` each."""
 
 SOURCES = Path(__file__).parent / "src"

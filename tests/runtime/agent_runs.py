@@ -33,6 +33,14 @@ class Run:
         return found
 
 
+def failure_of(program: Path, words: list[str]) -> str:
+    """Run the agent, which must fail, and return "where: message" of its error."""
+    done = Run(program, *words)
+    assert done.status == 1, done.events
+    event = done.one("error")
+    return f"{event['where']}: {event['message']}"
+
+
 def _refuse(constant: str) -> float:
     raise AssertionError(f"{constant} is not JSON")
 

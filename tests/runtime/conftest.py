@@ -11,19 +11,24 @@ from edgeopt.runtime.build import FLAGS, SOURCES
 from tests.runtime.agent_runs import Case, write_model
 
 
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent for this host, under the address and undefined-behaviour sanitizers."""
+def build(folder: Path, sanitizers: str) -> Path:
+    """Build the agent for this host under ``sanitizers`` (gcc's -fsanitize)."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
-    program = tmp_path_factory.mktemp("agent") / "edgeopt-agent"
+    program = folder / "edgeopt-agent"
     flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
-    flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags += ["-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
     names = sorted(path.name for path in SOURCES.glob("*.c"))
     subprocess.run(
         ["gcc", *flags, *names, "-o", str(program), "-ldl", "-lm"], cwd=SOURCES, check=True
     )
     return program
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent for this host, under the address and undefined-behaviour sanitizers."""
+    return build(tmp_path_factory.mktemp("agent"), "address,undefined")
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,7 @@ def test_a_library_of_something_else_is_refused(case: Case) -> None:
         (
             ("run", "--engine", "tpu"),
             "--engine",
-            "unknown engine tpu (this agent knows: onnx, tvm)",
+            "unknown engine tpu (this agent knows: onnx, openvino, tvm)",
         ),
         (("run", "--engin", "onnx"), "--engin", "unknown option"),
         (("run", "--runs"), "--runs", "needs a value"),

@@ -12,9 +12,10 @@ const char eo_usage[] =
     "edgeopt-agent info [--engine NAME --library LIB]\n"
     "edgeopt-agent --version | --help\n"
     "\n"
-    "Writes one JSON object a line on standard output. Engines: onnx, tvm.\n";
+    "Writes one JSON object a line on standard output. Engines: onnx, openvino, tvm.\n";
 
-static const struct eo_engine *const engines[] = {&eo_engine_ort, &eo_engine_tvm};
+static const struct eo_engine *const engines[] = {&eo_engine_ort, &eo_engine_openvino,
+                                                  &eo_engine_tvm};
 
 static int parse_engine(const char *name, const struct eo_engine **engine,
                         struct eo_failure *failure)
@@ -25,7 +26,7 @@ static int parse_engine(const char *name, const struct eo_engine **engine,
             return 0;
         }
     }
-    return eo_fail(failure, "--engine", "unknown engine %s (this agent knows: onnx, tvm)", name);
+    return eo_fail(failure, "--engine", "unknown engine %s (this agent knows: onnx, openvino, tvm)", name);
 }
 
 static int parse_integer(const char *option, const char *text, int64_t low, int64_t high,

@@ -1,0 +1,56 @@
+"""A tiny checkpoint, lowered for this host by a backend, and how to run the agent on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeopt.backends import backend
+from edgeopt.bundle import golden
+from edgeopt.model import reference, texts
+from edgeopt.model.importer import import_model
+from edgeopt.target import load_target
+from tests import checkpoints
+
+TARGET = replace(load_target("host"), seq_lens=(8, 16))
+ARCHITECTURES = ("BertForSequenceClassification", "DistilBertForQuestionAnswering")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An artifact, its outputs, its golden directories by length, and the options that it needs."""
+
+    engine: str
+    model: Path
+    outputs: tuple[str, ...]
+    golden: dict[int, Path]
+    options: dict[str, str]
+
+    def words(self, library: Path, seq_len: int, **changes: str) -> list[str]:
+        options = {k: v.format(seq_len=seq_len) for k, v in (self.options | changes).items()}
+        words = ["run", "--engine", self.engine, "--library", str(library)]
+        words += ["--model", str(self.model), "--golden", str(self.golden[seq_len])]
+        for key, value in options.items():
+            words += ["--option", f"{key}={value}"]
+        return [*words, "--cosine-min", "0.9999", "--warmup", "1", "--runs", "3"]
+
+
+def lower(engine: str, architecture: str, folder: Path) -> Compiled:
+    """Lower a checkpoint of ``architecture`` in FP32 and write its golden calls."""
+    model = import_model(checkpoints.write(folder / "checkpoint", architecture))
+    (spec,) = (spec for spec in TARGET.engines if spec.engine == engine)
+    files = folder / "files"
+    files.mkdir()
+    artifact = backend(engine).lower(model, TARGET, spec, "fp32", (), files)
+    calls = {}
+    for seq_len in TARGET.seq_lens:
+        (batch,) = texts.tokenize(model, ["a tool for text and data"], seq_len)
+        calls[seq_len] = folder / f"golden{seq_len}"
+        golden.write(calls[seq_len], batch, reference.run(model, [batch])[0])
+    return Compiled(
+        engine=engine,
+        model=files / artifact.files[0],
+        outputs=tuple(t.name for t in artifact.signature.outputs),
+        golden=calls,
+        options=dict(artifact.options),
+    )
