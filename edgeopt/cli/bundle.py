@@ -33,7 +33,7 @@ def _render(bundle: Bundle, console: Console) -> None:
 
     m = bundle.manifest
     total = sum(entry.bytes for entry in m.files.values())
-    console.print(f"[bold]{m.name}[/bold]  {m.task}, at most {m.max_seq_len} tokens")
+    console.print(f"{m.name}  {m.task}, at most {m.max_seq_len} tokens", style="bold")
     libc = f", {m.target.libc} {m.target.libc_version or ''}".rstrip(" ,")
     console.print(f"for     {m.target.name} ({m.target.device}, {m.target.arch}{libc})")
     console.print(f"digest  {m.digest}")
@@ -70,15 +70,16 @@ def verify(bundle: str, hashes_only: bool, as_json: bool) -> None:
 
 def _render_verification(found: Verification, console: Console) -> None:
     for name, what in found.changed.items():
-        console.print(f"[red]{name} {what}[/red]")
+        console.print(f"{name} {what}", style="red")
     for a in found.artifacts:
         name = f"{a.engine} {a.precision}"
         if a.agrees is None:
-            console.print(f"[yellow]{name}: not run here: {a.reason}[/yellow]")
+            console.print(f"{name}: not run here: {a.reason}", style="yellow")
         else:
-            verdict = "agrees" if a.agrees else "[red]DISAGREES[/red]"
+            verdict = "agrees" if a.agrees else "DISAGREES"
             console.print(
-                f"{name}: {verdict}, cosine {a.cosine_min:.5f}, max error {a.max_abs_error:.1e}"
+                f"{name}: {verdict}, cosine {a.cosine_min:.5f}, max error {a.max_abs_error:.1e}",
+                style=None if a.agrees else "red",
             )
     intact = found.files - len(found.changed)
     console.print(

@@ -30,7 +30,8 @@ def emit(document: dict[str, Any], as_json: bool, render: Callable[[Console], No
         return
     from rich.console import Console
 
-    render(Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+    # No markup: "edgeopt[onnx]" is a text, not a style.
+    render(Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty()))
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:

@@ -105,6 +105,7 @@ def _plural(count: int, noun: str) -> str:
 def render(report: Report, console: Console) -> None:
     """Print the table; ``emulated`` stands beside every figure that an emulated board gave."""
     from rich.table import Table
+    from rich.text import Text
 
     m = report.measurement
     mark = "\nemulated" if m.emulated else ""
@@ -123,7 +124,7 @@ def render(report: Report, console: Console) -> None:
             f"{item.throughput_per_s:.3g}" if item.throughput_per_s else "-",
             size(run.peak_memory_bytes),
             size(run.artifact_bytes),
-            "agree" if run.outputs_agree else "[red]DISAGREE[/red]",
+            Text("agree") if run.outputs_agree else Text("DISAGREE", "red"),
         )
     for run in m.runs[:1]:
         console.print(f"{m.board_name}: {run.seq_len} tokens, {_plural(run.threads, 'thread')}\n")

@@ -10,6 +10,8 @@ from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, TargetEntry
 from edgeopt.bundle.write import write
 from edgeopt.model.signature import Signature, TensorSpec
 
+MakeBundle = Callable[..., Bundle]
+
 IDS = TensorSpec(name="input_ids", dtype="int64", dims=("batch", "seq"))
 LOGITS = TensorSpec(name="logits", dtype="float32", dims=("batch", 2))
 SIGNATURE = Signature(inputs=(IDS,), outputs=(LOGITS,))
