@@ -85,14 +85,6 @@ class Transport(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
-def checked(transport: Transport, argv: Sequence[str], *, timeout_s: float) -> str:
-    """Return the stdout of a program that must succeed; BoardError where it does not."""
-    done = transport.run(argv, timeout_s=timeout_s)
-    if done.exit_status:
-        raise failed(transport.name, argv, done.exit_status, done.stderr)
-    return done.stdout.decode(errors="replace")
-
-
 def failed(name: str, argv: Sequence[str], exit_status: int, stderr: bytes) -> BoardError:
     """Return the error for a program that exited with ``exit_status``."""
     text = stderr.decode(errors="replace").strip()[-_TAIL_CHARS:]

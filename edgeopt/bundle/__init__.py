@@ -16,10 +16,6 @@ class Bundle:
     path: Path
     manifest: Manifest
 
-    def files_of(self, artifact: ArtifactEntry) -> dict[str, Path]:
-        """Return the artifact's files, bundle path -> path here, the one to open first."""
-        return {name: self.path / name for name in artifact.files}
-
     def artifact(self, entry: ArtifactEntry) -> Artifact:
         """Return what a backend needs to open one of the bundle's artifacts."""
         return Artifact(

@@ -114,13 +114,6 @@ class Manifest:
     golden: tuple[Golden, ...]
     files: Mapping[str, FileEntry]
 
-    def artifact(self, engine: str, precision: str) -> ArtifactEntry | None:
-        """Return the artifact of ``engine`` and ``precision``, or None."""
-        for entry in self.artifacts:
-            if (entry.engine, entry.precision) == (engine, precision):
-                return entry
-        return None
-
 
 def dump(manifest: Manifest) -> bytes:
     """Return the bytes of ``manifest.json`` with its digest filled in."""

@@ -39,14 +39,21 @@ class Labelled:
 
 
 def read(path: Path, limit: int) -> Labelled:
-    """Read .jsonl or .jsonl.gz with ``text`` and maybe ``label``."""
+    """Read .jsonl or .jsonl.gz with ``text`` and maybe ``label``; InputError for other files."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    rows = rows[: limit or len(rows)]
-    return Labelled(
-        texts=tuple(row["text"] for row in rows), labels=tuple(row.get("label") for row in rows)
-    )
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        rows = rows[: limit or len(rows)]
+        return Labelled(
+            texts=tuple(row["text"] for row in rows),
+            labels=tuple(row.get("label") for row in rows),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise InputError(
+            f'expected an object with "text" on each line ({type(exc).__name__}: {exc})',
+            where=str(path),
+        ) from exc
 
 
 def compare(
