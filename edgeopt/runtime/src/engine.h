@@ -1,54 +1,65 @@
-/* What the agent asks of an engine. An engine is one file, engine_<name>.c, with one such table.
+/* What the library asks of an engine. An engine is one file, engine_<name>.c, with one such table.
  *
- * A session is opened once, bound once per input set, and then run any number of times. `bind`
- * may allocate and may run the model to learn its output shapes; `run` allocates nothing of ours,
- * and the results of a run stand until the next. A session is used by one thread. */
+ * A model is opened once, bound once for each shape, and each binding then run any number of times.
+ * `run` allocates nothing of ours, and the results of a run stand until the next run of the model.
+ * A model and its bindings are used by one thread at a time. */
 #ifndef EO_ENGINE_H
 #define EO_ENGINE_H
 
-#include "failure.h"
 #include "tensor.h"
 
 #define EO_MAX_TENSORS 16
 
-struct eo_option {
-    const char *key;
-    const char *value;
+/* One file of an artifact. */
+struct eo_file {
+    const char *name; /* in the bundle */
+    const char *path; /* NULL in a packed bundle */
+    const void *data; /* mapped; stands until the model is closed */
+    size_t bytes;
 };
 
 struct eo_open {
-    const char *library; /* path of the engine's shared library */
-    const char *model;   /* path of the artifact */
+    const char *library; /* path of the engine's shared library, or its name for the loader */
+    const struct eo_file *files; /* the one that the engine opens first */
+    uint32_t file_count;
     int32_t threads;
     const struct eo_option *options; /* the engine's own; an unknown key is an error */
-    size_t option_count;
+    uint32_t option_count;
 };
 
 /* One input or output of the artifact. */
 struct eo_port {
-    const char *name; /* owned by the session */
-    enum eo_dtype dtype;
+    const char *name; /* owned by the model */
+    int32_t dtype;
 };
 
-struct eo_session; /* each engine defines its own */
+struct eo_model;   /* an artifact in its engine; each engine defines its own */
+struct eo_binding; /* its buffers for one shape */
 
 struct eo_engine {
     const char *name;
+    const char *const *libraries; /* file names to look for, the likeliest first; ends with NULL */
     /* Writes the library's own version, such as "1.31.1", without opening a model. */
     int (*version)(const char *library, char *text, size_t size, struct eo_failure *failure);
-    int (*open)(const struct eo_open *how, struct eo_session **session, struct eo_failure *failure);
-    size_t (*input_count)(const struct eo_session *session);
-    size_t (*output_count)(const struct eo_session *session);
-    struct eo_port (*input)(const struct eo_session *session, size_t index);
-    struct eo_port (*output)(const struct eo_session *session, size_t index);
-    /* Takes input_count tensors in the artifact's order and dtypes; they must outlive the binding. */
-    int (*bind)(struct eo_session *session, const struct eo_tensor *inputs,
+    int (*open)(const struct eo_open *how, struct eo_model **model, struct eo_failure *failure);
+    uint32_t (*input_count)(const struct eo_model *model);
+    uint32_t (*output_count)(const struct eo_model *model);
+    struct eo_port (*input)(const struct eo_model *model, uint32_t index);
+    struct eo_port (*output)(const struct eo_model *model, uint32_t index);
+    /* Takes one tensor for each input and output in the artifact's order, in its dtypes, the data
+     * aligned to EO_ALIGNMENT; the data must outlive the binding. An engine that makes its outputs
+     * itself leaves the outputs' data alone. */
+    int (*bind)(struct eo_model *model, const struct eo_tensor *inputs,
+                const struct eo_tensor *outputs, struct eo_binding **binding,
                 struct eo_failure *failure);
-    int (*run)(struct eo_session *session, struct eo_failure *failure);
-    /* After a run: the buffer of output `index`, owned by the session. */
-    const struct eo_tensor *(*result)(const struct eo_session *session, size_t index);
-    void (*close)(struct eo_session *session);
+    int (*run)(struct eo_binding *binding, struct eo_failure *failure);
+    /* After a run: output `index`, of the shape that was bound. */
+    const struct eo_tensor *(*result)(const struct eo_binding *binding, uint32_t index);
+    void (*unbind)(struct eo_binding *binding);
+    void (*close)(struct eo_model *model); /* after every unbind */
 };
+
+#define EO_ALIGNMENT 64 /* the most that one of them asks for (LiteRT, OpenVINO, TVM) */
 
 extern const struct eo_engine eo_engine_ort;
 extern const struct eo_engine eo_engine_openvino;

@@ -12,7 +12,7 @@ static const char device[] = "CPU";
 
 struct port {
     char *name; /* owned by OpenVINO's allocator */
-    enum eo_dtype dtype;
+    int32_t dtype;
 };
 
 struct eo_session {
@@ -37,7 +37,7 @@ static int check(const struct ov_api *api, int status, const char *where,
     }
     const char *info = api->error_info(status);
     const char *said = api->last_error();
-    eo_fail(failure, where, "%s: %s", info == NULL ? "OpenVINO failed" : info,
+    eo_fail(failure, EO_EENGINE, where, "%s: %s", info == NULL ? "OpenVINO failed" : info,
             said == NULL ? "no reason given" : said);
     api->free_text(said);
     return -1;
@@ -79,12 +79,12 @@ static int load(const char *path, struct ov_api *api, struct eo_failure *failure
 
     if (library == NULL) {
         const char *why = dlerror();
-        return eo_fail(failure, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
+        return eo_fail(failure, EO_EENGINE, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
     }
     for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
         void *found = dlsym(library, symbols[i].name);
         if (found == NULL) {
-            return eo_fail(failure, path, "has no %s: it is not OpenVINO's C library",
+            return eo_fail(failure, EO_EENGINE, path, "has no %s: it is not OpenVINO's C library",
                            symbols[i].name);
         }
         memcpy(symbols[i].member, &found, sizeof found); /* ISO C has no cast to a function */
@@ -105,7 +105,7 @@ static int openvino_version(const char *path, char *text, size_t size, struct eo
     /* "2026.4.1-22982-...": the version and the build. */
     written = snprintf(text, size, "%.*s", (int)strcspn(version.build, "-"), version.build);
     api.version_free(&version);
-    return written < 0 ? eo_fail(failure, path, "version cannot be written") : 0;
+    return written < 0 ? eo_fail(failure, EO_EENGINE, path, "version cannot be written") : 0;
 }
 
 static int set_properties(struct eo_session *session, const struct eo_open *how,
@@ -115,7 +115,7 @@ static int set_properties(struct eo_session *session, const struct eo_open *how,
     char threads[16];
 
     if (snprintf(threads, sizeof threads, "%d", (int)how->threads) < 0) {
-        return eo_fail(failure, "--threads", "cannot be written");
+        return eo_fail(failure, EO_EENGINE, "--threads", "cannot be written");
     }
     if (check(api, api->set_property(session->core, device, "INFERENCE_NUM_THREADS", threads),
               "--threads", failure) != 0 ||
@@ -155,7 +155,7 @@ static int read_port(const struct eo_session *session, size_t index, int is_inpu
         return -1;
     }
     if (type != OV_F32 && type != OV_I32 && type != OV_I64) {
-        return eo_fail(failure, port->name, "element type %d, expected float32, int32 or int64",
+        return eo_fail(failure, EO_EENGINE, port->name, "element type %d, expected float32, int32 or int64",
                        type);
     }
     port->dtype = type == OV_F32 ? EO_FLOAT32 : type == OV_I32 ? EO_INT32 : EO_INT64;
@@ -172,7 +172,7 @@ static int read_ports(struct eo_session *session, const char *model, struct eo_f
         return -1;
     }
     if (inputs > EO_MAX_TENSORS || outputs > EO_MAX_TENSORS) {
-        return eo_fail(failure, model, "%zu inputs and %zu outputs, expected up to %d of each",
+        return eo_fail(failure, EO_EENGINE, model, "%zu inputs and %zu outputs, expected up to %d of each",
                        inputs, outputs, EO_MAX_TENSORS);
     }
     for (session->input_count = 0; session->input_count < inputs; session->input_count++) {
@@ -258,7 +258,7 @@ static int openvino_open(const struct eo_open *how, struct eo_session **out,
     struct eo_session *session = calloc(1, sizeof *session);
 
     if (session == NULL) {
-        return eo_fail(failure, how->model, "no memory for a session");
+        return eo_fail(failure, EO_EENGINE, how->model, "no memory for a session");
     }
     if (open_session(session, how, failure) != 0) {
         openvino_close(session);
@@ -296,7 +296,7 @@ static int bind_output(struct eo_session *session, size_t index, struct eo_failu
     int result;
 
     if (session->outputs[index].dtype != EO_FLOAT32) {
-        return eo_fail(failure, name, "is not float32");
+        return eo_fail(failure, EO_EENGINE, name, "is not float32");
     }
     if (check(api, api->get_output(session->request, index, &found), name, failure) != 0) {
         return -1;
@@ -311,7 +311,7 @@ static int bind_output(struct eo_session *session, size_t index, struct eo_failu
         view->dims[i] = shape.dims[i];
         view->count *= (size_t)shape.dims[i];
     }
-    result = shape.rank > EO_MAX_RANK ? eo_fail(failure, name, "rank %lld, expected up to %d",
+    result = shape.rank > EO_MAX_RANK ? eo_fail(failure, EO_EENGINE, name, "rank %lld, expected up to %d",
                                                 (long long)shape.rank, EO_MAX_RANK)
                                       : 0;
     (void)api->shape_free(&shape); /* fails for a shape without dims only */
@@ -320,7 +320,7 @@ static int bind_output(struct eo_session *session, size_t index, struct eo_failu
     }
     view->data = calloc(view->count == 0 ? 1 : view->count, sizeof(float));
     if (view->data == NULL) {
-        return eo_fail(failure, name, "no memory for %zu values", view->count);
+        return eo_fail(failure, EO_EENGINE, name, "no memory for %zu values", view->count);
     }
     if (tensor_over(session, view, name, &session->output_tensors[index], failure) != 0) {
         return -1;

@@ -9,7 +9,7 @@
 
 struct port {
     char *name; /* owned by onnxruntime's default allocator */
-    enum eo_dtype dtype;
+    int32_t dtype;
 };
 
 struct eo_session {
@@ -37,7 +37,7 @@ static int check(const struct ort_api *api, ort_result status, const char *where
     if (status == NULL) {
         return 0;
     }
-    eo_fail(failure, where, "%s", api->get_error_message(status));
+    eo_fail(failure, EO_EENGINE, where, "%s", api->get_error_message(status));
     api->release_status(status);
     return -1;
 }
@@ -50,12 +50,12 @@ static const struct ort_api_base *load(const char *path, void **library, struct 
     *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (*library == NULL) {
         const char *why = dlerror();
-        eo_fail(failure, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
+        eo_fail(failure, EO_EENGINE, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
         return NULL;
     }
     symbol = dlsym(*library, "OrtGetApiBase");
     if (symbol == NULL) {
-        eo_fail(failure, path, "has no OrtGetApiBase: it is not onnxruntime's library");
+        eo_fail(failure, EO_EENGINE, path, "has no OrtGetApiBase: it is not onnxruntime's library");
         return NULL;
     }
     memcpy(&get_base, &symbol, sizeof get_base); /* ISO C has no cast from data to function */
@@ -71,7 +71,7 @@ static int ort_version(const char *path, char *text, size_t size, struct eo_fail
         return -1; /* a library without the symbol stays mapped: the process ends next */
     }
     if (snprintf(text, size, "%s", base->version()) < 0) {
-        return eo_fail(failure, path, "version cannot be written");
+        return eo_fail(failure, EO_EENGINE, path, "version cannot be written");
     }
     return 0;
 }
@@ -94,13 +94,13 @@ static int set_option(const struct ort_api *api, struct ort_session_options *opt
                              option->key, failure);
             }
         }
-        return eo_fail(failure, option->key, "expected disable, basic, extended or all, found %s",
+        return eo_fail(failure, EO_EENGINE, option->key, "expected disable, basic, extended or all, found %s",
                        option->value);
     }
     /* onnxruntime takes any session config key in silence; all of its own begin like this. */
     if (strncmp(option->key, "session.", 8) != 0 && strncmp(option->key, "optimization.", 13) != 0 &&
         strncmp(option->key, "mlas.", 5) != 0) {
-        return eo_fail(failure, option->key,
+        return eo_fail(failure, EO_EENGINE, option->key,
                        "unknown option of engine onnx (known: graph_optimization, session.*, "
                        "optimization.*, mlas.*)");
     }
@@ -136,7 +136,7 @@ static int create_session(struct eo_session *session, const struct eo_open *how,
 }
 
 static int read_dtype(const struct ort_api *api, const struct ort_type_info *type, const char *name,
-                      enum eo_dtype *dtype, struct eo_failure *failure)
+                      int32_t *dtype, struct eo_failure *failure)
 {
     const struct ort_tensor_info *info = NULL;
     int element = 0;
@@ -145,7 +145,7 @@ static int read_dtype(const struct ort_api *api, const struct ort_type_info *typ
         return -1;
     }
     if (info == NULL) {
-        return eo_fail(failure, name, "is not a tensor");
+        return eo_fail(failure, EO_EENGINE, name, "is not a tensor");
     }
     if (check(api, api->element_type(info, &element), name, failure) != 0) {
         return -1;
@@ -161,7 +161,7 @@ static int read_dtype(const struct ort_api *api, const struct ort_type_info *typ
         *dtype = EO_INT64;
         return 0;
     default:
-        return eo_fail(failure, name,
+        return eo_fail(failure, EO_EENGINE, name,
                        "ONNX element type %d, expected float32 (1), int32 (6) or int64 (7)", element);
     }
 }
@@ -199,7 +199,7 @@ static int read_ports(struct eo_session *session, const char *model, struct eo_f
         return -1;
     }
     if (inputs > EO_MAX_TENSORS || outputs > EO_MAX_TENSORS) {
-        return eo_fail(failure, model, "%zu inputs and %zu outputs, expected up to %d of each",
+        return eo_fail(failure, EO_EENGINE, model, "%zu inputs and %zu outputs, expected up to %d of each",
                        inputs, outputs, EO_MAX_TENSORS);
     }
     for (size_t i = 0; i < inputs; i++) {
@@ -280,7 +280,7 @@ static int open_session(struct eo_session *session, const struct eo_open *how,
     }
     api = base->get_api(EO_ORT_API_VERSION);
     if (api == NULL) {
-        return eo_fail(failure, how->library, "onnxruntime %s is too old: expected C API version %d",
+        return eo_fail(failure, EO_EENGINE, how->library, "onnxruntime %s is too old: expected C API version %d",
                        base->version(), EO_ORT_API_VERSION);
     }
     session->api = api;
@@ -300,7 +300,7 @@ static int ort_open(const struct eo_open *how, struct eo_session **out, struct e
     struct eo_session *session = calloc(1, sizeof *session);
 
     if (session == NULL) {
-        return eo_fail(failure, how->model, "no memory for a session");
+        return eo_fail(failure, EO_EENGINE, how->model, "no memory for a session");
     }
     if (open_session(session, how, failure) != 0) {
         ort_close(session);
@@ -310,7 +310,7 @@ static int ort_open(const struct eo_open *how, struct eo_session **out, struct e
     return 0;
 }
 
-static int ort_element(enum eo_dtype dtype)
+static int ort_element(int32_t dtype)
 {
     return dtype == EO_FLOAT32 ? ORT_FLOAT : dtype == EO_INT32 ? ORT_INT32 : ORT_INT64;
 }
@@ -344,7 +344,7 @@ static int view_result(struct eo_session *session, size_t index, struct eo_failu
     }
     result = check(api, api->rank(info, &rank), name, failure);
     if (result == 0 && rank > EO_MAX_RANK) {
-        result = eo_fail(failure, name, "rank %zu, expected up to %d", rank, EO_MAX_RANK);
+        result = eo_fail(failure, EO_EENGINE, name, "rank %zu, expected up to %d", rank, EO_MAX_RANK);
     }
     if (result == 0) {
         result = check(api, api->dims(info, view->dims, rank), name, failure);

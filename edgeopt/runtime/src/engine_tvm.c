@@ -15,7 +15,7 @@ enum { ALIGNMENT = 64, POOLED_ALLOCATOR = 2, PATH_SIZE = 4096, NAME_SIZE = 256 }
 
 struct port {
     char name[NAME_SIZE];
-    enum eo_dtype dtype;
+    int32_t dtype;
 };
 
 struct eo_session {
@@ -50,10 +50,10 @@ static int check(const struct tvm_ffi *ffi, int status, const char *where,
     }
     ffi->take_error(&raised);
     if (raised == NULL) {
-        return eo_fail(failure, where, "TVM failed without a reason");
+        return eo_fail(failure, EO_EENGINE, where, "TVM failed without a reason");
     }
     const struct tvm_error *error = (const struct tvm_error *)(const void *)(raised + 1);
-    eo_fail(failure, where, "%.*s: %.*s", (int)error->kind.size, error->kind.data,
+    eo_fail(failure, EO_EENGINE, where, "%.*s: %.*s", (int)error->kind.size, error->kind.data,
             error->message.size > 900 ? 900 : (int)error->message.size, error->message.data);
     (void)ffi->release(raised); /* nothing is left to do where even that fails */
     return -1;
@@ -65,7 +65,7 @@ static int symbol(void *library, const char *name, void *function, size_t size,
     void *found = dlsym(library, name);
 
     if (found == NULL) {
-        return eo_fail(failure, "libtvm_ffi.so", "has no %s", name);
+        return eo_fail(failure, EO_EENGINE, "libtvm_ffi.so", "has no %s", name);
     }
     memcpy(function, &found, size); /* ISO C has no cast from data to function */
     return 0;
@@ -77,7 +77,7 @@ static void *open_library(const char *path, struct eo_failure *failure)
 
     if (library == NULL) {
         const char *why = dlerror();
-        eo_fail(failure, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
+        eo_fail(failure, EO_EENGINE, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
     }
     return library;
 }
@@ -91,7 +91,7 @@ static int load(const char *path, struct tvm_ffi *ffi, struct eo_failure *failur
     void *library;
 
     if (snprintf(beside, sizeof beside, "%.*slibtvm_ffi.so", folder, path) >= (int)sizeof beside) {
-        return eo_fail(failure, path, "is too long a path");
+        return eo_fail(failure, EO_EENGINE, path, "is too long a path");
     }
     library = open_library(beside, failure);
     if (library == NULL) {
@@ -119,7 +119,7 @@ static int tvm_version_of(const char *path, char *text, size_t size, struct eo_f
     }
     ffi.get_version(&version); /* the runtime tells no version of its own */
     if (snprintf(text, size, "ffi %u.%u.%u", version.major, version.minor, version.patch) < 0) {
-        return eo_fail(failure, path, "version cannot be written");
+        return eo_fail(failure, EO_EENGINE, path, "version cannot be written");
     }
     return 0;
 }
@@ -132,7 +132,7 @@ static int global(struct eo_session *session, const char *name, struct tvm_objec
     if (check(&session->ffi, session->ffi.get_global(&bytes, function), name, failure) != 0) {
         return -1;
     }
-    return *function == NULL ? eo_fail(failure, name, "is not in TVM's runtime") : 0;
+    return *function == NULL ? eo_fail(failure, EO_EENGINE, name, "is not in TVM's runtime") : 0;
 }
 
 static struct tvm_any text_any(const char *text)
@@ -162,7 +162,7 @@ static int call_object(struct eo_session *session, struct tvm_object *function,
         return -1;
     }
     if (result.type_index < 64) { /* kTVMFFIStaticObjectBegin */
-        return eo_fail(failure, where, "is not in the model's library");
+        return eo_fail(failure, EO_EENGINE, where, "is not in the model's library");
     }
     *object = result.value.object;
     return 0;
@@ -212,7 +212,7 @@ static int read_ports(const struct eo_option *option, int typed, struct port *po
         const char *dtype = text + name;
 
         if (*count == EO_MAX_TENSORS || name == 0 || name >= NAME_SIZE) {
-            return eo_fail(failure, option->key, "expected names between commas, found %s",
+            return eo_fail(failure, EO_EENGINE, option->key, "expected names between commas, found %s",
                            option->value);
         }
         memcpy(ports[*count].name, text, name);
@@ -223,7 +223,7 @@ static int read_ports(const struct eo_option *option, int typed, struct port *po
         } else if (typed && length - name == 6 && strncmp(dtype, ":int32", 6) == 0) {
             ports[*count].dtype = EO_INT32;
         } else if (typed) {
-            return eo_fail(failure, option->key, "expected NAME:int64 or NAME:int32, found %s", text);
+            return eo_fail(failure, EO_EENGINE, option->key, "expected NAME:int64 or NAME:int32, found %s", text);
         }
         (*count)++;
         text += length + (text[length] == ',');
@@ -244,11 +244,11 @@ static int read_options(struct eo_session *session, const struct eo_open *how,
             result = read_ports(option, 0, session->outputs, &session->output_count, failure);
         } else if (strcmp(option->key, "function") == 0) {
             if (strlen(option->value) >= sizeof session->function) {
-                return eo_fail(failure, option->key, "is too long");
+                return eo_fail(failure, EO_EENGINE, option->key, "is too long");
             }
             memcpy(session->function, option->value, strlen(option->value) + 1);
         } else if (strcmp(option->key, "mcpu") != 0) { /* what it was compiled for */
-            return eo_fail(failure, option->key,
+            return eo_fail(failure, EO_EENGINE, option->key,
                            "unknown option of engine tvm (known: function, inputs, outputs, mcpu)");
         }
         if (result != 0) {
@@ -256,7 +256,7 @@ static int read_options(struct eo_session *session, const struct eo_open *how,
         }
     }
     if (session->input_count == 0 || session->output_count == 0 || session->function[0] == '\0') {
-        return eo_fail(failure, "--option", "engine tvm needs function, inputs and outputs");
+        return eo_fail(failure, EO_EENGINE, "--option", "engine tvm needs function, inputs and outputs");
     }
     return 0;
 }
@@ -317,7 +317,7 @@ static int open_session(struct eo_session *session, const struct eo_open *how,
     /* Read when the runtime's pool starts. Unbound, or it pins this thread to one core. */
     if (snprintf(threads, sizeof threads, "%d", (int)how->threads) < 0 ||
         setenv("TVM_NUM_THREADS", threads, 1) != 0 || setenv("TVM_BIND_THREADS", "0", 1) != 0) {
-        return eo_fail(failure, "--threads", "cannot be set");
+        return eo_fail(failure, EO_EENGINE, "--threads", "cannot be set");
     }
     if (load(how->library, &session->ffi, failure) != 0 ||
         global(session, "ffi.ModuleGetFunction", &session->get_function, failure) != 0 ||
@@ -341,7 +341,7 @@ static int tvm_open(const struct eo_open *how, struct eo_session **out, struct e
     struct eo_session *session = calloc(1, sizeof *session);
 
     if (session == NULL) {
-        return eo_fail(failure, how->model, "no memory for a session");
+        return eo_fail(failure, EO_EENGINE, how->model, "no memory for a session");
     }
     if (open_session(session, how, failure) != 0) {
         tvm_close(session);
@@ -359,12 +359,12 @@ static int view_result(struct eo_session *session, size_t index, struct tvm_obje
     const struct dl_tensor *tensor;
 
     if (object->type_index != TVM_TENSOR) {
-        return eo_fail(failure, name, "is no tensor (TVM's type %d)", (int)object->type_index);
+        return eo_fail(failure, EO_EENGINE, name, "is no tensor (TVM's type %d)", (int)object->type_index);
     }
     tensor = (const struct dl_tensor *)(const void *)(object + 1);
     if (tensor->code != DL_FLOAT || tensor->bits != 32 || tensor->rank < 0 ||
         tensor->rank > EO_MAX_RANK) {
-        return eo_fail(failure, name, "code %d, %d bits, rank %d; expected float32 up to rank %d",
+        return eo_fail(failure, EO_EENGINE, name, "code %d, %d bits, rank %d; expected float32 up to rank %d",
                        tensor->code, tensor->bits, (int)tensor->rank, EO_MAX_RANK);
     }
     view->dtype = EO_FLOAT32;
@@ -382,7 +382,7 @@ static int view_results(struct eo_session *session, struct eo_failure *failure)
 {
     if (session->output.type_index != TVM_ARRAY) {
         if (session->output.type_index < 64 || session->output_count != 1) {
-            return eo_fail(failure, session->function, "returned no array of %zu outputs",
+            return eo_fail(failure, EO_EENGINE, session->function, "returned no array of %zu outputs",
                            session->output_count);
         }
         return view_result(session, 0, session->output.value.object, failure);
@@ -420,7 +420,7 @@ static int bind_input(struct eo_session *session, size_t index, const struct eo_
 
     if (posix_memalign(&session->data[index], ALIGNMENT, bytes == 0 ? ALIGNMENT : bytes) != 0) {
         session->data[index] = NULL;
-        return eo_fail(failure, name, "no memory for %zu bytes", bytes);
+        return eo_fail(failure, EO_EENGINE, name, "no memory for %zu bytes", bytes);
     }
     memcpy(session->data[index], input->data, bytes);
     memcpy(session->shapes[index], input->dims, sizeof session->shapes[index]);

@@ -3,10 +3,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-int eo_fail(struct eo_failure *failure, const char *where, const char *format, ...)
+int eo_fail(struct eo_failure *failure, int code, const char *where, const char *format, ...)
 {
     va_list arguments;
 
+    if (failure == NULL) {
+        return code;
+    }
+    failure->code = code;
     if (snprintf(failure->where, sizeof failure->where, "%s", where) < 0) {
         failure->where[0] = '\0';
     }
@@ -15,5 +19,5 @@ int eo_fail(struct eo_failure *failure, const char *where, const char *format, .
         failure->message[0] = '\0';
     }
     va_end(arguments);
-    return -1;
+    return code;
 }

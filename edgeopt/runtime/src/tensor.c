@@ -3,12 +3,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-size_t eo_dtype_bytes(enum eo_dtype dtype)
+size_t eo_dtype_bytes(int32_t dtype)
 {
     return dtype == EO_INT64 ? 8 : 4;
 }
 
-const char *eo_dtype_name(enum eo_dtype dtype)
+const char *eo_dtype_name(int32_t dtype)
 {
     switch (dtype) {
     case EO_FLOAT32:

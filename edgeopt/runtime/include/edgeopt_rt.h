@@ -1,0 +1,219 @@
+/* edgeopt_rt: opens a bundle that `edgeopt compile` made, and runs it on this device.
+ *
+ *     eo_bundle *bundle;
+ *     eo_session *session;
+ *     eo_failure failure;
+ *     if (eo_bundle_open("minilm.edgeopt", &bundle, &failure) != EO_OK ||
+ *         eo_session_open(bundle, NULL, &session, &failure) != EO_OK) {
+ *         fprintf(stderr, "%s: %s\n", failure.where, failure.message);
+ *     }
+ *     eo_text text = {.text = "where is the station?", .bytes = 21};
+ *     eo_session_run_texts(session, &text, 1, &failure);
+ *     const eo_result *result = eo_session_result(session, 0);
+ *     printf("%s %.3f\n", eo_bundle_label(bundle, result->items[0].label), result->items[0].score);
+ *
+ * Every function that can fail returns EO_OK or one of the codes below, and then fills the caller's
+ * `failure` (which may be NULL). Nothing is kept outside of the handles. A bundle is read-only and
+ * may be shared by threads; a session is for one thread at a time; any number of sessions, of any
+ * bundles, run beside each other. After eo_session_open nothing is allocated by this library until
+ * eo_session_close. What is promised across versions is in ABI.md. */
+#ifndef EDGEOPT_RT_H
+#define EDGEOPT_RT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EO_VERSION "0.1.0"
+#define EO_ABI_VERSION 1
+
+#if defined(EO_STATIC)
+#define EO_API
+#else
+#define EO_API __attribute__((visibility("default")))
+#endif
+
+enum {
+    EO_OK = 0,
+    EO_EINPUT = 1,  /* what the caller gave is wrong: an option, a text, an image */
+    EO_EBUNDLE = 2, /* the bundle is damaged, was changed, or is none */
+    EO_EENGINE = 3, /* an engine's library is missing, does not load, or refused */
+    EO_ENOMEM = 4,
+    EO_EIO = 5,          /* a file cannot be opened or read */
+    EO_EUNSUPPORTED = 6, /* sound, but not for this build, device or task */
+};
+
+/* What went wrong, in memory of the caller; both texts end with NUL and are cut where too long. */
+typedef struct eo_failure {
+    int32_t code;
+    char where[256];    /* file, option, engine */
+    char message[1024]; /* what was wrong and what was expected */
+} eo_failure;
+
+/* "0.1.0", and the number that only grows when something promised in ABI.md changes. */
+EO_API const char *eo_version(void);
+EO_API uint32_t eo_abi_version(void);
+
+/* ---- tensors ---- */
+
+#define EO_MAX_RANK 8
+
+enum eo_dtype { EO_FLOAT32 = 1, EO_INT32 = 2, EO_INT64 = 3 };
+
+/* Dense, row-major, in host byte order. */
+typedef struct eo_tensor {
+    int32_t dtype; /* enum eo_dtype */
+    uint32_t rank;
+    int64_t dims[EO_MAX_RANK];
+    uint64_t count; /* product of dims */
+    void *data;     /* count elements; who owns it is said where the tensor stands */
+} eo_tensor;
+
+/* ---- bundles ---- */
+
+typedef struct eo_bundle eo_bundle;
+
+/* Opens a bundle's directory or its packed file. The manifest is checked against its digest here,
+ * every other file against the manifest's SHA-256 when it is first used. */
+EO_API int eo_bundle_open(const char *path, eo_bundle **bundle, eo_failure *failure);
+/* Close every session first. NULL is allowed. */
+EO_API void eo_bundle_close(eo_bundle *bundle);
+
+/* Strings live as long as the bundle. The task is one of feature-extraction,
+ * sequence-classification, token-classification, question-answering, image-classification. */
+EO_API const char *eo_bundle_name(const eo_bundle *bundle);
+EO_API const char *eo_bundle_task(const eo_bundle *bundle);
+EO_API const char *eo_bundle_digest(const eo_bundle *bundle);
+EO_API uint32_t eo_bundle_label_count(const eo_bundle *bundle);
+EO_API const char *eo_bundle_label(const eo_bundle *bundle, uint32_t label); /* NULL: none such */
+
+/* One engine's artifact in the bundle. */
+typedef struct eo_artifact {
+    const char *engine;         /* onnx, tflite, openvino, tvm */
+    const char *engine_version; /* that it was made for */
+    const char *precision;      /* fp32, fp16, int8 */
+    uint64_t bytes;
+} eo_artifact;
+EO_API uint32_t eo_bundle_artifact_count(const eo_bundle *bundle);
+EO_API int eo_bundle_artifact(const eo_bundle *bundle, uint32_t index, eo_artifact *artifact);
+
+/* The bytes of a file of the bundle, by its name there, checked against its hash. They live as long
+ * as the bundle. */
+EO_API int eo_bundle_file(const eo_bundle *bundle, const char *name, const void **data,
+                          size_t *bytes, eo_failure *failure);
+
+/* ---- sessions ---- */
+
+typedef struct eo_session eo_session;
+
+typedef struct eo_option {
+    const char *key;
+    const char *value;
+} eo_option;
+
+/* Zero it with EO_SESSION_OPTIONS and set what you want otherwise. Strings are copied. */
+typedef struct eo_session_options {
+    uint32_t struct_bytes; /* sizeof(eo_session_options) of the header you compiled with */
+    int32_t threads;       /* 0: as the target says */
+    const char *engine;    /* NULL: the first of the bundle's artifacts that opens here */
+    const char *precision; /* NULL: int8 before fp16 before fp32 */
+    /* Where the engines' libraries are: files and directories with ':' between. NULL: the bundle's
+     * own lib/, $EDGEOPT_RT_LIBRARIES, beside this library, then the system's loader by name. */
+    const char *libraries;
+    const eo_option *options; /* the engine's own, over those of the bundle */
+    uint32_t option_count;
+    uint32_t batch; /* texts or images in one run at most; 0: 1 */
+    /* Token counts to bind buffers for, where the artifact takes any. 0: powers of two and the
+     * bundle's own, so that a short text is not padded to the longest. */
+    const int32_t *seq_lens;
+    uint32_t seq_len_count;
+    uint32_t max_text_bytes; /* of one text; 0: 65,536 */
+    /* CPUs that the engine's threads may use, such as "4-7" or "0,2". NULL: any. The calling
+     * thread, which computes too, is the caller's own to pin. */
+    const char *cpus;
+} eo_session_options;
+#define EO_SESSION_OPTIONS {.struct_bytes = (uint32_t)sizeof(eo_session_options)}
+
+/* Opens an artifact of `bundle` in its engine and binds its buffers. `options` may be NULL. Where
+ * no engine is asked for and one does not open, the next is tried; the failure then lists all. */
+EO_API int eo_session_open(eo_bundle *bundle, const eo_session_options *options,
+                           eo_session **session, eo_failure *failure);
+EO_API void eo_session_close(eo_session *session);
+
+/* What was opened. */
+EO_API const char *eo_session_engine(const eo_session *session);
+EO_API const char *eo_session_engine_version(const eo_session *session); /* the library's */
+EO_API const char *eo_session_precision(const eo_session *session);
+EO_API const char *eo_session_library(const eo_session *session); /* the path that was opened */
+
+/* Tensors by hand: select a shape, fill the inputs' data, run, read the outputs' data. The names
+ * are the model's, not the artifact's. `seq_len` is rounded up to the next bound one, 0 is the
+ * longest; what lies beyond your tokens is yours to mask. Pointers to tensors, and inputs' data,
+ * live until the next select; outputs' data until the next run. */
+EO_API int eo_session_select(eo_session *session, uint32_t batch, uint32_t seq_len,
+                             eo_failure *failure);
+EO_API uint32_t eo_session_input_count(const eo_session *session);
+EO_API uint32_t eo_session_output_count(const eo_session *session);
+EO_API const char *eo_session_input_name(const eo_session *session, uint32_t index);
+EO_API const char *eo_session_output_name(const eo_session *session, uint32_t index);
+EO_API const eo_tensor *eo_session_input(const eo_session *session, uint32_t index);
+EO_API const eo_tensor *eo_session_output(const eo_session *session, uint32_t index);
+EO_API int eo_session_run(eo_session *session, eo_failure *failure);
+
+/* ---- text and images in, results out ---- */
+
+/* UTF-8; broken sequences are read as U+FFFD. `pair` is the second text of a pair, for question
+ * answering the context; NULL where there is none. */
+typedef struct eo_text {
+    const char *text;
+    size_t bytes;
+    const char *pair;
+    size_t pair_bytes;
+} eo_text;
+
+/* 8-bit RGB, rows from the top without padding. */
+typedef struct eo_image {
+    uint32_t width;
+    uint32_t height;
+    const uint8_t *rgb; /* height * width * 3 */
+} eo_image;
+
+/* One finding. For a classification the label and its probability, best first. For token
+ * classification one word or name, in the order of the text, as bytes begin..end of it. For
+ * question answering one span of the context, best first; label is 0. */
+typedef struct eo_item {
+    uint32_t label;
+    float score;
+    uint32_t begin;
+    uint32_t end;
+} eo_item;
+
+typedef struct eo_result {
+    const eo_item *items;
+    uint32_t item_count;
+    const float *vector; /* an embedding, NULL for other tasks */
+    uint32_t vector_count;
+    uint32_t tokens;    /* that the text had, those that mark its ends included */
+    uint32_t truncated; /* 1: the text had more tokens than the model takes; the rest was not read */
+} eo_result;
+
+/* Tokenises, runs and post-processes 1 to `batch` texts in one run of the engine (question
+ * answering: as many runs as the context has windows). */
+EO_API int eo_session_run_texts(eo_session *session, const eo_text *texts, uint32_t count,
+                                eo_failure *failure);
+EO_API int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t count,
+                                 eo_failure *failure);
+/* Of text or image `index` of the last run; lives until the next. NULL where there is none. */
+EO_API const eo_result *eo_session_result(const eo_session *session, uint32_t index);
+
+/* Points `image` into a binary PPM (P6, 8 bits a channel) of `bytes` at `data`. */
+EO_API int eo_image_from_ppm(const void *data, size_t bytes, eo_image *image, eo_failure *failure);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
