@@ -1,6 +1,7 @@
 /* OpenVINO on its CPU plugin; libopenvino_c's own needs lie beside it. Options are the plugin's
  * properties, such as INFERENCE_PRECISION_HINT=f32. */
 #include "engine.h"
+#include "library.h"
 #include "openvino_abi.h"
 
 #include <dlfcn.h>
@@ -15,18 +16,22 @@ struct port {
     int32_t dtype;
 };
 
-struct eo_session {
+struct eo_model {
     struct ov_api api;
     struct ov_core *core;
     struct ov_compiled *compiled;
-    struct ov_request *request;
-    size_t input_count;
-    size_t output_count;
+    uint32_t input_count;
+    uint32_t output_count;
     struct port inputs[EO_MAX_TENSORS];
     struct port outputs[EO_MAX_TENSORS];
-    struct ov_tensor *input_tensors[EO_MAX_TENSORS];  /* over the caller's buffers */
-    struct ov_tensor *output_tensors[EO_MAX_TENSORS]; /* over results[i].data */
-    struct eo_tensor results[EO_MAX_TENSORS];         /* data is owned */
+};
+
+struct eo_binding {
+    struct eo_model *model;
+    struct ov_request *request;
+    struct ov_tensor *tensors[2 * EO_MAX_TENSORS]; /* over the caller's buffers */
+    uint32_t tensor_count;
+    struct eo_tensor results[EO_MAX_TENSORS];
 };
 
 static int check(const struct ov_api *api, int status, const char *where,
@@ -45,51 +50,39 @@ static int check(const struct ov_api *api, int status, const char *where,
 
 static int load(const char *path, struct ov_api *api, struct eo_failure *failure)
 {
-    const struct {
-        const char *name;
-        void *member;
-    } symbols[] = {{"ov_get_openvino_version", &api->get_version},
-                   {"ov_version_free", &api->version_free},
-                   {"ov_get_last_err_msg", &api->last_error},
-                   {"ov_get_error_info", &api->error_info},
-                   {"ov_free", &api->free_text},
-                   {"ov_core_create", &api->core_create},
-                   {"ov_core_free", &api->core_free},
-                   {"ov_core_set_property", &api->set_property},
-                   {"ov_core_compile_model_from_file", &api->compile},
-                   {"ov_compiled_model_free", &api->compiled_free},
-                   {"ov_compiled_model_inputs_size", &api->inputs_size},
-                   {"ov_compiled_model_outputs_size", &api->outputs_size},
-                   {"ov_compiled_model_input_by_index", &api->input},
-                   {"ov_compiled_model_output_by_index", &api->output},
-                   {"ov_port_get_any_name", &api->port_name},
-                   {"ov_port_get_element_type", &api->port_type},
-                   {"ov_output_const_port_free", &api->port_free},
-                   {"ov_compiled_model_create_infer_request", &api->request_create},
-                   {"ov_infer_request_free", &api->request_free},
-                   {"ov_infer_request_set_input_tensor_by_index", &api->set_input},
-                   {"ov_infer_request_set_output_tensor_by_index", &api->set_output},
-                   {"ov_infer_request_get_output_tensor_by_index", &api->get_output},
-                   {"ov_infer_request_infer", &api->infer},
-                   {"ov_tensor_create_from_host_ptr", &api->tensor_over},
-                   {"ov_tensor_get_shape", &api->tensor_shape},
-                   {"ov_tensor_free", &api->tensor_free},
-                   {"ov_shape_free", &api->shape_free}};
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const struct eo_symbol symbols[] = {{"ov_get_openvino_version", &api->get_version},
+                                        {"ov_version_free", &api->version_free},
+                                        {"ov_get_last_err_msg", &api->last_error},
+                                        {"ov_get_error_info", &api->error_info},
+                                        {"ov_free", &api->free_text},
+                                        {"ov_core_create", &api->core_create},
+                                        {"ov_core_free", &api->core_free},
+                                        {"ov_core_set_property", &api->set_property},
+                                        {"ov_core_compile_model_from_file", &api->compile},
+                                        {"ov_compiled_model_free", &api->compiled_free},
+                                        {"ov_compiled_model_inputs_size", &api->inputs_size},
+                                        {"ov_compiled_model_outputs_size", &api->outputs_size},
+                                        {"ov_compiled_model_input_by_index", &api->input},
+                                        {"ov_compiled_model_output_by_index", &api->output},
+                                        {"ov_port_get_any_name", &api->port_name},
+                                        {"ov_port_get_element_type", &api->port_type},
+                                        {"ov_output_const_port_free", &api->port_free},
+                                        {"ov_compiled_model_create_infer_request", &api->request_create},
+                                        {"ov_infer_request_free", &api->request_free},
+                                        {"ov_infer_request_set_input_tensor_by_index", &api->set_input},
+                                        {"ov_infer_request_set_output_tensor_by_index", &api->set_output},
+                                        {"ov_infer_request_infer", &api->infer},
+                                        {"ov_tensor_create_from_host_ptr", &api->tensor_over},
+                                        {"ov_tensor_free", &api->tensor_free},
+                                        {"ov_core_read_model_from_memory_buffer", &api->read_from_memory},
+                                        {"ov_core_compile_model", &api->compile_model},
+                                        {"ov_model_free", &api->model_free},
+                                        {NULL, NULL}};
+    void *library = eo_library_open(path, RTLD_LOCAL, failure);
 
-    if (library == NULL) {
-        const char *why = dlerror();
-        return eo_fail(failure, EO_EENGINE, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
-    }
-    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
-        void *found = dlsym(library, symbols[i].name);
-        if (found == NULL) {
-            return eo_fail(failure, EO_EENGINE, path, "has no %s: it is not OpenVINO's C library",
-                           symbols[i].name);
-        }
-        memcpy(symbols[i].member, &found, sizeof found); /* ISO C has no cast to a function */
-    }
-    return 0;
+    return library == NULL
+               ? -1
+               : eo_library_symbols(library, path, symbols, "OpenVINO's C library", failure);
 }
 
 static int openvino_version(const char *path, char *text, size_t size, struct eo_failure *failure)
@@ -108,24 +101,24 @@ static int openvino_version(const char *path, char *text, size_t size, struct eo
     return written < 0 ? eo_fail(failure, EO_EENGINE, path, "version cannot be written") : 0;
 }
 
-static int set_properties(struct eo_session *session, const struct eo_open *how,
+static int set_properties(struct eo_model *model, const struct eo_open *how,
                           struct eo_failure *failure)
 {
-    const struct ov_api *api = &session->api;
+    const struct ov_api *api = &model->api;
     char threads[16];
 
     if (snprintf(threads, sizeof threads, "%d", (int)how->threads) < 0) {
         return eo_fail(failure, EO_EENGINE, "--threads", "cannot be written");
     }
-    if (check(api, api->set_property(session->core, device, "INFERENCE_NUM_THREADS", threads),
+    if (check(api, api->set_property(model->core, device, "INFERENCE_NUM_THREADS", threads),
               "--threads", failure) != 0 ||
-        check(api, api->set_property(session->core, device, "NUM_STREAMS", "1"), how->library,
+        check(api, api->set_property(model->core, device, "NUM_STREAMS", "1"), how->library,
               failure) != 0) {
         return -1;
     }
     for (size_t i = 0; i < how->option_count; i++) {
         const struct eo_option *option = &how->options[i];
-        if (check(api, api->set_property(session->core, device, option->key, option->value),
+        if (check(api, api->set_property(model->core, device, option->key, option->value),
                   option->key, failure) != 0) {
             return -1;
         }
@@ -133,16 +126,16 @@ static int set_properties(struct eo_session *session, const struct eo_open *how,
     return 0;
 }
 
-static int read_port(const struct eo_session *session, size_t index, int is_input,
+static int read_port(const struct eo_model *model, size_t index, int is_input,
                      struct port *port, struct eo_failure *failure)
 {
-    const struct ov_api *api = &session->api;
+    const struct ov_api *api = &model->api;
     struct ov_port *found = NULL;
     int type = 0;
     int result;
 
-    if (check(api, is_input ? api->input(session->compiled, index, &found)
-                            : api->output(session->compiled, index, &found),
+    if (check(api, is_input ? api->input(model->compiled, index, &found)
+                            : api->output(model->compiled, index, &found),
               "model", failure) != 0) {
         return -1;
     }
@@ -162,230 +155,222 @@ static int read_port(const struct eo_session *session, size_t index, int is_inpu
     return 0;
 }
 
-static int read_ports(struct eo_session *session, const char *model, struct eo_failure *failure)
+static int read_ports(struct eo_model *model, const char *file, struct eo_failure *failure)
 {
-    const struct ov_api *api = &session->api;
+    const struct ov_api *api = &model->api;
     size_t inputs = 0, outputs = 0;
 
-    if (check(api, api->inputs_size(session->compiled, &inputs), model, failure) != 0 ||
-        check(api, api->outputs_size(session->compiled, &outputs), model, failure) != 0) {
+    if (check(api, api->inputs_size(model->compiled, &inputs), file, failure) != 0 ||
+        check(api, api->outputs_size(model->compiled, &outputs), file, failure) != 0) {
         return -1;
     }
     if (inputs > EO_MAX_TENSORS || outputs > EO_MAX_TENSORS) {
-        return eo_fail(failure, EO_EENGINE, model, "%zu inputs and %zu outputs, expected up to %d of each",
+        return eo_fail(failure, EO_EENGINE, file, "%zu inputs and %zu outputs, expected up to %d of each",
                        inputs, outputs, EO_MAX_TENSORS);
     }
-    for (session->input_count = 0; session->input_count < inputs; session->input_count++) {
-        size_t i = session->input_count;
-        if (read_port(session, i, 1, &session->inputs[i], failure) != 0) {
+    for (model->input_count = 0; model->input_count < inputs; model->input_count++) {
+        uint32_t i = model->input_count;
+        if (read_port(model, i, 1, &model->inputs[i], failure) != 0) {
             return -1;
         }
     }
-    for (session->output_count = 0; session->output_count < outputs; session->output_count++) {
-        size_t i = session->output_count;
-        if (read_port(session, i, 0, &session->outputs[i], failure) != 0) {
+    for (model->output_count = 0; model->output_count < outputs; model->output_count++) {
+        uint32_t i = model->output_count;
+        if (read_port(model, i, 0, &model->outputs[i], failure) != 0) {
             return -1;
         }
     }
     return 0;
 }
 
-static void unbind(struct eo_session *session)
+static void openvino_close(struct eo_model *model)
 {
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
-        if (session->input_tensors[i] != NULL) {
-            session->api.tensor_free(session->input_tensors[i]);
-            session->input_tensors[i] = NULL;
+        if (model->inputs[i].name != NULL) {
+            model->api.free_text(model->inputs[i].name);
         }
-        if (session->output_tensors[i] != NULL) {
-            session->api.tensor_free(session->output_tensors[i]);
-            session->output_tensors[i] = NULL;
-        }
-        free(session->results[i].data);
-        session->results[i].data = NULL;
-    }
-}
-
-/* Ends the request too, which holds on to the tensors that were set. */
-static void end_request(struct eo_session *session)
-{
-    if (session->request != NULL) {
-        session->api.request_free(session->request);
-        session->request = NULL;
-    }
-    unbind(session);
-}
-
-static void openvino_close(struct eo_session *session)
-{
-    end_request(session);
-    for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
-        if (session->inputs[i].name != NULL) {
-            session->api.free_text(session->inputs[i].name);
-        }
-        if (session->outputs[i].name != NULL) {
-            session->api.free_text(session->outputs[i].name);
+        if (model->outputs[i].name != NULL) {
+            model->api.free_text(model->outputs[i].name);
         }
     }
-    if (session->compiled != NULL) {
-        session->api.compiled_free(session->compiled);
+    if (model->compiled != NULL) {
+        model->api.compiled_free(model->compiled);
     }
-    if (session->core != NULL) {
-        session->api.core_free(session->core);
+    if (model->core != NULL) {
+        model->api.core_free(model->core);
     }
-    /* No dlclose: plugins and their thread pool outlive the session. */
-    free(session);
+    free(model);
 }
 
-static int open_session(struct eo_session *session, const struct eo_open *how,
-                        struct eo_failure *failure)
+/* The two files of a packed bundle, the weights used where they lie. */
+static int compile_mapped(struct eo_model *model, const struct eo_open *how,
+                          struct eo_failure *failure)
 {
-    const struct ov_api *api = &session->api;
-
-    if (load(how->library, &session->api, failure) != 0 ||
-        check(api, api->core_create(&session->core), how->library, failure) != 0 ||
-        set_properties(session, how, failure) != 0 ||
-        check(api, api->compile(session->core, how->model, device, 0, &session->compiled),
-              how->model, failure) != 0) {
-        return -1;
-    }
-    return read_ports(session, how->model, failure);
-}
-
-static int openvino_open(const struct eo_open *how, struct eo_session **out,
-                         struct eo_failure *failure)
-{
-    struct eo_session *session = calloc(1, sizeof *session);
-
-    if (session == NULL) {
-        return eo_fail(failure, EO_EENGINE, how->model, "no memory for a session");
-    }
-    if (open_session(session, how, failure) != 0) {
-        openvino_close(session);
-        return -1;
-    }
-    *out = session;
-    return 0;
-}
-
-static int openvino_run(struct eo_session *session, struct eo_failure *failure)
-{
-    return check(&session->api, session->api.infer(session->request), "run", failure);
-}
-
-static int tensor_over(struct eo_session *session, const struct eo_tensor *view, const char *name,
-                       struct ov_tensor **tensor, struct eo_failure *failure)
-{
-    int64_t dims[EO_MAX_RANK];
-    struct ov_shape shape = {.rank = view->rank, .dims = dims};
-    int type = view->dtype == EO_FLOAT32 ? OV_F32 : view->dtype == EO_INT32 ? OV_I32 : OV_I64;
-
-    memcpy(dims, view->dims, sizeof dims);
-    return check(&session->api, session->api.tensor_over(type, shape, view->data, tensor), name,
-                 failure);
-}
-
-/* Learns the shape of an output from the run before, and gives it a buffer of ours. */
-static int bind_output(struct eo_session *session, size_t index, struct eo_failure *failure)
-{
-    const struct ov_api *api = &session->api;
-    const char *name = session->outputs[index].name;
-    struct eo_tensor *view = &session->results[index];
-    struct ov_tensor *found = NULL;
-    struct ov_shape shape = {0, NULL};
+    const struct ov_api *api = &model->api;
+    const struct eo_file *graph = &how->files[0];
+    const struct eo_file *weights = &how->files[1];
+    int64_t dims[] = {(int64_t)weights->bytes};
+    const struct ov_shape shape = {.rank = 1, .dims = dims};
+    struct ov_tensor *tensor = NULL;
+    struct ov_model *read = NULL;
+    void *data = NULL;
     int result;
 
-    if (session->outputs[index].dtype != EO_FLOAT32) {
-        return eo_fail(failure, EO_EENGINE, name, "is not float32");
-    }
-    if (check(api, api->get_output(session->request, index, &found), name, failure) != 0) {
+    memcpy(&data, &weights->data, sizeof data); /* OpenVINO's tensors are not const; it reads only */
+    if (check(api, api->tensor_over(OV_U8, shape, data, &tensor), weights->name, failure) != 0) {
         return -1;
     }
-    result = check(api, api->tensor_shape(found, &shape), name, failure);
-    api->tensor_free(found);
-    if (result != 0) {
+    result = check(api,
+                   api->read_from_memory(model->core, graph->data, graph->bytes, tensor, &read),
+                   graph->name, failure);
+    if (result == 0) {
+        result = check(api, api->compile_model(model->core, read, device, 0, &model->compiled),
+                       graph->name, failure);
+        api->model_free(read);
+    }
+    api->tensor_free(tensor);
+    return result;
+}
+
+static int open_model(struct eo_model *model, const struct eo_open *how,
+                      struct eo_failure *failure)
+{
+    const struct ov_api *api = &model->api;
+    const struct eo_file *graph = &how->files[0];
+
+    if (how->file_count != 2) {
+        return eo_fail(failure, EO_EBUNDLE, graph->name, "%u files, expected .xml and .bin",
+                       (unsigned)how->file_count);
+    }
+    if (load(how->library, &model->api, failure) != 0 ||
+        check(api, api->core_create(&model->core), how->library, failure) != 0 ||
+        set_properties(model, how, failure) != 0) {
         return -1;
     }
-    *view = (struct eo_tensor){.dtype = EO_FLOAT32, .rank = (uint32_t)shape.rank, .count = 1};
-    for (int64_t i = 0; i < shape.rank && i < EO_MAX_RANK; i++) {
-        view->dims[i] = shape.dims[i];
-        view->count *= (size_t)shape.dims[i];
-    }
-    result = shape.rank > EO_MAX_RANK ? eo_fail(failure, EO_EENGINE, name, "rank %lld, expected up to %d",
-                                                (long long)shape.rank, EO_MAX_RANK)
-                                      : 0;
-    (void)api->shape_free(&shape); /* fails for a shape without dims only */
-    if (result != 0) {
+    if (graph->path == NULL) {
+        if (compile_mapped(model, how, failure) != 0) {
+            return -1;
+        }
+    } else if (check(api, api->compile(model->core, graph->path, device, 0, &model->compiled),
+                     graph->name, failure) != 0) {
         return -1;
     }
-    view->data = calloc(view->count == 0 ? 1 : view->count, sizeof(float));
-    if (view->data == NULL) {
-        return eo_fail(failure, EO_EENGINE, name, "no memory for %zu values", view->count);
+    return read_ports(model, graph->name, failure);
+}
+
+static int openvino_open(const struct eo_open *how, struct eo_model **out,
+                         struct eo_failure *failure)
+{
+    struct eo_model *model = calloc(1, sizeof *model);
+
+    if (model == NULL) {
+        return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
     }
-    if (tensor_over(session, view, name, &session->output_tensors[index], failure) != 0) {
+    if (open_model(model, how, failure) != 0) {
+        openvino_close(model);
         return -1;
     }
-    return check(api, api->set_output(session->request, index, session->output_tensors[index]),
+    *out = model;
+    return 0;
+}
+
+static void openvino_unbind(struct eo_binding *binding)
+{
+    if (binding->request != NULL) {
+        binding->model->api.request_free(binding->request);
+    }
+    for (uint32_t i = 0; i < binding->tensor_count; i++) {
+        binding->model->api.tensor_free(binding->tensors[i]);
+    }
+    free(binding);
+}
+
+static int bind_tensor(struct eo_binding *binding, const struct eo_tensor *tensor, uint32_t index,
+                       int is_input, struct eo_failure *failure)
+{
+    const struct ov_api *api = &binding->model->api;
+    const char *name =
+        is_input ? binding->model->inputs[index].name : binding->model->outputs[index].name;
+    struct ov_tensor **over = &binding->tensors[binding->tensor_count];
+    int64_t dims[EO_MAX_RANK];
+    const struct ov_shape shape = {.rank = tensor->rank, .dims = dims};
+    int type = tensor->dtype == EO_FLOAT32 ? OV_F32 : tensor->dtype == EO_INT32 ? OV_I32 : OV_I64;
+
+    memcpy(dims, tensor->dims, sizeof dims);
+    if (check(api, api->tensor_over(type, shape, tensor->data, over), name, failure) != 0) {
+        return -1;
+    }
+    binding->tensor_count++;
+    return check(api,
+                 is_input ? api->set_input(binding->request, index, *over)
+                          : api->set_output(binding->request, index, *over),
                  name, failure);
 }
 
-static int openvino_bind(struct eo_session *session, const struct eo_tensor *inputs,
+static int openvino_bind(struct eo_model *model, const struct eo_tensor *inputs,
+                         const struct eo_tensor *outputs, struct eo_binding **out,
                          struct eo_failure *failure)
 {
-    const struct ov_api *api = &session->api;
+    struct eo_binding *binding = calloc(1, sizeof *binding);
+    int result;
 
-    end_request(session);
-    if (check(api, api->request_create(session->compiled, &session->request), "bind", failure) != 0) {
+    if (binding == NULL) {
+        return eo_fail(failure, EO_ENOMEM, "bind", "no memory for a binding");
+    }
+    binding->model = model;
+    result = check(&model->api, model->api.request_create(model->compiled, &binding->request),
+                   "bind", failure);
+    for (uint32_t i = 0; result == 0 && i < model->input_count; i++) {
+        result = bind_tensor(binding, &inputs[i], i, 1, failure);
+    }
+    for (uint32_t i = 0; result == 0 && i < model->output_count; i++) {
+        binding->results[i] = outputs[i];
+        result = bind_tensor(binding, &outputs[i], i, 0, failure);
+    }
+    if (result != 0) {
+        openvino_unbind(binding);
         return -1;
     }
-    for (size_t i = 0; i < session->input_count; i++) {
-        const char *name = session->inputs[i].name;
-        if (tensor_over(session, &inputs[i], name, &session->input_tensors[i], failure) != 0 ||
-            check(api, api->set_input(session->request, i, session->input_tensors[i]), name,
-                  failure) != 0) {
-            return -1;
-        }
-    }
-    if (openvino_run(session, failure) != 0) {
-        return -1;
-    }
-    for (size_t i = 0; i < session->output_count; i++) {
-        if (bind_output(session, i, failure) != 0) {
-            return -1;
-        }
-    }
+    *out = binding;
     return 0;
 }
 
-static size_t openvino_input_count(const struct eo_session *session)
+static int openvino_run(struct eo_binding *binding, struct eo_failure *failure)
 {
-    return session->input_count;
+    return check(&binding->model->api, binding->model->api.infer(binding->request), "run", failure);
 }
 
-static size_t openvino_output_count(const struct eo_session *session)
+static uint32_t openvino_input_count(const struct eo_model *model)
 {
-    return session->output_count;
+    return model->input_count;
 }
 
-static struct eo_port openvino_input(const struct eo_session *session, size_t index)
+static uint32_t openvino_output_count(const struct eo_model *model)
 {
-    return (struct eo_port){.name = session->inputs[index].name,
-                            .dtype = session->inputs[index].dtype};
+    return model->output_count;
 }
 
-static struct eo_port openvino_output(const struct eo_session *session, size_t index)
+static struct eo_port openvino_input(const struct eo_model *model, uint32_t index)
 {
-    return (struct eo_port){.name = session->outputs[index].name,
-                            .dtype = session->outputs[index].dtype};
+    return (struct eo_port){.name = model->inputs[index].name, .dtype = model->inputs[index].dtype};
 }
 
-static const struct eo_tensor *openvino_result(const struct eo_session *session, size_t index)
+static struct eo_port openvino_output(const struct eo_model *model, uint32_t index)
 {
-    return &session->results[index];
+    return (struct eo_port){.name = model->outputs[index].name,
+                            .dtype = model->outputs[index].dtype};
 }
+
+static const struct eo_tensor *openvino_result(const struct eo_binding *binding, uint32_t index)
+{
+    return &binding->results[index];
+}
+
+static const char *const libraries[] = {"libopenvino_c.so", NULL};
 
 const struct eo_engine eo_engine_openvino = {
     .name = "openvino",
+    .libraries = libraries,
     .version = openvino_version,
     .open = openvino_open,
     .input_count = openvino_input_count,
@@ -395,5 +380,6 @@ const struct eo_engine eo_engine_openvino = {
     .bind = openvino_bind,
     .run = openvino_run,
     .result = openvino_result,
+    .unbind = openvino_unbind,
     .close = openvino_close,
 };

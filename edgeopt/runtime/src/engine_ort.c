@@ -1,5 +1,6 @@
 /* onnxruntime, opened with dlopen. */
 #include "engine.h"
+#include "library.h"
 #include "ort_abi.h"
 
 #include <dlfcn.h>
@@ -12,22 +13,25 @@ struct port {
     int32_t dtype;
 };
 
-struct eo_session {
-    void *library;
+struct eo_model {
     const struct ort_api *api;
     struct ort_allocator *allocator;
     struct ort_env *env;
     struct ort_session *session;
     struct ort_memory_info *memory;
-    size_t input_count;
-    size_t output_count;
+    uint32_t input_count;
+    uint32_t output_count;
     struct port inputs[EO_MAX_TENSORS];
     struct port outputs[EO_MAX_TENSORS];
     const char *input_names[EO_MAX_TENSORS];
     const char *output_names[EO_MAX_TENSORS];
-    struct ort_value *input_values[EO_MAX_TENSORS];
-    struct ort_value *output_values[EO_MAX_TENSORS]; /* onnxruntime's own buffers, kept and reused */
-    struct eo_tensor results[EO_MAX_TENSORS];        /* views of output_values */
+};
+
+struct eo_binding {
+    struct eo_model *model;
+    struct ort_value *inputs[EO_MAX_TENSORS]; /* over the caller's buffers, like the outputs */
+    struct ort_value *outputs[EO_MAX_TENSORS];
+    struct eo_tensor results[EO_MAX_TENSORS];
 };
 
 /* Turns onnxruntime's status into ours and releases it. */
@@ -42,33 +46,25 @@ static int check(const struct ort_api *api, ort_result status, const char *where
     return -1;
 }
 
-static const struct ort_api_base *load(const char *path, void **library, struct eo_failure *failure)
+static const struct ort_api_base *load(const char *path, struct eo_failure *failure)
 {
     ort_get_api_base get_base = NULL;
-    void *symbol;
+    const struct eo_symbol symbols[] = {{"OrtGetApiBase", &get_base}, {NULL, NULL}};
+    void *library = eo_library_open(path, RTLD_LOCAL, failure);
 
-    *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (*library == NULL) {
-        const char *why = dlerror();
-        eo_fail(failure, EO_EENGINE, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
+    if (library == NULL ||
+        eo_library_symbols(library, path, symbols, "onnxruntime's library", failure) != 0) {
         return NULL;
     }
-    symbol = dlsym(*library, "OrtGetApiBase");
-    if (symbol == NULL) {
-        eo_fail(failure, EO_EENGINE, path, "has no OrtGetApiBase: it is not onnxruntime's library");
-        return NULL;
-    }
-    memcpy(&get_base, &symbol, sizeof get_base); /* ISO C has no cast from data to function */
     return get_base();
 }
 
 static int ort_version(const char *path, char *text, size_t size, struct eo_failure *failure)
 {
-    void *library;
-    const struct ort_api_base *base = load(path, &library, failure);
+    const struct ort_api_base *base = load(path, failure);
 
     if (base == NULL) {
-        return -1; /* a library without the symbol stays mapped: the process ends next */
+        return -1;
     }
     if (snprintf(text, size, "%s", base->version()) < 0) {
         return eo_fail(failure, EO_EENGINE, path, "version cannot be written");
@@ -107,10 +103,10 @@ static int set_option(const struct ort_api *api, struct ort_session_options *opt
     return check(api, api->add_config(options, option->key, option->value), option->key, failure);
 }
 
-static int create_session(struct eo_session *session, const struct eo_open *how,
+static int create_session(struct eo_model *model, const struct eo_open *how,
                           struct eo_failure *failure)
 {
-    const struct ort_api *api = session->api;
+    const struct ort_api *api = model->api;
     struct ort_session_options *options = NULL;
     int result;
 
@@ -128,8 +124,13 @@ static int create_session(struct eo_session *session, const struct eo_open *how,
         result = set_option(api, options, &how->options[i], failure);
     }
     if (result == 0) {
-        result = check(api, api->create_session(session->env, how->model, options, &session->session),
-                       how->model, failure);
+        const struct eo_file *file = how->files;
+        result = check(api,
+                       file->path != NULL
+                           ? api->create_session(model->env, file->path, options, &model->session)
+                           : api->create_session_from(model->env, file->data, file->bytes, options,
+                                                      &model->session),
+                       file->name, failure);
     }
     api->release_session_options(options);
     return result;
@@ -166,21 +167,21 @@ static int read_dtype(const struct ort_api *api, const struct ort_type_info *typ
     }
 }
 
-static int read_port(const struct eo_session *session, size_t index, int is_input,
+static int read_port(const struct eo_model *model, size_t index, int is_input,
                      struct port *port, struct eo_failure *failure)
 {
-    const struct ort_api *api = session->api;
+    const struct ort_api *api = model->api;
     struct ort_type_info *type = NULL;
     ort_result status;
     int result;
 
-    status = is_input ? api->input_name(session->session, index, session->allocator, &port->name)
-                      : api->output_name(session->session, index, session->allocator, &port->name);
+    status = is_input ? api->input_name(model->session, index, model->allocator, &port->name)
+                      : api->output_name(model->session, index, model->allocator, &port->name);
     if (check(api, status, "model", failure) != 0) {
         return -1;
     }
-    status = is_input ? api->input_type(session->session, index, &type)
-                      : api->output_type(session->session, index, &type);
+    status = is_input ? api->input_type(model->session, index, &type)
+                      : api->output_type(model->session, index, &type);
     if (check(api, status, port->name, failure) != 0) {
         return -1;
     }
@@ -189,90 +190,74 @@ static int read_port(const struct eo_session *session, size_t index, int is_inpu
     return result;
 }
 
-static int read_ports(struct eo_session *session, const char *model, struct eo_failure *failure)
+static int read_ports(struct eo_model *model, const char *file, struct eo_failure *failure)
 {
-    const struct ort_api *api = session->api;
+    const struct ort_api *api = model->api;
     size_t inputs = 0, outputs = 0;
 
-    if (check(api, api->input_count(session->session, &inputs), model, failure) != 0 ||
-        check(api, api->output_count(session->session, &outputs), model, failure) != 0) {
+    if (check(api, api->input_count(model->session, &inputs), file, failure) != 0 ||
+        check(api, api->output_count(model->session, &outputs), file, failure) != 0) {
         return -1;
     }
     if (inputs > EO_MAX_TENSORS || outputs > EO_MAX_TENSORS) {
-        return eo_fail(failure, EO_EENGINE, model, "%zu inputs and %zu outputs, expected up to %d of each",
+        return eo_fail(failure, EO_EENGINE, file, "%zu inputs and %zu outputs, expected up to %d of each",
                        inputs, outputs, EO_MAX_TENSORS);
     }
     for (size_t i = 0; i < inputs; i++) {
-        session->input_count = i + 1;
-        if (read_port(session, i, 1, &session->inputs[i], failure) != 0) {
+        model->input_count = (uint32_t)i + 1;
+        if (read_port(model, i, 1, &model->inputs[i], failure) != 0) {
             return -1;
         }
-        session->input_names[i] = session->inputs[i].name;
+        model->input_names[i] = model->inputs[i].name;
     }
     for (size_t i = 0; i < outputs; i++) {
-        session->output_count = i + 1;
-        if (read_port(session, i, 0, &session->outputs[i], failure) != 0) {
+        model->output_count = (uint32_t)i + 1;
+        if (read_port(model, i, 0, &model->outputs[i], failure) != 0) {
             return -1;
         }
-        session->output_names[i] = session->outputs[i].name;
+        model->output_names[i] = model->outputs[i].name;
     }
     return 0;
 }
 
-static void unbind(struct eo_session *session)
-{
-    for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
-        if (session->input_values[i] != NULL) {
-            session->api->release_value(session->input_values[i]);
-            session->input_values[i] = NULL;
-        }
-        if (session->output_values[i] != NULL) {
-            session->api->release_value(session->output_values[i]);
-            session->output_values[i] = NULL;
-        }
-    }
-}
-
-static void free_name(struct eo_session *session, struct port *port)
+static void free_name(struct eo_model *model, struct port *port)
 {
     struct eo_failure ignored;
 
     if (port->name != NULL) {
         /* Freeing fails only where the allocator itself is broken; nothing is left to do then. */
-        (void)check(session->api, session->api->allocator_free(session->allocator, port->name),
+        (void)check(model->api, model->api->allocator_free(model->allocator, port->name),
                     "close", &ignored);
         port->name = NULL;
     }
 }
 
-static void ort_close(struct eo_session *session)
+static void ort_close(struct eo_model *model)
 {
-    if (session->api != NULL) {
-        unbind(session);
-        for (size_t i = 0; i < session->input_count; i++) {
-            free_name(session, &session->inputs[i]);
+    if (model->api != NULL) {
+        for (size_t i = 0; i < model->input_count; i++) {
+            free_name(model, &model->inputs[i]);
         }
-        for (size_t i = 0; i < session->output_count; i++) {
-            free_name(session, &session->outputs[i]);
+        for (size_t i = 0; i < model->output_count; i++) {
+            free_name(model, &model->outputs[i]);
         }
-        if (session->session != NULL) {
-            session->api->release_session(session->session);
+        if (model->session != NULL) {
+            model->api->release_session(model->session);
         }
-        if (session->memory != NULL) {
-            session->api->release_memory_info(session->memory);
+        if (model->memory != NULL) {
+            model->api->release_memory_info(model->memory);
         }
-        if (session->env != NULL) {
-            session->api->release_env(session->env);
+        if (model->env != NULL) {
+            model->api->release_env(model->env);
         }
     }
-    /* No dlclose: onnxruntime keeps thread-local state that outlives its unloading. */
-    free(session);
+    free(model);
 }
 
-static int open_session(struct eo_session *session, const struct eo_open *how,
-                        struct eo_failure *failure)
+static int open_model(struct eo_model *model, const struct eo_open *how,
+                      struct eo_failure *failure)
 {
-    const struct ort_api_base *base = load(how->library, &session->library, failure);
+    const struct ort_api_base *base = load(how->library, failure);
     const struct ort_api *api;
 
     if (base == NULL) {
@@ -280,33 +265,34 @@ static int open_session(struct eo_session *session, const struct eo_open *how,
     }
     api = base->get_api(EO_ORT_API_VERSION);
     if (api == NULL) {
-        return eo_fail(failure, EO_EENGINE, how->library, "onnxruntime %s is too old: expected C API version %d",
-                       base->version(), EO_ORT_API_VERSION);
+        return eo_fail(failure, EO_EENGINE, how->library,
+                       "onnxruntime %s is too old: expected C API version %d", base->version(),
+                       EO_ORT_API_VERSION);
     }
-    session->api = api;
-    if (check(api, api->create_env(ORT_LEVEL_ERROR, "edgeopt", &session->env), how->library,
+    model->api = api;
+    if (check(api, api->create_env(ORT_LEVEL_ERROR, "edgeopt", &model->env), how->library,
               failure) != 0 ||
-        check(api, api->default_allocator(&session->allocator), how->library, failure) != 0 ||
-        check(api, api->cpu_memory_info(ORT_ARENA_ALLOCATOR, ORT_MEM_TYPE_DEFAULT, &session->memory),
+        check(api, api->default_allocator(&model->allocator), how->library, failure) != 0 ||
+        check(api, api->cpu_memory_info(ORT_ARENA_ALLOCATOR, ORT_MEM_TYPE_DEFAULT, &model->memory),
               how->library, failure) != 0 ||
-        create_session(session, how, failure) != 0) {
+        create_session(model, how, failure) != 0) {
         return -1;
     }
-    return read_ports(session, how->model, failure);
+    return read_ports(model, how->files[0].name, failure);
 }
 
-static int ort_open(const struct eo_open *how, struct eo_session **out, struct eo_failure *failure)
+static int ort_open(const struct eo_open *how, struct eo_model **out, struct eo_failure *failure)
 {
-    struct eo_session *session = calloc(1, sizeof *session);
+    struct eo_model *model = calloc(1, sizeof *model);
 
-    if (session == NULL) {
-        return eo_fail(failure, EO_EENGINE, how->model, "no memory for a session");
+    if (model == NULL) {
+        return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
     }
-    if (open_session(session, how, failure) != 0) {
-        ort_close(session);
+    if (open_model(model, how, failure) != 0) {
+        ort_close(model);
         return -1;
     }
-    *out = session;
+    *out = model;
     return 0;
 }
 
@@ -315,109 +301,101 @@ static int ort_element(int32_t dtype)
     return dtype == EO_FLOAT32 ? ORT_FLOAT : dtype == EO_INT32 ? ORT_INT32 : ORT_INT64;
 }
 
-static int ort_run(struct eo_session *session, struct eo_failure *failure)
+static int value_over(const struct eo_model *model, const struct eo_tensor *tensor,
+                      const char *name, struct ort_value **value, struct eo_failure *failure)
 {
-    const struct ort_api *api = session->api;
+    const struct ort_api *api = model->api;
+    size_t bytes = (size_t)tensor->count * eo_dtype_bytes(tensor->dtype);
 
     return check(api,
-                 api->run(session->session, NULL, session->input_names,
-                          (const struct ort_value *const *)session->input_values,
-                          session->input_count, session->output_names, session->output_count,
-                          session->output_values),
-                 "run", failure);
+                 api->create_tensor_over(model->memory, tensor->data, bytes, tensor->dims,
+                                         tensor->rank, ort_element(tensor->dtype), value),
+                 name, failure);
 }
 
-/* Fills results[index] from the output value that the first run left. */
-static int view_result(struct eo_session *session, size_t index, struct eo_failure *failure)
+static void ort_unbind(struct eo_binding *binding)
 {
-    const struct ort_api *api = session->api;
-    const char *name = session->outputs[index].name;
-    struct eo_tensor *view = &session->results[index];
-    struct ort_tensor_info *info = NULL;
-    size_t rank = 0;
-    int result;
-
-    memset(view, 0, sizeof *view);
-    view->dtype = session->outputs[index].dtype;
-    if (check(api, api->value_info(session->output_values[index], &info), name, failure) != 0) {
-        return -1;
+    for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
+        if (binding->inputs[i] != NULL) {
+            binding->model->api->release_value(binding->inputs[i]);
+        }
+        if (binding->outputs[i] != NULL) {
+            binding->model->api->release_value(binding->outputs[i]);
+        }
     }
-    result = check(api, api->rank(info, &rank), name, failure);
-    if (result == 0 && rank > EO_MAX_RANK) {
-        result = eo_fail(failure, EO_EENGINE, name, "rank %zu, expected up to %d", rank, EO_MAX_RANK);
-    }
-    if (result == 0) {
-        result = check(api, api->dims(info, view->dims, rank), name, failure);
-    }
-    api->release_tensor_info(info);
-    if (result != 0) {
-        return -1;
-    }
-    view->rank = (uint32_t)rank;
-    view->count = 1;
-    for (size_t i = 0; i < rank; i++) {
-        view->count *= (size_t)view->dims[i];
-    }
-    return check(api, api->tensor_data(session->output_values[index], &view->data), name, failure);
+    free(binding);
 }
 
-static int ort_bind(struct eo_session *session, const struct eo_tensor *inputs,
+static int ort_bind(struct eo_model *model, const struct eo_tensor *inputs,
+                    const struct eo_tensor *outputs, struct eo_binding **out,
                     struct eo_failure *failure)
 {
-    const struct ort_api *api = session->api;
+    struct eo_binding *binding = calloc(1, sizeof *binding);
+    int result = 0;
 
-    unbind(session);
-    for (size_t i = 0; i < session->input_count; i++) {
-        size_t bytes = inputs[i].count * eo_dtype_bytes(inputs[i].dtype);
-        if (check(api,
-                  api->create_tensor_over(session->memory, inputs[i].data, bytes, inputs[i].dims,
-                                          inputs[i].rank, ort_element(inputs[i].dtype),
-                                          &session->input_values[i]),
-                  session->inputs[i].name, failure) != 0) {
-            return -1;
-        }
+    if (binding == NULL) {
+        return eo_fail(failure, EO_ENOMEM, "bind", "no memory for a binding");
     }
-    /* The first run finds NULL outputs and allocates them; later runs write into the same ones. */
-    if (ort_run(session, failure) != 0) {
+    binding->model = model;
+    for (uint32_t i = 0; result == 0 && i < model->input_count; i++) {
+        result = value_over(model, &inputs[i], model->inputs[i].name, &binding->inputs[i], failure);
+    }
+    for (uint32_t i = 0; result == 0 && i < model->output_count; i++) {
+        binding->results[i] = outputs[i];
+        result =
+            value_over(model, &outputs[i], model->outputs[i].name, &binding->outputs[i], failure);
+    }
+    if (result != 0) {
+        ort_unbind(binding);
         return -1;
     }
-    for (size_t i = 0; i < session->output_count; i++) {
-        if (view_result(session, i, failure) != 0) {
-            return -1;
-        }
-    }
+    *out = binding;
     return 0;
 }
 
-static size_t ort_input_count(const struct eo_session *session)
+static int ort_run(struct eo_binding *binding, struct eo_failure *failure)
 {
-    return session->input_count;
+    const struct eo_model *model = binding->model;
+
+    return check(model->api,
+                 model->api->run(model->session, NULL, model->input_names,
+                                 (const struct ort_value *const *)binding->inputs,
+                                 model->input_count, model->output_names, model->output_count,
+                                 binding->outputs),
+                 "run", failure);
 }
 
-static size_t ort_output_count(const struct eo_session *session)
+static uint32_t ort_input_count(const struct eo_model *model)
 {
-    return session->output_count;
+    return model->input_count;
 }
 
-static struct eo_port ort_input(const struct eo_session *session, size_t index)
+static uint32_t ort_output_count(const struct eo_model *model)
 {
-    return (struct eo_port){.name = session->inputs[index].name,
-                            .dtype = session->inputs[index].dtype};
+    return model->output_count;
 }
 
-static struct eo_port ort_output(const struct eo_session *session, size_t index)
+static struct eo_port ort_input(const struct eo_model *model, uint32_t index)
 {
-    return (struct eo_port){.name = session->outputs[index].name,
-                            .dtype = session->outputs[index].dtype};
+    return (struct eo_port){.name = model->inputs[index].name, .dtype = model->inputs[index].dtype};
 }
 
-static const struct eo_tensor *ort_result_of(const struct eo_session *session, size_t index)
+static struct eo_port ort_output(const struct eo_model *model, uint32_t index)
 {
-    return &session->results[index];
+    return (struct eo_port){.name = model->outputs[index].name,
+                            .dtype = model->outputs[index].dtype};
 }
+
+static const struct eo_tensor *ort_result_of(const struct eo_binding *binding, uint32_t index)
+{
+    return &binding->results[index];
+}
+
+static const char *const libraries[] = {"libonnxruntime.so.1", "libonnxruntime.so", NULL};
 
 const struct eo_engine eo_engine_ort = {
     .name = "onnx",
+    .libraries = libraries,
     .version = ort_version,
     .open = ort_open,
     .input_count = ort_input_count,
@@ -427,5 +405,6 @@ const struct eo_engine eo_engine_ort = {
     .bind = ort_bind,
     .run = ort_run,
     .result = ort_result_of,
+    .unbind = ort_unbind,
     .close = ort_close,
 };

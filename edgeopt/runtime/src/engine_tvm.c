@@ -1,38 +1,50 @@
 /* TVM: a compiled model opened by TVM's runtime alone (libtvm_runtime and, beside it, libtvm_ffi).
  *
  * The library holds functions without names of tensors, so these come as options:
- *   function=main_128  inputs=input_ids:int64,attention_mask:int64  outputs=logits
- * The virtual machine makes its outputs anew in every run, out of a pool of its own. */
+ *   function=main_{seq_len}  inputs=input_ids:int64,attention_mask:int64  outputs=logits
+ * The virtual machine makes its outputs anew in every run, out of a pool of its own.
+ *
+ * TVM takes its thread count from the environment and keeps it for the process: the first session
+ * sets it, and a later one that asks for another count is refused. */
 #include "engine.h"
+#include "library.h"
+#include "option.h"
 #include "tvm_abi.h"
 
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-enum { ALIGNMENT = 64, POOLED_ALLOCATOR = 2, PATH_SIZE = 4096, NAME_SIZE = 256 };
+enum { POOLED_ALLOCATOR = 2, PATH_SIZE = 4096, NAME_SIZE = 256 };
 
 struct port {
     char name[NAME_SIZE];
     int32_t dtype;
 };
 
-struct eo_session {
+struct eo_model {
     struct tvm_ffi ffi;
     struct tvm_object *get_function; /* ffi.ModuleGetFunction */
     struct tvm_object *get_item;     /* ffi.ArrayGetItem */
     struct tvm_object *executable;
     struct tvm_object *machine;
-    struct tvm_object *main;
-    char function[NAME_SIZE];
-    size_t input_count;
-    size_t output_count;
+    char function[NAME_SIZE]; /* with {seq_len} in it */
+    uint32_t input_count;
+    uint32_t output_count;
     struct port inputs[EO_MAX_TENSORS];
     struct port outputs[EO_MAX_TENSORS];
+};
+
+struct eo_binding {
+    struct eo_model *model;
+    char name[NAME_SIZE]; /* of the function, for failures */
+    struct tvm_object *function;
     struct dl_managed_tensor managed[EO_MAX_TENSORS]; /* what the input tensors are views of */
     int64_t shapes[EO_MAX_TENSORS][EO_MAX_RANK];
-    void *data[EO_MAX_TENSORS]; /* aligned as TVM's code expects; owned */
     struct tvm_any arguments[EO_MAX_TENSORS];
     struct tvm_any output; /* of the last run: a tensor, or an array of them */
     struct tvm_object *elements[EO_MAX_TENSORS];
@@ -59,32 +71,17 @@ static int check(const struct tvm_ffi *ffi, int status, const char *where,
     return -1;
 }
 
-static int symbol(void *library, const char *name, void *function, size_t size,
-                  struct eo_failure *failure)
-{
-    void *found = dlsym(library, name);
-
-    if (found == NULL) {
-        return eo_fail(failure, EO_EENGINE, "libtvm_ffi.so", "has no %s", name);
-    }
-    memcpy(function, &found, size); /* ISO C has no cast from data to function */
-    return 0;
-}
-
-static void *open_library(const char *path, struct eo_failure *failure)
-{
-    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* the model's code looks symbols up */
-
-    if (library == NULL) {
-        const char *why = dlerror();
-        eo_fail(failure, EO_EENGINE, path, "cannot be loaded (%s)", why == NULL ? "no reason given" : why);
-    }
-    return library;
-}
-
-/* Opens libtvm_ffi.so beside `path`, then `path` itself, which needs it. */
+/* Opens libtvm_ffi.so beside `path`, then `path` itself, which needs it. The scope is global: the
+ * model's code looks symbols up. */
 static int load(const char *path, struct tvm_ffi *ffi, struct eo_failure *failure)
 {
+    const struct eo_symbol symbols[] = {{"TVMFFIGetVersion", &ffi->get_version},
+                                        {"TVMFFIFunctionGetGlobal", &ffi->get_global},
+                                        {"TVMFFIFunctionCall", &ffi->call},
+                                        {"TVMFFIObjectDecRef", &ffi->release},
+                                        {"TVMFFIErrorMoveFromRaised", &ffi->take_error},
+                                        {"TVMFFITensorFromDLPack", &ffi->from_dlpack},
+                                        {NULL, NULL}};
     const char *slash = strrchr(path, '/');
     int folder = slash == NULL ? 0 : (int)(slash - path) + 1;
     char beside[PATH_SIZE];
@@ -93,20 +90,12 @@ static int load(const char *path, struct tvm_ffi *ffi, struct eo_failure *failur
     if (snprintf(beside, sizeof beside, "%.*slibtvm_ffi.so", folder, path) >= (int)sizeof beside) {
         return eo_fail(failure, EO_EENGINE, path, "is too long a path");
     }
-    library = open_library(beside, failure);
-    if (library == NULL) {
+    library = eo_library_open(beside, RTLD_GLOBAL, failure);
+    if (library == NULL ||
+        eo_library_symbols(library, beside, symbols, "TVM's ffi library", failure) != 0) {
         return -1;
     }
-#define SYMBOL(member, name) \
-    symbol(library, name, &ffi->member, sizeof ffi->member, failure) != 0
-    if (SYMBOL(get_version, "TVMFFIGetVersion") || SYMBOL(get_global, "TVMFFIFunctionGetGlobal") ||
-        SYMBOL(call, "TVMFFIFunctionCall") || SYMBOL(release, "TVMFFIObjectDecRef") ||
-        SYMBOL(take_error, "TVMFFIErrorMoveFromRaised") ||
-        SYMBOL(from_dlpack, "TVMFFITensorFromDLPack")) {
-        return -1;
-    }
-#undef SYMBOL
-    return open_library(path, failure) == NULL ? -1 : 0;
+    return eo_library_open(path, RTLD_GLOBAL, failure) == NULL ? -1 : 0;
 }
 
 static int tvm_version_of(const char *path, char *text, size_t size, struct eo_failure *failure)
@@ -124,12 +113,12 @@ static int tvm_version_of(const char *path, char *text, size_t size, struct eo_f
     return 0;
 }
 
-static int global(struct eo_session *session, const char *name, struct tvm_object **function,
+static int global(struct eo_model *model, const char *name, struct tvm_object **function,
                   struct eo_failure *failure)
 {
     const struct tvm_bytes bytes = {.data = name, .size = strlen(name)};
 
-    if (check(&session->ffi, session->ffi.get_global(&bytes, function), name, failure) != 0) {
+    if (check(&model->ffi, model->ffi.get_global(&bytes, function), name, failure) != 0) {
         return -1;
     }
     return *function == NULL ? eo_fail(failure, EO_EENGINE, name, "is not in TVM's runtime") : 0;
@@ -151,13 +140,13 @@ static struct tvm_any object_any(struct tvm_object *object)
 }
 
 /* Calls `function` for an object; fails where it returns none. */
-static int call_object(struct eo_session *session, struct tvm_object *function,
+static int call_object(struct eo_model *model, struct tvm_object *function,
                        struct tvm_any *arguments, int32_t count, const char *where,
                        struct tvm_object **object, struct eo_failure *failure)
 {
     struct tvm_any result = {.type_index = TVM_NONE};
 
-    if (check(&session->ffi, session->ffi.call(function, arguments, count, &result), where,
+    if (check(&model->ffi, model->ffi.call(function, arguments, count, &result), where,
               failure) != 0) {
         return -1;
     }
@@ -168,17 +157,17 @@ static int call_object(struct eo_session *session, struct tvm_object *function,
     return 0;
 }
 
-static int module_function(struct eo_session *session, struct tvm_object *module, const char *name,
+static int module_function(struct eo_model *model, struct tvm_object *module, const char *name,
                            struct tvm_object **function, struct eo_failure *failure)
 {
     struct tvm_any arguments[] = {object_any(module), text_any(name),
                                   {.type_index = TVM_BOOL, .value.integer = 1}};
 
-    return call_object(session, session->get_function, arguments, 3, name, function, failure);
+    return call_object(model, model->get_function, arguments, 3, name, function, failure);
 }
 
 /* Calls a function of `module` once; with `object` for the object that it returns. */
-static int call_method(struct eo_session *session, struct tvm_object *module, const char *name,
+static int call_method(struct eo_model *model, struct tvm_object *module, const char *name,
                        struct tvm_any *arguments, int32_t count, struct tvm_object **object,
                        struct eo_failure *failure)
 {
@@ -186,21 +175,21 @@ static int call_method(struct eo_session *session, struct tvm_object *module, co
     struct tvm_any result = {.type_index = TVM_NONE};
     int status;
 
-    if (module_function(session, module, name, &function, failure) != 0) {
+    if (module_function(model, module, name, &function, failure) != 0) {
         return -1;
     }
     if (object != NULL) {
-        status = call_object(session, function, arguments, count, name, object, failure);
+        status = call_object(model, function, arguments, count, name, object, failure);
     } else {
-        status = check(&session->ffi, session->ffi.call(function, arguments, count, &result), name,
+        status = check(&model->ffi, model->ffi.call(function, arguments, count, &result), name,
                        failure);
     }
-    (void)session->ffi.release(function);
+    (void)model->ffi.release(function);
     return status;
 }
 
 /* Reads "name:int64,other:int64" or "name,other" (float32). */
-static int read_ports(const struct eo_option *option, int typed, struct port *ports, size_t *count,
+static int read_ports(const struct eo_option *option, int typed, struct port *ports, uint32_t *count,
                       struct eo_failure *failure)
 {
     const char *text = option->value;
@@ -222,8 +211,9 @@ static int read_ports(const struct eo_option *option, int typed, struct port *po
             ports[*count].dtype = EO_INT64;
         } else if (typed && length - name == 6 && strncmp(dtype, ":int32", 6) == 0) {
             ports[*count].dtype = EO_INT32;
-        } else if (typed) {
-            return eo_fail(failure, EO_EENGINE, option->key, "expected NAME:int64 or NAME:int32, found %s", text);
+        } else if (typed && (length - name != 8 || strncmp(dtype, ":float32", 8) != 0)) {
+            return eo_fail(failure, EO_EENGINE, option->key,
+                           "expected NAME:int64, NAME:int32 or NAME:float32, found %s", text);
         }
         (*count)++;
         text += length + (text[length] == ',');
@@ -231,22 +221,22 @@ static int read_ports(const struct eo_option *option, int typed, struct port *po
     return 0;
 }
 
-static int read_options(struct eo_session *session, const struct eo_open *how,
+static int read_options(struct eo_model *model, const struct eo_open *how,
                         struct eo_failure *failure)
 {
-    for (size_t i = 0; i < how->option_count; i++) {
+    for (uint32_t i = 0; i < how->option_count; i++) {
         const struct eo_option *option = &how->options[i];
         int result = 0;
 
         if (strcmp(option->key, "inputs") == 0) {
-            result = read_ports(option, 1, session->inputs, &session->input_count, failure);
+            result = read_ports(option, 1, model->inputs, &model->input_count, failure);
         } else if (strcmp(option->key, "outputs") == 0) {
-            result = read_ports(option, 0, session->outputs, &session->output_count, failure);
+            result = read_ports(option, 0, model->outputs, &model->output_count, failure);
         } else if (strcmp(option->key, "function") == 0) {
-            if (strlen(option->value) >= sizeof session->function) {
+            if (strlen(option->value) >= sizeof model->function) {
                 return eo_fail(failure, EO_EENGINE, option->key, "is too long");
             }
-            memcpy(session->function, option->value, strlen(option->value) + 1);
+            memcpy(model->function, option->value, strlen(option->value) + 1);
         } else if (strcmp(option->key, "mcpu") != 0) { /* what it was compiled for */
             return eo_fail(failure, EO_EENGINE, option->key,
                            "unknown option of engine tvm (known: function, inputs, outputs, mcpu)");
@@ -255,232 +245,309 @@ static int read_options(struct eo_session *session, const struct eo_open *how,
             return -1;
         }
     }
-    if (session->input_count == 0 || session->output_count == 0 || session->function[0] == '\0') {
+    if (model->input_count == 0 || model->output_count == 0 || model->function[0] == '\0') {
         return eo_fail(failure, EO_EENGINE, "--option", "engine tvm needs function, inputs and outputs");
     }
     return 0;
 }
 
-static void release(struct eo_session *session, struct tvm_object **object)
+static void release(const struct eo_model *model, struct tvm_object **object)
 {
     if (*object != NULL) {
-        (void)session->ffi.release(*object);
+        (void)model->ffi.release(*object);
         *object = NULL;
     }
 }
 
-static void drop_outputs(struct eo_session *session)
+static void drop_outputs(struct eo_binding *binding)
 {
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
-        release(session, &session->elements[i]);
+        release(binding->model, &binding->elements[i]);
     }
-    if (session->output.type_index >= 64) {
-        release(session, &session->output.value.object);
+    if (binding->output.type_index >= 64) {
+        release(binding->model, &binding->output.value.object);
     }
-    session->output.type_index = TVM_NONE;
+    binding->output.type_index = TVM_NONE;
 }
 
-static void unbind(struct eo_session *session)
+static void tvm_unbind(struct eo_binding *binding)
 {
-    drop_outputs(session);
+    drop_outputs(binding);
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
-        release(session, &session->arguments[i].value.object);
-        free(session->data[i]);
-        session->data[i] = NULL;
+        release(binding->model, &binding->arguments[i].value.object);
     }
+    release(binding->model, &binding->function);
+    free(binding);
 }
 
-static void tvm_close(struct eo_session *session)
+static void tvm_close(struct eo_model *model)
 {
-    unbind(session);
-    release(session, &session->main);
-    release(session, &session->machine);
-    release(session, &session->executable);
-    release(session, &session->get_item);
-    release(session, &session->get_function);
-    /* No dlclose: the runtime's threads outlive the session. */
-    free(session);
+    release(model, &model->machine);
+    release(model, &model->executable);
+    release(model, &model->get_item);
+    release(model, &model->get_function);
+    free(model);
 }
 
-static int open_session(struct eo_session *session, const struct eo_open *how,
-                        struct eo_failure *failure)
+/* Asks for `threads` before the runtime starts, and tells where it has others already. Unbound, or
+ * TVM pins the calling thread to one core. */
+static int set_threads(const struct eo_open *how, struct eo_failure *failure)
 {
-    struct tvm_any path[] = {text_any(how->model)};
-    struct tvm_any device[] = {integer_any(DL_CPU), integer_any(0), integer_any(POOLED_ALLOCATOR)};
-    struct tvm_object *load_module = NULL;
     char threads[16];
-    int result;
 
-    if (read_options(session, how, failure) != 0) {
-        return -1;
-    }
-    /* Read when the runtime's pool starts. Unbound, or it pins this thread to one core. */
     if (snprintf(threads, sizeof threads, "%d", (int)how->threads) < 0 ||
-        setenv("TVM_NUM_THREADS", threads, 1) != 0 || setenv("TVM_BIND_THREADS", "0", 1) != 0) {
-        return eo_fail(failure, EO_EENGINE, "--threads", "cannot be set");
+        setenv("TVM_NUM_THREADS", threads, 0) != 0 || setenv("TVM_BIND_THREADS", "0", 0) != 0) {
+        return eo_fail(failure, EO_EENGINE, "threads", "cannot be set");
     }
-    if (load(how->library, &session->ffi, failure) != 0 ||
-        global(session, "ffi.ModuleGetFunction", &session->get_function, failure) != 0 ||
-        global(session, "ffi.ArrayGetItem", &session->get_item, failure) != 0 ||
-        global(session, "ffi.ModuleLoadFromFile", &load_module, failure) != 0) {
-        return -1;
-    }
-    result = call_object(session, load_module, path, 1, how->model, &session->executable, failure);
-    release(session, &load_module);
-    if (result != 0 ||
-        call_method(session, session->executable, "vm_load_executable", NULL, 0, &session->machine,
-                    failure) != 0 ||
-        call_method(session, session->machine, "vm_initialization", device, 3, NULL, failure) != 0) {
-        return -1;
-    }
-    return module_function(session, session->machine, session->function, &session->main, failure);
-}
-
-static int tvm_open(const struct eo_open *how, struct eo_session **out, struct eo_failure *failure)
-{
-    struct eo_session *session = calloc(1, sizeof *session);
-
-    if (session == NULL) {
-        return eo_fail(failure, EO_EENGINE, how->model, "no memory for a session");
-    }
-    if (open_session(session, how, failure) != 0) {
-        tvm_close(session);
-        return -1;
-    }
-    *out = session;
     return 0;
 }
 
-static int view_result(struct eo_session *session, size_t index, struct tvm_object *object,
+static int check_threads(struct eo_model *model, const struct eo_open *how,
+                         struct eo_failure *failure)
+{
+    struct tvm_object *count = NULL;
+    struct tvm_any result = {.type_index = TVM_NONE};
+    int status;
+
+    if (global(model, "runtime.NumThreads", &count, failure) != 0) {
+        return -1;
+    }
+    status = check(&model->ffi, model->ffi.call(count, NULL, 0, &result), "threads", failure);
+    release(model, &count);
+    if (status == 0 && result.value.integer != how->threads) {
+        return eo_fail(failure, EO_EENGINE, "threads",
+                       "TVM runs with %" PRId64 " in this process already, asked for %d; it has one "
+                       "count for all (TVM_NUM_THREADS)",
+                       result.value.integer, (int)how->threads);
+    }
+    return status;
+}
+
+/* Loads the model's library from `path`, whatever its name ends in. */
+static int load_module(struct eo_model *model, const char *path, const char *name,
                        struct eo_failure *failure)
 {
-    struct eo_tensor *view = &session->results[index];
-    const char *name = session->outputs[index].name;
+    struct tvm_any arguments[] = {text_any(path), text_any("so")};
+    struct tvm_object *loader = NULL;
+    int result;
+
+    if (global(model, "ffi.Module.load_from_file.so", &loader, failure) != 0) {
+        return -1;
+    }
+    result = call_object(model, loader, arguments, 2, name, &model->executable, failure);
+    release(model, &loader);
+    return result;
+}
+
+/* The loader takes files only, so what lies in a packed bundle is copied into one in memory. */
+static int load_mapped(struct eo_model *model, const struct eo_file *file,
+                       struct eo_failure *failure)
+{
+    const char *data = file->data;
+    size_t done = 0;
+    char path[64];
+    int result = -1;
+    int memory = (int)syscall(SYS_memfd_create, "edgeopt", 1U); /* MFD_CLOEXEC; glibc 2.27 has both */
+
+    if (memory < 0) {
+        return eo_fail(failure, EO_EUNSUPPORTED, file->name,
+                       "a TVM library cannot be loaded from a packed bundle here; unpack it");
+    }
+    while (done < file->bytes) {
+        ssize_t wrote = write(memory, data + done, file->bytes - done);
+        if (wrote <= 0) {
+            break;
+        }
+        done += (size_t)wrote;
+    }
+    if (done < file->bytes) {
+        eo_fail(failure, EO_ENOMEM, file->name, "no memory for a copy of %zu bytes", file->bytes);
+    } else if (snprintf(path, sizeof path, "/proc/self/fd/%d", memory) > 0) {
+        result = load_module(model, path, file->name, failure);
+    }
+    (void)close(memory); /* what was mapped stays */
+    return result;
+}
+
+static int open_model(struct eo_model *model, const struct eo_open *how,
+                      struct eo_failure *failure)
+{
+    struct tvm_any device[] = {integer_any(DL_CPU), integer_any(0), integer_any(POOLED_ALLOCATOR)};
+    const struct eo_file *file = how->files;
+
+    if (read_options(model, how, failure) != 0 || set_threads(how, failure) != 0 ||
+        load(how->library, &model->ffi, failure) != 0 || check_threads(model, how, failure) != 0 ||
+        global(model, "ffi.ModuleGetFunction", &model->get_function, failure) != 0 ||
+        global(model, "ffi.ArrayGetItem", &model->get_item, failure) != 0) {
+        return -1;
+    }
+    if ((file->path != NULL ? load_module(model, file->path, file->name, failure)
+                            : load_mapped(model, file, failure)) != 0 ||
+        call_method(model, model->executable, "vm_load_executable", NULL, 0, &model->machine,
+                    failure) != 0) {
+        return -1;
+    }
+    return call_method(model, model->machine, "vm_initialization", device, 3, NULL, failure);
+}
+
+static int tvm_open(const struct eo_open *how, struct eo_model **out, struct eo_failure *failure)
+{
+    struct eo_model *model = calloc(1, sizeof *model);
+
+    if (model == NULL) {
+        return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
+    }
+    if (open_model(model, how, failure) != 0) {
+        tvm_close(model);
+        return -1;
+    }
+    *out = model;
+    return 0;
+}
+
+/* Points results[index], whose shape was bound, at the tensor `object`. */
+static int view_result(struct eo_binding *binding, uint32_t index, struct tvm_object *object,
+                       struct eo_failure *failure)
+{
+    struct eo_tensor *view = &binding->results[index];
+    const char *name = binding->model->outputs[index].name;
     const struct dl_tensor *tensor;
 
     if (object->type_index != TVM_TENSOR) {
-        return eo_fail(failure, EO_EENGINE, name, "is no tensor (TVM's type %d)", (int)object->type_index);
+        return eo_fail(failure, EO_EENGINE, name, "is no tensor (TVM's type %d)",
+                       (int)object->type_index);
     }
     tensor = (const struct dl_tensor *)(const void *)(object + 1);
-    if (tensor->code != DL_FLOAT || tensor->bits != 32 || tensor->rank < 0 ||
-        tensor->rank > EO_MAX_RANK) {
-        return eo_fail(failure, EO_EENGINE, name, "code %d, %d bits, rank %d; expected float32 up to rank %d",
-                       tensor->code, tensor->bits, (int)tensor->rank, EO_MAX_RANK);
-    }
-    view->dtype = EO_FLOAT32;
-    view->rank = (uint32_t)tensor->rank;
-    view->count = 1;
-    for (int32_t i = 0; i < tensor->rank; i++) {
-        view->dims[i] = tensor->shape[i];
-        view->count *= (size_t)tensor->shape[i];
+    if (tensor->code != DL_FLOAT || tensor->bits != 32 || tensor->rank != (int32_t)view->rank ||
+        memcmp(tensor->shape, view->dims, view->rank * sizeof view->dims[0]) != 0) {
+        return eo_fail(failure, EO_EENGINE, name, "is not float32 of the shape in the manifest");
     }
     view->data = (char *)tensor->data + tensor->byte_offset;
     return 0;
 }
 
-static int view_results(struct eo_session *session, struct eo_failure *failure)
+static int view_results(struct eo_binding *binding, struct eo_failure *failure)
 {
-    if (session->output.type_index != TVM_ARRAY) {
-        if (session->output.type_index < 64 || session->output_count != 1) {
-            return eo_fail(failure, EO_EENGINE, session->function, "returned no array of %zu outputs",
-                           session->output_count);
+    struct eo_model *model = binding->model;
+
+    if (binding->output.type_index != TVM_ARRAY) {
+        if (binding->output.type_index < 64 || model->output_count != 1) {
+            return eo_fail(failure, EO_EENGINE, binding->name, "returned no array of %u outputs",
+                           (unsigned)model->output_count);
         }
-        return view_result(session, 0, session->output.value.object, failure);
+        return view_result(binding, 0, binding->output.value.object, failure);
     }
-    for (size_t i = 0; i < session->output_count; i++) {
-        struct tvm_any arguments[] = {session->output, integer_any((int64_t)i)};
-        if (call_object(session, session->get_item, arguments, 2, session->outputs[i].name,
-                        &session->elements[i], failure) != 0 ||
-            view_result(session, i, session->elements[i], failure) != 0) {
+    for (uint32_t i = 0; i < model->output_count; i++) {
+        struct tvm_any arguments[] = {binding->output, integer_any((int64_t)i)};
+        if (call_object(model, model->get_item, arguments, 2, model->outputs[i].name,
+                        &binding->elements[i], failure) != 0 ||
+            view_result(binding, i, binding->elements[i], failure) != 0) {
             return -1;
         }
     }
     return 0;
 }
 
-static int tvm_run(struct eo_session *session, struct eo_failure *failure)
+static int tvm_run(struct eo_binding *binding, struct eo_failure *failure)
 {
-    drop_outputs(session);
-    if (check(&session->ffi,
-              session->ffi.call(session->main, session->arguments, (int32_t)session->input_count,
-                                &session->output),
-              session->function, failure) != 0) {
+    struct eo_model *model = binding->model;
+
+    drop_outputs(binding);
+    if (check(&model->ffi,
+              model->ffi.call(binding->function, binding->arguments, (int32_t)model->input_count,
+                              &binding->output),
+              binding->name, failure) != 0) {
         return -1;
     }
-    return view_results(session, failure);
+    return view_results(binding, failure);
 }
 
-static int bind_input(struct eo_session *session, size_t index, const struct eo_tensor *input,
+static int bind_input(struct eo_binding *binding, uint32_t index, const struct eo_tensor *input,
                       struct eo_failure *failure)
 {
-    struct dl_managed_tensor *managed = &session->managed[index];
-    const char *name = session->inputs[index].name;
-    size_t bytes = input->count * eo_dtype_bytes(input->dtype);
+    struct eo_model *model = binding->model;
+    struct dl_managed_tensor *managed = &binding->managed[index];
     struct tvm_object *tensor = NULL;
 
-    if (posix_memalign(&session->data[index], ALIGNMENT, bytes == 0 ? ALIGNMENT : bytes) != 0) {
-        session->data[index] = NULL;
-        return eo_fail(failure, EO_EENGINE, name, "no memory for %zu bytes", bytes);
-    }
-    memcpy(session->data[index], input->data, bytes);
-    memcpy(session->shapes[index], input->dims, sizeof session->shapes[index]);
+    memcpy(binding->shapes[index], input->dims, sizeof binding->shapes[index]);
     *managed = (struct dl_managed_tensor){
-        .tensor = {.data = session->data[index],
+        .tensor = {.data = input->data,
                    .device_type = DL_CPU,
                    .rank = (int32_t)input->rank,
-                   .code = DL_INT,
+                   .code = input->dtype == EO_FLOAT32 ? DL_FLOAT : DL_INT,
                    .bits = (uint8_t)(8 * eo_dtype_bytes(input->dtype)),
                    .lanes = 1,
-                   .shape = session->shapes[index]}};
-    if (check(&session->ffi, session->ffi.from_dlpack(managed, ALIGNMENT, 1, &tensor), name,
-              failure) != 0) {
+                   .shape = binding->shapes[index]}};
+    if (check(&model->ffi, model->ffi.from_dlpack(managed, EO_ALIGNMENT, 1, &tensor),
+              model->inputs[index].name, failure) != 0) {
         return -1;
     }
-    session->arguments[index] = object_any(tensor);
+    binding->arguments[index] = object_any(tensor);
     return 0;
 }
 
-static int tvm_bind(struct eo_session *session, const struct eo_tensor *inputs,
+static int tvm_bind(struct eo_model *model, const struct eo_tensor *inputs,
+                    const struct eo_tensor *outputs, struct eo_binding **out,
                     struct eo_failure *failure)
 {
-    unbind(session);
-    for (size_t i = 0; i < session->input_count; i++) {
-        if (bind_input(session, i, &inputs[i], failure) != 0) {
-            return -1;
-        }
+    struct eo_binding *binding = calloc(1, sizeof *binding);
+    int64_t seq_len = model->input_count > 0 && inputs[0].rank == 2 ? inputs[0].dims[1] : 0;
+    int result;
+
+    if (binding == NULL) {
+        return eo_fail(failure, EO_ENOMEM, "bind", "no memory for a binding");
     }
+    binding->model = model;
+    result = eo_option_fill(model->function, seq_len, binding->name, sizeof binding->name, failure);
+    if (result == 0) {
+        result =
+            module_function(model, model->machine, binding->name, &binding->function, failure);
+    }
+    for (uint32_t i = 0; result == 0 && i < model->input_count; i++) {
+        result = bind_input(binding, i, &inputs[i], failure);
+    }
+    for (uint32_t i = 0; i < model->output_count; i++) {
+        binding->results[i] = outputs[i];
+    }
+    if (result != 0) {
+        tvm_unbind(binding);
+        return -1;
+    }
+    *out = binding;
     return 0;
 }
 
-static size_t tvm_input_count(const struct eo_session *session)
+static uint32_t tvm_input_count(const struct eo_model *model)
 {
-    return session->input_count;
+    return model->input_count;
 }
 
-static size_t tvm_output_count(const struct eo_session *session)
+static uint32_t tvm_output_count(const struct eo_model *model)
 {
-    return session->output_count;
+    return model->output_count;
 }
 
-static struct eo_port tvm_input(const struct eo_session *session, size_t index)
+static struct eo_port tvm_input(const struct eo_model *model, uint32_t index)
 {
-    return (struct eo_port){.name = session->inputs[index].name,
-                            .dtype = session->inputs[index].dtype};
+    return (struct eo_port){.name = model->inputs[index].name, .dtype = model->inputs[index].dtype};
 }
 
-static struct eo_port tvm_output(const struct eo_session *session, size_t index)
+static struct eo_port tvm_output(const struct eo_model *model, uint32_t index)
 {
-    return (struct eo_port){.name = session->outputs[index].name,
-                            .dtype = session->outputs[index].dtype};
+    return (struct eo_port){.name = model->outputs[index].name,
+                            .dtype = model->outputs[index].dtype};
 }
 
-static const struct eo_tensor *tvm_result(const struct eo_session *session, size_t index)
+static const struct eo_tensor *tvm_result(const struct eo_binding *binding, uint32_t index)
 {
-    return &session->results[index];
+    return &binding->results[index];
 }
+
+static const char *const libraries[] = {"libtvm_runtime.so", NULL};
 
 const struct eo_engine eo_engine_tvm = {
     .name = "tvm",
+    .libraries = libraries,
     .version = tvm_version_of,
     .open = tvm_open,
     .input_count = tvm_input_count,
@@ -490,5 +557,6 @@ const struct eo_engine eo_engine_tvm = {
     .bind = tvm_bind,
     .run = tvm_run,
     .result = tvm_result,
+    .unbind = tvm_unbind,
     .close = tvm_close,
 };

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { OV_F32 = 4, OV_I32 = 9, OV_I64 = 10 }; /* ov_element_type_e */
+enum { OV_F32 = 4, OV_I32 = 9, OV_I64 = 10, OV_U8 = 16 }; /* ov_element_type_e */
 
 struct ov_core;
 struct ov_model;
@@ -37,6 +37,12 @@ struct ov_api {
     int (*set_property)(const struct ov_core *core, const char *device, ...);
     int (*compile)(const struct ov_core *core, const char *path, const char *device,
                    size_t property_words, struct ov_compiled **compiled, ...);
+    int (*read_from_memory)(const struct ov_core *core, const char *graph, size_t bytes,
+                            const struct ov_tensor *weights, struct ov_model **model);
+    int (*compile_model)(const struct ov_core *core, const struct ov_model *model,
+                         const char *device, size_t property_words,
+                         struct ov_compiled **compiled, ...);
+    void (*model_free)(struct ov_model *model);
     void (*compiled_free)(struct ov_compiled *compiled);
     int (*inputs_size)(const struct ov_compiled *compiled, size_t *size);
     int (*outputs_size)(const struct ov_compiled *compiled, size_t *size);
@@ -49,12 +55,9 @@ struct ov_api {
     void (*request_free)(struct ov_request *request);
     int (*set_input)(struct ov_request *request, size_t index, const struct ov_tensor *tensor);
     int (*set_output)(struct ov_request *request, size_t index, const struct ov_tensor *tensor);
-    int (*get_output)(const struct ov_request *request, size_t index, struct ov_tensor **tensor);
     int (*infer)(struct ov_request *request);
     int (*tensor_over)(int type, struct ov_shape shape, void *data, struct ov_tensor **tensor);
-    int (*tensor_shape)(const struct ov_tensor *tensor, struct ov_shape *shape);
     void (*tensor_free)(struct ov_tensor *tensor);
-    int (*shape_free)(struct ov_shape *shape);
 };
 
 #endif

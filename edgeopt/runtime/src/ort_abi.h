@@ -46,7 +46,9 @@ struct ort_api {
     ort_result (*create_session)(const struct ort_env *env, const char *path,
                                  const struct ort_session_options *options,
                                  struct ort_session **out); /* 7 */
-    void *slot_8[1];
+    ort_result (*create_session_from)(const struct ort_env *env, const void *model, size_t bytes,
+                                      const struct ort_session_options *options,
+                                      struct ort_session **out); /* 8 CreateSessionFromArray */
     ort_result (*run)(struct ort_session *session, const struct ort_run_options *options,
                       const char *const *input_names, const struct ort_value *const *inputs,
                       size_t input_count, const char *const *output_names, size_t output_count,
