@@ -2,30 +2,21 @@
 #ifndef EO_ARGUMENTS_H
 #define EO_ARGUMENTS_H
 
-#include "engine.h"
+#include "failure.h"
 
-#include <stdbool.h>
-
-#define EO_MAX_GOLDENS 256
 #define EO_MAX_OPTIONS 32
 
-enum eo_command { EO_RUN, EO_INFO, EO_VERSION, EO_HELP };
+enum eo_command { EO_RUN, EO_READ, EO_INFO, EO_VERSION_ONLY, EO_HELP };
 
 /* Pointers are into argv, which is cut at '=' where an argument is KEY=VALUE. */
 struct eo_arguments {
     enum eo_command command;
-    const struct eo_engine *engine; /* NULL: not given */
-    struct eo_open open;
+    const char *bundle;
+    struct eo_session_options session; /* options points at `options` */
     struct eo_option options[EO_MAX_OPTIONS];
-    struct eo_option inputs[EO_MAX_TENSORS]; /* key: the model's name, value: the artifact's */
-    size_t input_count;
-    struct eo_option outputs[EO_MAX_TENSORS];
-    size_t output_count;
-    const char *goldens[EO_MAX_GOLDENS];
-    size_t golden_count;
+    int32_t seq_len; /* of the goldens; 0: the longest that the artifact takes */
     int64_t warmup;
     int64_t runs;
-    double cosine_min;
 };
 
 extern const char eo_usage[];

@@ -2,88 +2,46 @@
 
 #include "npy.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Copies the name in "<prefix><name>.npy"; returns 0 where the file is not of that kind. */
-static int name_of(const char *file, const char *prefix, char *name, size_t size)
+static int read_side(struct eo_bundle *bundle, const char *directory, const char *side,
+                     const struct eo_spec *specs, uint32_t count, struct eo_tensor *tensors,
+                     struct eo_failure *failure)
 {
-    size_t length = strlen(file), head = strlen(prefix), tail = strlen(".npy");
+    int result = EO_OK;
 
-    if (length <= head + tail || strncmp(file, prefix, head) != 0 ||
-        strcmp(file + length - tail, ".npy") != 0 || length - head - tail >= size) {
-        return 0;
-    }
-    memcpy(name, file + head, length - head - tail);
-    name[length - head - tail] = '\0';
-    return 1;
-}
-
-static int read_one(const char *directory, const char *file, struct eo_named_tensor *tensors,
-                    size_t *count, const char *name, struct eo_failure *failure)
-{
-    char path[4096];
-    int wrote = snprintf(path, sizeof path, "%s/%s", directory, file);
-
-    if (wrote < 0 || (size_t)wrote >= sizeof path) {
-        return eo_fail(failure, directory, "path is too long");
-    }
-    if (*count == EO_MAX_TENSORS) {
-        return eo_fail(failure, directory, "more than %d tensors of one kind", EO_MAX_TENSORS);
-    }
-    if (snprintf(tensors[*count].name, sizeof tensors[*count].name, "%s", name) < 0 ||
-        eo_npy_read(path, &tensors[*count].tensor, failure) != 0) {
-        return -1;
-    }
-    (*count)++;
-    return 0;
-}
-
-static int read_entries(DIR *folder, struct eo_golden *golden, struct eo_failure *failure)
-{
-    const char *directory = golden->directory;
-    const struct dirent *entry;
-    char name[128];
-
-    for (errno = 0; (entry = readdir(folder)) != NULL; errno = 0) {
-        int result = 0;
-
-        if (name_of(entry->d_name, "in.", name, sizeof name)) {
-            result = read_one(directory, entry->d_name, golden->inputs, &golden->input_count, name,
-                              failure);
-        } else if (name_of(entry->d_name, "out.", name, sizeof name)) {
-            result = read_one(directory, entry->d_name, golden->outputs, &golden->output_count,
-                              name, failure);
+    for (uint32_t i = 0; result == EO_OK && i < count; i++) {
+        char name[1024];
+        const void *data;
+        size_t bytes;
+        int wrote =
+            snprintf(name, sizeof name, "%s/%s.%s.npy", directory, side, specs[i].name);
+        if (wrote < 0 || (size_t)wrote >= sizeof name) {
+            return eo_fail(failure, EO_EBUNDLE, directory, "its name is too long");
         }
-        if (result != 0) {
-            return -1;
+        result = eo_bundle_file(bundle, name, &data, &bytes, failure);
+        if (result == EO_OK) {
+            result = eo_npy_read(data, bytes, name, &tensors[i], failure);
         }
     }
-    if (errno != 0) {
-        return eo_fail(failure, directory, "cannot be listed (%s)", strerror(errno));
-    }
-    if (golden->output_count == 0) {
-        return eo_fail(failure, directory, "holds no out.<name>.npy");
-    }
-    return 0;
+    return result;
 }
 
-int eo_golden_open(const char *directory, struct eo_golden *golden, struct eo_failure *failure)
+int eo_golden_open(struct eo_bundle *bundle, const char *directory, struct eo_golden *golden,
+                   struct eo_failure *failure)
 {
-    DIR *folder = opendir(directory);
+    const struct eo_signature *signature = &bundle->manifest.signature;
     int result;
 
     memset(golden, 0, sizeof *golden);
     golden->directory = directory;
-    if (folder == NULL) {
-        return eo_fail(failure, directory, "cannot be opened (%s)", strerror(errno));
-    }
-    result = read_entries(folder, golden, failure);
-    if (closedir(folder) != 0 && result == 0) {
-        result = eo_fail(failure, directory, "cannot be closed (%s)", strerror(errno));
+    result = read_side(bundle, directory, "in", signature->inputs, signature->input_count,
+                       golden->inputs, failure);
+    if (result == EO_OK) {
+        result = read_side(bundle, directory, "out", signature->outputs, signature->output_count,
+                           golden->outputs, failure);
     }
     return result;
 }
@@ -91,91 +49,67 @@ int eo_golden_open(const char *directory, struct eo_golden *golden, struct eo_fa
 void eo_golden_close(struct eo_golden *golden)
 {
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
-        free(golden->inputs[i].tensor.data);
-        free(golden->outputs[i].tensor.data);
+        free(golden->inputs[i].data);
+        free(golden->outputs[i].data);
     }
     memset(golden, 0, sizeof *golden);
 }
 
-const char *eo_artifact_name(const char *name, const struct eo_option *names, size_t name_count)
+static int copy_input(const struct eo_tensor *from, const struct eo_tensor *to, const char *name,
+                      struct eo_failure *failure)
 {
-    for (size_t i = 0; i < name_count; i++) {
-        if (strcmp(names[i].key, name) == 0) {
-            return names[i].value;
-        }
+    if (from->rank != to->rank || memcmp(from->dims, to->dims, from->rank * sizeof *from->dims)) {
+        char found[128], expected[128];
+        eo_shape_text(from, found, sizeof found);
+        eo_shape_text(to, expected, sizeof expected);
+        return eo_fail(failure, EO_EBUNDLE, name, "shape %s, the artifact takes %s", found,
+                       expected);
     }
-    return name;
-}
-
-const struct eo_tensor *eo_golden_mask(const struct eo_golden *golden)
-{
-    for (size_t i = 0; i < golden->input_count; i++) {
-        if (strcmp(golden->inputs[i].name, "attention_mask") == 0) {
-            return &golden->inputs[i].tensor;
-        }
+    if (from->dtype == to->dtype) {
+        memcpy(to->data, from->data, (size_t)from->count * eo_dtype_bytes(from->dtype));
+        return EO_OK;
     }
-    return NULL;
-}
-
-static int convert(const struct eo_named_tensor *from, const struct eo_port *port,
-                   struct eo_tensor *to, struct eo_failure *failure)
-{
-    enum eo_dtype wanted = port->dtype, found = from->tensor.dtype;
-    size_t count = from->tensor.count;
-    size_t bytes = count * eo_dtype_bytes(wanted);
-
-    if (found != wanted && (found == EO_FLOAT32 || wanted == EO_FLOAT32)) {
-        return eo_fail(failure, port->name, "the artifact takes %s, the golden input is %s",
-                       eo_dtype_name(wanted), eo_dtype_name(found));
+    if (from->dtype == EO_FLOAT32 || to->dtype == EO_FLOAT32) {
+        return eo_fail(failure, EO_EBUNDLE, name, "the artifact takes %s, the golden input is %s",
+                       eo_dtype_name(to->dtype), eo_dtype_name(from->dtype));
     }
-    *to = from->tensor;
-    to->dtype = wanted;
-    to->data = malloc(bytes == 0 ? 1 : bytes);
-    if (to->data == NULL) {
-        return eo_fail(failure, port->name, "no memory for %zu bytes", bytes);
-    }
-    if (found == wanted) {
-        memcpy(to->data, from->tensor.data, bytes);
-    } else if (wanted == EO_INT64) {
-        for (size_t i = 0; i < count; i++) {
-            ((int64_t *)to->data)[i] = ((const int32_t *)from->tensor.data)[i];
-        }
-    } else {
-        for (size_t i = 0; i < count; i++) {
-            int64_t value = ((const int64_t *)from->tensor.data)[i];
-            if (value < INT32_MIN || value > INT32_MAX) {
-                return eo_fail(failure, port->name, "value %lld does not fit the artifact's int32",
-                               (long long)value);
-            }
+    for (uint64_t i = 0; i < from->count; i++) {
+        int64_t value = from->dtype == EO_INT64 ? ((const int64_t *)from->data)[i]
+                                                : ((const int32_t *)from->data)[i];
+        if (to->dtype == EO_INT64) {
+            ((int64_t *)to->data)[i] = value;
+        } else if (value < INT32_MIN || value > INT32_MAX) {
+            return eo_fail(failure, EO_EBUNDLE, name, "value %lld does not fit the artifact's int32",
+                           (long long)value);
+        } else {
             ((int32_t *)to->data)[i] = (int32_t)value;
         }
     }
-    return 0;
+    return EO_OK;
 }
 
-int eo_golden_inputs(const struct eo_golden *golden, const struct eo_option *names,
-                     size_t name_count, const struct eo_engine *engine,
-                     const struct eo_session *session, struct eo_tensor *tensors,
-                     struct eo_failure *failure)
+int eo_golden_fill(const struct eo_golden *golden, struct eo_session *session,
+                   struct eo_failure *failure)
 {
-    for (size_t i = 0; i < engine->input_count(session); i++) {
-        struct eo_port port = engine->input(session, i);
-        const struct eo_named_tensor *found = NULL;
+    const struct eo_tensor *first = &golden->inputs[0];
+    uint32_t seq_len =
+        session->max_seq_len > 0 && first->rank == 2 ? (uint32_t)first->dims[1] : 0;
+    int result = eo_session_select(session, 1, seq_len, failure);
 
-        for (size_t j = 0; found == NULL && j < golden->input_count; j++) {
-            if (strcmp(eo_artifact_name(golden->inputs[j].name, names, name_count), port.name) == 0) {
-                found = &golden->inputs[j];
-            }
-        }
-        if (found == NULL) {
-            return eo_fail(failure, golden->directory,
-                           "has no in.*.npy for the artifact's input %s; --input MODEL=ARTIFACT "
-                           "maps names",
-                           port.name);
-        }
-        if (convert(found, &port, &tensors[i], failure) != 0) {
-            return -1;
+    for (uint32_t i = 0; result == EO_OK && i < eo_session_input_count(session); i++) {
+        result = copy_input(&golden->inputs[i], eo_session_input(session, i),
+                            eo_session_input_name(session, i), failure);
+    }
+    return result;
+}
+
+const struct eo_tensor *eo_golden_mask(const struct eo_golden *golden,
+                                       const struct eo_session *session)
+{
+    for (uint32_t i = 0; i < eo_session_input_count(session); i++) {
+        if (strcmp(eo_session_input_name(session, i), "attention_mask") == 0) {
+            return &golden->inputs[i];
         }
     }
-    return 0;
+    return NULL;
 }

@@ -1,5 +1,7 @@
 #include "json_out.h"
 
+#include "utf8.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -38,42 +40,14 @@ static void put_text(struct eo_json *json, const char *text)
     put(json, text, strlen(text));
 }
 
-/* Length of the UTF-8 sequence at `text` (RFC 3629), or 0 where there is none. */
-static size_t utf8_length(const unsigned char *text)
-{
-    size_t length;
-
-    if (text[0] < 0x80) {
-        return 1;
-    }
-    if (text[0] >= 0xC2 && text[0] <= 0xDF) {
-        length = 2;
-    } else if (text[0] >= 0xE0 && text[0] <= 0xEF) {
-        length = 3;
-    } else if (text[0] >= 0xF0 && text[0] <= 0xF4) {
-        length = 4;
-    } else {
-        return 0;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xC0) != 0x80) { /* also stops at the closing NUL */
-            return 0;
-        }
-    }
-    if ((text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] > 0x9F) ||
-        (text[0] == 0xF0 && text[1] < 0x90) || (text[0] == 0xF4 && text[1] > 0x8F)) {
-        return 0; /* overlong, surrogate, past U+10FFFF */
-    }
-    return length;
-}
-
-static void put_string(struct eo_json *json, const char *value)
+static void put_string(struct eo_json *json, const char *value, size_t bytes)
 {
     const unsigned char *at = (const unsigned char *)value;
+    const unsigned char *end = at + bytes;
 
     put(json, "\"", 1);
-    while (*at != '\0') {
-        size_t length = utf8_length(at);
+    while (at < end) {
+        uint32_t length = eo_utf8_bytes(at, (size_t)(end - at));
         char escape[8];
 
         if (length == 0) {
@@ -104,6 +78,18 @@ static void put_integer(struct eo_json *json, int64_t value)
     }
 }
 
+/* With as many digits as bring the same number back. */
+static void put_number(struct eo_json *json, double value, int digits)
+{
+    char text[40];
+
+    if (!isfinite(value) || snprintf(text, sizeof text, "%.*g", digits, value) <= 0) {
+        put_text(json, "null");
+    } else {
+        put_text(json, text); /* no setlocale here: the decimal point is a point */
+    }
+}
+
 static void separate(struct eo_json *json)
 {
     if (!json->first) {
@@ -115,7 +101,7 @@ static void separate(struct eo_json *json)
 static void put_name(struct eo_json *json, const char *name)
 {
     separate(json);
-    put_string(json, name);
+    put_string(json, name, strlen(name));
     put(json, ":", 1);
 }
 
@@ -142,8 +128,13 @@ void eo_json_end(struct eo_json *json)
 
 void eo_json_text(struct eo_json *json, const char *name, const char *value)
 {
+    eo_json_text_bytes(json, name, value, strlen(value));
+}
+
+void eo_json_text_bytes(struct eo_json *json, const char *name, const char *value, size_t bytes)
+{
     put_name(json, name);
-    put_string(json, value);
+    put_string(json, value, bytes);
 }
 
 void eo_json_integer(struct eo_json *json, const char *name, int64_t value)
@@ -154,14 +145,21 @@ void eo_json_integer(struct eo_json *json, const char *name, int64_t value)
 
 void eo_json_number(struct eo_json *json, const char *name, double value)
 {
-    char text[40];
-
     put_name(json, name);
-    if (!isfinite(value) || snprintf(text, sizeof text, "%.17g", value) <= 0) {
-        put_text(json, "null");
-    } else {
-        put_text(json, text); /* no setlocale here: the decimal point is a point */
+    put_number(json, value, 17);
+}
+
+void eo_json_numbers(struct eo_json *json, const char *name, const float *values, size_t count)
+{
+    put_name(json, name);
+    put(json, "[", 1);
+    json->first = true;
+    for (size_t i = 0; i < count; i++) {
+        separate(json);
+        put_number(json, (double)values[i], 9);
     }
+    put(json, "]", 1);
+    json->first = false;
 }
 
 void eo_json_bool(struct eo_json *json, const char *name, bool value)
@@ -189,14 +187,11 @@ void eo_json_words(struct eo_json *json, const char *name, const char *words)
     put(json, "[", 1);
     json->first = true;
     while (*words != '\0') {
-        char word[64];
         size_t length = strcspn(words, " ");
 
-        if (length > 0 && length < sizeof word) {
-            memcpy(word, words, length);
-            word[length] = '\0';
+        if (length > 0) {
             separate(json);
-            put_string(json, word);
+            put_string(json, words, length);
         }
         words += length;
         words += strspn(words, " ");

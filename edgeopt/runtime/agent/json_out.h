@@ -22,11 +22,13 @@ void eo_json_end(struct eo_json *json);
 
 /* Bytes that are not UTF-8 become U+FFFD; control characters are escaped. */
 void eo_json_text(struct eo_json *json, const char *name, const char *value);
+void eo_json_text_bytes(struct eo_json *json, const char *name, const char *value, size_t bytes);
 void eo_json_integer(struct eo_json *json, const char *name, int64_t value);
 /* NaN and infinities, which JSON has not, become null. */
 void eo_json_number(struct eo_json *json, const char *name, double value);
 void eo_json_bool(struct eo_json *json, const char *name, bool value);
 void eo_json_integers(struct eo_json *json, const char *name, const int64_t *values, size_t count);
+void eo_json_numbers(struct eo_json *json, const char *name, const float *values, size_t count);
 /* Blank-separated words of `words` as an array of strings. */
 void eo_json_words(struct eo_json *json, const char *name, const char *words);
 

@@ -1,4 +1,5 @@
-/* edgeopt-agent: loads an artifact on the board, checks it against golden outputs, times it. */
+/* edgeopt-agent: opens a bundle on the board with the runtime library, checks an artifact against its
+ * golden outputs, and times it. */
 #include "arguments.h"
 #include "clock.h"
 #include "compare.h"
@@ -13,98 +14,79 @@
 #include <string.h>
 #include <unistd.h>
 
-#define AGENT_VERSION "0.1.0"
-
 enum { EXIT_FAILED = 1, EXIT_ARGUMENTS = 2, EXIT_READER_GONE = 3 };
 
 struct job {
     const struct eo_arguments *arguments;
     struct eo_json *json;
+    struct eo_bundle *bundle;
     struct eo_session *session;
-    struct eo_tensor inputs[EO_MAX_TENSORS]; /* what the session is bound to; owned */
     int64_t rss_before_bytes;
     int64_t rss_loaded_bytes;
-    int is_warmup;
+    bool is_warmup;
 };
 
 static int reader_gone(struct eo_json *json, struct eo_failure *failure)
 {
-    if (eo_json_is_broken(json)) {
-        return eo_fail(failure, "stdout", "its reader is gone");
-    }
-    return 0;
+    return eo_json_is_broken(json) ? eo_fail(failure, EO_EIO, "stdout", "its reader is gone")
+                                   : EO_OK;
 }
 
 static void say_hello(struct eo_json *json)
 {
     eo_json_begin(json, "hello");
-    eo_json_text(json, "agent", AGENT_VERSION);
+    eo_json_text(json, "agent", EO_VERSION);
     eo_json_text(json, "arch", eo_process_arch());
     eo_json_integer(json, "pid", (int64_t)getpid());
     eo_json_end(json);
 }
 
-static void free_inputs(struct job *job)
-{
-    for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
-        free(job->inputs[i].data);
-    }
-    memset(job->inputs, 0, sizeof job->inputs);
-}
-
-static int open_engine(struct job *job, struct eo_failure *failure)
+static int open_job(struct job *job, struct eo_failure *failure)
 {
     const struct eo_arguments *arguments = job->arguments;
-    char version[64];
     int64_t begin_ns;
+    int result = eo_bundle_open(arguments->bundle, &job->bundle, failure);
 
+    if (result != EO_OK) {
+        return result;
+    }
     job->rss_before_bytes = eo_process_rss_bytes();
     begin_ns = eo_clock_wall_ns();
-    if (arguments->engine->version(arguments->open.library, version, sizeof version, failure) != 0 ||
-        arguments->engine->open(&arguments->open, &job->session, failure) != 0) {
-        return -1;
+    result = eo_session_open(job->bundle, &arguments->session, &job->session, failure);
+    if (result != EO_OK) {
+        return result;
     }
     eo_json_begin(job->json, "engine");
-    eo_json_text(job->json, "engine", arguments->engine->name);
-    eo_json_text(job->json, "version", version);
+    eo_json_text(job->json, "engine", eo_session_engine(job->session));
+    eo_json_text(job->json, "version", eo_session_engine_version(job->session));
+    eo_json_text(job->json, "precision", eo_session_precision(job->session));
+    eo_json_text(job->json, "library", eo_session_library(job->session));
     eo_json_integer(job->json, "load_ns", eo_clock_wall_ns() - begin_ns);
     eo_json_end(job->json);
     job->rss_loaded_bytes = eo_process_rss_bytes();
     return reader_gone(job->json, failure);
 }
 
-static const struct eo_tensor *find_result(const struct job *job, const char *name)
-{
-    const struct eo_arguments *arguments = job->arguments;
-    const struct eo_engine *engine = arguments->engine;
-    const char *wanted = eo_artifact_name(name, arguments->outputs, arguments->output_count);
-
-    for (size_t i = 0; i < engine->output_count(job->session); i++) {
-        if (strcmp(engine->output(job->session, i).name, wanted) == 0) {
-            return engine->result(job->session, i);
-        }
-    }
-    return NULL;
-}
-
 /* Emits one golden event; returns whether the output agrees. */
-static bool compare_output(const struct job *job, const struct eo_golden *golden,
-                           const struct eo_named_tensor *output, const struct eo_tensor *got)
+static bool compare_output(const struct job *job, const struct eo_golden *golden, uint32_t index)
 {
-    struct eo_agreement agreement = eo_compare(got, &output->tensor, eo_golden_mask(golden));
-    bool agrees = agreement.cosine >= job->arguments->cosine_min; /* false for NaN */
+    const struct eo_tensor *expected = &golden->outputs[index];
+    const struct eo_tensor *got = eo_session_output(job->session, index);
+    struct eo_agreement agreement =
+        eo_compare(got, expected, eo_golden_mask(golden, job->session));
+    bool agrees = agreement.cosine >= job->session->entry->bound; /* false for NaN */
 
     eo_json_begin(job->json, "golden");
     eo_json_text(job->json, "directory", golden->directory);
-    eo_json_text(job->json, "output", output->name);
+    eo_json_text(job->json, "output", eo_session_output_name(job->session, index));
     eo_json_number(job->json, "cosine", agreement.cosine);
     eo_json_number(job->json, "max_abs_error", agreement.max_abs_error);
     eo_json_bool(job->json, "agrees", agrees);
     if (!agreement.same_shape) {
-        char found[128], expected[128], reason[320];
+        char found[128], wanted[128], reason[320];
         eo_shape_text(got, found, sizeof found);
-        eo_shape_text(&output->tensor, expected, sizeof expected);
-        if (snprintf(reason, sizeof reason, "shape %s, expected %s", found, expected) > 0) {
+        eo_shape_text(expected, wanted, sizeof wanted);
+        if (snprintf(reason, sizeof reason, "shape %s, expected %s", found, wanted) > 0) {
             eo_json_text(job->json, "reason", reason);
         }
     } else if (!(agreement.cosine == agreement.cosine)) {
@@ -117,47 +99,51 @@ static bool compare_output(const struct job *job, const struct eo_golden *golden
 static int check_golden(struct job *job, const struct eo_golden *golden, bool *agree,
                         struct eo_failure *failure)
 {
-    const struct eo_arguments *arguments = job->arguments;
+    int result = eo_golden_fill(golden, job->session, failure);
 
-    free_inputs(job);
-    if (eo_golden_inputs(golden, arguments->inputs, arguments->input_count, arguments->engine,
-                         job->session, job->inputs, failure) != 0 ||
-        arguments->engine->bind(job->session, job->inputs, failure) != 0 ||
-        arguments->engine->run(job->session, failure) != 0) { /* as the timed runs will */
-        return -1;
+    if (result == EO_OK) {
+        result = eo_session_run(job->session, failure);
     }
-    for (size_t i = 0; i < golden->output_count; i++) {
-        const struct eo_tensor *got = find_result(job, golden->outputs[i].name);
-        if (got == NULL) {
-            return eo_fail(failure, golden->directory,
-                           "the artifact has no output %s; --output MODEL=ARTIFACT maps names",
-                           golden->outputs[i].name);
-        }
-        if (!compare_output(job, golden, &golden->outputs[i], got)) {
-            *agree = false;
-        }
+    for (uint32_t i = 0; result == EO_OK && i < eo_session_output_count(job->session); i++) {
+        *agree = compare_output(job, golden, i) && *agree;
     }
-    return reader_gone(job->json, failure);
+    return result == EO_OK ? reader_gone(job->json, failure) : result;
 }
 
-/* Checks the goldens from the last to the first, so that the first stays bound for the timing. */
+/* Checks the goldens of one length from the last to the first, so that the first stays in the inputs
+ * for the timing. */
 static int check_goldens(struct job *job, bool *agree, struct eo_failure *failure)
 {
+    const struct eo_manifest *manifest = &job->bundle->manifest;
+    int32_t seq_len = job->arguments->seq_len;
     struct eo_golden *golden = malloc(sizeof *golden);
-    int result = 0;
+    uint32_t checked = 0;
+    int result = EO_OK;
 
     *agree = true;
     if (golden == NULL) {
-        return eo_fail(failure, "--golden", "no memory");
+        return eo_fail(failure, EO_ENOMEM, "goldens", "no memory");
     }
-    for (size_t i = job->arguments->golden_count; result == 0 && i > 0; i--) {
-        result = eo_golden_open(job->arguments->goldens[i - 1], golden, failure);
-        if (result == 0) {
-            result = check_golden(job, golden, agree, failure);
+    for (uint32_t i = 0; seq_len == 0 && i < manifest->golden_count; i++) {
+        int32_t len = manifest->goldens[i].seq_len;
+        seq_len = len <= job->session->max_seq_len && len > seq_len ? len : seq_len;
+    }
+    for (uint32_t i = manifest->golden_count; result == EO_OK && i > 0; i--) {
+        if (manifest->goldens[i - 1].seq_len == seq_len) {
+            result = eo_golden_open(job->bundle, manifest->goldens[i - 1].directory, golden,
+                                    failure);
+            if (result == EO_OK) {
+                result = check_golden(job, golden, agree, failure);
+            }
+            eo_golden_close(golden);
+            checked++;
         }
-        eo_golden_close(golden);
     }
     free(golden);
+    if (result == EO_OK && checked == 0) {
+        return eo_fail(failure, EO_EINPUT, "--seq-len",
+                       "the bundle has no golden call of %d tokens", (int)seq_len);
+    }
     return result;
 }
 
@@ -165,7 +151,7 @@ static int timed_run(void *context, struct eo_failure *failure)
 {
     const struct job *job = context;
 
-    return job->arguments->engine->run(job->session, failure);
+    return eo_session_run(job->session, failure);
 }
 
 static int send_samples(void *context, const struct eo_samples *samples, struct eo_failure *failure)
@@ -185,13 +171,12 @@ static int send_samples(void *context, const struct eo_samples *samples, struct 
 static int time_runs(struct job *job, struct eo_failure *failure)
 {
     const struct eo_timed timed = {.context = job, .run = timed_run, .samples = send_samples};
+    int result;
 
-    job->is_warmup = 1;
-    if (eo_measure(&timed, job->arguments->warmup, failure) != 0) {
-        return -1;
-    }
-    job->is_warmup = 0;
-    return eo_measure(&timed, job->arguments->runs, failure);
+    job->is_warmup = true;
+    result = eo_measure(&timed, job->arguments->warmup, failure);
+    job->is_warmup = false;
+    return result == EO_OK ? eo_measure(&timed, job->arguments->runs, failure) : result;
 }
 
 static void say_memory(const struct job *job)
@@ -203,35 +188,88 @@ static void say_memory(const struct job *job)
     eo_json_end(job->json);
 }
 
-static int run(const struct eo_arguments *arguments, struct eo_json *json,
-               struct eo_failure *failure)
+static int run(struct job *job, struct eo_failure *failure)
 {
-    struct job job = {.arguments = arguments, .json = json, .session = NULL};
     bool agree = false;
-    int result = open_engine(&job, failure);
+    int result = open_job(job, failure);
 
-    if (result == 0) {
-        result = check_goldens(&job, &agree, failure);
+    if (result == EO_OK) {
+        result = check_goldens(job, &agree, failure);
     }
-    if (result == 0 && agree) {
-        result = time_runs(&job, failure);
+    if (result == EO_OK && agree) {
+        result = time_runs(job, failure);
     }
-    if (result == 0) {
-        say_memory(&job);
-        eo_json_begin(json, "done");
-        eo_json_bool(json, "outputs_agree", agree);
-        eo_json_end(json);
+    if (result == EO_OK) {
+        say_memory(job);
+        eo_json_begin(job->json, "done");
+        eo_json_bool(job->json, "outputs_agree", agree);
+        eo_json_end(job->json);
     }
-    if (job.session != NULL) {
-        arguments->engine->close(job.session);
-    }
-    free_inputs(&job);
     return result;
 }
 
-static int info(const struct eo_arguments *arguments, struct eo_json *json,
-                struct eo_failure *failure)
+static void say_result(const struct job *job, const struct eo_text *text,
+                       const struct eo_result *result)
 {
+    struct eo_json *json = job->json;
+    const char *source = text->pair != NULL ? text->pair : text->text;
+
+    for (uint32_t i = 0; i < result->item_count; i++) {
+        const struct eo_item *item = &result->items[i];
+        const char *label = eo_bundle_label(job->bundle, item->label);
+        eo_json_begin(json, "item");
+        if (label != NULL) {
+            eo_json_text(json, "label", label);
+        }
+        eo_json_number(json, "score", item->score);
+        if (item->end > 0) {
+            eo_json_integer(json, "begin", item->begin);
+            eo_json_integer(json, "end", item->end);
+            eo_json_text_bytes(json, "text", source + item->begin, item->end - item->begin);
+        }
+        eo_json_end(json);
+    }
+    eo_json_begin(json, "result");
+    eo_json_integer(json, "items", result->item_count);
+    if (result->vector != NULL) {
+        eo_json_numbers(json, "vector", result->vector, result->vector_count);
+    }
+    eo_json_integer(json, "tokens", result->tokens);
+    eo_json_bool(json, "truncated", result->truncated != 0);
+    eo_json_end(json);
+}
+
+/* Reads texts from standard input, a line each, and says what the model makes of them. */
+static int read_lines(struct job *job, struct eo_failure *failure)
+{
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t bytes;
+    int result = open_job(job, failure);
+
+    while (result == EO_OK && (bytes = getline(&line, &size, stdin)) >= 0) {
+        size_t used = bytes > 0 && line[bytes - 1] == '\n' ? (size_t)bytes - 1 : (size_t)bytes;
+        struct eo_text text = {.text = line, .bytes = used};
+        const char *tab = memchr(line, '\t', used);
+        if (tab != NULL) {
+            text.bytes = (size_t)(tab - line);
+            text.pair = tab + 1;
+            text.pair_bytes = used - text.bytes - 1;
+        }
+        result = eo_session_run_texts(job->session, &text, 1, failure);
+        if (result == EO_OK) {
+            say_result(job, &text, eo_session_result(job->session, 0));
+            result = reader_gone(job->json, failure);
+        }
+    }
+    free(line);
+    return result;
+}
+
+static int info(const struct job *job, struct eo_failure *failure)
+{
+    const struct eo_session_options *options = &job->arguments->session;
+    struct eo_json *json = job->json;
     char text[4096];
 
     eo_process_features(text, sizeof text);
@@ -240,13 +278,20 @@ static int info(const struct eo_arguments *arguments, struct eo_json *json,
     eo_json_words(json, "features", text);
     eo_json_integer(json, "cores_online", (int64_t)sysconf(_SC_NPROCESSORS_ONLN));
     eo_json_end(json);
-    if (arguments->engine != NULL) {
-        if (arguments->engine->version(arguments->open.library, text, sizeof text, failure) != 0) {
-            return -1;
+    if (options->engine != NULL) {
+        const struct eo_engine *engine = eo_engine_named(options->engine);
+        char path[EO_PATH_BYTES];
+        if (engine == NULL) {
+            return eo_fail(failure, EO_EINPUT, "--engine", "unknown engine %s", options->engine);
+        }
+        if (eo_discover(engine, options->libraries, ".", path, failure) != EO_OK ||
+            engine->version(path, text, sizeof text, failure) != 0) {
+            return failure->code;
         }
         eo_json_begin(json, "engine");
-        eo_json_text(json, "engine", arguments->engine->name);
+        eo_json_text(json, "engine", engine->name);
         eo_json_text(json, "version", text);
+        eo_json_text(json, "library", path);
         eo_json_end(json);
     }
     return reader_gone(json, failure);
@@ -277,15 +322,16 @@ int main(int argc, char **argv)
     struct eo_arguments arguments;
     struct eo_failure failure;
     struct eo_json json;
+    struct job job = {.arguments = &arguments, .json = &json};
     int events;
     int result;
 
-    if (eo_parse(argc, argv, &arguments, &failure) != 0) {
+    if (eo_parse(argc, argv, &arguments, &failure) != EO_OK) {
         eo_json_open(&json, STDOUT_FILENO);
         return fail(&json, &failure, EXIT_ARGUMENTS);
     }
-    if (arguments.command == EO_VERSION || arguments.command == EO_HELP) {
-        return fputs(arguments.command == EO_HELP ? eo_usage : AGENT_VERSION "\n", stdout) < 0 ||
+    if (arguments.command == EO_VERSION_ONLY || arguments.command == EO_HELP) {
+        return fputs(arguments.command == EO_HELP ? eo_usage : EO_VERSION "\n", stdout) < 0 ||
                        fflush(stdout) != 0
                    ? EXIT_FAILED
                    : 0;
@@ -297,7 +343,10 @@ int main(int argc, char **argv)
     }
     eo_json_open(&json, events);
     say_hello(&json);
-    result = arguments.command == EO_RUN ? run(&arguments, &json, &failure)
-                                         : info(&arguments, &json, &failure);
-    return result == 0 ? 0 : fail(&json, &failure, EXIT_FAILED);
+    result = arguments.command == EO_RUN    ? run(&job, &failure)
+             : arguments.command == EO_READ ? read_lines(&job, &failure)
+                                            : info(&job, &failure);
+    eo_session_close(job.session);
+    eo_bundle_close(job.bundle);
+    return result == EO_OK ? 0 : fail(&json, &failure, EXIT_FAILED);
 }

@@ -21,7 +21,7 @@ int eo_measure(const struct eo_timed *timed, int64_t runs, struct eo_failure *fa
             return result;
         }
         if (cpu_begin < 0 || wall_begin < 0 || wall_end < 0 || cpu_end < 0) {
-            return eo_fail(failure, "clock", "the kernel gives no monotonic or CPU clock");
+            return eo_fail(failure, EO_EIO, "clock", "the kernel gives no monotonic or CPU clock");
         }
         samples.wall_ns[samples.count] = wall_end - wall_begin;
         samples.cpu_ns[samples.count] = cpu_end - cpu_begin;

@@ -1,7 +1,5 @@
 #include "npy.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +20,7 @@ static const char *value_of(const char *header, const char *key)
     return at;
 }
 
-static int parse_dtype(const char *text, enum eo_dtype *dtype)
+static int parse_dtype(const char *text, int32_t *dtype)
 {
     if (text == NULL) {
         return -1;
@@ -77,84 +75,69 @@ static int parse_shape(const char *text, struct eo_tensor *tensor)
     return 0;
 }
 
-static int read_header(FILE *file, const char *path, char *header, struct eo_failure *failure)
+/* Copies the header into `header` and returns where the data begins, 0 where it is none. */
+static size_t read_header(const unsigned char *file, size_t bytes, const char *where, char *header,
+                          struct eo_failure *failure)
 {
-    unsigned char lead[8];
-    unsigned char size[4] = {0, 0, 0, 0};
-    size_t bytes;
+    size_t begin, size;
 
-    if (fread(lead, 1, sizeof lead, file) != sizeof lead ||
-        memcmp(lead, "\x93NUMPY", 6) != 0) {
-        return eo_fail(failure, path, "is not a .npy file");
+    if (bytes < 12 || memcmp(file, "\x93NUMPY", 6) != 0) {
+        eo_fail(failure, EO_EBUNDLE, where, "is not a .npy file");
+        return 0;
     }
-    if (lead[6] != 1 && lead[6] != 2) {
-        return eo_fail(failure, path, ".npy version %u.%u, expected 1.0 or 2.0", lead[6], lead[7]);
+    if (file[6] != 1 && file[6] != 2) {
+        eo_fail(failure, EO_EBUNDLE, where, ".npy version %u.%u, expected 1.0 or 2.0", file[6],
+                file[7]);
+        return 0;
     }
-    bytes = lead[6] == 1 ? 2 : 4;
-    if (fread(size, 1, bytes, file) != bytes) {
-        return eo_fail(failure, path, "is cut off in its header");
+    begin = file[6] == 1 ? 10 : 12;
+    size = (size_t)file[8] | (size_t)file[9] << 8;
+    if (file[6] == 2) {
+        size |= (size_t)file[10] << 16 | (size_t)file[11] << 24;
     }
-    bytes = (size_t)size[0] | (size_t)size[1] << 8 | (size_t)size[2] << 16 | (size_t)size[3] << 24;
-    if (bytes >= HEADER_MAX) {
-        return eo_fail(failure, path, "header of %zu bytes, expected under %d", bytes, HEADER_MAX);
+    if (size >= HEADER_MAX || size > bytes - begin) {
+        eo_fail(failure, EO_EBUNDLE, where, "header of %zu bytes is too long, or cut off", size);
+        return 0;
     }
-    if (fread(header, 1, bytes, file) != bytes) {
-        return eo_fail(failure, path, "is cut off in its header");
-    }
-    header[bytes] = '\0';
-    return 0;
+    memcpy(header, file + begin, size);
+    header[size] = '\0';
+    return begin + size;
 }
 
-static int read_tensor(FILE *file, const char *path, struct eo_tensor *tensor,
-                       struct eo_failure *failure)
+int eo_npy_read(const void *file, size_t bytes, const char *where, struct eo_tensor *tensor,
+                struct eo_failure *failure)
 {
     char header[HEADER_MAX];
     const char *order;
-    size_t bytes;
+    size_t begin, size;
 
-    if (read_header(file, path, header, failure) != 0) {
-        return -1;
+    memset(tensor, 0, sizeof *tensor);
+    begin = read_header(file, bytes, where, header, failure);
+    if (begin == 0) {
+        return EO_EBUNDLE;
     }
     if (parse_dtype(value_of(header, "'descr':"), &tensor->dtype) != 0) {
-        return eo_fail(failure, path, "dtype is not little-endian float32, int32 or int64: %.80s",
-                       header);
+        return eo_fail(failure, EO_EBUNDLE, where,
+                       "dtype is not little-endian float32, int32 or int64: %.80s", header);
     }
     order = value_of(header, "'fortran_order':");
     if (order == NULL || strncmp(order, "False", 5) != 0) {
-        return eo_fail(failure, path, "is in Fortran order, expected C order");
+        return eo_fail(failure, EO_EBUNDLE, where, "is in Fortran order, expected C order");
     }
     if (parse_shape(value_of(header, "'shape':"), tensor) != 0) {
-        return eo_fail(failure, path, "shape is malformed, too large or over rank %d: %.120s",
-                       EO_MAX_RANK, header);
+        return eo_fail(failure, EO_EBUNDLE, where,
+                       "shape is malformed, too large or over rank %d: %.120s", EO_MAX_RANK,
+                       header);
     }
-    bytes = tensor->count * eo_dtype_bytes(tensor->dtype);
-    tensor->data = malloc(bytes == 0 ? 1 : bytes);
+    size = (size_t)tensor->count * eo_dtype_bytes(tensor->dtype);
+    if (size != bytes - begin) {
+        return eo_fail(failure, EO_EBUNDLE, where,
+                       "does not hold exactly the %zu bytes that its shape needs", size);
+    }
+    tensor->data = malloc(size == 0 ? 1 : size);
     if (tensor->data == NULL) {
-        return eo_fail(failure, path, "no memory for its %zu bytes", bytes);
+        return eo_fail(failure, EO_ENOMEM, where, "no memory for its %zu bytes", size);
     }
-    if (fread(tensor->data, 1, bytes, file) != bytes || fgetc(file) != EOF) {
-        free(tensor->data);
-        tensor->data = NULL;
-        return eo_fail(failure, path, "does not hold exactly the %zu bytes that its shape needs",
-                       bytes);
-    }
-    return 0;
-}
-
-int eo_npy_read(const char *path, struct eo_tensor *tensor, struct eo_failure *failure)
-{
-    FILE *file = fopen(path, "rb");
-    int result;
-
-    memset(tensor, 0, sizeof *tensor);
-    if (file == NULL) {
-        return eo_fail(failure, path, "cannot be opened (%s)", strerror(errno));
-    }
-    result = read_tensor(file, path, tensor, failure);
-    if (fclose(file) != 0 && result == 0) {
-        free(tensor->data);
-        tensor->data = NULL;
-        result = eo_fail(failure, path, "cannot be read (%s)", strerror(errno));
-    }
-    return result;
+    memcpy(tensor->data, (const unsigned char *)file + begin, size);
+    return EO_OK;
 }

@@ -8,9 +8,10 @@
 
 #define EO_NPY_MAX_BYTES ((uint64_t)1 << 30) /* a golden tensor is a few MiB; refuse absurd headers */
 
-/* Reads `path` into `tensor`; its data is allocated here and freed by the caller with free().
- * Takes little-endian float32, int32 and int64 in C order, of rank 0 to EO_MAX_RANK.
- * Returns 0, or -1 with `failure` filled and nothing allocated. */
-int eo_npy_read(const char *path, struct eo_tensor *tensor, struct eo_failure *failure);
+/* Copies the tensor in `file` (`bytes` of a whole .npy file, called `where` in failures); its data
+ * is allocated here and freed by the caller with free(). Takes little-endian float32, int32 and
+ * int64 in C order, of rank 0 to EO_MAX_RANK. After a failure nothing is allocated. */
+int eo_npy_read(const void *file, size_t bytes, const char *where, struct eo_tensor *tensor,
+                struct eo_failure *failure);
 
 #endif

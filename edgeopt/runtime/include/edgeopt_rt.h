@@ -102,7 +102,7 @@ EO_API int eo_bundle_artifact(const eo_bundle *bundle, uint32_t index, eo_artifa
 
 /* The bytes of a file of the bundle, by its name there, checked against its hash. They live as long
  * as the bundle. */
-EO_API int eo_bundle_file(const eo_bundle *bundle, const char *name, const void **data,
+EO_API int eo_bundle_file(eo_bundle *bundle, const char *name, const void **data,
                           size_t *bytes, eo_failure *failure);
 
 /* ---- sessions ---- */
@@ -120,14 +120,15 @@ typedef struct eo_session_options {
     int32_t threads;       /* 0: as the target says */
     const char *engine;    /* NULL: the first of the bundle's artifacts that opens here */
     const char *precision; /* NULL: int8 before fp16 before fp32 */
-    /* Where the engines' libraries are: files and directories with ':' between. NULL: the bundle's
-     * own lib/, $EDGEOPT_RT_LIBRARIES, beside this library, then the system's loader by name. */
+    /* Where the engines' libraries are: files and directories with ':' between. NULL: as in
+     * $EDGEOPT_RT_LIBRARIES, then the bundle's own lib/, the directory of the program or library
+     * that this code is in, and last what the system's loader finds by name. */
     const char *libraries;
     const eo_option *options; /* the engine's own, over those of the bundle */
     uint32_t option_count;
     uint32_t batch; /* texts or images in one run at most; 0: 1 */
-    /* Token counts to bind buffers for, where the artifact takes any. 0: powers of two and the
-     * bundle's own, so that a short text is not padded to the longest. */
+    /* Token counts to bind buffers for. NULL: all that the artifact takes; where it takes any, the
+     * bundle's own and a dozen between, so that a short text is not padded to the longest. */
     const int32_t *seq_lens;
     uint32_t seq_len_count;
     uint32_t max_text_bytes; /* of one text; 0: 65,536 */

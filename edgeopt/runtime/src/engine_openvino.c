@@ -20,6 +20,8 @@ struct eo_model {
     struct ov_api api;
     struct ov_core *core;
     struct ov_compiled *compiled;
+    struct ov_request *request; /* one for all bindings: each would have memory of its own */
+    const struct eo_binding *bound;
     uint32_t input_count;
     uint32_t output_count;
     struct port inputs[EO_MAX_TENSORS];
@@ -28,9 +30,8 @@ struct eo_model {
 
 struct eo_binding {
     struct eo_model *model;
-    struct ov_request *request;
-    struct ov_tensor *tensors[2 * EO_MAX_TENSORS]; /* over the caller's buffers */
-    uint32_t tensor_count;
+    struct ov_tensor *inputs[EO_MAX_TENSORS]; /* over the caller's buffers, like the outputs */
+    struct ov_tensor *outputs[EO_MAX_TENSORS];
     struct eo_tensor results[EO_MAX_TENSORS];
 };
 
@@ -193,6 +194,9 @@ static void openvino_close(struct eo_model *model)
             model->api.free_text(model->outputs[i].name);
         }
     }
+    if (model->request != NULL) {
+        model->api.request_free(model->request);
+    }
     if (model->compiled != NULL) {
         model->api.compiled_free(model->compiled);
     }
@@ -255,6 +259,10 @@ static int open_model(struct eo_model *model, const struct eo_open *how,
                      graph->name, failure) != 0) {
         return -1;
     }
+    if (check(api, api->request_create(model->compiled, &model->request), graph->name, failure) !=
+        0) {
+        return -1;
+    }
     return read_ports(model, graph->name, failure);
 }
 
@@ -276,35 +284,29 @@ static int openvino_open(const struct eo_open *how, struct eo_model **out,
 
 static void openvino_unbind(struct eo_binding *binding)
 {
-    if (binding->request != NULL) {
-        binding->model->api.request_free(binding->request);
+    for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
+        if (binding->inputs[i] != NULL) {
+            binding->model->api.tensor_free(binding->inputs[i]);
+        }
+        if (binding->outputs[i] != NULL) {
+            binding->model->api.tensor_free(binding->outputs[i]);
+        }
     }
-    for (uint32_t i = 0; i < binding->tensor_count; i++) {
-        binding->model->api.tensor_free(binding->tensors[i]);
+    if (binding->model->bound == binding) {
+        binding->model->bound = NULL;
     }
     free(binding);
 }
 
-static int bind_tensor(struct eo_binding *binding, const struct eo_tensor *tensor, uint32_t index,
-                       int is_input, struct eo_failure *failure)
+static int tensor_over(const struct ov_api *api, const struct eo_tensor *tensor, const char *name,
+                       struct ov_tensor **over, struct eo_failure *failure)
 {
-    const struct ov_api *api = &binding->model->api;
-    const char *name =
-        is_input ? binding->model->inputs[index].name : binding->model->outputs[index].name;
-    struct ov_tensor **over = &binding->tensors[binding->tensor_count];
     int64_t dims[EO_MAX_RANK];
     const struct ov_shape shape = {.rank = tensor->rank, .dims = dims};
     int type = tensor->dtype == EO_FLOAT32 ? OV_F32 : tensor->dtype == EO_INT32 ? OV_I32 : OV_I64;
 
     memcpy(dims, tensor->dims, sizeof dims);
-    if (check(api, api->tensor_over(type, shape, tensor->data, over), name, failure) != 0) {
-        return -1;
-    }
-    binding->tensor_count++;
-    return check(api,
-                 is_input ? api->set_input(binding->request, index, *over)
-                          : api->set_output(binding->request, index, *over),
-                 name, failure);
+    return check(api, api->tensor_over(type, shape, tensor->data, over), name, failure);
 }
 
 static int openvino_bind(struct eo_model *model, const struct eo_tensor *inputs,
@@ -312,20 +314,20 @@ static int openvino_bind(struct eo_model *model, const struct eo_tensor *inputs,
                          struct eo_failure *failure)
 {
     struct eo_binding *binding = calloc(1, sizeof *binding);
-    int result;
+    int result = 0;
 
     if (binding == NULL) {
         return eo_fail(failure, EO_ENOMEM, "bind", "no memory for a binding");
     }
     binding->model = model;
-    result = check(&model->api, model->api.request_create(model->compiled, &binding->request),
-                   "bind", failure);
     for (uint32_t i = 0; result == 0 && i < model->input_count; i++) {
-        result = bind_tensor(binding, &inputs[i], i, 1, failure);
+        result = tensor_over(&model->api, &inputs[i], model->inputs[i].name, &binding->inputs[i],
+                             failure);
     }
     for (uint32_t i = 0; result == 0 && i < model->output_count; i++) {
         binding->results[i] = outputs[i];
-        result = bind_tensor(binding, &outputs[i], i, 0, failure);
+        result = tensor_over(&model->api, &outputs[i], model->outputs[i].name,
+                             &binding->outputs[i], failure);
     }
     if (result != 0) {
         openvino_unbind(binding);
@@ -335,9 +337,37 @@ static int openvino_bind(struct eo_model *model, const struct eo_tensor *inputs,
     return 0;
 }
 
+/* Gives the request the buffers of `binding`. */
+static int take_buffers(const struct eo_binding *binding, struct eo_failure *failure)
+{
+    struct eo_model *model = binding->model;
+    const struct ov_api *api = &model->api;
+
+    model->bound = NULL;
+    for (uint32_t i = 0; i < model->input_count; i++) {
+        if (check(api, api->set_input(model->request, i, binding->inputs[i]),
+                  model->inputs[i].name, failure) != 0) {
+            return -1;
+        }
+    }
+    for (uint32_t i = 0; i < model->output_count; i++) {
+        if (check(api, api->set_output(model->request, i, binding->outputs[i]),
+                  model->outputs[i].name, failure) != 0) {
+            return -1;
+        }
+    }
+    model->bound = binding;
+    return 0;
+}
+
 static int openvino_run(struct eo_binding *binding, struct eo_failure *failure)
 {
-    return check(&binding->model->api, binding->model->api.infer(binding->request), "run", failure);
+    const struct eo_model *model = binding->model;
+
+    if (model->bound != binding && take_buffers(binding, failure) != 0) {
+        return -1;
+    }
+    return check(&model->api, model->api.infer(model->request), "run", failure);
 }
 
 static uint32_t openvino_input_count(const struct eo_model *model)

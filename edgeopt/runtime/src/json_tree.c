@@ -1,5 +1,7 @@
 #include "json_tree.h"
 
+#include "utf8.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,26 +61,6 @@ static bool next_is(struct parser *parser, char c)
     return false;
 }
 
-/* The bytes of the UTF-8 sequence at `at`, 0 where it is none. Source: RFC 3629, section 4. */
-static uint32_t utf8_bytes(const unsigned char *at, size_t left)
-{
-    uint32_t count = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
-
-    if (count == 0 || at[0] > 0xf4 || count > left) {
-        return 0;
-    }
-    for (uint32_t i = 1; i < count; i++) {
-        if ((at[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
-        (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f)) {
-        return 0;
-    }
-    return count;
-}
-
 static int hex_value(char c)
 {
     return c >= '0' && c <= '9'   ? c - '0'
@@ -130,7 +112,7 @@ static int parse_string(struct parser *parser, uint32_t index)
                 return EO_EBUNDLE;
             }
         } else {
-            uint32_t bytes = utf8_bytes((const unsigned char *)parser->text + parser->at,
+            uint32_t bytes = eo_utf8_bytes((const unsigned char *)parser->text + parser->at,
                                         parser->end - parser->at);
             if (bytes == 0) {
                 return wrong(parser, "broken UTF-8");
