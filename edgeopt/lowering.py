@@ -1,4 +1,4 @@
-"""Lower a model for one engine and check the artifact on real text, both cached by content."""
+"""Lower a model for one engine and check the artifact on samples, both cached by content."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import numpy as np
 from edgeopt import __version__, cache, fidelity, progress
 from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
 from edgeopt.fidelity import Fidelity
-from edgeopt.model import Model, reference, texts
-from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.model import Model, reference, samples
+from edgeopt.model.samples import Samples
+from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.target import EngineSpec, Target
 
-FIDELITY_TEXTS = 32
-"""Texts that every artifact is checked on, at each of its lengths; calibration uses others."""
+FIDELITY_SAMPLES = 32
+"""Texts or images that every artifact is checked on, at each length; calibration uses others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """Tokenised real texts: the calls of the check with the reference's answers, by length."""
+    """The calls of the check with the reference's answers, by length; ``NO_LENGTH`` for images."""
 
     checks: Mapping[int, Sequence[Batch]]
     answers: Mapping[int, Sequence[Outputs]]
@@ -32,24 +33,30 @@ class Prepared:
     digest: str
 
 
-def prepare(model: Model, seq_lens: Sequence[int], given: Sequence[str]) -> Prepared:
-    """Tokenise the texts and run the reference on those of the check (cached by content)."""
-    count = min(FIDELITY_TEXTS, len(given))
-    checks = {n: texts.tokenize(model, given[:count], n) for n in seq_lens}
-    calibration = texts.tokenize(model, given[count:] or given, seq_lens[-1])
-    digest = hashlib.sha256("\0".join(given).encode()).hexdigest()
+def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
+    """Make calls of the samples and run the reference on those of the check (cached by content).
+
+    ``seq_lens`` is () for images.
+    """
+    count = min(FIDELITY_SAMPLES, len(given))
+    lengths = tuple(seq_lens) or (NO_LENGTH,)
+    checks = {n: samples.calls(model, given[:count], n) for n in lengths}
+    calibration = samples.calls(model, given[count:] or given, lengths[-1])
+    digest = samples.digest(given)
     names = [spec.name for spec in model.signature.outputs]
 
+    what = samples.name(model)
+
     def run_reference(directory: Path) -> None:
-        with progress.step(f"Running the reference ({reference.name(model)}) on {count} texts"):
+        with progress.step(f"Running the reference ({reference.name(model)}) on {count} {what}"):
             for n, batches in checks.items():
                 for i, outputs in enumerate(reference.run(model, batches)):
                     np.savez(directory / f"{n}-{i}.npz", **outputs)  # type: ignore[arg-type]
 
-    key = cache.key(model=model.digest, texts=digest, seq_lens=list(seq_lens), version=__version__)
+    key = cache.key(model=model.digest, texts=digest, seq_lens=list(lengths), version=__version__)
     directory = cache.entry("reference", key, run_reference)
     answers: dict[int, list[Outputs]] = {}
-    for n in seq_lens:
+    for n in lengths:
         answers[n] = []
         for i in range(count):
             with np.load(directory / f"{n}-{i}.npz") as arrays:
@@ -128,6 +135,6 @@ def code_digest() -> str:
     """Return a hash of the code that makes artifacts, so that a changed backend is run again."""
     digest = hashlib.sha256(__version__.encode())
     package = Path(__file__).parent
-    for path in sorted([*package.glob("backends/*.py"), *package.glob("model/*.py")]):
+    for path in sorted([*package.glob("backends/*.py"), *package.glob("model/*.*")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -16,8 +16,9 @@ from edgeopt.bundle.write import reserved, write
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
-from edgeopt.lowering import FIDELITY_TEXTS, Lowered, Prepared, code_digest, lower, prepare
-from edgeopt.model import Model, importer, name_of, reference, texts
+from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, code_digest, lower, prepare
+from edgeopt.model import Model, importer, name_of, reference, samples
+from edgeopt.model.samples import Samples
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
@@ -39,8 +40,8 @@ def compile(
     ``source`` is a Hugging Face directory or hub name, an ``.onnx`` file, or a Model that the
     Python API imported. ``output`` is the bundle's directory (``NAME-TARGET.edgeopt`` here by
     default). ``engines`` and ``precisions`` narrow what the target builds. ``data`` holds the
-    user's own texts (.jsonl with "text", or lines), used for calibration and for the check in the
-    place of the shipped ones.
+    user's own samples, used for calibration and for the check in the place of the shipped ones: a
+    file of texts (.jsonl with "text", or lines), or for a model of images a folder of images.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
@@ -49,9 +50,8 @@ def compile(
     target = target if isinstance(target, Target) else load_target(target)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or target.recipe)
     specs = _selected(target, engines, precisions)
-    given = texts.read_texts(
-        Path(data) if data else None, FIDELITY_TEXTS + recipe.calibration_texts
-    )
+    limit = FIDELITY_SAMPLES + recipe.calibration_texts
+    given = samples.read(Path(data), limit) if data else None
     if isinstance(source, Model):
         name, origin = source.name, source.digest
     else:
@@ -62,6 +62,9 @@ def compile(
         return done
     with reserved(place):  # a wrong place is refused before the long work
         model = source if isinstance(source, Model) else _import(source)
+        if given is None:
+            given = samples.shipped(model, limit)
+        samples.check(model, given, str(data))
         return _compile(model, target, recipe, specs, given, place, inputs)
 
 
@@ -75,7 +78,7 @@ def _inputs_digest(
     target: Target,
     recipe: Recipe,
     pairs: Sequence[tuple[EngineSpec, str]],
-    given: Sequence[str],
+    given: Samples | None,
 ) -> str:
     """Return a hash of all that a bundle depends on, known before the model is imported."""
     return cache.key(
@@ -83,7 +86,7 @@ def _inputs_digest(
         target=asdict(target),
         recipe=asdict(recipe),
         pairs=[(spec.engine, precision) for spec, precision in pairs],
-        texts=list(given),
+        samples=None if given is None else samples.digest(given),  # the shipped go with the code
         code=code_digest(),
     )
 
@@ -156,12 +159,12 @@ def _compile(
     target: Target,
     recipe: Recipe,
     pairs: Sequence[tuple[EngineSpec, str]],
-    given: Sequence[str],
+    given: Samples,
     output: Path,
     inputs: str,
 ) -> Bundle:
-    seq_lens = tuple(n for n in target.seq_lens if n <= model.max_seq_len)
-    if not seq_lens:
+    seq_lens = samples.lengths(model, target.seq_lens)
+    if not seq_lens and model.image is None:
         raise InputError(
             f"takes at most {model.max_seq_len} tokens, but the target's shortest length is "
             f"{target.seq_lens[0]}",
@@ -180,7 +183,7 @@ def _compile(
             if entry.cosine_min < entry.bound:
                 reason = (
                     f"cosine {entry.cosine_min:.4f} is below the recipe's bound "
-                    f"{entry.bound} (worst of {entry.calls} texts)"
+                    f"{entry.bound} (worst of {entry.calls} {samples.name(model)})"
                 )
         except (CompileError, MissingDependencyError) as exc:
             reason = str(exc)
@@ -242,7 +245,7 @@ def _write(
     with tempfile.TemporaryDirectory(prefix="edgeopt-golden-") as scratch:
         for n, batches in prepared.checks.items():
             for i, batch in enumerate(batches[:GOLDEN_PER_LENGTH]):
-                name = f"golden/seq_{n}/{i}"
+                name = f"golden/{f'seq_{n}' if n else 'images'}/{i}"
                 golden.write(Path(scratch) / name, batch, prepared.answers[n][i])
                 mask = batch.get("attention_mask")
                 calls.append(
@@ -276,11 +279,12 @@ def _write(
                 "calibration_texts": recipe.calibration_texts,
             },
             reference=reference.name(model),
-            origin=dict(model.origin) | {"texts_sha256": prepared.digest},
+            origin=dict(model.origin) | {f"{samples.name(model)}_sha256": prepared.digest},
             tools={"edgeopt": __version__},
             artifacts=tuple(entry for entry, _ in made),
             skipped=tuple(skipped),
             golden=tuple(calls),
+            image=model.image,
             files={},
         )
         return write(output, manifest, files)

@@ -11,6 +11,34 @@ from edgeopt.quiet import quiet
 
 WORDS = ["the", "a", "library", "for", "python", "text", "data", "and", "of", "to", "in", "tool"]
 LABELS = ("games", "libs", "net")
+IMAGE_SIDE = 32
+_KINDS = ("distilbert", "roberta", "bert", "vit", "deit")
+PREPARATIONS: dict[str, dict[str, Any]] = {
+    "vit": {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": IMAGE_SIDE, "width": IMAGE_SIDE},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    },
+    "deit": {
+        "feature_extractor_type": "DeiTFeatureExtractor",
+        "do_resize": True,
+        "size": 38,
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": IMAGE_SIDE,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    },
+}
+"""What preprocessor_config.json says, as a checkpoint of today and as one of before 2023."""
+
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _PIECES = list(string.ascii_lowercase) + [f"##{c}" for c in string.ascii_lowercase]
 VOCABULARY = [*_SPECIAL, *WORDS, *_PIECES, *string.digits, ".", ","]
@@ -42,19 +70,34 @@ def config(kind: str, **changes: Any) -> Any:
             "pad_token_id": 0,
             "initializer_range": 0.3,
         }
+    elif kind in ("vit", "deit"):
+        sizes = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "image_size": IMAGE_SIDE,
+            "patch_size": 8,
+            "initializer_range": 0.3,
+        }
     elif kind == "roberta":
         sizes |= {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3}
-    names = {"bert": "BertConfig", "roberta": "RobertaConfig", "distilbert": "DistilBertConfig"}
+    names = {
+        "bert": "BertConfig",
+        "roberta": "RobertaConfig",
+        "distilbert": "DistilBertConfig",
+        "vit": "ViTConfig",
+        "deit": "DeiTConfig",
+    }
     return getattr(transformers, names[kind])(**sizes | named | changes)
 
 
 def write(
     folder: Path, architecture: str = "BertForSequenceClassification", **changes: Any
 ) -> Path:
-    """Save a checkpoint of ``architecture`` with a WordPiece tokenizer into ``folder``."""
-    from tokenizers import BertWordPieceTokenizer
-
-    kind = next(k for k in ("distilbert", "roberta", "bert") if architecture.lower().startswith(k))
+    """Save a checkpoint of ``architecture`` into ``folder``, with a WordPiece tokenizer, or with
+    the preparation of images for one of images."""
+    kind = next(k for k in _KINDS if architecture.lower().startswith(k))
     if architecture.endswith("ForQuestionAnswering"):
         changes |= {"id2label": {0: "start", 1: "end"}, "label2id": {"start": 0, "end": 1}}
     with quiet():  # torchao, which transformers imports, warns
@@ -64,10 +107,19 @@ def write(
         torch.manual_seed(0)
         network = getattr(transformers, architecture)(config(kind, **changes))
         network.save_pretrained(folder)
+    if kind in PREPARATIONS:
+        (folder / "preprocessor_config.json").write_text(json.dumps(PREPARATIONS[kind]))
+    else:
+        _write_tokenizer(folder)
+    return folder
+
+
+def _write_tokenizer(folder: Path) -> None:
+    from tokenizers import BertWordPieceTokenizer
+
     tokenizer = BertWordPieceTokenizer({word: i for i, word in enumerate(VOCABULARY)})
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 38}
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     settings |= dict(zip(names, _SPECIAL, strict=True))
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder

@@ -21,11 +21,11 @@ import numpy as np
 
 from edgeopt.errors import CompileError, EdgeoptError, InputError
 from edgeopt.model import Model
-from edgeopt.model.signature import Signature
+from edgeopt.model.signature import NO_LENGTH, Signature
 from edgeopt.target import ENGINES, EngineSpec, Target
 
 Batch = Mapping[str, np.ndarray]
-"""One call's inputs by the *model's* input names, int64, (1, seq)."""
+"""One call's inputs by the *model's* input names, as its signature has them, batch 1."""
 
 Outputs = dict[str, np.ndarray]
 """One call's outputs by the *model's* output names, float32."""
@@ -37,9 +37,10 @@ class Artifact:
 
     ``files`` are names relative to the artifact's directory; the first is the one that the engine
     opens. ``signature`` has the tensor names and dtypes as this engine's file has them, in the
-    model's order. ``seq_lens`` are the lengths that it takes, () for any length. ``options`` is
+    model's order. ``seq_lens`` are the lengths that it takes, () for any length, and where
+    nothing runs along a sequence. ``options`` is
     what a runtime must know to run it as it was checked (OpenVINO: ``INFERENCE_PRECISION_HINT``),
-    ``{seq_len}`` in a value standing for the length of the call.
+    ``{seq_len}`` in a value standing for the length of the call (0 for an image).
     ``tools`` maps each package that made it to its version.
     """
 
@@ -91,6 +92,13 @@ def backend(engine: str) -> Backend:
     for point in entry_points(group="edgeopt.backends", name=engine):
         return cast(Backend, point.load())
     raise InputError(f"unknown engine {engine!r}, expected one of {', '.join(ENGINES)}")
+
+
+def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
+    """Return the target's lengths that ``model`` takes, ``(NO_LENGTH,)`` for one of images."""
+    if model.image is not None:
+        return (NO_LENGTH,)
+    return tuple(n for n in target.seq_lens if n <= model.max_seq_len)
 
 
 def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -> list[Outputs]:

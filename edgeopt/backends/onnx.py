@@ -100,15 +100,17 @@ def export_fp32(
     inputs = [spec.name for spec in model.signature.inputs]
     outputs = [spec.name for spec in model.signature.outputs]
     # Free dimensions get sizes that no weight has, so that the tracer takes none for a constant.
-    shape = (batch or 2, seq_len or min(19, model.max_seq_len))
-    example = {name: torch.zeros(shape, dtype=torch.int64) for name in inputs}
+    sizes = {"batch": batch or 2, "seq": seq_len or min(19, model.max_seq_len)}
+    example = {
+        spec.name: torch.zeros(spec.shape(**sizes), dtype=getattr(torch, spec.dtype))
+        for spec in model.signature.inputs
+    }
     if "attention_mask" in example:
         example["attention_mask"] += 1
-    free = {0: "batch"} if batch is None else {}
-    free |= {1: "seq"} if seq_len is None else {}
-    axes = {name: free for name in inputs} | {
-        spec.name: {i: d for i, d in free.items() if i < len(spec.dims) and spec.dims[i] == d}
-        for spec in model.signature.outputs
+    free = [name for name, size in (("batch", batch), ("seq", seq_len)) if size is None]
+    axes = {
+        spec.name: {i: d for i, d in enumerate(spec.dims) if d in free}
+        for spec in (*model.signature.inputs, *model.signature.outputs)
     }
     try:
         with quiet(), torch.inference_mode():

@@ -42,7 +42,7 @@ def lower(
     converted = _convert(model)
     if precision == "int8":
         converted = _quantize(model, converted, calibration)
-        route += f" -> nncf.quantize (TRANSFORMER, {len(calibration)} texts)"
+        route += f" -> nncf.quantize (TRANSFORMER, {len(calibration)} samples)"
     openvino = _openvino()
     with quiet():
         openvino.save_model(
@@ -70,9 +70,12 @@ def _convert(model: Model) -> Any:
             if model.module is None:
                 return openvino.convert_model(str(model.onnx))
             torch = require("torch", "torch")
-            shape = (2, min(19, model.max_seq_len))
-            example = tuple(torch.ones(shape, dtype=torch.int64) for _ in model.signature.inputs)
-            free = [openvino.PartialShape([-1, -1])] * len(example)
+            sizes = {"batch": 2, "seq": min(19, model.max_seq_len)}
+            inputs = model.signature.inputs
+            example = tuple(
+                torch.ones(t.shape(**sizes), dtype=getattr(torch, t.dtype)) for t in inputs
+            )
+            free = [openvino.PartialShape(t.shape(batch=-1, seq=-1)) for t in inputs]
             converted = openvino.convert_model(model.module, example_input=example, input=free)
         # The frontends raise RuntimeError and their own kinds without a common base.
         except Exception as exc:
@@ -99,7 +102,9 @@ def _name(model: Model, converted: Any) -> None:
 
 def _quantize(model: Model, converted: Any, calibration: Sequence[Batch]) -> Any:
     if not calibration:
-        raise CompileError("INT8 needs texts to calibrate on, and there are none", where=model.name)
+        raise CompileError(
+            "INT8 needs texts or images to calibrate on, and there are none", where=model.name
+        )
     with quiet():
         nncf = require("nncf", "openvino")
         try:

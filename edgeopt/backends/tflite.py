@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, Batch, Outputs
+from edgeopt.backends import Artifact, Batch, Outputs, static_lengths
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model
-from edgeopt.model.signature import Signature
-from edgeopt.model.tasks import INPUTS
+from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
+from edgeopt.model.tasks import INPUTS, PIXELS
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
 
@@ -35,6 +35,8 @@ def lower(
 ) -> Artifact:
     """Write ``model.tflite`` with the signatures ``seq_N`` of the target's lengths, batch 1.
 
+    A model without a sequence has the one signature ``seq_0``.
+
     Inputs are int32; names are the model's (LiteRT itself lists them by the alphabet, so they go
     by name). FP16 keeps weights in half precision and leaves activations to the engine; INT8 has
     int8 weights by channel
@@ -49,10 +51,10 @@ def lower(
             where=model.name,
             hint="Import the checkpoint itself.",
         )
-    seq_lens = tuple(n for n in target.seq_lens if n <= model.max_seq_len)
+    lengths = static_lengths(model, target)
     path = directory / _FILE
-    _convert(model, seq_lens, path)
-    route = f"litert-torch, signatures {', '.join(_name(n) for n in seq_lens)}"
+    _convert(model, lengths, path)
+    route = f"litert-torch, signatures {', '.join(_name(n) for n in lengths)}"
     if precision != "fp32":
         _quantize(model, path, precision)
         route += " -> ai-edge-quantizer " + _RECIPES[precision]
@@ -62,7 +64,7 @@ def lower(
         precision=precision,
         files=(_FILE,),
         signature=_signature(model.signature),
-        seq_lens=seq_lens,
+        seq_lens=tuple(n for n in lengths if n != NO_LENGTH),
         route=route,
         options={},
         tools={name: version(name) for name in packages},
@@ -74,11 +76,16 @@ def _name(seq_len: int) -> str:
 
 
 def _signature(signature: Signature) -> Signature:
-    """Return the model's signature at batch 1 with int32 inputs."""
+    """Return the model's signature at batch 1 with int32 for int64 inputs."""
     return Signature(
-        inputs=tuple(replace(t, dtype="int32", dims=(1, "seq")) for t in signature.inputs),
+        inputs=tuple(replace(t, dtype=_dtype(t), dims=(1, *t.dims[1:])) for t in signature.inputs),
         outputs=tuple(replace(t, dims=(1, *t.dims[1:])) for t in signature.outputs),
     )
+
+
+def _dtype(tensor: TensorSpec) -> str:
+    """Return the dtype of an input in the file: LiteRT's embedding lookup takes int32."""
+    return "int32" if tensor.dtype == "int64" else tensor.dtype
 
 
 def _convert(model: Model, seq_lens: Sequence[int], path: Path) -> None:
@@ -90,7 +97,9 @@ def _convert(model: Model, seq_lens: Sequence[int], path: Path) -> None:
         try:
             for n in seq_lens:
                 example = {
-                    spec.name: torch.ones(1, n, dtype=torch.int32)
+                    spec.name: torch.ones(
+                        spec.shape(batch=1, seq=n), dtype=getattr(torch, _dtype(spec))
+                    )
                     for spec in model.signature.inputs
                 }
                 conversion = conversion.signature(_name(n), module, (), example)
@@ -102,13 +111,10 @@ def _convert(model: Model, seq_lens: Sequence[int], path: Path) -> None:
 
 
 def _named(model: Model) -> torch.nn.Module:
-    """Return the module with int32 inputs and outputs by name, which the file then keeps.
-
-    LiteRT's embedding lookup takes int32.
-    """
+    """Return the module with the file's dtypes and names; LiteRT takes the names from here."""
     import torch
 
-    inputs = [spec.name for spec in model.signature.inputs]
+    inputs = model.signature.inputs
     outputs = [spec.name for spec in model.signature.outputs]
     module: Any = model.module
 
@@ -119,12 +125,14 @@ def _named(model: Model) -> torch.nn.Module:
 
         def forward(
             self,
-            input_ids: torch.Tensor,
+            input_ids: torch.Tensor | None = None,
             attention_mask: torch.Tensor | None = None,
             token_type_ids: torch.Tensor | None = None,
+            pixel_values: torch.Tensor | None = None,
         ) -> dict[str, torch.Tensor]:
-            given: Any = dict(zip(INPUTS, (input_ids, attention_mask, token_type_ids), strict=True))
-            tensors = [given[name].to(torch.int64) for name in inputs]
+            values = (input_ids, attention_mask, token_type_ids, pixel_values)
+            given: Any = dict(zip((*INPUTS, PIXELS), values, strict=True))
+            tensors = [given[spec.name].to(getattr(torch, spec.dtype)) for spec in inputs]
             return dict(zip(outputs, self.module(*tensors), strict=True))
 
     return Named().eval()
@@ -173,17 +181,17 @@ class _Session:
 
     def __init__(self, interpreter: Any, artifact: Artifact) -> None:
         self._interpreter = interpreter
-        self._inputs = [spec.name for spec in artifact.signature.inputs]
+        self._signature = artifact.signature
         self._outputs = [spec.name for spec in artifact.signature.outputs]
         self._seq_lens = artifact.seq_lens
         self._runners: dict[int, Any] = {}
 
     def run(self, batch: Batch) -> Outputs:
         """Run one batch of one of the artifact's lengths; ValueError for another length."""
-        seq_len = batch[self._inputs[0]].shape[1]
-        if seq_len not in self._seq_lens:
+        seq_len = self._signature.seq_len({name: value.shape for name, value in batch.items()})
+        if seq_len not in (self._seq_lens or (NO_LENGTH,)):
             raise ValueError(f"length {seq_len}, but the artifact takes {self._seq_lens}")
-        tensors = {name: batch[name].astype(np.int32) for name in self._inputs}
+        tensors = {t.name: batch[t.name].astype(t.dtype) for t in self._signature.inputs}
         if seq_len not in self._runners:
             with quiet():  # XNNPACK announces itself when a graph is first prepared
                 runner = self._interpreter.get_signature_runner(_name(seq_len))

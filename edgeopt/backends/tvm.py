@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import progress
-from edgeopt.backends import Artifact, Batch, Outputs, Session
+from edgeopt.backends import Artifact, Batch, Outputs, Session, static_lengths
 from edgeopt.backends.onnx import export_fp32
 from edgeopt.backends.tvm_graph import (
     function_name,
@@ -42,7 +42,7 @@ from edgeopt.backends.tvm_schedule import (
 from edgeopt.errors import CompileError, InputError
 from edgeopt.extras import require
 from edgeopt.model import Model
-from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
 
@@ -88,8 +88,8 @@ def lower(
             where=f"device profile {device.id}",
             hint="Leave tvm out of the target's engines.",
         )
-    seq_lens = tuple(n for n in target.seq_lens if n <= model.max_seq_len)
-    if not seq_lens:
+    lengths = static_lengths(model, target)
+    if not lengths:
         raise CompileError(
             f"TVM compiles static lengths, and none of the target's is within the model's "
             f"{model.max_seq_len} tokens",
@@ -107,8 +107,8 @@ def lower(
                 model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None
             )
         with quiet():
-            module = import_onnx(source, seq_lens)
-    signature = _signature(model, module, seq_lens[0])
+            module = import_onnx(source, model.signature.inputs, lengths)
+    signature = _signature(model, module, lengths[0])
     with mapped_errors("schedule it", model.name):
         module = schedule_module(module, _registers(cpu))
     mcpu = str(cpu.attrs["mcpu"])
@@ -125,7 +125,7 @@ def lower(
         precision=precision,
         files=(LIBRARY,),
         signature=signature,
-        seq_lens=seq_lens,
+        seq_lens=tuple(n for n in lengths if n != NO_LENGTH),
         route=route,
         options={
             "mcpu": mcpu,
@@ -175,8 +175,8 @@ class _Session:
 
         signature = self.artifact.signature
         inputs = [np.ascontiguousarray(batch[t.name], dtype=t.dtype) for t in signature.inputs]
-        seq_len = inputs[0].shape[1]
-        if seq_len not in self.artifact.seq_lens:
+        seq_len = signature.seq_len({name: value.shape for name, value in batch.items()})
+        if seq_len not in (self.artifact.seq_lens or (NO_LENGTH,)):
             lengths = ", ".join(map(str, self.artifact.seq_lens))
             raise InputError(f"{seq_len} tokens, and this library takes {lengths}")
         outputs = self.machine[function_name(seq_len)](*map(tvm.runtime.tensor, inputs))

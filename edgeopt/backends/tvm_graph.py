@@ -14,18 +14,19 @@ from edgeopt import progress
 from edgeopt.backends.tvm_operators import legalize_map
 from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
 from edgeopt.errors import CompileError, EdgeoptError
+from edgeopt.model.signature import TensorSpec
 
 
 def function_name(seq_len: int) -> str:
-    """Return the name of the library's function for inputs of ``seq_len`` tokens."""
+    """Return the name of the library's function for inputs of ``seq_len`` tokens, 0 for images."""
     return f"main_{seq_len}"
 
 
-def import_onnx(source: Path, seq_lens: Sequence[int]) -> Any:
+def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[int]) -> Any:
     """Return an IRModule with one Relax function a length; its kernels are fused, not scheduled.
 
-    ``source`` takes any batch and length, or the one length there is. Raises CompileError for an
-    operator or a shape that TVM's importer does not take.
+    ``source`` takes ``inputs`` of any batch and length, or the one length there is. Raises
+    CompileError for an operator or a shape that TVM's importer does not take.
     """
     import onnx
     import tvm
@@ -39,13 +40,15 @@ def import_onnx(source: Path, seq_lens: Sequence[int]) -> Any:
             tempfile.TemporaryDirectory() as folder,
         ):
             fixed = Path(folder) / "fixed.onnx"
-            _fix_shapes(source, seq_len, fixed)
+            shapes = {spec.name: spec.shape(batch=1, seq=seq_len) for spec in inputs}
+            _fix_shapes(source, shapes, fixed)
             imported = from_onnx(onnx.load(fixed), keep_params_in_input=False)["main"]
         for parameter in imported.params:
-            shape = [str(getattr(d, "value", d)) for d in parameter.ty.shape]
-            if shape != ["1", str(seq_len)]:
+            shape = ", ".join(str(getattr(d, "value", d)) for d in parameter.ty.shape)
+            expected = ", ".join(map(str, shapes[parameter.name]))
+            if shape != expected:
                 raise CompileError(
-                    f"input {parameter.name} is ({', '.join(shape)}), expected (1, {seq_len})",
+                    f"input {parameter.name} is ({shape}), expected ({expected})",
                     where=source.name,
                     hint="Export it with free dimensions, or give the target this length.",
                 )
@@ -87,8 +90,8 @@ def mapped_errors(doing: str, where: str) -> Iterator[None]:
         ) from exc
 
 
-def _fix_shapes(source: Path, seq_len: int, fixed: Path) -> None:
-    """Write ``source`` for batch 1 and ``seq_len`` with all that follows from that computed.
+def _fix_shapes(source: Path, shapes: Mapping[str, tuple[int, ...]], fixed: Path) -> None:
+    """Write ``source`` for inputs of ``shapes`` with all that follows from that computed.
 
     TVM's importer wants constants where a traced graph computes shapes; onnxruntime folds them.
     """
@@ -101,7 +104,7 @@ def _fix_shapes(source: Path, seq_len: int, fixed: Path) -> None:
     options.log_severity_level = 3
     for value in onnx.load(source, load_external_data=False).graph.input:
         dims = value.type.tensor_type.shape.dim
-        for dim, size in zip(dims, (1, seq_len), strict=True):
+        for dim, size in zip(dims, shapes[value.name], strict=True):
             if dim.dim_param:
                 options.add_free_dimension_override_by_name(dim.dim_param, size)
     onnxruntime.InferenceSession(

@@ -1,6 +1,7 @@
-"""Golden inputs and outputs: real texts with the reference's answer, as .npy files.
+"""Golden inputs and outputs: real texts, or images, with the reference's answer, as .npy files.
 
-One directory holds one call: ``in.NAME.npy`` (int64, (1, seq)) and ``out.NAME.npy`` (float32).
+One directory holds one call: ``in.NAME.npy`` (int64, (1, seq), or float32,
+(1, 3, height, width)) and ``out.NAME.npy`` (float32).
 They travel with the bundle and are run on the board before anything is timed there.
 """
 
@@ -20,7 +21,7 @@ def write(
     """Write one call into ``directory``, which is made."""
     directory.mkdir(parents=True)
     for name, value in batch.items():
-        np.save(directory / f"in.{name}.npy", np.ascontiguousarray(value, dtype=np.int64))
+        np.save(directory / f"in.{name}.npy", np.ascontiguousarray(value))
     for name, value in outputs.items():
         np.save(directory / f"out.{name}.npy", np.ascontiguousarray(value, dtype=np.float32))
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeopt.errors import BundleError, InputError
 from edgeopt.fields import Table
+from edgeopt.model.image import ImageSpec
 from edgeopt.model.signature import Signature, TensorSpec
 
 SCHEMA_VERSION = 1
@@ -69,7 +70,10 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Golden:
-    """One input with the reference's output: ``in.NAME.npy`` and ``out.NAME.npy``."""
+    """One input with the reference's output: ``in.NAME.npy`` and ``out.NAME.npy``.
+
+    ``seq_len`` and ``tokens`` are 0 where nothing runs along a sequence (an image).
+    """
 
     directory: str
     seq_len: int
@@ -93,7 +97,8 @@ class TargetEntry:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """All of ``manifest.json``. ``files`` leaves out the manifest itself; ``inputs`` is a hash of
-    all that the bundle was made of."""
+    all that the bundle was made of. ``image`` is how an image becomes the network's input, None
+    for a model of texts; a model of images has no tokenizer, and 0 for ``max_seq_len``."""
 
     name: str
     digest: str
@@ -112,6 +117,7 @@ class Manifest:
     artifacts: tuple[ArtifactEntry, ...]
     skipped: tuple[Skipped, ...]
     golden: tuple[Golden, ...]
+    image: ImageSpec | None
     files: Mapping[str, FileEntry]
 
 
@@ -165,7 +171,7 @@ def _parse(table: Table) -> Manifest:
         task=table.get("task", str),
         labels=table.array("labels", str),
         pooling=table.get("pooling", dict) if table.data.get("pooling") is not None else None,
-        max_seq_len=table.integer("max_seq_len"),
+        max_seq_len=table.integer("max_seq_len", low=0),
         signature=_signature(table.table("signature")),
         tokenizer=tuple(_inside(table, "tokenizer", p) for p in table.array("tokenizer", str)),
         target=_target(table.table("target")),
@@ -178,11 +184,12 @@ def _parse(table: Table) -> Manifest:
         golden=tuple(
             Golden(
                 directory=_inside(t, "directory", t.get("directory", str)),
-                seq_len=t.integer("seq_len"),
-                tokens=t.integer("tokens"),
+                seq_len=t.integer("seq_len", low=0),
+                tokens=t.integer("tokens", low=0),
             )
             for t in table.tables("golden")
         ),
+        image=_image(table.table("image")) if table.data.get("image") is not None else None,
         files={
             _inside(table, "files", name): FileEntry(
                 bytes=entry.integer("bytes", low=0), sha256=_sha256(entry)
@@ -195,6 +202,19 @@ def _parse(table: Table) -> Manifest:
             if name not in manifest.files:
                 raise table.wrong("artifacts", f"{name!r} is not among the files")
     return manifest
+
+
+def _image(table: Table) -> ImageSpec:
+    return ImageSpec(
+        height=table.integer("height"),
+        width=table.integer("width"),
+        resize_height=table.integer("resize_height"),
+        resize_width=table.integer("resize_width"),
+        resample=table.integer("resample", low=0),
+        mean=table.array("mean", float),
+        std=table.array("std", float),
+        rescale_factor=table.number("rescale_factor", low=0, high=1e30),
+    )
 
 
 def _target(table: Table) -> TargetEntry:

@@ -33,7 +33,10 @@ def _render(bundle: Bundle, console: Console) -> None:
 
     m = bundle.manifest
     total = sum(entry.bytes for entry in m.files.values())
-    console.print(f"{m.name}  {m.task}, at most {m.max_seq_len} tokens", style="bold")
+    takes = f"at most {m.max_seq_len} tokens"
+    if m.image is not None:
+        takes = f"images of {m.image.height} x {m.image.width}"
+    console.print(f"{m.name}  {m.task}, {takes}", style="bold")
     libc = f", {m.target.libc} {m.target.libc_version or ''}".rstrip(" ,")
     console.print(f"for     {m.target.name} ({m.target.device}, {m.target.arch}{libc})")
     console.print(f"digest  {m.digest}")
@@ -41,6 +44,8 @@ def _render(bundle: Bundle, console: Console) -> None:
     console.print(f"golden  {len(m.golden)} calls of {m.reference}")
     if m.labels:
         console.print(f"labels  {', '.join(m.labels)}")
+    if m.image:
+        console.print(f"image   {', '.join(f'{k}={v}' for k, v in asdict(m.image).items())}")
     if m.pooling:
         console.print(f"pooling {', '.join(f'{k}={v}' for k, v in m.pooling.items())}")
     for key, value in m.origin.items():

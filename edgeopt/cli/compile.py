@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--engine", "-e", "engines", multiple=True, metavar="ENGINE", help="Only these.")
 @click.option("--precision", "-p", "precisions", multiple=True, metavar="P", help="Only these.")
 @click.option("--recipe", help="A recipe's name, or a .toml file [the target's].")
-@click.option("--data", help="Your texts (.jsonl with 'text', or lines): calibration and check.")
+@click.option("--data", help="Your texts (.jsonl, lines), or folder of images.")
 @json_option
 def compile_(
     model: str,
@@ -37,7 +37,8 @@ def compile_(
     """Make a bundle of MODEL for a target.
 
     MODEL is a Hugging Face directory or hub name, or an .onnx file. Every artifact is checked
-    against the original on real text; one that is below the recipe's bound is not shipped.
+    against the original on real text, or on images; one that is below the recipe's bound is not
+    shipped.
     """
     from edgeopt.pipeline import compile
 

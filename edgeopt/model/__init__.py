@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.model.image import ImageSpec
 from edgeopt.model.signature import Signature
 
 if TYPE_CHECKING:
     import torch
 
-TASKS = (
+TEXT_TASKS = (
     "feature-extraction",
     "sequence-classification",
     "token-classification",
     "question-answering",
 )
+IMAGE_TASKS = ("image-classification",)
+TASKS = (*TEXT_TASKS, *IMAGE_TASKS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,9 +29,12 @@ class Model:
 
     Exactly one of ``module`` and ``onnx`` is set. ``module`` is in eval mode and FP32; it is
     called with the signature's inputs by position (``input_ids``, ``attention_mask`` and, where
-    the model has them, ``token_type_ids``: int64, (batch, seq)) and returns a tuple of tensors in
-    the signature's output order: ``last_hidden_state`` (batch, seq, hidden), ``logits``
-    (batch, labels) or (batch, seq, labels), or ``start_logits`` and ``end_logits`` (batch, seq).
+    the model has them, ``token_type_ids``: int64, (batch, seq); for images ``pixel_values``:
+    float32, (batch, 3, height, width)) and returns a tuple of tensors in the signature's output
+    order: ``last_hidden_state`` (batch, seq, hidden), ``logits`` (batch, labels) or
+    (batch, seq, labels), or ``start_logits`` and ``end_logits`` (batch, seq).
+    ``image`` is how an image becomes ``pixel_values``, None for a model of texts;
+    ``max_seq_len`` is 0 for one of images.
     ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None.
     ``pooling`` is how a sentence embedding is made of ``last_hidden_state``, where the checkpoint
     says so: ``{"mode": "mean", "normalize": True}``. ``origin`` tells where it came from (plain
@@ -44,6 +50,7 @@ class Model:
     labels: tuple[str, ...]
     pooling: Mapping[str, Any] | None
     max_seq_len: int
+    image: ImageSpec | None = None
     origin: Mapping[str, Any]
     digest: str
 

@@ -35,3 +35,61 @@ class Encoder(torch.nn.Module):
             named["attention_mask"] = (1.0 - mask) * torch.finfo(torch.float32).min
         result = self.network(**named, return_dict=True)
         return tuple(result[name] for name in self.outputs)
+
+
+class ImageEncoder(torch.nn.Module):
+    """Call ``network`` with images and return a tuple of tensors."""
+
+    def __init__(self, network: Any, task: str) -> None:
+        super().__init__()
+        self.network = network
+        self.outputs = OUTPUTS[task]
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Take float32 (batch, 3, height, width); return the task's outputs."""
+        result = self.network(pixel_values=pixel_values, return_dict=True)
+        return tuple(result[name] for name in self.outputs)
+
+
+class Patches(torch.nn.Module):
+    """A convolution whose windows do not overlap, as the product of each window with its weight.
+
+    Vision transformers cut their image up with such a convolution. As a product it takes the way
+    of all other layers, in every engine: quantised by token, and scheduled by TVM. It stands where
+    ``convolution`` stood, but returns (batch, channels, windows), which the ``flatten(2)`` behind
+    it leaves as it is.
+    """
+
+    def __init__(self, convolution: torch.nn.Conv2d) -> None:
+        super().__init__()
+        weight = convolution.weight
+        self.size = convolution.kernel_size
+        self.product = torch.nn.Linear(weight[0].numel(), weight.shape[0])
+        self.product.weight = torch.nn.Parameter(weight.flatten(1), requires_grad=False)
+        bias = weight.new_zeros(len(weight)) if convolution.bias is None else convolution.bias
+        self.product.bias = torch.nn.Parameter(bias.detach(), requires_grad=False)
+
+    @staticmethod
+    def fits(module: torch.nn.Module) -> bool:
+        """Tell whether ``module`` is such a convolution."""
+        return (
+            isinstance(module, torch.nn.Conv2d)
+            and module.kernel_size == module.stride
+            and module.padding in ((0, 0), "valid")
+            and module.dilation == (1, 1)
+            and module.groups == 1
+        )
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weight, of which transformers asks the dtype."""
+        return self.product.weight
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Take (batch, c, height, width), whole windows; return (batch, channels, windows)."""
+        batch, c, height, width = image.shape
+        rows, columns = self.size
+        windows = image.reshape(batch, c, height // rows, rows, width // columns, columns)
+        windows = windows.permute(0, 2, 4, 1, 3, 5)  # (batch, down, across, c, rows, columns)
+        count = (height // rows) * (width // columns)
+        return self.product(windows.reshape(batch, count, c * rows * columns)).transpose(1, 2)

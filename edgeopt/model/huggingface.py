@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import Model, name_of, tokenizer
-from edgeopt.model.tasks import OUTPUTS, signature
+from edgeopt.model import IMAGE_TASKS, Model, image, name_of, tokenizer, vision
+from edgeopt.model.tasks import OUTPUTS, image_signature, signature
 from edgeopt.quiet import quiet
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ _HEADS = {
     ),
     "ForTokenClassification": ("token-classification", "AutoModelForTokenClassification"),
     "ForQuestionAnswering": ("question-answering", "AutoModelForQuestionAnswering"),
+    "ForImageClassification": ("image-classification", "AutoModelForImageClassification"),
+    "ForImageClassificationWithTeacher": (
+        "image-classification",
+        "AutoModelForImageClassification",
+    ),
     "ForMaskedLM": ("feature-extraction", "AutoModel"),
     "ForPreTraining": ("feature-extraction", "AutoModel"),
     "Model": ("feature-extraction", "AutoModel"),
@@ -56,14 +62,9 @@ def import_huggingface(source: str | Path) -> Model:
     architecture, task, loader = _task(config, folder)
     weights = _weight_files(folder)
     network = _load(folder, loader, task)
-    tokens = tokenizer.collect(folder)
-    if tokens is None:
-        progress.note(f"{name} has no tokenizer: it is checked on made-up token ids")
-    inputs = _inputs(network)
-    module = _wrap(network, inputs, task)
     labels = _labels(network.config, task)
+    parts = (_image_parts if task in IMAGE_TASKS else _text_parts)(network, folder, task, name)
     hashes = {path.name: cache.file_sha256(path) for path in weights}
-    token_hashes = tokenizer.hashes(folder)
     origin = {
         "kind": "huggingface",
         "source": name,
@@ -75,26 +76,54 @@ def import_huggingface(source: str | Path) -> Model:
     return Model(
         name=name,
         task=task,
-        signature=signature(
-            inputs,
-            task,
-            hidden=getattr(network.config, "hidden_size", None) or network.config.dim,
-            labels=len(labels),
-        ),
-        module=module,
         onnx=None,
-        tokenizer=tokens,
         labels=labels,
-        pooling=_pooling(folder) if task == "feature-extraction" else None,
-        max_seq_len=_max_seq_len(network, folder, tokens),
         origin=origin,
         digest=cache.key(
             weights=hashes,
             config=cache.file_sha256(folder / "config.json"),
-            tokenizer=token_hashes,
+            tokenizer=tokenizer.hashes(folder),
             pooling=_pooling(folder),
+            image=asdict(parts["image"]) if parts["image"] else None,
         ),
+        **parts,
     )
+
+
+def _text_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, Any]:
+    """Return the fields that a Model of texts has."""
+    tokens = tokenizer.collect(folder)
+    if tokens is None:
+        progress.note(f"{name} has no tokenizer: it is checked on made-up token ids")
+    inputs = _inputs(network)
+    return {
+        "signature": signature(
+            inputs,
+            task,
+            hidden=getattr(network.config, "hidden_size", None) or network.config.dim,
+            labels=len(_labels(network.config, task)),
+        ),
+        "module": _wrap(network, inputs, task),
+        "tokenizer": tokens,
+        "pooling": _pooling(folder) if task == "feature-extraction" else None,
+        "max_seq_len": _max_seq_len(network, folder, tokens),
+        "image": None,
+    }
+
+
+def _image_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, Any]:
+    """Return the fields that a Model of images has."""
+    del name
+    spec = image.read_spec(folder)
+    image.check(spec, network.config, str(folder))
+    return {
+        "signature": image_signature(spec, labels=len(_labels(network.config, task))),
+        "module": vision.wrap(network, spec, task, str(folder)),
+        "tokenizer": None,
+        "pooling": None,
+        "max_seq_len": 0,
+        "image": spec,
+    }
 
 
 def _download(source: str) -> Path:

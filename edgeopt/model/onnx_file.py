@@ -9,9 +9,9 @@ from typing import Any
 from edgeopt import cache
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import TASKS, Model, name_of, tokenizer
+from edgeopt.model import TEXT_TASKS, Model, name_of, tokenizer
 from edgeopt.model.signature import Signature, TensorSpec
-from edgeopt.model.tasks import INPUTS, OUTPUTS
+from edgeopt.model.tasks import INPUTS, OUTPUTS, PIXELS
 
 _AXES = ("batch", "seq")
 _DEFAULT_MAX_SEQ_LEN = 512
@@ -38,7 +38,9 @@ def import_onnx(
             f"inputs are {', '.join(names) or 'none'}; expected input_ids, attention_mask and "
             "maybe token_type_ids",
             where=where,
-            hint="Export it again with these input names.",
+            hint="A model of images is imported from its checkpoint, not from an .onnx file."
+            if names == [PIXELS]
+            else "Export it again with these input names.",
         )
     inputs = tuple(_tensor(onnx, v, _AXES, where) for v in graph.input)
     for spec in inputs:
@@ -115,15 +117,17 @@ def _tensor(onnx: Any, value: Any, symbols: tuple[str, ...], where: str) -> Tens
 
 def _task(names: list[str], graph: Any, task: str | None, where: str) -> str:
     """Return the task whose outputs the graph has; logits go by their number of dimensions."""
-    if task is not None and task not in TASKS:
-        raise InputError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}", where=where)
+    if task is not None and task not in TEXT_TASKS:
+        raise InputError(
+            f"unknown task {task!r}, expected one of {', '.join(TEXT_TASKS)}", where=where
+        )
     ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in graph.output}
-    for candidate in [task] if task else TASKS:
+    for candidate in [task] if task else TEXT_TASKS:
         wanted = OUTPUTS[candidate]
         logits_rank = {"sequence-classification": 2, "token-classification": 3}.get(candidate)
         if all(n in names for n in wanted) and logits_rank in (None, ranks[wanted[0]]):
             return candidate
-    expected = "; ".join(f"{t}: {', '.join(OUTPUTS[t])}" for t in ([task] if task else TASKS))
+    expected = "; ".join(f"{t}: {', '.join(OUTPUTS[t])}" for t in ([task] if task else TEXT_TASKS))
     raise InputError(
         f"outputs are {', '.join(names)}; expected {expected}",
         where=where,

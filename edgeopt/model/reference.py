@@ -18,7 +18,7 @@ def name(model: Model) -> str:
 
 
 def run(model: Model, batches: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
-    """Run ``batches`` (int64, (1, seq) per input) one by one and return float32 outputs by name.
+    """Run ``batches`` (the inputs by name, batch 1) one by one and return float32 outputs by name.
 
     Raises MissingDependencyError where torch (or onnxruntime for an .onnx model) is missing.
     """

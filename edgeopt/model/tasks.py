@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from edgeopt.model.image import CHANNELS, ImageSpec
 from edgeopt.model.signature import Signature, TensorSpec
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""Every input that a model may have, in the order of the call."""
+"""Every input that a model of texts may have, in the order of the call."""
+
+PIXELS = "pixel_values"
+"""The input of a model of images."""
 
 OUTPUTS = {
     "feature-extraction": ("last_hidden_state",),
     "sequence-classification": ("logits",),
     "token-classification": ("logits",),
     "question-answering": ("start_logits", "end_logits"),
+    "image-classification": ("logits",),
 }
 """Output names by task, in the order of the call."""
 
 
 def signature(inputs: tuple[str, ...], task: str, *, hidden: int, labels: int) -> Signature:
-    """Return the signature of a task; ``hidden`` and ``labels`` are the last dimension's sizes."""
+    """Return the signature of a task on texts.
+
+    ``hidden`` and ``labels`` are the last dimension's sizes.
+    """
     dims: dict[str, tuple[int | str, ...]] = {
         "feature-extraction": ("batch", "seq", hidden),
         "sequence-classification": ("batch", labels),
@@ -27,4 +35,13 @@ def signature(inputs: tuple[str, ...], task: str, *, hidden: int, labels: int) -
     return Signature(
         inputs=tuple(TensorSpec(name=n, dtype="int64", dims=("batch", "seq")) for n in inputs),
         outputs=tuple(TensorSpec(name=n, dtype="float32", dims=dims[task]) for n in OUTPUTS[task]),
+    )
+
+
+def image_signature(image: ImageSpec, *, labels: int) -> Signature:
+    """Return the signature of a classification of images into ``labels`` labels."""
+    dims = ("batch", CHANNELS, image.height, image.width)
+    return Signature(
+        inputs=(TensorSpec(name=PIXELS, dtype="float32", dims=dims),),
+        outputs=(TensorSpec(name="logits", dtype="float32", dims=("batch", labels)),),
     )

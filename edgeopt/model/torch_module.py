@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import cache
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import TASKS, Model
+from edgeopt.model import TEXT_TASKS, Model
 from edgeopt.model import tokenizer as tokenizers
 from edgeopt.model.tasks import INPUTS, OUTPUTS, signature
 
@@ -38,8 +38,10 @@ def import_torch(
     output's shape is not the task's.
     """
     require("torch", "torch")
-    if task not in TASKS:
-        raise InputError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}", where=name)
+    if task not in TEXT_TASKS:
+        raise InputError(
+            f"unknown task {task!r}, expected one of {', '.join(TEXT_TASKS)}", where=name
+        )
     if unknown := [n for n in inputs if n not in INPUTS]:
         raise InputError(
             f"unknown input {unknown[0]!r}, expected some of {', '.join(INPUTS)}", where=name

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgeopt.bundle import Bundle
+    from edgeopt.bundle.manifest import Manifest
 
 
 def size(count: int) -> str:
@@ -20,6 +21,13 @@ def size(count: int) -> str:
     raise AssertionError("unreachable")
 
 
+def _input(manifest: Manifest) -> str:
+    """Return what an artifact without static lengths takes."""
+    if manifest.image is None:
+        return f"1-{manifest.max_seq_len}"
+    return f"{manifest.image.height} x {manifest.image.width}"
+
+
 def artifacts(bundle: Bundle, console: Console) -> None:
     """Print one row for each artifact, and one line for each that was skipped."""
     from rich.table import Table
@@ -29,7 +37,7 @@ def artifacts(bundle: Bundle, console: Console) -> None:
     table.add_column("engine")
     table.add_column("precision")
     table.add_column("size", justify="right")
-    table.add_column("tokens")
+    table.add_column("tokens" if manifest.image is None else "pixels")
     table.add_column("cosine min", justify="right")
     table.add_column("max error", justify="right")
     top1 = any(a.same_top1 is not None for a in manifest.artifacts)
@@ -40,7 +48,7 @@ def artifacts(bundle: Bundle, console: Console) -> None:
             f"{a.engine} {a.engine_version}",
             a.precision,
             size(a.bytes),
-            ", ".join(map(str, a.seq_lens)) or f"1-{manifest.max_seq_len}",
+            ", ".join(map(str, a.seq_lens)) or _input(manifest),
             f"{a.cosine_min:.5f}",
             f"{a.max_abs_error:.1e}",
         ]
@@ -51,7 +59,7 @@ def artifacts(bundle: Bundle, console: Console) -> None:
     if manifest.artifacts:
         console.print(
             f"against {manifest.reference}, worst of {max(a.calls for a in manifest.artifacts)} "
-            "calls on real text",
+            f"calls on {'real text' if manifest.image is None else 'images'}",
             style="dim",
         )
     for s in manifest.skipped:

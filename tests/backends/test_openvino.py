@@ -58,7 +58,7 @@ def test_int8_without_texts_is_an_error(tiny: Callable, target: Target, tmp_path
     from edgeopt.backends import openvino
 
     spec = next(s for s in target.engines if s.engine == "openvino")
-    with pytest.raises(CompileError, match="INT8 needs texts to calibrate on"):
+    with pytest.raises(CompileError, match="INT8 needs texts or images to calibrate on"):
         openvino.lower(tiny("BertModel"), target, spec, "int8", [], tmp_path)
 
 

@@ -64,6 +64,7 @@ def manifest(**changes: object) -> Manifest:
         ),
         "skipped": (),
         "golden": (Golden(directory="golden/seq_4/0", seq_len=4, tokens=3),),
+        "image": None,
         "files": {},
     }
     return Manifest(**(values | changes))  # type: ignore[arg-type]

@@ -1,0 +1,82 @@
+"""What a model is checked and calibrated on: texts for one of texts, images for one of images.
+
+This is where the two kinds of model part. Behind it a call is a mapping of arrays, and a model
+without a sequence has the one length ``NO_LENGTH``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeopt import cache
+from edgeopt.errors import InputError
+from edgeopt.model import Model, images, texts
+from edgeopt.model.signature import NO_LENGTH
+
+Samples = tuple[str, ...] | tuple[images.Image, ...] | tuple[Path, ...]
+"""Texts; or images, as arrays or as files."""
+
+
+def read(path: Path, limit: int) -> Samples:
+    """Return at most ``limit`` of the user's own: a folder has images, a file texts.
+
+    Raises InputError, with file and line, where it is not so.
+    """
+    return images.list_images(path, limit) if path.is_dir() else texts.read_texts(path, limit)
+
+
+def shipped(model: Model, limit: int) -> Samples:
+    """Return those that edgeopt brings along for ``model``."""
+    return texts.read_texts(None, limit) if model.image is None else images.make_images(limit)
+
+
+def check(model: Model, samples: Samples, where: str) -> None:
+    """Raise InputError where ``samples``, which were read from ``where``, are of the other kind."""
+    takes_images = model.image is not None
+    if isinstance(samples[0], str) == takes_images:
+        raise InputError(
+            f"is a {'file of texts' if takes_images else 'folder'}, but {model.name} is for "
+            f"{model.task} and takes {'a folder of images' if takes_images else 'a file of texts'}",
+            where=where,
+        )
+
+
+def lengths(model: Model, seq_lens: Sequence[int]) -> tuple[int, ...]:
+    """Return those of ``seq_lens`` that ``model`` takes, () where it has no sequence."""
+    return tuple(n for n in seq_lens if n <= model.max_seq_len)
+
+
+def calls(model: Model, samples: Samples, seq_len: int) -> list[dict[str, np.ndarray]]:
+    """Return one call per sample: the model's inputs by name, batch 1.
+
+    ``seq_len`` is the length of a text, ``NO_LENGTH`` for images.
+    """
+    if model.image is None:
+        return texts.tokenize(model, [str(text) for text in samples], seq_len)
+    if seq_len != NO_LENGTH:
+        raise ValueError(f"images have no length, asked for {seq_len}")
+    (name,) = (spec.name for spec in model.signature.inputs)
+    files_or_arrays = [sample for sample in samples if not isinstance(sample, str)]
+    return images.calls(files_or_arrays, model.image, name)
+
+
+def name(model: Model) -> str:
+    """Return what the samples are called, for the reader."""
+    return "texts" if model.image is None else "images"
+
+
+def digest(samples: Samples) -> str:
+    """Return the SHA-256 of all samples: of the texts, the pixels, or the files' bytes."""
+    found = hashlib.sha256()
+    for i, sample in enumerate(samples):
+        if isinstance(sample, str):
+            found.update((b"\0" if i else b"") + sample.encode())
+        elif isinstance(sample, Path):
+            found.update(cache.file_sha256(sample).encode())
+        else:
+            found.update(f"{sample.shape}\n".encode() + np.ascontiguousarray(sample).tobytes())
+    return found.hexdigest()
