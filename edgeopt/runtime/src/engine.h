@@ -63,6 +63,7 @@ struct eo_engine {
 
 extern const struct eo_engine eo_engine_ort;
 extern const struct eo_engine eo_engine_openvino;
+extern const struct eo_engine eo_engine_tflite;
 extern const struct eo_engine eo_engine_tvm;
 
 #endif

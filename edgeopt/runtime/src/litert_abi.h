@@ -1,0 +1,150 @@
+/* The part of the two C interfaces of LiteRT that the engine uses, declared here because their
+ * headers are not shipped with the libraries.
+ *
+ * Sources: litert/c/ of google-ai-edge/LiteRT (litert_common.h, litert_any.h, litert_layout.h,
+ * litert_model_types.h, litert_environment.h, litert_environment_options.h, litert_model.h,
+ * litert_options.h, litert_opaque_options.h, litert_compiled_model.h, litert_tensor_buffer.h), the
+ * same in v2.1.6, v2.2.0 and v2.3.0; and tflite/core/c/c_api.h there, the same since TensorFlow
+ * Lite 2.5 (signature runners: 2.16). */
+#ifndef EO_LITERT_ABI_H
+#define EO_LITERT_ABI_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* LiteRtElementType and TfLiteType share their numbers. */
+enum { LITERT_FLOAT32 = 1, LITERT_INT32 = 2, LITERT_INT64 = 4 };
+
+/* ---- LiteRt*: libLiteRt.so from 2.1.6 ---- */
+
+enum {
+    LITERT_CPU = 1,                    /* LiteRtHwAccelerators, a set of bits */
+    LITERT_ANY_INT = 2,                /* LiteRtAnyType */
+    LITERT_ENV_AUTO_REGISTER = 24,     /* LiteRtEnvOptionTag: bits of the accelerators to set up */
+    LITERT_ENV_MIN_LOG_SEVERITY = 25,  /* LiteRtEnvOptionTag */
+    LITERT_LOG_ERROR = 3,              /* LiteRtLogSeverity */
+    LITERT_MAX_RANK = 8,
+};
+
+struct litert_any {
+    int32_t type;
+    union {
+        int64_t integer;
+        double real;
+        const void *pointer;
+    } value;
+};
+
+struct litert_env_option {
+    int32_t tag;
+    struct litert_any value;
+};
+
+struct litert_layout {
+    unsigned int rank : 7;
+    unsigned int has_strides : 1;
+    int32_t dims[LITERT_MAX_RANK]; /* negative where dynamic */
+    uint32_t strides[LITERT_MAX_RANK];
+};
+
+struct litert_tensor_type {
+    int32_t element;
+    struct litert_layout layout;
+};
+
+struct litert_environment;
+struct litert_model;
+struct litert_signature;
+struct litert_tensor;
+struct litert_options;
+struct litert_opaque;
+struct litert_compiled;
+struct litert_buffer;
+
+/* Every function that returns int returns 0 for success (LiteRtStatus). */
+struct litert_api {
+    int (*create_environment)(int count, const struct litert_env_option *options,
+                              struct litert_environment **environment);
+    void (*destroy_environment)(struct litert_environment *environment);
+    int (*model_from_file)(struct litert_environment *environment, const char *path,
+                           struct litert_model **model);
+    int (*model_from_buffer)(struct litert_environment *environment, const void *data,
+                             size_t bytes, struct litert_model **model); /* data must stay */
+    /* Not called: the first release that has it is the first to pass the environment above. */
+    int (*model_from_fd)(struct litert_environment *environment, int fd, size_t offset,
+                         size_t bytes, struct litert_model **model);
+    void (*destroy_model)(struct litert_model *model);
+    int (*signature_count)(struct litert_model *model, size_t *count);
+    int (*signature)(struct litert_model *model, size_t index, struct litert_signature **signature);
+    int (*input_count)(struct litert_signature *signature, size_t *count);
+    int (*output_count)(struct litert_signature *signature, size_t *count);
+    int (*input_name)(struct litert_signature *signature, size_t index, const char **name);
+    int (*output_name)(struct litert_signature *signature, size_t index, const char **name);
+    int (*input_tensor)(struct litert_signature *signature, size_t index,
+                        struct litert_tensor **tensor);
+    int (*output_tensor)(struct litert_signature *signature, size_t index,
+                         struct litert_tensor **tensor);
+    int (*tensor_type)(struct litert_tensor *tensor, struct litert_tensor_type *type);
+    int (*create_options)(struct litert_options **options);
+    void (*destroy_options)(struct litert_options *options);
+    int (*set_accelerators)(struct litert_options *options, int set);
+    int (*create_opaque)(const char *identifier, void *payload, void (*destroy)(void *payload),
+                         struct litert_opaque **opaque);
+    void (*destroy_opaque)(struct litert_opaque *opaque);
+    int (*add_opaque)(struct litert_options *options, struct litert_opaque *opaque); /* owns it */
+    int (*create_compiled)(struct litert_environment *environment, struct litert_model *model,
+                           struct litert_options *options, struct litert_compiled **compiled);
+    void (*destroy_compiled)(struct litert_compiled *compiled);
+    int (*buffer_over)(const struct litert_tensor_type *type, void *data, size_t bytes,
+                       void (*destroy)(void *data), struct litert_buffer **buffer);
+    void (*destroy_buffer)(struct litert_buffer *buffer);
+    int (*run)(struct litert_compiled *compiled, size_t signature, size_t input_count,
+               struct litert_buffer **inputs, size_t output_count, struct litert_buffer **outputs);
+    int (*error_messages)(struct litert_compiled *compiled, char **messages); /* to be freed */
+};
+
+/* ---- TfLite*: libLiteRtRuntimeCApi.so for aarch64 up to 2.1, libtensorflowlite_c.so ---- */
+
+struct tfl_model;
+struct tfl_options;
+struct tfl_interpreter;
+struct tfl_runner;
+struct tfl_tensor;
+
+typedef void tfl_reporter(void *user, const char *format, va_list arguments);
+
+/* Every function that returns a status returns 0 for success (TfLiteStatus). */
+struct tfl_api {
+    const char *(*version)(void);
+    struct tfl_model *(*model_from_buffer)(const void *data, size_t bytes, tfl_reporter *reporter,
+                                           void *user); /* data must stay */
+    struct tfl_model *(*model_from_file)(const char *path, tfl_reporter *reporter, void *user);
+    void (*model_delete)(struct tfl_model *model);
+    struct tfl_options *(*options_create)(void);
+    void (*options_delete)(struct tfl_options *options);
+    void (*set_threads)(struct tfl_options *options, int32_t threads);
+    void (*set_reporter)(struct tfl_options *options, tfl_reporter *reporter, void *user);
+    struct tfl_interpreter *(*create)(const struct tfl_model *model,
+                                      const struct tfl_options *options);
+    void (*interpreter_delete)(struct tfl_interpreter *interpreter);
+    int32_t (*signature_count)(const struct tfl_interpreter *interpreter);
+    const char *(*signature_key)(const struct tfl_interpreter *interpreter, int32_t index);
+    struct tfl_runner *(*runner)(const struct tfl_interpreter *interpreter, const char *key);
+    void (*runner_delete)(struct tfl_runner *runner);
+    size_t (*input_count)(const struct tfl_runner *runner);
+    size_t (*output_count)(const struct tfl_runner *runner);
+    const char *(*input_name)(const struct tfl_runner *runner, int32_t index);
+    const char *(*output_name)(const struct tfl_runner *runner, int32_t index);
+    struct tfl_tensor *(*input)(struct tfl_runner *runner, const char *name);
+    const struct tfl_tensor *(*output)(const struct tfl_runner *runner, const char *name);
+    int (*allocate)(struct tfl_runner *runner);
+    int (*invoke)(struct tfl_runner *runner);
+    int (*type)(const struct tfl_tensor *tensor);
+    int32_t (*rank)(const struct tfl_tensor *tensor);
+    int32_t (*dim)(const struct tfl_tensor *tensor, int32_t index);
+    size_t (*bytes)(const struct tfl_tensor *tensor);
+    void *(*data)(const struct tfl_tensor *tensor);
+};
+
+#endif

@@ -1,0 +1,122 @@
+"""Runs of one engine through the C driver: build it, describe bindings, read what it wrote."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeopt.runtime.build import FLAGS, SOURCES
+
+_DRIVER = Path(__file__).with_name("engine_driver.c")
+_SOURCES = (
+    "engine_litert.c",
+    "engine_openvino.c",
+    "engine_ort.c",
+    "engine_tvm.c",
+    "failure.c",
+    "library.c",
+    "option.c",
+    "tensor.c",
+)
+
+Tensors = dict[str, np.ndarray]
+
+
+def build_driver(folder: Path, sanitizers: str) -> Path:
+    """Build the driver with every engine, under ``sanitizers`` (gcc's -fsanitize)."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    program = folder / f"engine_driver-{sanitizers.replace(',', '-')}"
+    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
+    flags += ["-O1", "-g", f"-I{SOURCES}"]
+    if sanitizers:
+        flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    names = [str(SOURCES / name) for name in _SOURCES]
+    subprocess.run(
+        ["gcc", *flags, str(_DRIVER), *names, "-o", str(program), "-ldl", "-lm"], check=True
+    )
+    return program
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """Inputs of one binding and the outputs expected."""
+
+    inputs: Tensors
+    outputs: Tensors
+
+
+@dataclass
+class Drive:
+    """One run of the driver in the making; ``folder`` is for the tensors' files."""
+
+    program: Path
+    engine: str
+    library: Path
+    folder: Path
+    threads: int = 1
+    words: list[str] = field(default_factory=list)
+    _calls: list[Call] = field(default_factory=list)
+
+    def artifact(self, files: list[Path], mapped: bool, options: dict[str, str]) -> Drive:
+        for file in files:
+            self.words += ["map" if mapped else "file", str(file)]
+        for key, value in options.items():
+            self.words += ["option", key, value]
+        return self
+
+    def bind(self, call: Call) -> Drive:
+        number = len(self._calls)
+        self._calls.append(call)
+        self.words.append("bind")
+        for side, tensors in (("in", call.inputs), ("out", call.outputs)):
+            for name, value in tensors.items():
+                path = self.folder / f"{number}.{side}.{name}.bin"
+                if side == "in":
+                    value.tofile(path)
+                dims = ",".join(str(n) for n in value.shape)
+                self.words += [side, name, str(value.dtype), dims, str(path)]
+        return self
+
+    def run(self, binding: int, times: int = 1) -> Drive:
+        self.words += ["run", str(binding), str(times), "write", str(binding)]
+        return self
+
+    def say(self, *words: str) -> Drive:
+        self.words += words
+        return self
+
+    def done(self) -> list[str]:
+        """Run it to its end and return the lines that it printed."""
+        status, lines = self._execute()
+        assert status == 0, lines
+        return lines
+
+    def failure(self) -> str:
+        """Run it, which must fail, and return "where: message"."""
+        status, lines = self._execute()
+        assert status == 1, (status, lines)
+        return lines[-1]
+
+    def errors(self, binding: int) -> Tensors:
+        """The greatest absolute error of each output that was written last."""
+        call = self._calls[binding]
+        errors = {}
+        for name, expected in call.outputs.items():
+            found = np.fromfile(self.folder / f"{binding}.out.{name}.bin", expected.dtype)
+            errors[name] = np.abs(found.reshape(expected.shape) - expected).max()
+        return errors
+
+    def _execute(self) -> tuple[int, list[str]]:
+        command = [str(self.program), self.engine, str(self.library), str(self.threads)]
+        done = subprocess.run(
+            [*command, *self.words], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert "Sanitizer" not in done.stderr, done.stderr
+        assert "runtime error" not in done.stderr, done.stderr
+        return done.returncode, done.stdout.splitlines()
