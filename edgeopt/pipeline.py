@@ -19,6 +19,7 @@ from edgeopt.fields import nearest
 from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, code_digest, lower, prepare
 from edgeopt.model import Model, importer, name_of, reference, samples
 from edgeopt.model.samples import Samples
+from edgeopt.model.tokenizer import pad_id
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
@@ -259,8 +260,10 @@ def _write(
             inputs=inputs,
             task=model.task,
             labels=model.labels,
+            activation=model.activation,
             pooling=model.pooling,
             max_seq_len=model.max_seq_len,
+            pad_id=pad_id(model.tokenizer) if model.tokenizer else 0,
             signature=model.signature,
             tokenizer=tuple(f"tokenizer/{path.name}" for path in tokenizer),
             target=TargetEntry(

@@ -20,7 +20,7 @@ from edgeopt.fields import Table
 from edgeopt.model.image import ImageSpec
 from edgeopt.model.signature import Signature, TensorSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE = "manifest.json"
 
 
@@ -98,15 +98,19 @@ class TargetEntry:
 class Manifest:
     """All of ``manifest.json``. ``files`` leaves out the manifest itself; ``inputs`` is a hash of
     all that the bundle was made of. ``image`` is how an image becomes the network's input, None
-    for a model of texts; a model of images has no tokenizer, and 0 for ``max_seq_len``."""
+    for a model of texts; a model of images has no tokenizer, and 0 for ``max_seq_len``.
+    ``activation`` makes scores of logits, and ``pad_id`` fills texts up to the length that is run;
+    the runtime on the device reads them."""
 
     name: str
     digest: str
     inputs: str
     task: str
     labels: tuple[str, ...]
+    activation: str
     pooling: Mapping[str, Any] | None
     max_seq_len: int
+    pad_id: int
     signature: Signature
     tokenizer: tuple[str, ...]
     target: TargetEntry
@@ -170,8 +174,10 @@ def _parse(table: Table) -> Manifest:
         inputs=table.get("inputs", str),
         task=table.get("task", str),
         labels=table.array("labels", str),
+        activation=table.choice("activation", ("none", "softmax", "sigmoid")),
         pooling=table.get("pooling", dict) if table.data.get("pooling") is not None else None,
         max_seq_len=table.integer("max_seq_len", low=0),
+        pad_id=table.integer("pad_id", low=0),
         signature=_signature(table.table("signature")),
         tokenizer=tuple(_inside(table, "tokenizer", p) for p in table.array("tokenizer", str)),
         target=_target(table.table("target")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -92,3 +92,28 @@ def _render_verification(found: Verification, console: Console) -> None:
         if not found.changed
         else f"{len(found.changed)} wrong, {max(intact, 0)} of {found.files} as the manifest says"
     )
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("-o", "--output", type=click.Path(), help="The file to write.")
+@json_option
+def pack(bundle: str, output: str | None, as_json: bool) -> None:
+    """Write BUNDLE as one file that the runtime maps (a zip without compression)."""
+    from pathlib import Path
+
+    from edgeopt.bundle import open_bundle
+    from edgeopt.bundle.pack import SUFFIX
+    from edgeopt.bundle.pack import pack as write
+
+    opened = open_bundle(bundle)
+    name = opened.path.name.removesuffix(".edgeopt") + SUFFIX
+    path = write(opened, Path(output) if output else opened.path.parent / name)
+    document: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
+
+    def render(console: Console) -> None:
+        from edgeopt.report.tables import size
+
+        console.print(f"{path}  ({size(document['bytes'])})", highlight=False)
+
+    emit(document, as_json, render)

@@ -6,7 +6,7 @@ The agent times itself on the board's monotonic clock; this side never times any
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,26 +99,19 @@ def _take(report: AgentReport, event: dict[str, Any], where: str) -> bool:
 def arguments(
     *,
     agent: str,
+    bundle: str,
     engine: str,
-    library: str,
-    model: str,
+    precision: str,
+    libraries: str,
+    seq_len: int,
     threads: int,
     warmup: int,
     runs: int,
-    golden: Sequence[str],
-    cosine_min: float,
-    inputs: dict[str, str],
-    outputs: dict[str, str],
-    options: dict[str, str],
 ) -> list[str]:
-    """Return the agent's command line; ``inputs`` and ``outputs`` map the model's tensor names
-    to the artifact's."""
-    words = [agent, "run", "--engine", engine, "--library", library, "--model", model]
-    words += ["--threads", str(threads), "--warmup", str(warmup), "--runs", str(runs)]
-    words += ["--cosine-min", str(cosine_min)]
-    for directory in golden:
-        words += ["--golden", directory]
-    for flag, mapping in (("--input", inputs), ("--output", outputs), ("--option", options)):
-        for name, value in mapping.items():
-            words += [flag, f"{name}={value}"]
+    """Return the agent's command line; ``seq_len`` is 0 for a model of images."""
+    words = [agent, "run", "--bundle", bundle, "--engine", engine, "--precision", precision]
+    words += ["--libraries", libraries, "--threads", str(threads)]
+    words += ["--warmup", str(warmup), "--runs", str(runs)]
+    if seq_len:
+        words += ["--seq-len", str(seq_len)]
     return words

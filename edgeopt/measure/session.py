@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from edgeopt import __version__, progress
 from edgeopt.boards import Board, connect
@@ -23,7 +22,7 @@ from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run
 from edgeopt.measure.state import read_state
 from edgeopt.report.profile import Report, report
-from edgeopt.runtime.build import AGENT_ENGINES, build_agent
+from edgeopt.runtime.build import build_agent
 
 EMULATED_RUNS, EMULATED_WARMUP = 10, 1
 """Calls by default on an emulated board, whose wall time is no device's latency."""
@@ -189,8 +188,6 @@ def _measure(
 
 def _engine(board: Board, artifact: ArtifactEntry) -> EngineBuild:
     """Return the engine's library for this board, or raise BoardError with what would fit."""
-    if artifact.engine not in AGENT_ENGINES:
-        raise BoardError(f"this edgeopt's agent runs {', '.join(AGENT_ENGINES)} artifacts only")
     release = choose(artifact.engine, artifact.engine_version, board.platform)
     return fetch(release, board.facts.arch)
 
@@ -210,7 +207,6 @@ def _run(
             f"{', '.join(map(str, artifact.seq_lens))} tokens, not {plan.seq_len}",
             where=str(bundle.path),
         )
-    calls = [call for call in bundle.manifest.golden if call.seq_len == plan.seq_len]
     name = f"{artifact.engine} {artifact.precision}"
     with progress.step(f"Deploying {name} to {board.entry.name}"):
         home = store.push(_bundle_files(bundle, artifact), bundle.manifest.digest)
@@ -219,20 +215,18 @@ def _run(
         programs = store.push(tools, kit)
     words = agent.arguments(
         agent=f"{programs}/agent",
+        bundle=home,
         engine=artifact.engine,
-        library=f"{programs}/lib/{build.library.name}",
-        model=f"{home}/{artifact.files[0]}",
+        precision=artifact.precision,
+        libraries=f"{programs}/lib",
+        seq_len=plan.seq_len,
         threads=plan.threads,
         warmup=plan.warmup,
         runs=plan.runs,
-        golden=[f"{home}/{call.directory}" for call in calls],
-        cosine_min=artifact.bound,
-        inputs=_names(bundle, artifact, "inputs"),
-        outputs=_names(bundle, artifact, "outputs"),
-        options={k: v.format(seq_len=plan.seq_len) for k, v in artifact.options.items()},
     )
     state_before = read_state(board.transport)
-    with progress.step(f"Measuring {name}, {plan.seq_len} tokens, {plan.runs} runs") as step:
+    length = f"{plan.seq_len} tokens" if plan.seq_len else "an image"
+    with progress.step(f"Measuring {name}, {length}, {plan.runs} runs") as step:
         told = agent.listen(
             board.transport.lines(words, timeout_s=_TIMEOUT_S),
             where=f"{board.entry.name}: {name}",
@@ -275,11 +269,3 @@ def _bundle_files(bundle: Bundle, artifact: ArtifactEntry) -> dict[str, Path]:
     wanted = [*m.tokenizer, *artifact.files]
     wanted += [name for name in m.files if name.startswith("golden/")]
     return {FILE: bundle.path / FILE} | {name: bundle.path / name for name in wanted}
-
-
-def _names(bundle: Bundle, artifact: ArtifactEntry, side: str) -> dict[str, str]:
-    """Return the model's tensor name -> the artifact's."""
-    model: Any = getattr(bundle.manifest.signature, side)
-    own: Any = getattr(artifact.signature, side)
-    names: Mapping[str, str] = {a.name: b.name for a, b in zip(model, own, strict=True)}
-    return dict(names)

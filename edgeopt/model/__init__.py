@@ -37,7 +37,8 @@ class Model:
     ``max_seq_len`` is 0 for one of images.
     ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None.
     ``pooling`` is how a sentence embedding is made of ``last_hidden_state``, where the checkpoint
-    says so: ``{"mode": "mean", "normalize": True}``. ``origin`` tells where it came from (plain
+    says so: ``{"mode": "mean", "normalize": True}``. ``activation`` makes scores of ``logits``:
+    softmax, sigmoid, or none. ``origin`` tells where it came from (plain
     JSON values); ``digest`` is a SHA-256 of the weights, the configuration and the tokenizer.
     """
 
@@ -48,6 +49,7 @@ class Model:
     onnx: Path | None
     tokenizer: Path | None
     labels: tuple[str, ...]
+    activation: str
     pooling: Mapping[str, Any] | None
     max_seq_len: int
     image: ImageSpec | None = None

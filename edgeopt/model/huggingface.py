@@ -13,7 +13,7 @@ from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import IMAGE_TASKS, Model, image, name_of, tokenizer, vision
-from edgeopt.model.tasks import OUTPUTS, image_signature, signature
+from edgeopt.model.tasks import OUTPUTS, activation, image_signature, signature
 from edgeopt.quiet import quiet
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def import_huggingface(source: str | Path) -> Model:
         task=task,
         onnx=None,
         labels=labels,
+        activation=activation(task, len(labels), getattr(network.config, "problem_type", None)),
         origin=origin,
         digest=cache.key(
             weights=hashes,

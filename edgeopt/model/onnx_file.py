@@ -11,7 +11,7 @@ from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import TEXT_TASKS, Model, name_of, tokenizer
 from edgeopt.model.signature import Signature, TensorSpec
-from edgeopt.model.tasks import INPUTS, OUTPUTS, PIXELS
+from edgeopt.model.tasks import INPUTS, OUTPUTS, PIXELS, activation
 
 _AXES = ("batch", "seq")
 _DEFAULT_MAX_SEQ_LEN = 512
@@ -65,6 +65,9 @@ def import_onnx(
         onnx=path,
         tokenizer=tokens,
         labels=labels,
+        activation=activation(
+            found, len(labels), _config(path.parent).get("problem_type")
+        ),
         pooling=None,
         max_seq_len=length if isinstance(length, int) else _max_seq_len(path.parent),
         origin={"kind": "onnx", "source": path.name, "weights_sha256": {path.name: weights}},

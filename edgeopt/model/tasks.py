@@ -21,6 +21,19 @@ OUTPUTS = {
 """Output names by task, in the order of the call."""
 
 
+def activation(task: str, labels: int, problem_type: str | None = None) -> str:
+    """Return what makes scores of the logits: softmax, sigmoid or none.
+
+    As transformers' pipelines choose it; ``problem_type`` is the checkpoint's.
+    """
+    if not task.endswith("classification") or problem_type == "regression":
+        return "none"
+    if task == "token-classification":
+        return "softmax"
+    multi = problem_type == "multi_label_classification"
+    return "sigmoid" if multi or labels == 1 else "softmax"
+
+
 def signature(inputs: tuple[str, ...], task: str, *, hidden: int, labels: int) -> Signature:
     """Return the signature of a task on texts.
 

@@ -86,6 +86,12 @@ def load(folder: Path) -> Any:
     return tokenizer
 
 
+def pad_id(folder: Path) -> int:
+    """Return the id that fills texts up to a length; 0 where the tokenizer names none."""
+    value = load(folder).pad_token_id
+    return 0 if value is None else int(value)
+
+
 def _first_line(exc: Exception) -> str:
     lines = str(exc).strip().splitlines()
     return lines[0] if lines else type(exc).__name__

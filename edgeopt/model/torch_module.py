@@ -13,7 +13,7 @@ from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import TEXT_TASKS, Model
 from edgeopt.model import tokenizer as tokenizers
-from edgeopt.model.tasks import INPUTS, OUTPUTS, signature
+from edgeopt.model.tasks import INPUTS, OUTPUTS, activation, signature
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +65,7 @@ def import_torch(
         onnx=None,
         tokenizer=tokens,
         labels=named if task.endswith("classification") else (),
+        activation=activation(task, width),
         pooling=None,
         max_seq_len=max_seq_len,
         origin={"kind": "torch", "source": type(module).__qualname__},

@@ -1,26 +1,46 @@
-"""Cross-compile the board agent with zig's C compiler.
+"""Cross-compile the runtime library and the board agent with zig's C compiler.
 
-The result is one small executable that needs nothing but the C library, built against an old one
-so that it starts on old boards. A build is kept by content: sources, compiler and flags.
+Both need nothing but the C library, and are built against an old one so that they start on old
+boards. A build is kept by content: sources, compiler and flags. A wheel may carry builds
+(``tools/build-wheel``); then no compiler is needed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from edgeopt import cache, progress
 from edgeopt.errors import CompileError, InputError, MissingDependencyError
 
-AGENT_ENGINES = ("onnx", "openvino", "tvm")
-"""The engines that the agent runs: one ``engine_*.c`` each."""
+ROOT = Path(__file__).parent
+LIBRARY = "libedgeopt_rt.so"
+AGENT = "edgeopt-agent"
+HEADER = "edgeopt_rt.h"
+PREBUILT = ROOT / "prebuilt"
+"""Where a wheel carries builds: ``ARCH-LIBC/`` with library, agent and ``sources.sha256``."""
 
-SOURCES = Path(__file__).parent / "src"
-FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-s", "-Wall", "-Wextra", "-Werror", "-pedantic")
+FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
+LIBRARY_FLAGS = (
+    "-shared",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-s",
+    "-Wl,--gc-sections",
+    f"-Wl,-soname,{LIBRARY}",
+)
+AGENT_FLAGS = ("-ffunction-sections", "-fdata-sections", "-s", "-Wl,--gc-sections")
+
 # The oldest glibc that zig's headers describe for aarch64 is its first, 2.17.
 GLIBC_DEFAULT = "2.17"
 _TRIPLES = {
@@ -31,54 +51,131 @@ _TRIPLES = {
     ("armv7", "glibc"): "arm-linux-gnueabihf",
     ("armv7", "musl"): "arm-linux-musleabihf",
 }
+PLATFORMS = tuple(_TRIPLES)
+"""(arch, libc) of all that can be built."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeBuild:
+    """The files for one platform."""
+
+    library: Path
+    agent: Path
+    header: Path
+
+
+def library_sources() -> list[Path]:
+    """Return the C files of the library, by name."""
+    return sorted((ROOT / "src").glob("*.c"))
+
+
+def agent_sources() -> list[Path]:
+    """Return the C files that the agent has besides the library's."""
+    return sorted((ROOT / "agent").glob("*.c"))
+
+
+def build_runtime(arch: str, libc: str = "glibc", libc_version: str | None = None) -> RuntimeBuild:
+    """Return the library and the agent for ``arch`` (aarch64, x86_64, armv7).
+
+    ``libc_version`` is the glibc to build against (2.17 by default), not that of the board. With
+    musl the library is for a musl system, and the agent is static: it can tell about any board,
+    but opens no engine. Raises InputError for an unknown combination, MissingDependencyError
+    without ziglang, CompileError where zig fails.
+    """
+    triple = _triple(arch, libc, libc_version)
+    folder = _prebuilt(arch, libc) if libc_version in (None, GLIBC_DEFAULT) else None
+    if folder is None:
+        if importlib.util.find_spec("ziglang") is None:
+            raise MissingDependencyError(
+                "ziglang, which cross-compiles the runtime for the board, is not installed",
+                hint="Install it with: pip install 'edgeopt[cross]'",
+            )
+        key = cache.key(
+            sources=sources_digest(),
+            zig=metadata.version("ziglang"),
+            triple=triple,
+            flags=(FLAGS, LIBRARY_FLAGS, AGENT_FLAGS),
+        )
+        folder = cache.entry("runtime", key, lambda work: _compile(triple, work))
+    return RuntimeBuild(
+        library=folder / LIBRARY, agent=folder / AGENT, header=ROOT / "include" / HEADER
+    )
 
 
 def build_agent(arch: str, libc: str = "glibc", libc_version: str | None = None) -> Path:
-    """Return the path of ``edgeopt-agent`` for ``arch`` (aarch64, x86_64, armv7).
+    """Return the path of ``edgeopt-agent`` for ``arch``: see ``build_runtime``."""
+    return build_runtime(arch, libc, libc_version).agent
 
-    ``libc_version`` is the glibc to build against (2.17 by default), not that of the board. A musl
-    agent is static: it can tell about the board, but opens no engine. Raises InputError for an
-    unknown combination, MissingDependencyError without ziglang, CompileError where zig fails.
-    """
+
+def sources_digest() -> str:
+    """Return a SHA-256 over all C files, by which a build is recognised."""
+    digest = hashlib.sha256()
+    for folder in ("include", "src", "agent"):
+        for path in sorted((ROOT / folder).glob("*.[ch]")):
+            digest.update(f"{folder}/{path.name} {cache.file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _triple(arch: str, libc: str, libc_version: str | None) -> str:
     triple = _TRIPLES.get((arch, libc))
     if triple is None:
         known = ", ".join(f"{a} with {c}" for a, c in _TRIPLES)
-        raise InputError(f"the agent is not built for {arch} with {libc} (known: {known})")
-    if libc == "musl" and libc_version is not None:
-        raise InputError("a musl agent is static and takes no libc_version")
-    if libc == "glibc":
-        triple = f"{triple}.{libc_version or GLIBC_DEFAULT}"
-    if importlib.util.find_spec("ziglang") is None:
-        raise MissingDependencyError(
-            "ziglang, which cross-compiles the board agent, is not installed",
-            hint="Install it with: pip install 'edgeopt[cross]'",
-        )
-    sources = sorted(SOURCES.glob("*.[ch]"))
-    key = cache.key(
-        sources={path.name: cache.file_sha256(path) for path in sources},
-        zig=metadata.version("ziglang"),
-        triple=triple,
-        flags=FLAGS,
-    )
-    return cache.entry("agent", key, lambda work: _compile(triple, work)) / "edgeopt-agent"
+        raise InputError(f"the runtime is not built for {arch} with {libc} (known: {known})")
+    if libc == "musl":
+        if libc_version is not None:
+            raise InputError("musl has no versions to build against: leave libc_version out")
+        return triple
+    return f"{triple}.{libc_version or GLIBC_DEFAULT}"
+
+
+def _prebuilt(arch: str, libc: str) -> Path | None:
+    """Return the build that the wheel carries, where it is of these very sources."""
+    folder = PREBUILT / f"{arch}-{libc}"
+    stamp = folder / "sources.sha256"
+    if not stamp.is_file() or stamp.read_text().strip() != sources_digest():
+        return None
+    return folder
 
 
 def _compile(triple: str, work: Path) -> None:
-    names = sorted(path.name for path in SOURCES.glob("*.c"))
     libraries = [] if "musl" in triple else ["-ldl"]
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *FLAGS, *names]
-    command += ["-o", str(work / "edgeopt-agent"), *libraries, "-lm"]
+    musl_agent = ["-static"] if "musl" in triple else []
+    includes = ["-Isrc"]
+    with progress.step(f"Compiling the runtime for {triple}"):
+        sources = [str(p.relative_to(ROOT)) for p in library_sources()]
+        agent = [str(p.relative_to(ROOT)) for p in agent_sources()]
+        common = [*FLAGS, *includes, "-pthread"]
+        _zig(
+            ["-target", triple, *common, *LIBRARY_FLAGS, *sources, "-o", str(work / LIBRARY)],
+            libraries,
+        )
+        _zig(
+            ["-target", triple, *common, *AGENT_FLAGS, *musl_agent]
+            + [*sources, *agent, "-o", str(work / AGENT)],
+            libraries,
+        )
+    # zig leaves its debug file beside a stripped library.
+    for path in work.iterdir():
+        if path.name not in (LIBRARY, AGENT):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _zig(arguments: Sequence[str], libraries: Sequence[str]) -> None:
     zig_cache = cache.root() / "zig"
     environment = os.environ | {
         "ZIG_GLOBAL_CACHE_DIR": str(zig_cache),
         "ZIG_LOCAL_CACHE_DIR": str(zig_cache),
     }
-    with progress.step(f"Compiling the board agent for {triple}"):
-        done = subprocess.run(
-            command, cwd=SOURCES, env=environment, capture_output=True, text=True, check=False
-        )
+    done = subprocess.run(
+        [sys.executable, "-m", "ziglang", "cc", *arguments, *libraries, "-lm"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         raise CompileError(
             f"zig cc ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}",
-            where=f"edgeopt-agent for {triple}",
+            where=f"the runtime for {arguments[1]}",
         )

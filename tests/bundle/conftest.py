@@ -24,8 +24,10 @@ def manifest(**changes: object) -> Manifest:
         "inputs": "",
         "task": "sequence-classification",
         "labels": ("no", "yes"),
+        "activation": "softmax",
         "pooling": None,
         "max_seq_len": 16,
+        "pad_id": 0,
         "signature": SIGNATURE,
         "tokenizer": ("tokenizer/tokenizer.json",),
         "target": TargetEntry(

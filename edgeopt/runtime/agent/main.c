@@ -4,7 +4,7 @@
 #include "clock.h"
 #include "compare.h"
 #include "golden.h"
-#include "json_out.h"
+#include "events.h"
 #include "measure.h"
 #include "process.h"
 
@@ -18,7 +18,7 @@ enum { EXIT_FAILED = 1, EXIT_ARGUMENTS = 2, EXIT_READER_GONE = 3 };
 
 struct job {
     const struct eo_arguments *arguments;
-    struct eo_json *json;
+    struct eo_events *events;
     struct eo_bundle *bundle;
     struct eo_session *session;
     int64_t rss_before_bytes;
@@ -26,19 +26,19 @@ struct job {
     bool is_warmup;
 };
 
-static int reader_gone(struct eo_json *json, struct eo_failure *failure)
+static int reader_gone(struct eo_events *events, struct eo_failure *failure)
 {
-    return eo_json_is_broken(json) ? eo_fail(failure, EO_EIO, "stdout", "its reader is gone")
+    return eo_events_is_broken(events) ? eo_fail(failure, EO_EIO, "stdout", "its reader is gone")
                                    : EO_OK;
 }
 
-static void say_hello(struct eo_json *json)
+static void say_hello(struct eo_events *events)
 {
-    eo_json_begin(json, "hello");
-    eo_json_text(json, "agent", EO_VERSION);
-    eo_json_text(json, "arch", eo_process_arch());
-    eo_json_integer(json, "pid", (int64_t)getpid());
-    eo_json_end(json);
+    eo_events_begin(events, "hello");
+    eo_events_text(events, "agent", EO_VERSION);
+    eo_events_text(events, "arch", eo_process_arch());
+    eo_events_integer(events, "pid", (int64_t)getpid());
+    eo_events_end(events);
 }
 
 static int open_job(struct job *job, struct eo_failure *failure)
@@ -56,15 +56,15 @@ static int open_job(struct job *job, struct eo_failure *failure)
     if (result != EO_OK) {
         return result;
     }
-    eo_json_begin(job->json, "engine");
-    eo_json_text(job->json, "engine", eo_session_engine(job->session));
-    eo_json_text(job->json, "version", eo_session_engine_version(job->session));
-    eo_json_text(job->json, "precision", eo_session_precision(job->session));
-    eo_json_text(job->json, "library", eo_session_library(job->session));
-    eo_json_integer(job->json, "load_ns", eo_clock_wall_ns() - begin_ns);
-    eo_json_end(job->json);
+    eo_events_begin(job->events, "engine");
+    eo_events_text(job->events, "engine", eo_session_engine(job->session));
+    eo_events_text(job->events, "version", eo_session_engine_version(job->session));
+    eo_events_text(job->events, "precision", eo_session_precision(job->session));
+    eo_events_text(job->events, "library", eo_session_library(job->session));
+    eo_events_integer(job->events, "load_ns", eo_clock_wall_ns() - begin_ns);
+    eo_events_end(job->events);
     job->rss_loaded_bytes = eo_process_rss_bytes();
-    return reader_gone(job->json, failure);
+    return reader_gone(job->events, failure);
 }
 
 /* Emits one golden event; returns whether the output agrees. */
@@ -76,23 +76,23 @@ static bool compare_output(const struct job *job, const struct eo_golden *golden
         eo_compare(got, expected, eo_golden_mask(golden, job->session));
     bool agrees = agreement.cosine >= job->session->entry->bound; /* false for NaN */
 
-    eo_json_begin(job->json, "golden");
-    eo_json_text(job->json, "directory", golden->directory);
-    eo_json_text(job->json, "output", eo_session_output_name(job->session, index));
-    eo_json_number(job->json, "cosine", agreement.cosine);
-    eo_json_number(job->json, "max_abs_error", agreement.max_abs_error);
-    eo_json_bool(job->json, "agrees", agrees);
+    eo_events_begin(job->events, "golden");
+    eo_events_text(job->events, "directory", golden->directory);
+    eo_events_text(job->events, "output", eo_session_output_name(job->session, index));
+    eo_events_number(job->events, "cosine", agreement.cosine);
+    eo_events_number(job->events, "max_abs_error", agreement.max_abs_error);
+    eo_events_bool(job->events, "agrees", agrees);
     if (!agreement.same_shape) {
         char found[128], wanted[128], reason[320];
         eo_shape_text(got, found, sizeof found);
         eo_shape_text(expected, wanted, sizeof wanted);
         if (snprintf(reason, sizeof reason, "shape %s, expected %s", found, wanted) > 0) {
-            eo_json_text(job->json, "reason", reason);
+            eo_events_text(job->events, "reason", reason);
         }
     } else if (!(agreement.cosine == agreement.cosine)) {
-        eo_json_text(job->json, "reason", "NaN or infinity");
+        eo_events_text(job->events, "reason", "NaN or infinity");
     }
-    eo_json_end(job->json);
+    eo_events_end(job->events);
     return agrees;
 }
 
@@ -107,7 +107,7 @@ static int check_golden(struct job *job, const struct eo_golden *golden, bool *a
     for (uint32_t i = 0; result == EO_OK && i < eo_session_output_count(job->session); i++) {
         *agree = compare_output(job, golden, i) && *agree;
     }
-    return result == EO_OK ? reader_gone(job->json, failure) : result;
+    return result == EO_OK ? reader_gone(job->events, failure) : result;
 }
 
 /* Checks the goldens of one length from the last to the first, so that the first stays in the inputs
@@ -124,7 +124,7 @@ static int check_goldens(struct job *job, bool *agree, struct eo_failure *failur
     if (golden == NULL) {
         return eo_fail(failure, EO_ENOMEM, "goldens", "no memory");
     }
-    for (uint32_t i = 0; seq_len == 0 && i < manifest->golden_count; i++) {
+    for (uint32_t i = 0; job->arguments->seq_len == 0 && i < manifest->golden_count; i++) {
         int32_t len = manifest->goldens[i].seq_len;
         seq_len = len <= job->session->max_seq_len && len > seq_len ? len : seq_len;
     }
@@ -158,14 +158,14 @@ static int send_samples(void *context, const struct eo_samples *samples, struct 
 {
     const struct job *job = context;
 
-    eo_json_begin(job->json, job->is_warmup ? "warmup" : "samples");
-    eo_json_integer(job->json, "first", samples->first);
-    eo_json_integers(job->json, job->is_warmup ? "ns" : "wall_ns", samples->wall_ns, samples->count);
+    eo_events_begin(job->events, job->is_warmup ? "warmup" : "samples");
+    eo_events_integer(job->events, "first", samples->first);
+    eo_events_integers(job->events, job->is_warmup ? "ns" : "wall_ns", samples->wall_ns, samples->count);
     if (!job->is_warmup) {
-        eo_json_integers(job->json, "cpu_ns", samples->cpu_ns, samples->count);
+        eo_events_integers(job->events, "cpu_ns", samples->cpu_ns, samples->count);
     }
-    eo_json_end(job->json);
-    return reader_gone(job->json, failure);
+    eo_events_end(job->events);
+    return reader_gone(job->events, failure);
 }
 
 static int time_runs(struct job *job, struct eo_failure *failure)
@@ -181,11 +181,11 @@ static int time_runs(struct job *job, struct eo_failure *failure)
 
 static void say_memory(const struct job *job)
 {
-    eo_json_begin(job->json, "memory");
-    eo_json_integer(job->json, "rss_before_bytes", job->rss_before_bytes);
-    eo_json_integer(job->json, "rss_loaded_bytes", job->rss_loaded_bytes);
-    eo_json_integer(job->json, "peak_bytes", eo_process_peak_bytes());
-    eo_json_end(job->json);
+    eo_events_begin(job->events, "memory");
+    eo_events_integer(job->events, "rss_before_bytes", job->rss_before_bytes);
+    eo_events_integer(job->events, "rss_loaded_bytes", job->rss_loaded_bytes);
+    eo_events_integer(job->events, "peak_bytes", eo_process_peak_bytes());
+    eo_events_end(job->events);
 }
 
 static int run(struct job *job, struct eo_failure *failure)
@@ -201,9 +201,9 @@ static int run(struct job *job, struct eo_failure *failure)
     }
     if (result == EO_OK) {
         say_memory(job);
-        eo_json_begin(job->json, "done");
-        eo_json_bool(job->json, "outputs_agree", agree);
-        eo_json_end(job->json);
+        eo_events_begin(job->events, "done");
+        eo_events_bool(job->events, "outputs_agree", agree);
+        eo_events_end(job->events);
     }
     return result;
 }
@@ -211,32 +211,32 @@ static int run(struct job *job, struct eo_failure *failure)
 static void say_result(const struct job *job, const struct eo_text *text,
                        const struct eo_result *result)
 {
-    struct eo_json *json = job->json;
+    struct eo_events *events = job->events;
     const char *source = text->pair != NULL ? text->pair : text->text;
 
     for (uint32_t i = 0; i < result->item_count; i++) {
         const struct eo_item *item = &result->items[i];
         const char *label = eo_bundle_label(job->bundle, item->label);
-        eo_json_begin(json, "item");
+        eo_events_begin(events, "item");
         if (label != NULL) {
-            eo_json_text(json, "label", label);
+            eo_events_text(events, "label", label);
         }
-        eo_json_number(json, "score", item->score);
+        eo_events_number(events, "score", item->score);
         if (item->end > 0) {
-            eo_json_integer(json, "begin", item->begin);
-            eo_json_integer(json, "end", item->end);
-            eo_json_text_bytes(json, "text", source + item->begin, item->end - item->begin);
+            eo_events_integer(events, "begin", item->begin);
+            eo_events_integer(events, "end", item->end);
+            eo_events_text_bytes(events, "text", source + item->begin, item->end - item->begin);
         }
-        eo_json_end(json);
+        eo_events_end(events);
     }
-    eo_json_begin(json, "result");
-    eo_json_integer(json, "items", result->item_count);
+    eo_events_begin(events, "result");
+    eo_events_integer(events, "items", result->item_count);
     if (result->vector != NULL) {
-        eo_json_numbers(json, "vector", result->vector, result->vector_count);
+        eo_events_numbers(events, "vector", result->vector, result->vector_count);
     }
-    eo_json_integer(json, "tokens", result->tokens);
-    eo_json_bool(json, "truncated", result->truncated != 0);
-    eo_json_end(json);
+    eo_events_integer(events, "tokens", result->tokens);
+    eo_events_bool(events, "truncated", result->truncated != 0);
+    eo_events_end(events);
 }
 
 /* Reads texts from standard input, a line each, and says what the model makes of them. */
@@ -259,7 +259,7 @@ static int read_lines(struct job *job, struct eo_failure *failure)
         result = eo_session_run_texts(job->session, &text, 1, failure);
         if (result == EO_OK) {
             say_result(job, &text, eo_session_result(job->session, 0));
-            result = reader_gone(job->json, failure);
+            result = reader_gone(job->events, failure);
         }
     }
     free(line);
@@ -269,15 +269,15 @@ static int read_lines(struct job *job, struct eo_failure *failure)
 static int info(const struct job *job, struct eo_failure *failure)
 {
     const struct eo_session_options *options = &job->arguments->session;
-    struct eo_json *json = job->json;
+    struct eo_events *events = job->events;
     char text[4096];
 
     eo_process_features(text, sizeof text);
-    eo_json_begin(json, "cpu");
-    eo_json_text(json, "arch", eo_process_arch());
-    eo_json_words(json, "features", text);
-    eo_json_integer(json, "cores_online", (int64_t)sysconf(_SC_NPROCESSORS_ONLN));
-    eo_json_end(json);
+    eo_events_begin(events, "cpu");
+    eo_events_text(events, "arch", eo_process_arch());
+    eo_events_words(events, "features", text);
+    eo_events_integer(events, "cores_online", (int64_t)sysconf(_SC_NPROCESSORS_ONLN));
+    eo_events_end(events);
     if (options->engine != NULL) {
         const struct eo_engine *engine = eo_engine_named(options->engine);
         char path[EO_PATH_BYTES];
@@ -288,47 +288,47 @@ static int info(const struct job *job, struct eo_failure *failure)
             engine->version(path, text, sizeof text, failure) != 0) {
             return failure->code;
         }
-        eo_json_begin(json, "engine");
-        eo_json_text(json, "engine", engine->name);
-        eo_json_text(json, "version", text);
-        eo_json_text(json, "library", path);
-        eo_json_end(json);
+        eo_events_begin(events, "engine");
+        eo_events_text(events, "engine", engine->name);
+        eo_events_text(events, "version", text);
+        eo_events_text(events, "library", path);
+        eo_events_end(events);
     }
-    return reader_gone(json, failure);
+    return reader_gone(events, failure);
 }
 
 /* Gives events the stdout we were started with, and engines, which may print, our stderr. */
 static int take_stdout(void)
 {
-    int events = dup(STDOUT_FILENO);
+    int descriptor = dup(STDOUT_FILENO);
 
-    if (events < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
+    if (descriptor < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
         return -1;
     }
-    return events;
+    return descriptor;
 }
 
-static int fail(struct eo_json *json, const struct eo_failure *failure, int status)
+static int fail(struct eo_events *events, const struct eo_failure *failure, int status)
 {
-    eo_json_begin(json, "error");
-    eo_json_text(json, "where", failure->where);
-    eo_json_text(json, "message", failure->message);
-    eo_json_end(json);
-    return eo_json_is_broken(json) ? EXIT_READER_GONE : status;
+    eo_events_begin(events, "error");
+    eo_events_text(events, "where", failure->where);
+    eo_events_text(events, "message", failure->message);
+    eo_events_end(events);
+    return eo_events_is_broken(events) ? EXIT_READER_GONE : status;
 }
 
 int main(int argc, char **argv)
 {
     struct eo_arguments arguments;
     struct eo_failure failure;
-    struct eo_json json;
-    struct job job = {.arguments = &arguments, .json = &json};
-    int events;
+    struct eo_events events;
+    struct job job = {.arguments = &arguments, .events = &events};
+    int descriptor;
     int result;
 
     if (eo_parse(argc, argv, &arguments, &failure) != EO_OK) {
-        eo_json_open(&json, STDOUT_FILENO);
-        return fail(&json, &failure, EXIT_ARGUMENTS);
+        eo_events_open(&events, STDOUT_FILENO);
+        return fail(&events, &failure, EXIT_ARGUMENTS);
     }
     if (arguments.command == EO_VERSION_ONLY || arguments.command == EO_HELP) {
         return fputs(arguments.command == EO_HELP ? eo_usage : EO_VERSION "\n", stdout) < 0 ||
@@ -336,17 +336,17 @@ int main(int argc, char **argv)
                    ? EXIT_FAILED
                    : 0;
     }
-    events = take_stdout();
+    descriptor = take_stdout();
     /* Without SIGPIPE a write to a closed channel fails, and the agent ends in an orderly way. */
-    if (events < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR) {
+    if (descriptor < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR) {
         return EXIT_FAILED;
     }
-    eo_json_open(&json, events);
-    say_hello(&json);
+    eo_events_open(&events, descriptor);
+    say_hello(&events);
     result = arguments.command == EO_RUN    ? run(&job, &failure)
              : arguments.command == EO_READ ? read_lines(&job, &failure)
                                             : info(&job, &failure);
     eo_session_close(job.session);
     eo_bundle_close(job.bundle);
-    return result == EO_OK ? 0 : fail(&json, &failure, EXIT_FAILED);
+    return result == EO_OK ? 0 : fail(&events, &failure, EXIT_FAILED);
 }

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const struct eo_engine *const engines[] = {&eo_engine_ort, &eo_engine_openvino,
-                                                  &eo_engine_tvm};
+static const struct eo_engine *const engines[] = {&eo_engine_ort, &eo_engine_tflite,
+                                                  &eo_engine_openvino, &eo_engine_tvm};
 
 const struct eo_engine *eo_engine_named(const char *name)
 {

@@ -90,6 +90,9 @@ static int load(const char *path, struct tvm_ffi *ffi, struct eo_failure *failur
     if (snprintf(beside, sizeof beside, "%.*slibtvm_ffi.so", folder, path) >= (int)sizeof beside) {
         return eo_fail(failure, EO_EENGINE, path, "is too long a path");
     }
+    if (access(beside, R_OK) != 0 && dlopen("libtvm_ffi.so", RTLD_NOW | RTLD_GLOBAL) != NULL) {
+        memcpy(beside, "libtvm_ffi.so", sizeof "libtvm_ffi.so"); /* loaded before, or the system's */
+    }
     library = eo_library_open(beside, RTLD_GLOBAL, failure);
     if (library == NULL ||
         eo_library_symbols(library, beside, symbols, "TVM's ffi library", failure) != 0) {

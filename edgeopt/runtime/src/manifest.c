@@ -94,6 +94,16 @@ static int64_t integer_member(struct reader *reader, uint32_t node, const char *
     return value;
 }
 
+static double number_of(struct reader *reader, uint32_t node, const char *key)
+{
+    double value = 0;
+
+    if (node != 0 && !eo_json_number(reader->tree, node, &value)) {
+        wrong(reader, key, "a number");
+    }
+    return value;
+}
+
 static uint32_t choice_of(struct reader *reader, uint32_t node, const char *key,
                           const char *const *names)
 {
@@ -337,14 +347,11 @@ static void read_artifacts(struct reader *reader, struct eo_manifest *manifest)
 
     for (uint32_t i = 0; next_item(reader, array, &item); i++) {
         struct eo_artifact_entry *artifact = &artifacts[i];
-        uint32_t bound = member(reader, item, "bound");
         artifact->engine = text_member(reader, item, "engine");
         artifact->engine_version = text_member(reader, item, "engine_version");
         artifact->precision = text_member(reader, item, "precision");
         artifact->bytes = (uint64_t)integer_member(reader, item, "bytes", 0, INT64_MAX);
-        if (bound != 0 && !eo_json_number(reader->tree, bound, &artifact->bound)) {
-            wrong(reader, "bound", "a number");
-        }
+        artifact->bound = number_of(reader, member(reader, item, "bound"), "bound");
         read_artifact_files(reader, item, manifest, artifact);
         read_signature(reader, item, &artifact->signature);
         read_seq_lens(reader, item, manifest->max_seq_len, artifact);
@@ -381,6 +388,44 @@ static void read_target(struct reader *reader, struct eo_manifest *manifest)
     }
 }
 
+static void read_channels(struct reader *reader, uint32_t node, const char *key,
+                          float channels[EO_IMAGE_CHANNELS])
+{
+    uint32_t array, item = 0;
+
+    if (array_member(reader, node, key, &array) != EO_IMAGE_CHANNELS) {
+        wrong(reader, key, "one number for each channel");
+    }
+    for (uint32_t i = 0; next_item(reader, array, &item); i++) {
+        channels[i] = (float)number_of(reader, item, key);
+    }
+}
+
+static void read_image(struct reader *reader, struct eo_manifest *manifest)
+{
+    uint32_t node = member(reader, 0, "image");
+    struct eo_image_spec *image = &manifest->image;
+
+    if (node == 0 || reader->tree->nodes[node].type == EO_JSON_NULL) {
+        return;
+    }
+    manifest->has_image = true;
+    image->height = (uint32_t)integer_member(reader, node, "height", 1, EO_IMAGE_SIDE_MAX);
+    image->width = (uint32_t)integer_member(reader, node, "width", 1, EO_IMAGE_SIDE_MAX);
+    image->resize_height =
+        (uint32_t)integer_member(reader, node, "resize_height", 1, EO_IMAGE_SIDE_MAX);
+    image->resize_width =
+        (uint32_t)integer_member(reader, node, "resize_width", 1, EO_IMAGE_SIDE_MAX);
+    image->resample = (int32_t)integer_member(reader, node, "resample", 0, INT32_MAX);
+    image->rescale_factor =
+        number_of(reader, member(reader, node, "rescale_factor"), "rescale_factor");
+    read_channels(reader, node, "mean", image->mean);
+    read_channels(reader, node, "std", image->std);
+    if (reader->result == EO_OK) {
+        reader->result = eo_image_check(image, reader->failure) == EO_OK ? EO_OK : EO_EBUNDLE;
+    }
+}
+
 static void read_document(struct reader *reader, struct eo_manifest *manifest)
 {
     uint32_t activation;
@@ -394,6 +439,7 @@ static void read_document(struct reader *reader, struct eo_manifest *manifest)
     read_labels(reader, manifest);
     read_pooling(reader, manifest);
     read_signature(reader, 0, &manifest->signature);
+    read_image(reader, manifest);
     read_tokenizer(reader, manifest);
     read_target(reader, manifest);
     read_files(reader, manifest);

@@ -4,6 +4,7 @@
 
 #include "arena.h"
 #include "engine.h"
+#include "image.h"
 
 #include <stdbool.h>
 
@@ -78,6 +79,8 @@ struct eo_manifest {
     int32_t max_seq_len;
     int32_t pad_id;
     struct eo_signature signature;
+    bool has_image;
+    struct eo_image_spec image; /* where has_image */
     const char *tokenizer; /* the file tokenizer.json; NULL: none */
     const char *arch;
     int32_t threads;

@@ -125,6 +125,32 @@ static int take_memory(struct eo_session *session, struct eo_failure *failure)
     return EO_OK;
 }
 
+static int take_image_memory(struct eo_session *session, struct eo_failure *failure)
+{
+    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_tensor *pixels = &session->shapes[0].inputs[0];
+    uint32_t side = session->max_image_side;
+    size_t bytes = eo_image_scratch_bytes(side, side, &manifest->image);
+
+    if (!manifest->has_image || session->entry->signature.input_count != 1 ||
+        pixels->dtype != EO_FLOAT32 || pixels->rank != 4 ||
+        pixels->dims[0] != (int64_t)session->shapes[0].batch ||
+        pixels->dims[1] != EO_IMAGE_CHANNELS || pixels->dims[2] != manifest->image.height ||
+        pixels->dims[3] != manifest->image.width) {
+        return eo_fail(failure, EO_EBUNDLE, manifest->name,
+                       "its input is not an image of the size in the manifest");
+    }
+    if (bytes == 0) {
+        return eo_fail(failure, EO_EINPUT, "max_image_side", "%u is too much", (unsigned)side);
+    }
+    session->reading->image_scratch = (struct eo_image_scratch){
+        .memory = eo_arena_take(&session->arena, bytes, 1), .max_width = side, .max_height = side};
+    return session->reading->image_scratch.memory == NULL
+               ? eo_fail(failure, EO_ENOMEM, "session", "no memory for images of %u by %u",
+                         (unsigned)side, (unsigned)side)
+               : EO_OK;
+}
+
 int eo_reading_open(struct eo_session *session, struct eo_failure *failure)
 {
     const struct eo_manifest *manifest = &session->bundle->manifest;
@@ -142,7 +168,12 @@ int eo_reading_open(struct eo_session *session, struct eo_failure *failure)
     reading->ids = find_input(&manifest->signature, "input_ids");
     reading->mask = find_input(&manifest->signature, "attention_mask");
     reading->types = find_input(&manifest->signature, "token_type_ids");
-    if (manifest->task != EO_IMAGE_CLASSIFICATION) {
+    if (manifest->task == EO_IMAGE_CLASSIFICATION) {
+        result = take_image_memory(session, failure);
+        if (result != EO_OK) {
+            return result;
+        }
+    } else {
         result = open_tokenizer(session, &reading->why_not);
         if (result != EO_OK && result != EO_EUNSUPPORTED) {
             *failure = reading->why_not;
@@ -365,6 +396,41 @@ int eo_session_run_texts(eo_session *session, const eo_text *texts, uint32_t cou
         }
     } else {
         result = read_texts(session, texts, count, failure);
+    }
+    reading->result_count = result == EO_OK ? count : 0;
+    return result;
+}
+
+int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t count,
+                          eo_failure *failure)
+{
+    const struct eo_manifest *manifest = &session->bundle->manifest;
+    struct eo_reading *reading = session->reading;
+    const struct eo_tensor *pixels;
+    size_t values = (size_t)manifest->image.height * manifest->image.width * EO_IMAGE_CHANNELS;
+    int result;
+
+    reading->result_count = 0;
+    if (manifest->task != EO_IMAGE_CLASSIFICATION) {
+        return eo_fail(failure, EO_EINPUT, manifest->name, "is a model of texts, not of images");
+    }
+    if (count == 0 || count > session->max_batch) {
+        return eo_fail(failure, EO_EINPUT, "images",
+                       "%u of them, the session was opened for 1 to %u", (unsigned)count,
+                       (unsigned)session->max_batch);
+    }
+    result = eo_session_select(session, count, 0, failure);
+    pixels = eo_session_input(session, 0);
+    for (uint32_t row = 0; result == EO_OK && row < count; row++) {
+        result = eo_image_prepare(&images[row], &manifest->image, &reading->image_scratch,
+                                  (float *)pixels->data + row * values, failure);
+    }
+    if (result == EO_OK) {
+        result = eo_session_run(session, failure);
+    }
+    for (uint32_t row = 0; result == EO_OK && row < count; row++) {
+        (void)begin_result(reading, row);
+        finish_row(session, row);
     }
     reading->result_count = result == EO_OK ? count : 0;
     return result;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_BYTES = 65536, THREADS_MAX = 1024 };
+enum { TEXT_BYTES = 65536, IMAGE_SIDE = 4096, THREADS_MAX = 1024 };
 
 const char *eo_version(void)
 {
@@ -53,6 +53,8 @@ static int open_session(struct eo_session *session, const struct eo_session_opti
     if (result == EO_OK) {
         session->max_text_bytes =
             options->max_text_bytes == 0 ? (uint32_t)TEXT_BYTES : options->max_text_bytes;
+        session->max_image_side =
+            options->max_image_side == 0 ? (uint32_t)IMAGE_SIDE : options->max_image_side;
         result = eo_reading_open(session, failure);
     }
     return result;

@@ -33,6 +33,7 @@ struct eo_session {
     uint32_t max_batch;
     int32_t max_seq_len; /* of the shapes */
     uint32_t max_text_bytes;
+    uint32_t max_image_side;
     struct eo_reading *reading;
 };
 

@@ -1,0 +1,90 @@
+"""A bundle as one file: a zip that stores and does not compress, so that a program can map it.
+
+Every file begins at a multiple of ``ALIGNMENT_BYTES`` where it is that large, else of
+``SMALL_ALIGNMENT_BYTES``, by the padding field that Android's zipalign uses. Any zip tool unpacks
+it. The same bundle gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import tempfile
+import zipfile
+from pathlib import Path
+
+from edgeopt import progress
+from edgeopt.bundle import Bundle
+from edgeopt.bundle.manifest import FILE
+from edgeopt.bundle.verify import changed_files
+from edgeopt.errors import BundleError, InputError
+
+ALIGNMENT_BYTES = 16384
+"""The largest page of the devices' usual kernels (Raspberry Pi 5, Android 15, iOS)."""
+
+SMALL_ALIGNMENT_BYTES = 64
+"""What engines and .npy files want of data in memory."""
+
+SUFFIX = ".edgeopt.zip"
+
+_LOCAL_HEADER_BYTES = 30  # APPNOTE.TXT 4.3.7, before the name
+_PADDING_ID = 0xD935  # zipalign's: u16 id, u16 size, u16 alignment, zeros
+_PADDING_HEADER_BYTES = 6
+_MAX_BYTES = 0xFFFFFFFF  # beyond, a zip needs fields that the runtime does not read
+
+
+def pack(bundle: Bundle, output: Path) -> Path:
+    """Write ``bundle`` into the file ``output``, replacing one there in one rename.
+
+    Raises BundleError where the bundle was changed since it was made, and InputError where it has
+    4 GB or more or ``output`` cannot be written; nothing is left then.
+    """
+    if changed := changed_files(bundle):
+        name, what = next(iter(changed.items()))
+        raise BundleError(f"{name} {what}", where=str(bundle.path))
+    names = [FILE, *sorted(bundle.manifest.files)]
+    sizes = {name: (bundle.path / name).stat().st_size for name in names}
+    if sum(sizes.values()) + len(names) * ALIGNMENT_BYTES > _MAX_BYTES:
+        raise InputError("is too large for one file (4 GB)", where=str(bundle.path))
+    if output.is_dir():
+        raise InputError("is a directory; expected a file to write", where=str(output))
+    try:
+        with (
+            progress.step(f"Packing {output}"),
+            tempfile.NamedTemporaryFile(
+                dir=output.parent, prefix=f".{output.name}.", delete=False
+            ) as file,
+        ):
+            work = Path(file.name)
+            try:
+                _write(bundle, names, sizes, work)
+                work.chmod(0o644)
+                work.replace(output)
+            except BaseException:
+                work.unlink(missing_ok=True)
+                raise
+    except OSError as exc:
+        raise InputError(f"cannot be written ({exc.strerror})", where=str(output)) from exc
+    return output
+
+
+def _write(bundle: Bundle, names: list[str], sizes: dict[str, int], work: Path) -> None:
+    with zipfile.ZipFile(work, "w", zipfile.ZIP_STORED) as archive:
+        for name in names:
+            info = zipfile.ZipInfo(name)  # dated 1980, so that equal bundles give equal files
+            info.external_attr = 0o644 << 16
+            assert archive.fp is not None
+            large = sizes[name] >= ALIGNMENT_BYTES
+            info.extra = _padding(
+                archive.fp.tell() + _LOCAL_HEADER_BYTES + len(info.filename.encode()),
+                ALIGNMENT_BYTES if large else SMALL_ALIGNMENT_BYTES,
+            )
+            info.file_size = sizes[name]
+            with archive.open(info, "w") as to, (bundle.path / name).open("rb") as source:
+                shutil.copyfileobj(source, to)
+
+
+def _padding(offset: int, alignment: int) -> bytes:
+    """Return the extra field after which, at ``offset``, the data is aligned."""
+    zeros = -(offset + _PADDING_HEADER_BYTES) % alignment
+    return struct.pack("<HHH", _PADDING_ID, 2 + zeros, alignment) + bytes(zeros)

@@ -1,0 +1,531 @@
+"""Run an edgeopt bundle from Python: one file, the standard library, numpy where it is there.
+
+    import edgeopt_rt
+
+    session = edgeopt_rt.open("minilm.edgeopt")
+    print(session.run(text="where is the station?").label)
+
+Copy it beside ``libedgeopt_rt.so`` of your device (``edgeopt runtime build``). It keeps to what
+Python 3.6 reads. The C library does the work; its header says what every option means.
+"""
+
+import array
+import collections
+import ctypes
+import importlib.util
+import os
+import sys
+
+__all__ = ["Artifact", "Bundle", "Failure", "Item", "Result", "Session", "open"]
+
+ABI_VERSION = 1
+LIBRARY = "libedgeopt_rt.so"
+
+INPUT, BUNDLE, ENGINE, MEMORY, FILE, UNSUPPORTED = 1, 2, 3, 4, 5, 6
+"""Codes of a Failure."""
+
+_DTYPES = {1: ("float32", "f", 4), 2: ("int32", "i", 4), 3: ("int64", "q", 8)}
+
+# Where the engines' official wheels keep their C libraries, for a machine that has them installed.
+_WHEELS = (
+    ("onnxruntime", "capi"),
+    ("ai_edge_litert", ""),
+    ("openvino", "libs"),
+    ("tvm", "lib"),
+    ("tvm_ffi", "lib"),
+)
+
+
+class Failure(Exception):
+    """What the library could not do. ``code`` is one of INPUT, BUNDLE, ENGINE, ..."""
+
+    def __init__(self, code, where, message):
+        """Keep the code, the place and the reason."""
+        super().__init__("{}: {}".format(where, message) if where else message)
+        self.code = code
+        self.where = where
+        self.message = message
+
+
+Artifact = collections.namedtuple("Artifact", "engine engine_version precision bytes")
+
+Item = collections.namedtuple("Item", "label score begin end text")
+Item.__doc__ = """One finding: a label with its score; for token classification and question
+answering also the characters begin..end of the text (or of the context) and what stands there."""
+
+Result = collections.namedtuple("Result", "items vector tokens truncated")
+Result.__doc__ = """What the model made of one text or image. ``items`` is best first; ``vector`` is an
+embedding (numpy array, or array.array without numpy), None for other tasks."""
+Result.label = property(lambda self: self.items[0].label if self.items else None)
+Result.score = property(lambda self: self.items[0].score if self.items else None)
+
+
+class _Failure(ctypes.Structure):
+    _fields_ = [
+        ("code", ctypes.c_int32),
+        ("where", ctypes.c_char * 256),
+        ("message", ctypes.c_char * 1024),
+    ]
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("dtype", ctypes.c_int32),
+        ("rank", ctypes.c_uint32),
+        ("dims", ctypes.c_int64 * 8),
+        ("count", ctypes.c_uint64),
+        ("data", ctypes.c_void_p),
+    ]
+
+
+class _Artifact(ctypes.Structure):
+    _fields_ = [
+        ("engine", ctypes.c_char_p),
+        ("engine_version", ctypes.c_char_p),
+        ("precision", ctypes.c_char_p),
+        ("bytes", ctypes.c_uint64),
+    ]
+
+
+class _Option(ctypes.Structure):
+    _fields_ = [("key", ctypes.c_char_p), ("value", ctypes.c_char_p)]
+
+
+class _Options(ctypes.Structure):
+    _fields_ = [
+        ("struct_bytes", ctypes.c_uint32),
+        ("threads", ctypes.c_int32),
+        ("engine", ctypes.c_char_p),
+        ("precision", ctypes.c_char_p),
+        ("libraries", ctypes.c_char_p),
+        ("options", ctypes.POINTER(_Option)),
+        ("option_count", ctypes.c_uint32),
+        ("batch", ctypes.c_uint32),
+        ("seq_lens", ctypes.POINTER(ctypes.c_int32)),
+        ("seq_len_count", ctypes.c_uint32),
+        ("max_text_bytes", ctypes.c_uint32),
+        ("max_image_side", ctypes.c_uint32),
+        ("cpus", ctypes.c_char_p),
+    ]
+
+
+class _Text(ctypes.Structure):
+    _fields_ = [
+        ("text", ctypes.c_char_p),
+        ("bytes", ctypes.c_size_t),
+        ("pair", ctypes.c_char_p),
+        ("pair_bytes", ctypes.c_size_t),
+    ]
+
+
+class _Image(ctypes.Structure):
+    _fields_ = [
+        ("width", ctypes.c_uint32),
+        ("height", ctypes.c_uint32),
+        ("rgb", ctypes.c_void_p),
+    ]
+
+
+class _Item(ctypes.Structure):
+    _fields_ = [
+        ("label", ctypes.c_uint32),
+        ("score", ctypes.c_float),
+        ("begin", ctypes.c_uint32),
+        ("end", ctypes.c_uint32),
+    ]
+
+
+class _Result(ctypes.Structure):
+    _fields_ = [
+        ("items", ctypes.POINTER(_Item)),
+        ("item_count", ctypes.c_uint32),
+        ("vector", ctypes.POINTER(ctypes.c_float)),
+        ("vector_count", ctypes.c_uint32),
+        ("tokens", ctypes.c_uint32),
+        ("truncated", ctypes.c_uint32),
+    ]
+
+
+_FAILURE = ctypes.POINTER(_Failure)
+_HANDLE = ctypes.c_void_p
+_SIGNATURES = {
+    "eo_version": (ctypes.c_char_p, []),
+    "eo_abi_version": (ctypes.c_uint32, []),
+    "eo_bundle_open": (
+        ctypes.c_int,
+        [ctypes.c_char_p, ctypes.POINTER(_HANDLE), _FAILURE],
+    ),
+    "eo_bundle_close": (None, [_HANDLE]),
+    "eo_bundle_name": (ctypes.c_char_p, [_HANDLE]),
+    "eo_bundle_task": (ctypes.c_char_p, [_HANDLE]),
+    "eo_bundle_digest": (ctypes.c_char_p, [_HANDLE]),
+    "eo_bundle_label_count": (ctypes.c_uint32, [_HANDLE]),
+    "eo_bundle_label": (ctypes.c_char_p, [_HANDLE, ctypes.c_uint32]),
+    "eo_bundle_artifact_count": (ctypes.c_uint32, [_HANDLE]),
+    "eo_bundle_artifact": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.c_uint32, ctypes.POINTER(_Artifact)],
+    ),
+    "eo_session_open": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.POINTER(_Options), ctypes.POINTER(_HANDLE), _FAILURE],
+    ),
+    "eo_session_close": (None, [_HANDLE]),
+    "eo_session_engine": (ctypes.c_char_p, [_HANDLE]),
+    "eo_session_engine_version": (ctypes.c_char_p, [_HANDLE]),
+    "eo_session_precision": (ctypes.c_char_p, [_HANDLE]),
+    "eo_session_library": (ctypes.c_char_p, [_HANDLE]),
+    "eo_session_select": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.c_uint32, ctypes.c_uint32, _FAILURE],
+    ),
+    "eo_session_input_count": (ctypes.c_uint32, [_HANDLE]),
+    "eo_session_output_count": (ctypes.c_uint32, [_HANDLE]),
+    "eo_session_input_name": (ctypes.c_char_p, [_HANDLE, ctypes.c_uint32]),
+    "eo_session_output_name": (ctypes.c_char_p, [_HANDLE, ctypes.c_uint32]),
+    "eo_session_input": (ctypes.POINTER(_Tensor), [_HANDLE, ctypes.c_uint32]),
+    "eo_session_output": (ctypes.POINTER(_Tensor), [_HANDLE, ctypes.c_uint32]),
+    "eo_session_run": (ctypes.c_int, [_HANDLE, _FAILURE]),
+    "eo_session_run_texts": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.POINTER(_Text), ctypes.c_uint32, _FAILURE],
+    ),
+    "eo_session_run_images": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.POINTER(_Image), ctypes.c_uint32, _FAILURE],
+    ),
+    "eo_session_result": (ctypes.POINTER(_Result), [_HANDLE, ctypes.c_uint32]),
+    "eo_image_from_ppm": (
+        ctypes.c_int,
+        [ctypes.c_char_p, ctypes.c_size_t, ctypes.POINTER(_Image), _FAILURE],
+    ),
+}
+
+
+def _load(path):
+    """Return the C library at ``path``, or the one found."""
+    places = [path] if path else [os.environ.get("EDGEOPT_RT"), _beside(LIBRARY), LIBRARY]
+    reasons = []
+    for place in places:
+        if not place:
+            continue
+        try:
+            library = ctypes.CDLL(place)
+        except OSError as exc:
+            reasons.append(str(exc))
+            continue
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype = result
+            function.argtypes = arguments
+        found = library.eo_abi_version()
+        if found != ABI_VERSION:
+            raise Failure(
+                UNSUPPORTED,
+                place,
+                "ABI version {}, this file needs {}".format(found, ABI_VERSION),
+            )
+        return library
+    raise Failure(
+        FILE,
+        LIBRARY,
+        "cannot be loaded ({}); put it beside {} or set EDGEOPT_RT to its path".format(
+            "; ".join(reasons), os.path.basename(__file__)
+        ),
+    )
+
+
+def _beside(name):
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+
+
+def _engine_places(bundle):
+    """Return where engines' libraries may be, the user's own choice first."""
+    places = [os.environ.get("EDGEOPT_RT_LIBRARIES", ""), os.path.join(bundle, "lib"), _beside("")]
+    for package, folder in _WHEELS:
+        try:
+            spec = importlib.util.find_spec(package)
+        except (ImportError, ValueError):
+            continue
+        for root in (spec.submodule_search_locations or ()) if spec else ():
+            place = os.path.join(root, folder) if folder else root
+            places.append(place)
+            if package == "tvm_ffi" and os.path.isfile(os.path.join(place, "libtvm_ffi.so")):
+                # TVM's runtime needs it loaded where it does not lie beside.
+                ctypes.CDLL(os.path.join(place, "libtvm_ffi.so"), ctypes.RTLD_GLOBAL)
+    return ":".join(place for place in places if place)
+
+
+def _bytes(text):
+    return text if text is None or isinstance(text, bytes) else os.fsencode(text)
+
+
+def open(bundle, **options):
+    """Return a Session on ``bundle``, the path of its directory or packed file.
+
+    Options: ``engine``, ``precision``, ``libraries`` (paths of the engines' libraries, or of folders
+    with them, ':' between), ``threads``, ``batch``, ``seq_lens``, ``max_text_bytes``,
+    ``max_image_side``, ``cpus``, ``options`` (a dict of the engine's own) and ``library`` (the path
+    of libedgeopt_rt.so). Raises Failure.
+    """
+    opened = Bundle(bundle, library=options.pop("library", None))
+    try:
+        return Session(opened, owns_bundle=True, **options)
+    except BaseException:
+        opened.close()
+        raise
+
+
+class Bundle:
+    """An opened bundle; any number of sessions, in any threads, may be opened on it."""
+
+    def __init__(self, path, library=None):
+        """Open and check it. Raises Failure."""
+        self._library = _load(library)
+        self.path = os.fspath(path)
+        handle, failure = _HANDLE(), _Failure()
+        self._check(
+            self._library.eo_bundle_open(_bytes(self.path), ctypes.byref(handle), failure), failure
+        )
+        self._handle = handle
+        self.name = self._library.eo_bundle_name(handle).decode()
+        self.task = self._library.eo_bundle_task(handle).decode()
+        self.digest = self._library.eo_bundle_digest(handle).decode()
+        self.labels = [
+            self._library.eo_bundle_label(handle, i).decode()
+            for i in range(self._library.eo_bundle_label_count(handle))
+        ]
+        self.artifacts = []
+        for i in range(self._library.eo_bundle_artifact_count(handle)):
+            found = _Artifact()
+            self._library.eo_bundle_artifact(handle, i, ctypes.byref(found))
+            self.artifacts.append(
+                Artifact(
+                    found.engine.decode(),
+                    found.engine_version.decode(),
+                    found.precision.decode(),
+                    found.bytes,
+                )
+            )
+
+    @staticmethod
+    def _check(code, failure):
+        if code:
+            raise Failure(
+                code,
+                failure.where.decode("utf-8", "replace"),
+                failure.message.decode("utf-8", "replace"),
+            )
+
+    def close(self):
+        """Close it; its sessions must be closed before."""
+        if self._handle:
+            self._library.eo_bundle_close(self._handle)
+            self._handle = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Session:
+    """One artifact of a bundle in its engine. For one thread at a time."""
+
+    def __init__(
+        self,
+        bundle,
+        engine=None,
+        precision=None,
+        libraries=None,
+        threads=0,
+        batch=1,
+        seq_lens=(),
+        max_text_bytes=0,
+        max_image_side=0,
+        cpus=None,
+        options=None,
+        owns_bundle=False,
+    ):
+        """Open the artifact. Raises Failure."""
+        own = [_Option(_bytes(k), _bytes(str(v))) for k, v in (options or {}).items()]
+        asked = _Options(
+            struct_bytes=ctypes.sizeof(_Options),
+            threads=threads,
+            engine=_bytes(engine),
+            precision=_bytes(precision),
+            libraries=_bytes(_engine_places(bundle.path) if libraries is None else libraries),
+            options=(_Option * len(own))(*own),
+            option_count=len(own),
+            batch=batch,
+            seq_lens=(ctypes.c_int32 * len(seq_lens))(*seq_lens) if seq_lens else None,
+            seq_len_count=len(seq_lens),
+            max_text_bytes=max_text_bytes,
+            max_image_side=max_image_side,
+            cpus=_bytes(cpus),
+        )
+        self.bundle = bundle
+        self._library = bundle._library
+        self._owns_bundle = owns_bundle
+        self._handle = None
+        handle, failure = _HANDLE(), _Failure()
+        bundle._check(
+            self._library.eo_session_open(
+                bundle._handle, ctypes.byref(asked), ctypes.byref(handle), failure
+            ),
+            failure,
+        )
+        self._handle = handle
+        self._failure = failure
+        self.engine = self._library.eo_session_engine(handle).decode()
+        self.engine_version = self._library.eo_session_engine_version(handle).decode()
+        self.precision = self._library.eo_session_precision(handle).decode()
+        self.library = os.fsdecode(self._library.eo_session_library(handle))
+
+    def close(self):
+        """Close it, and the bundle where ``open`` opened it."""
+        if self._handle:
+            self._library.eo_session_close(self._handle)
+            self._handle = None
+        if self._owns_bundle:
+            self.bundle.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, text=None, pair=None, image=None):
+        """Return the Result of one text (``pair``: its second part, such as the context of a
+        question) or image (``(width, height, rgb bytes)``, or the bytes of a binary PPM)."""
+        if image is not None:
+            return self.run_images([image])[0]
+        return self.run_texts([text if pair is None else (text, pair)])[0]
+
+    def run_texts(self, texts):
+        """Return one Result for each text, or (text, pair), in one run of the engine."""
+        pairs = [t if isinstance(t, tuple) else (t, None) for t in texts]
+        encoded = [(_utf8(text), _utf8(pair)) for text, pair in pairs]
+        given = (_Text * len(pairs))(
+            *[_Text(a, len(a), b, len(b) if b is not None else 0) for a, b in encoded]
+        )
+        self.bundle._check(
+            self._library.eo_session_run_texts(self._handle, given, len(pairs), self._failure),
+            self._failure,
+        )
+        return [
+            self._result(i, text if pair is None else pair, a if pair is None else b)
+            for i, ((text, pair), (a, b)) in enumerate(zip(pairs, encoded))
+        ]
+
+    def run_images(self, images):
+        """Return one Result for each image, in one run of the engine."""
+        given = (_Image * len(images))()
+        kept = []  # what `given` points into
+        for slot, image in zip(given, images):
+            if isinstance(image, bytes):
+                kept.append(image)
+                self.bundle._check(
+                    self._library.eo_image_from_ppm(
+                        image, len(image), ctypes.byref(slot), self._failure
+                    ),
+                    self._failure,
+                )
+                continue
+            width, height, rgb = image
+            rgb = bytes(rgb)
+            if len(rgb) != width * height * 3:
+                raise Failure(
+                    INPUT,
+                    "image",
+                    "{} bytes, expected {} x {} x 3".format(len(rgb), width, height),
+                )
+            kept.append(rgb)
+            slot.width, slot.height = width, height
+            slot.rgb = ctypes.cast(rgb, ctypes.c_void_p)
+        self.bundle._check(
+            self._library.eo_session_run_images(self._handle, given, len(images), self._failure),
+            self._failure,
+        )
+        return [self._result(i, None, None) for i in range(len(images))]
+
+    def _result(self, index, text, encoded):
+        found = self._library.eo_session_result(self._handle, index).contents
+        items = []
+        for i in range(found.item_count):
+            item = found.items[i]
+            labels = self.bundle.labels
+            label = labels[item.label] if labels else None
+            begin = end = part = None
+            if item.end and encoded is not None:
+                begin = len(encoded[: item.begin].decode("utf-8", "replace"))
+                end = begin + len(encoded[item.begin : item.end].decode("utf-8", "replace"))
+                part = text[begin:end] if isinstance(text, str) else encoded[item.begin : item.end]
+            items.append(Item(label, item.score, begin, end, part))
+        vector = None
+        if found.vector:
+            vector = array.array("f", found.vector[: found.vector_count])
+            if _numpy() is not None:
+                vector = _numpy().array(vector, dtype="float32")
+        return Result(items, vector, found.tokens, bool(found.truncated))
+
+    def select(self, batch=1, seq_len=0):
+        """Choose the shape that ``inputs``, ``execute`` and ``outputs`` are of; 0: the longest."""
+        self.bundle._check(
+            self._library.eo_session_select(self._handle, batch, seq_len, self._failure),
+            self._failure,
+        )
+
+    def inputs(self):
+        """Return name -> the buffer to fill: a numpy array, or a memoryview without numpy. They
+        hold until the next ``select``."""
+        library = self._library
+        return {
+            library.eo_session_input_name(self._handle, i).decode(): _view(
+                library.eo_session_input(self._handle, i).contents
+            )
+            for i in range(library.eo_session_input_count(self._handle))
+        }
+
+    def execute(self):
+        """Run the engine on what ``inputs`` hold."""
+        self.bundle._check(
+            self._library.eo_session_run(self._handle, self._failure), self._failure
+        )
+
+    def outputs(self):
+        """Return name -> what the last run computed, like ``inputs``; it holds until the next."""
+        library = self._library
+        return {
+            library.eo_session_output_name(self._handle, i).decode(): _view(
+                library.eo_session_output(self._handle, i).contents
+            )
+            for i in range(library.eo_session_output_count(self._handle))
+        }
+
+
+def _utf8(text):
+    """Encode; a lone surrogate, which UTF-8 has not, becomes what the library reads as U+FFFD."""
+    if text is None or isinstance(text, bytes):
+        return text
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _view(tensor):
+    name, code, item_bytes = _DTYPES[tensor.dtype]
+    shape = tuple(tensor.dims[: tensor.rank])
+    memory = memoryview((ctypes.c_char * (tensor.count * item_bytes)).from_address(tensor.data))
+    if _numpy() is not None:
+        return _numpy().frombuffer(memory, dtype=name).reshape(shape)
+    return memory.cast("B").cast(code, shape) if shape else memory.cast("B").cast(code)
+
+
+def _numpy():
+    """Return numpy where the program has it loaded or can load it; else None."""
+    if "numpy" not in sys.modules and importlib.util.find_spec("numpy") is None:
+        return None
+    import numpy
+
+    return numpy
