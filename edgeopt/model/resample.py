@@ -1,9 +1,13 @@
 """Resize 8-bit images as Pillow does, to the last bit.
 
-Pillow's two passes (``src/libImaging/Resample.c``): along the rows, then along the columns, each
+Pillow's two passes (``src/libImaging/Resample.c``), along the rows and along the columns, each
 to 8 bits, with weights of 22 fractional bits; where an image shrinks, the filter grows with it.
 The nearest pixel is taken as in ``Geometry.c`` (``ImagingScaleAffine``). The runtime does the
 same in C (``runtime/src/image.c``).
+
+Their order is that of Pillow 13, which takes the columns first where the height shrinks by over
+twice as many pixels as the width. Pillow up to 12 always took the rows first, which now and then
+rounds to the neighbouring value, and clips elsewhere what a cubic filter overshoots.
 """
 
 from __future__ import annotations
@@ -43,8 +47,10 @@ def resize(image: np.ndarray, height: int, width: int, resample: int) -> np.ndar
     if resample == NEAREST:
         rows = _nearest(image.shape[0], height)
         return image[rows][:, _nearest(image.shape[1], width)]
-    across = _pass(image.transpose(1, 0, 2), width, resample).transpose(1, 0, 2)
-    return _pass(across, height, resample)
+    shrinks = image.shape[0] - height
+    if shrinks > 0 and shrinks > 2 * (image.shape[1] - width):
+        return _across(_down(image, height, resample), width, resample)
+    return _down(_across(image, width, resample), height, resample)
 
 
 def _nearest(size: int, wanted: int) -> list[int]:
@@ -57,7 +63,11 @@ def _nearest(size: int, wanted: int) -> list[int]:
     return found
 
 
-def _pass(image: np.ndarray, wanted: int, resample: int) -> np.ndarray:
+def _across(image: np.ndarray, width: int, resample: int) -> np.ndarray:
+    return _down(image.transpose(1, 0, 2), width, resample).transpose(1, 0, 2)
+
+
+def _down(image: np.ndarray, wanted: int, resample: int) -> np.ndarray:
     """Resize the first axis of ``image`` (n, ..., 3) uint8 to ``wanted``."""
     kernel, reach = _FILTERS[resample]
     size = image.shape[0]

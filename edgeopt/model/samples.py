@@ -72,7 +72,8 @@ def name(model: Model) -> str:
 def digest(samples: Samples) -> str:
     """Return the SHA-256 of all samples: of the texts, the pixels, or the files' bytes."""
     found = hashlib.sha256()
-    for i, sample in enumerate(samples):
+    items: Sequence[str | Path | images.Image] = samples
+    for i, sample in enumerate(items):
         if isinstance(sample, str):
             found.update((b"\0" if i else b"") + sample.encode())
         elif isinstance(sample, Path):
