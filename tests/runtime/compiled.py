@@ -25,6 +25,9 @@ class Compiled:
     outputs: tuple[str, ...]
     golden: dict[int, Path]
     options: dict[str, str]
+    files: tuple[Path, ...]
+    dtypes: dict[str, str]
+    """Of the artifact's inputs and outputs; a golden call's are the model's."""
 
     def words(self, library: Path, seq_len: int, **changes: str) -> list[str]:
         options = {k: v.format(seq_len=seq_len) for k, v in (self.options | changes).items()}
@@ -35,22 +38,33 @@ class Compiled:
         return [*words, "--cosine-min", "0.9999", "--warmup", "1", "--runs", "3"]
 
 
-def lower(engine: str, architecture: str, folder: Path) -> Compiled:
-    """Lower a checkpoint of ``architecture`` in FP32 and write its golden calls."""
+def lower(engine: str, architecture: str, folder: Path, precision: str = "fp32") -> Compiled:
+    """Lower a checkpoint of ``architecture`` and write its golden calls.
+
+    They are the reference's in FP32, and what the engine itself computes in Python in other
+    precisions.
+    """
     model = import_model(checkpoints.write(folder / "checkpoint", architecture))
     (spec,) = (spec for spec in TARGET.engines if spec.engine == engine)
     files = folder / "files"
     files.mkdir()
-    artifact = backend(engine).lower(model, TARGET, spec, "fp32", (), files)
+    artifact = backend(engine).lower(model, TARGET, spec, precision, (), files)
     calls = {}
     for seq_len in TARGET.seq_lens:
         (batch,) = texts.tokenize(model, ["a tool for text and data"], seq_len)
         calls[seq_len] = folder / f"golden{seq_len}"
-        golden.write(calls[seq_len], batch, reference.run(model, [batch])[0])
+        outputs = (
+            reference.run(model, [batch])[0]
+            if precision == "fp32"
+            else backend(engine).open_on_host(artifact, files, 1).run(batch)
+        )
+        golden.write(calls[seq_len], batch, outputs)
     return Compiled(
         engine=engine,
         model=files / artifact.files[0],
         outputs=tuple(t.name for t in artifact.signature.outputs),
         golden=calls,
         options=dict(artifact.options),
+        files=tuple(files / name for name in artifact.files),
+        dtypes={t.name: t.dtype for t in (*artifact.signature.inputs, *artifact.signature.outputs)},
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeopt.runtime.build import FLAGS, SOURCES
+from tests.runtime.compiled import Compiled
 
 _DRIVER = Path(__file__).with_name("engine_driver.c")
 _SOURCES = (
@@ -51,13 +52,22 @@ class Call:
     outputs: Tensors
 
 
+def call_of(compiled: Compiled, seq_len: int) -> Call:
+    """The golden call of ``seq_len`` tokens in the artifact's dtypes."""
+    sides: dict[str, Tensors] = {"in": {}, "out": {}}
+    for path in sorted(compiled.golden[seq_len].glob("*.npy")):
+        side, name, _ = path.name.split(".")
+        sides[side][name] = np.load(path).astype(compiled.dtypes[name])
+    return Call(inputs=sides["in"], outputs=sides["out"])
+
+
 @dataclass
 class Drive:
     """One run of the driver in the making; ``folder`` is for the tensors' files."""
 
     program: Path
     engine: str
-    library: Path
+    library: Path | str
     folder: Path
     threads: int = 1
     words: list[str] = field(default_factory=list)

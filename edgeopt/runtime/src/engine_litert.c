@@ -12,9 +12,17 @@
 #include "litert_abi.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* XNNPACK's name for a cache without a file; without one it packs the weights for each signature. */
+static const char weight_cache[] = ":memory";
 
 enum { SAID_SIZE = 512, MAX_SIGNATURES = 256, SHAPES_SIZE = 512 };
 
@@ -35,12 +43,16 @@ struct signature {
 
 struct eo_model {
     const struct interface *interface;
+    const void *data; /* the file, used where it lies */
+    size_t bytes;
+    void *mapped; /* NULL where it was given in memory */
     struct litert_api litert;
     struct litert_environment *environment;
     struct litert_model *file;
     struct litert_compiled *compiled;
     struct tfl_api tfl;
     struct tfl_model *tfl_file;
+    struct tfl_delegate *xnnpack;
     struct tfl_interpreter *interpreter;
     char said[SAID_SIZE]; /* what TfLite reported last */
     uint32_t signature_count;
@@ -150,7 +162,6 @@ static int litert_symbols(void *library, const char *path, struct litert_api *ap
     const struct eo_symbol symbols[] = {
         {"LiteRtCreateEnvironment", &api->create_environment},
         {"LiteRtDestroyEnvironment", &api->destroy_environment},
-        {"LiteRtCreateModelFromFile", &api->model_from_file},
         {"LiteRtCreateModelFromBuffer", &api->model_from_buffer},
         {"LiteRtCreateModelFromFd", &api->model_from_fd},
         {"LiteRtDestroyModel", &api->destroy_model},
@@ -260,10 +271,11 @@ static int compile_model(struct eo_model *model, const struct eo_open *how,
 {
     const struct litert_api *api = &model->litert;
     struct litert_options *options = NULL;
-    char threads[32];
+    char kernels[96];
     int result;
 
-    if (snprintf(threads, sizeof threads, "num_threads = %d\n", (int)how->threads) < 0) {
+    if (snprintf(kernels, sizeof kernels, "num_threads = %d\nweight_cache_file_path = \"%s\"\n",
+                 (int)how->threads, weight_cache) < 0) {
         return eo_fail(failure, EO_EENGINE, "threads", "cannot be written");
     }
     if (check(api->create_options(&options), how->library, failure) != 0) {
@@ -271,7 +283,7 @@ static int compile_model(struct eo_model *model, const struct eo_open *how,
     }
     result = check(api->set_accelerators(options, LITERT_CPU), how->library, failure);
     if (result == 0) {
-        result = add_settings(api, options, "xnnpack", threads, failure);
+        result = add_settings(api, options, "xnnpack", kernels, failure);
     }
     if (result == 0) { /* 2: errors are kept for error_messages() instead of going to stderr */
         result = add_settings(api, options, "runtime_options_string", "error_reporter_mode = 2\n",
@@ -300,10 +312,7 @@ static int litert_open(struct eo_model *model, const struct eo_open *how,
     if (check(api->create_environment((int)(sizeof settings / sizeof settings[0]), settings,
                                       &model->environment),
               how->library, failure) != 0 ||
-        check(file->path != NULL
-                  ? api->model_from_file(model->environment, file->path, &model->file)
-                  : api->model_from_buffer(model->environment, file->data, file->bytes,
-                                           &model->file),
+        check(api->model_from_buffer(model->environment, model->data, model->bytes, &model->file),
               file->name, failure) != 0 ||
         litert_signatures(model, file->name, failure) != 0) {
         return -1;
@@ -373,12 +382,15 @@ static int tfl_symbols(void *library, const char *path, struct tfl_api *api,
     const struct eo_symbol symbols[] = {
         {"TfLiteVersion", &api->version},
         {"TfLiteModelCreateWithErrorReporter", &api->model_from_buffer},
-        {"TfLiteModelCreateFromFileWithErrorReporter", &api->model_from_file},
         {"TfLiteModelDelete", &api->model_delete},
         {"TfLiteInterpreterOptionsCreate", &api->options_create},
         {"TfLiteInterpreterOptionsDelete", &api->options_delete},
         {"TfLiteInterpreterOptionsSetNumThreads", &api->set_threads},
         {"TfLiteInterpreterOptionsSetErrorReporter", &api->set_reporter},
+        {"TfLiteInterpreterOptionsAddDelegate", &api->add_delegate},
+        {"TfLiteXNNPackDelegateOptionsDefault", &api->xnnpack_defaults},
+        {"TfLiteXNNPackDelegateCreate", &api->xnnpack_create},
+        {"TfLiteXNNPackDelegateDelete", &api->xnnpack_delete},
         {"TfLiteInterpreterCreate", &api->create},
         {"TfLiteInterpreterDelete", &api->interpreter_delete},
         {"TfLiteInterpreterGetSignatureCount", &api->signature_count},
@@ -476,29 +488,46 @@ static int tfl_signature(struct eo_model *model, int32_t index, const char *file
     return 0;
 }
 
+/* These libraries add XNNPACK to no interpreter by themselves. */
+static int tfl_interpreter(struct eo_model *model, const struct eo_open *how,
+                           struct eo_failure *failure)
+{
+    const struct tfl_api *api = &model->tfl;
+    struct tfl_xnnpack_options kernels = api->xnnpack_defaults();
+    struct tfl_options *options;
+
+    kernels.threads = how->threads;
+    kernels.weight_cache_path = weight_cache;
+    model->xnnpack = api->xnnpack_create(&kernels);
+    options = api->options_create();
+    if (model->xnnpack == NULL || options == NULL) {
+        if (options != NULL) {
+            api->options_delete(options);
+        }
+        return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for options");
+    }
+    api->set_threads(options, how->threads);
+    api->set_reporter(options, listen, model);
+    api->add_delegate(options, model->xnnpack);
+    model->interpreter = api->create(model->tfl_file, options);
+    api->options_delete(options);
+    return model->interpreter == NULL
+               ? tfl_fail(model, how->files[0].name, "cannot be opened", failure)
+               : 0;
+}
+
 static int tfl_open(struct eo_model *model, const struct eo_open *how, struct eo_failure *failure)
 {
     const struct tfl_api *api = &model->tfl;
     const struct eo_file *file = &how->files[0];
-    struct tfl_options *options;
     int32_t count;
 
-    model->tfl_file = file->path != NULL
-                          ? api->model_from_file(file->path, listen, model)
-                          : api->model_from_buffer(file->data, file->bytes, listen, model);
+    model->tfl_file = api->model_from_buffer(model->data, model->bytes, listen, model);
     if (model->tfl_file == NULL) {
         return tfl_fail(model, file->name, "is not a sound .tflite file", failure);
     }
-    options = api->options_create();
-    if (options == NULL) {
-        return eo_fail(failure, EO_ENOMEM, file->name, "no memory for options");
-    }
-    api->set_threads(options, how->threads);
-    api->set_reporter(options, listen, model);
-    model->interpreter = api->create(model->tfl_file, options);
-    api->options_delete(options);
-    if (model->interpreter == NULL) {
-        return tfl_fail(model, file->name, "cannot be opened", failure);
+    if (tfl_interpreter(model, how, failure) != 0) {
+        return -1;
     }
     count = api->signature_count(model->interpreter);
     if (add_signatures(model, count < 0 ? 0 : (size_t)count, file->name, failure) != 0) {
@@ -614,6 +643,9 @@ static void tflite_close(struct eo_model *model)
     if (model->interpreter != NULL) {
         model->tfl.interpreter_delete(model->interpreter);
     }
+    if (model->xnnpack != NULL) {
+        model->tfl.xnnpack_delete(model->xnnpack);
+    }
     if (model->tfl_file != NULL) {
         model->tfl.model_delete(model->tfl_file);
     }
@@ -626,8 +658,41 @@ static void tflite_close(struct eo_model *model)
     if (model->environment != NULL) {
         model->litert.destroy_environment(model->environment);
     }
+    if (model->mapped != NULL) {
+        (void)munmap(model->mapped, model->bytes);
+    }
     free(model->signatures);
     free(model);
+}
+
+/* LiteRT checks a file in memory before it follows what is in it, and one by path (2.3.0) not. */
+static int map_file(struct eo_model *model, const struct eo_file *file, struct eo_failure *failure)
+{
+    struct stat status;
+    int descriptor;
+
+    model->data = file->data;
+    model->bytes = file->bytes;
+    if (file->path == NULL) {
+        return 0;
+    }
+    descriptor = open(file->path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return eo_fail(failure, EO_EIO, file->path, "cannot be opened (%s)", strerror(errno));
+    }
+    if (fstat(descriptor, &status) != 0 || status.st_size <= 0) {
+        close(descriptor);
+        return eo_fail(failure, EO_EIO, file->path, "is empty");
+    }
+    model->bytes = (size_t)status.st_size;
+    model->mapped = mmap(NULL, model->bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    close(descriptor);
+    if (model->mapped == MAP_FAILED) {
+        model->mapped = NULL;
+        return eo_fail(failure, EO_EIO, file->path, "cannot be mapped (%s)", strerror(errno));
+    }
+    model->data = model->mapped;
+    return 0;
 }
 
 static int tflite_open(const struct eo_open *how, struct eo_model **out, struct eo_failure *failure)
@@ -644,6 +709,7 @@ static int tflite_open(const struct eo_open *how, struct eo_model **out, struct 
         return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
     }
     if (load(how->library, &library, model, failure) != 0 ||
+        map_file(model, &how->files[0], failure) != 0 ||
         model->interface->open(model, how, failure) != 0) {
         tflite_close(model);
         return -1;

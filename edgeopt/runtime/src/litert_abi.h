@@ -5,7 +5,7 @@
  * litert_model_types.h, litert_environment.h, litert_environment_options.h, litert_model.h,
  * litert_options.h, litert_opaque_options.h, litert_compiled_model.h, litert_tensor_buffer.h), the
  * same in v2.1.6, v2.2.0 and v2.3.0; and tflite/core/c/c_api.h there, the same since TensorFlow
- * Lite 2.5 (signature runners: 2.16). */
+ * Lite 2.5 (signature runners: 2.16), with tflite/delegates/xnnpack/xnnpack_delegate.h. */
 #ifndef EO_LITERT_ABI_H
 #define EO_LITERT_ABI_H
 
@@ -67,8 +67,6 @@ struct litert_api {
     int (*create_environment)(int count, const struct litert_env_option *options,
                               struct litert_environment **environment);
     void (*destroy_environment)(struct litert_environment *environment);
-    int (*model_from_file)(struct litert_environment *environment, const char *path,
-                           struct litert_model **model);
     int (*model_from_buffer)(struct litert_environment *environment, const void *data,
                              size_t bytes, struct litert_model **model); /* data must stay */
     /* Not called: the first release that has it is the first to pass the environment above. */
@@ -104,13 +102,25 @@ struct litert_api {
     int (*error_messages)(struct litert_compiled *compiled, char **messages); /* to be freed */
 };
 
-/* ---- TfLite*: libLiteRtRuntimeCApi.so for aarch64 up to 2.1, libtensorflowlite_c.so ---- */
+/* ---- TfLite*: libLiteRt.so 2.1.0 for aarch64, libtensorflowlite_c.so ---- */
 
 struct tfl_model;
 struct tfl_options;
 struct tfl_interpreter;
 struct tfl_runner;
 struct tfl_tensor;
+struct tfl_delegate;
+
+/* TfLiteXNNPackDelegateOptions, which only grows at its end; comes back by value. */
+struct tfl_xnnpack_options {
+    int32_t threads;
+    uint32_t runtime_flags;
+    uint32_t flags;
+    void *weights_cache;
+    _Bool handle_variable_ops;
+    const char *weight_cache_path; /* ":memory": shared by the signatures, in memory */
+    unsigned char newer[256];
+};
 
 typedef void tfl_reporter(void *user, const char *format, va_list arguments);
 
@@ -119,12 +129,15 @@ struct tfl_api {
     const char *(*version)(void);
     struct tfl_model *(*model_from_buffer)(const void *data, size_t bytes, tfl_reporter *reporter,
                                            void *user); /* data must stay */
-    struct tfl_model *(*model_from_file)(const char *path, tfl_reporter *reporter, void *user);
     void (*model_delete)(struct tfl_model *model);
     struct tfl_options *(*options_create)(void);
     void (*options_delete)(struct tfl_options *options);
     void (*set_threads)(struct tfl_options *options, int32_t threads);
     void (*set_reporter)(struct tfl_options *options, tfl_reporter *reporter, void *user);
+    void (*add_delegate)(struct tfl_options *options, struct tfl_delegate *delegate);
+    struct tfl_xnnpack_options (*xnnpack_defaults)(void);
+    struct tfl_delegate *(*xnnpack_create)(const struct tfl_xnnpack_options *options);
+    void (*xnnpack_delete)(struct tfl_delegate *delegate);
     struct tfl_interpreter *(*create)(const struct tfl_model *model,
                                       const struct tfl_options *options);
     void (*interpreter_delete)(struct tfl_interpreter *interpreter);

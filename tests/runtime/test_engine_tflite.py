@@ -1,0 +1,138 @@
+"""The TFLite engine of the runtime, driven from C: INT8, its threads, and what it refuses."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeopt.engines.fetch import fetch
+from edgeopt.engines.releases import find
+from tests.runtime.compiled import ARCHITECTURES, Compiled, lower
+from tests.runtime.engine_runs import Call, Drive, build_driver, call_of
+
+pytest.importorskip("torch", reason="needs edgeopt[torch]")
+pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+pytest.importorskip("litert_torch", reason="needs edgeopt[tflite]")
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_driver(tmp_path_factory.mktemp("driver"), "address,undefined")
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    """LiteRT's library as a board gets it."""
+    return fetch(find("tflite", "2.3.0"), platform.machine()).library
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    return lower("tflite", ARCHITECTURES[1], tmp_path_factory.mktemp("tflite"))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_int8_agrees_with_litert_in_python(
+    driver: Path, library: Path, architecture: str, tmp_path: Path
+) -> None:
+    compiled = lower("tflite", architecture, tmp_path, "int8")
+    drive = Drive(driver, "tflite", library, tmp_path).artifact([compiled.model], True, {})
+    for seq_len in (16, 8):
+        drive.bind(call_of(compiled, seq_len))
+    lines = drive.run(0).run(1).run(0).done()
+    assert lines[0] == "version 2.3+"
+    results = [line for line in lines if line.startswith("result")]
+    assert all(line.endswith("in place") for line in results)  # no output is copied
+    assert max(*drive.errors(0).values(), *drive.errors(1).values()) < 1e-5
+
+
+def failure(
+    driver: Path, library: Path | str, model: Path, call: Call, folder: Path, mapped: bool = False
+) -> str:
+    return (
+        Drive(driver, "tflite", library, folder).artifact([model], mapped, {}).bind(call).failure()
+    )
+
+
+def test_a_wrong_library_is_named(driver: Path, compiled: Compiled, tmp_path: Path) -> None:
+    call = call_of(compiled, 8)
+    assert failure(driver, "libm.so.6", compiled.model, call, tmp_path) == (
+        "libm.so.6: has no LiteRtCreateEnvironment: it is not LiteRT's library of 2.1.6 or newer"
+    )
+    notes = tmp_path / "notes.so"
+    notes.write_text("not a library")
+    assert failure(driver, notes, compiled.model, call, tmp_path).startswith(
+        f"{notes}: cannot be loaded ({notes}: "
+    )
+
+
+def test_a_library_of_an_older_interface_is_not_called(
+    driver: Path, compiled: Compiled, tmp_path: Path
+) -> None:
+    """2.1.5 and older have functions of the same names that take other arguments."""
+    source = tmp_path / "old.c"
+    source.write_text(
+        "".join(
+            f"void {name}(void) {{}}\n"
+            for name in (
+                "LiteRtCreateEnvironment",
+                "LiteRtDestroyEnvironment",
+                "LiteRtCreateModelFromBuffer",
+            )
+        )
+    )
+    old = tmp_path / "libLiteRt.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", str(source), "-o", str(old)], check=True)
+    assert failure(driver, old, compiled.model, call_of(compiled, 8), tmp_path) == (
+        f"{old}: has no LiteRtCreateModelFromFd: it is not LiteRT's library of 2.1.6 or newer"
+    )
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["path", "memory"])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
+def test_a_damaged_model_is_refused(
+    driver: Path, library: Path, compiled: Compiled, tmp_path: Path, kept: float, mapped: bool
+) -> None:
+    content = compiled.model.read_bytes()
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(content[: int(len(content) * kept)] or b"PK\x03\x04 not a model at all")
+    found = failure(driver, library, damaged, call_of(compiled, 8), tmp_path, mapped)
+    assert found.startswith("damaged.tflite: "), found
+
+
+def test_an_absent_model_is_named(
+    driver: Path, library: Path, compiled: Compiled, tmp_path: Path
+) -> None:
+    absent = tmp_path / "absent.tflite"
+    found = failure(driver, library, absent, call_of(compiled, 8), tmp_path)
+    assert found == f"{absent}: cannot be opened (No such file or directory)"
+
+
+def test_an_option_is_refused(
+    driver: Path, library: Path, compiled: Compiled, tmp_path: Path
+) -> None:
+    drive = Drive(driver, "tflite", library, tmp_path)
+    drive.artifact([compiled.model], False, {"delegate": "gpu"}).bind(call_of(compiled, 8))
+    assert drive.failure() == "delegate: unknown option of engine tflite (it has none)"
+
+
+def test_a_shape_without_a_signature_is_refused(
+    driver: Path, library: Path, compiled: Compiled, tmp_path: Path
+) -> None:
+    call = call_of(compiled, 8)
+    longer = Call(
+        inputs={name: np.repeat(value, 3, axis=1) for name, value in call.inputs.items()},
+        outputs=call.outputs,
+    )
+    found = failure(driver, library, compiled.model, longer, tmp_path)
+    assert found == (
+        "input_ids: the artifact has no signature for (1, 24), expected one of (1, 8), (1, 16)"
+    )
+    wrong = Call(inputs=call.inputs, outputs={n: v[:, :7] for n, v in call.outputs.items()})
+    assert "is float32 (1, 8) in the artifact, expected float32 (1, 7)" in failure(
+        driver, library, compiled.model, wrong, tmp_path
+    )

@@ -1,0 +1,85 @@
+"""Every engine of the runtime, driven from C: all bindings of one model, from files and memory."""
+
+import importlib.util
+import platform
+from pathlib import Path
+
+import pytest
+
+from edgeopt.engines.fetch import fetch
+from edgeopt.engines.releases import find
+from edgeopt.target import load_target
+from tests.runtime.compiled import ARCHITECTURES, Compiled, lower
+from tests.runtime.engine_runs import Drive, build_driver, call_of
+
+pytest.importorskip("torch", reason="needs edgeopt[torch]")
+pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+
+pytestmark = pytest.mark.heavy
+
+_MODULES = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "tflite": "litert_torch",
+    "tvm": "tvm",
+}
+# OpenVINO's library does not start under the address sanitizer.
+_SANITIZERS = {"openvino": "undefined"}
+
+
+@pytest.fixture(scope="module", params=_MODULES)
+def engine(request: pytest.FixtureRequest) -> str:
+    module = _MODULES[request.param]
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def driver(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_driver(
+        tmp_path_factory.mktemp("driver"), _SANITIZERS.get(engine, "address,undefined")
+    )
+
+
+@pytest.fixture(scope="module")
+def library(engine: str) -> Path:
+    """The engine's library as a board gets it."""
+    (spec,) = (spec for spec in load_target("host").engines if spec.engine == engine)
+    return fetch(find(engine, spec.version), platform.machine()).library
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def compiled(
+    engine: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Compiled:
+    return lower(engine, request.param, tmp_path_factory.mktemp(engine))
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["path", "memory"])
+def test_bindings_of_one_model_take_turns(
+    driver: Path, library: Path, compiled: Compiled, mapped: bool, tmp_path: Path
+) -> None:
+    drive = Drive(driver, compiled.engine, library, tmp_path)
+    drive.artifact(list(compiled.files), mapped, compiled.options)
+    for seq_len in (8, 16, 8):
+        drive.bind(call_of(compiled, seq_len))
+    drive.run(0, 2).run(1).run(2).run(0).run(1, 2)
+    drive.say("unbind", "0").run(2).done()
+    for binding in range(3):
+        errors = drive.errors(binding)
+        assert set(errors) == set(compiled.outputs)
+        assert max(errors.values()) < 1e-4, (binding, errors)
+
+
+def test_a_run_takes_the_threads_that_it_was_given(
+    driver: Path, library: Path, compiled: Compiled, tmp_path: Path
+) -> None:
+    def threads(asked: int) -> int:
+        drive = Drive(driver, compiled.engine, library, tmp_path, threads=asked)
+        drive.artifact(list(compiled.files), False, compiled.options)
+        lines = drive.bind(call_of(compiled, 16)).run(0, 3).say("status").done()
+        (found,) = (line for line in lines if line.startswith("Threads:"))
+        return int(found.split()[1])
+
+    assert threads(3) - threads(1) == 2
