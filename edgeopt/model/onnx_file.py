@@ -65,9 +65,7 @@ def import_onnx(
         onnx=path,
         tokenizer=tokens,
         labels=labels,
-        activation=activation(
-            found, len(labels), _config(path.parent).get("problem_type")
-        ),
+        activation=activation(found, len(labels), _config(path.parent).get("problem_type")),
         pooling=None,
         max_seq_len=length if isinstance(length, int) else _max_seq_len(path.parent),
         origin={"kind": "onnx", "source": path.name, "weights_sha256": {path.name: weights}},

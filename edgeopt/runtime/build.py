@@ -28,18 +28,17 @@ HEADER = "edgeopt_rt.h"
 PREBUILT = ROOT / "prebuilt"
 """Where a wheel carries builds: ``ARCH-LIBC/`` with library, agent and ``sources.sha256``."""
 
-FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
-LIBRARY_FLAGS = (
-    "-shared",
-    "-fPIC",
-    "-fvisibility=hidden",
+FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-pedantic")
+SMALL = (
+    "-Os",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
     "-ffunction-sections",
     "-fdata-sections",
-    "-s",
     "-Wl,--gc-sections",
-    f"-Wl,-soname,{LIBRARY}",
+    "-s",
 )
-AGENT_FLAGS = ("-ffunction-sections", "-fdata-sections", "-s", "-Wl,--gc-sections")
+LIBRARY_FLAGS = (*SMALL, "-shared", "-fPIC", "-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}")
 
 # The oldest glibc that zig's headers describe for aarch64 is its first, 2.17.
 GLIBC_DEFAULT = "2.17"
@@ -94,7 +93,7 @@ def build_runtime(arch: str, libc: str = "glibc", libc_version: str | None = Non
             sources=sources_digest(),
             zig=metadata.version("ziglang"),
             triple=triple,
-            flags=(FLAGS, LIBRARY_FLAGS, AGENT_FLAGS),
+            flags=(FLAGS, LIBRARY_FLAGS),
         )
         folder = cache.entry("runtime", key, lambda work: _compile(triple, work))
     return RuntimeBuild(
@@ -150,7 +149,7 @@ def _compile(triple: str, work: Path) -> None:
             libraries,
         )
         _zig(
-            ["-target", triple, *common, *AGENT_FLAGS, *musl_agent]
+            ["-target", triple, *common, *SMALL, *musl_agent]
             + [*sources, *agent, "-o", str(work / AGENT)],
             libraries,
         )

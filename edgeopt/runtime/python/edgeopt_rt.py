@@ -491,9 +491,7 @@ class Session:
 
     def execute(self):
         """Run the engine on what ``inputs`` hold."""
-        self.bundle._check(
-            self._library.eo_session_run(self._handle, self._failure), self._failure
-        )
+        self.bundle._check(self._library.eo_session_run(self._handle, self._failure), self._failure)
 
     def outputs(self):
         """Return name -> what the last run computed, like ``inputs``; it holds until the next."""

@@ -8,12 +8,26 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const struct eo_engine *const engines[] = {&eo_engine_ort, &eo_engine_tflite,
-                                                  &eo_engine_openvino, &eo_engine_tvm};
+/* Who needs less builds without the engines that he will not have. */
+static const struct eo_engine *const engines[] = {
+#ifndef EO_WITHOUT_ONNX
+    &eo_engine_ort,
+#endif
+#ifndef EO_WITHOUT_TFLITE
+    &eo_engine_tflite,
+#endif
+#ifndef EO_WITHOUT_OPENVINO
+    &eo_engine_openvino,
+#endif
+#ifndef EO_WITHOUT_TVM
+    &eo_engine_tvm,
+#endif
+    NULL,
+};
 
 const struct eo_engine *eo_engine_named(const char *name)
 {
-    for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
+    for (size_t i = 0; engines[i] != NULL; i++) {
         if (strcmp(name, engines[i]->name) == 0) {
             return engines[i];
         }

@@ -5,7 +5,7 @@
 #include "session.h"
 #include "tokenizer.h"
 
-enum { EO_NO_INPUT = UINT32_MAX };
+#define EO_NO_INPUT UINT32_MAX
 
 /* Everything is sized for the session's largest batch and length when it is opened. */
 struct eo_reading {
