@@ -38,7 +38,7 @@ SMALL = (
     "-Wl,--gc-sections",
     "-s",
 )
-LIBRARY_FLAGS = (*SMALL, "-shared", "-fPIC", "-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}")
+SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}")
 
 # The oldest glibc that zig's headers describe for aarch64 is its first, 2.17.
 GLIBC_DEFAULT = "2.17"
@@ -93,7 +93,7 @@ def build_runtime(arch: str, libc: str = "glibc", libc_version: str | None = Non
             sources=sources_digest(),
             zig=metadata.version("ziglang"),
             triple=triple,
-            flags=(FLAGS, LIBRARY_FLAGS),
+            flags=(FLAGS, SMALL, SHARED),
         )
         folder = cache.entry("runtime", key, lambda work: _compile(triple, work))
     return RuntimeBuild(
@@ -137,36 +137,28 @@ def _prebuilt(arch: str, libc: str) -> Path | None:
 
 
 def _compile(triple: str, work: Path) -> None:
-    libraries = [] if "musl" in triple else ["-ldl"]
-    musl_agent = ["-static"] if "musl" in triple else []
-    includes = ["-Isrc"]
+    libraries = ["-lm"] if "musl" in triple else ["-ldl", "-lm"]
+    static = ["-static"] if "musl" in triple else []
+    common = ["-target", triple, *FLAGS, *SMALL, "-Isrc", "-pthread"]
+    sources = [str(path.relative_to(ROOT)) for path in library_sources()]
+    agent = [str(path.relative_to(ROOT)) for path in agent_sources()]
     with progress.step(f"Compiling the runtime for {triple}"):
-        sources = [str(p.relative_to(ROOT)) for p in library_sources()]
-        agent = [str(p.relative_to(ROOT)) for p in agent_sources()]
-        common = [*FLAGS, *includes, "-pthread"]
-        _zig(
-            ["-target", triple, *common, *LIBRARY_FLAGS, *sources, "-o", str(work / LIBRARY)],
-            libraries,
-        )
-        _zig(
-            ["-target", triple, *common, *SMALL, *musl_agent]
-            + [*sources, *agent, "-o", str(work / AGENT)],
-            libraries,
-        )
+        _zig([*common, *SHARED, *sources, "-o", str(work / LIBRARY), *libraries])
+        _zig([*common, *static, *sources, *agent, "-o", str(work / AGENT), *libraries])
     # zig leaves its debug file beside a stripped library.
     for path in work.iterdir():
         if path.name not in (LIBRARY, AGENT):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _zig(arguments: Sequence[str], libraries: Sequence[str]) -> None:
+def _zig(arguments: Sequence[str]) -> None:
     zig_cache = cache.root() / "zig"
     environment = os.environ | {
         "ZIG_GLOBAL_CACHE_DIR": str(zig_cache),
         "ZIG_LOCAL_CACHE_DIR": str(zig_cache),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "ziglang", "cc", *arguments, *libraries, "-lm"],
+        [sys.executable, "-m", "ziglang", "cc", *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -41,7 +41,7 @@ class Failure(Exception):
 
     def __init__(self, code, where, message):
         """Keep the code, the place and the reason."""
-        super().__init__("{}: {}".format(where, message) if where else message)
+        super().__init__(f"{where}: {message}" if where else message)
         self.code = code
         self.where = where
         self.message = message
@@ -53,11 +53,22 @@ Item = collections.namedtuple("Item", "label score begin end text")
 Item.__doc__ = """One finding: a label with its score; for token classification and question
 answering also the characters begin..end of the text (or of the context) and what stands there."""
 
-Result = collections.namedtuple("Result", "items vector tokens truncated")
-Result.__doc__ = """What the model made of one text or image. ``items`` is best first; ``vector`` is an
-embedding (numpy array, or array.array without numpy), None for other tasks."""
-Result.label = property(lambda self: self.items[0].label if self.items else None)
-Result.score = property(lambda self: self.items[0].score if self.items else None)
+
+class Result(collections.namedtuple("Result", "items vector tokens truncated")):
+    """What the model made of one text or image. ``items`` is best first; ``vector`` is an
+    embedding (numpy array, or array.array without numpy), None for other tasks."""
+
+    __slots__ = ()
+
+    @property
+    def label(self):
+        """The best item's label, None where there is none."""
+        return self.items[0].label if self.items else None
+
+    @property
+    def score(self):
+        """The best item's score, None where there is none."""
+        return self.items[0].score if self.items else None
 
 
 class _Failure(ctypes.Structure):
@@ -223,7 +234,7 @@ def _load(path):
             raise Failure(
                 UNSUPPORTED,
                 place,
-                "ABI version {}, this file needs {}".format(found, ABI_VERSION),
+                f"ABI version {found}, this file needs {ABI_VERSION}",
             )
         return library
     raise Failure(
@@ -263,10 +274,10 @@ def _bytes(text):
 def open(bundle, **options):
     """Return a Session on ``bundle``, the path of its directory or packed file.
 
-    Options: ``engine``, ``precision``, ``libraries`` (paths of the engines' libraries, or of folders
-    with them, ':' between), ``threads``, ``batch``, ``seq_lens``, ``max_text_bytes``,
-    ``max_image_side``, ``cpus``, ``options`` (a dict of the engine's own) and ``library`` (the path
-    of libedgeopt_rt.so). Raises Failure.
+    Options: ``engine``, ``precision``, ``libraries`` (paths of the engines' libraries, or of
+    folders with them, ':' between), ``threads``, ``batch``, ``seq_lens``, ``max_text_bytes``,
+    ``max_image_side``, ``cpus``, ``options`` (a dict of the engine's own) and ``library`` (the
+    path of libedgeopt_rt.so). Raises Failure.
     """
     opened = Bundle(bundle, library=options.pop("library", None))
     try:
@@ -440,7 +451,7 @@ class Session:
                 raise Failure(
                     INPUT,
                     "image",
-                    "{} bytes, expected {} x {} x 3".format(len(rgb), width, height),
+                    f"{len(rgb)} bytes, expected {width} x {height} x 3",
                 )
             kept.append(rgb)
             slot.width, slot.height = width, height
