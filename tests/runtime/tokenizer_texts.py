@@ -123,7 +123,17 @@ def _text(rng: random.Random) -> bytes:
 
 def fixed() -> list[bytes]:
     """Texts worth trying by themselves."""
-    made = [b"", b" ", b"   ", b"\n", b"\x00", b"\n\n a", b" \n", SPACES.encode(), CONTROLS.encode()]
+    made = [
+        b"",
+        b" ",
+        b"   ",
+        b"\n",
+        b"\x00",
+        b"\n\n a",
+        b" \n",
+        SPACES.encode(),
+        CONTROLS.encode(),
+    ]
     made += [text.encode() for text in SHIPPED]
     made += [word.encode("utf-8") for word in (*WORDS, *SPECIALS)]
     made += [b"x" + word.encode() + b"y" for word in SPECIALS]
