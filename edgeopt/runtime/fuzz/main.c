@@ -3,13 +3,14 @@
  *     fuzz CORPUS SEED SECONDS
  *
  * The input at hand is in the file `last-input` of the working directory when a target ends the
- * program; the seed and the count on stderr lead to it again. */
+ * program. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define MAX_FILES 256
 #define MAX_BYTES 65536U
@@ -116,14 +117,13 @@ static void mutate(struct input *input, const struct input *other, uint64_t *sta
     }
 }
 
-static void keep(const struct input *input)
+static int keep(FILE *file, const struct input *input)
 {
-    FILE *file = fopen("last-input", "wb");
-
-    if (file != NULL) {
-        (void)fwrite(input->data, 1, input->size, file);
-        (void)fclose(file);
-    }
+    rewind(file);
+    return fwrite(input->data, 1, input->size, file) == input->size && fflush(file) == 0 &&
+                   ftruncate(fileno(file), (off_t)input->size) == 0
+               ? 0
+               : -1;
 }
 
 int main(int argc, char **argv)
@@ -134,8 +134,10 @@ int main(int argc, char **argv)
     time_t end = time(NULL) + (argc == 4 ? atoi(argv[3]) : 0);
     unsigned long long runs = 0;
 
-    if (count == 0) {
-        fprintf(stderr, "usage: fuzz CORPUS SEED SECONDS, with files in CORPUS\n");
+    FILE *last = count == 0 ? NULL : fopen("last-input", "wb");
+
+    if (last == NULL) {
+        fprintf(stderr, "usage: fuzz CORPUS SEED SECONDS, with files in CORPUS, in a folder to write to\n");
         return 2;
     }
     while (time(NULL) < end) {
@@ -149,9 +151,8 @@ int main(int argc, char **argv)
         for (size_t i = below(&state, 8); i > 0; i--) {
             mutate(&input, &inputs[below(&state, count)], &state);
         }
-        keep(&input);
         exact = malloc(input.size + (input.size == 0)); /* so that reading on is seen */
-        if (exact == NULL) {
+        if (exact == NULL || keep(last, &input) != 0) {
             return 3;
         }
         memcpy(exact, input.data, input.size);
@@ -160,6 +161,7 @@ int main(int argc, char **argv)
         free(exact);
         free(input.data);
     }
+    (void)fclose(last);
     for (size_t i = 0; i < count; i++) {
         free(inputs[i].data);
     }
