@@ -22,6 +22,7 @@ from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, Me
 from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run
 from edgeopt.measure.state import read_state
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.report.profile import Report, report
 from edgeopt.runtime.build import AGENT_ENGINES, build_agent
 
@@ -139,6 +140,12 @@ def _length(bundle: Bundle, seq_len: int | None) -> int:
     lengths = sorted({call.seq_len for call in bundle.manifest.golden})
     if seq_len is None:
         return lengths[-1]
+    if lengths == [NO_LENGTH]:
+        raise InputError(
+            f"takes images, which have no length, and was asked for {seq_len} tokens",
+            where=str(bundle.path),
+            hint="Leave --seq-len out.",
+        )
     if seq_len not in lengths:
         raise InputError(
             f"has no golden inputs of {seq_len} tokens, and nothing is timed unchecked",
@@ -232,7 +239,8 @@ def _run(
         options={k: v.format(seq_len=plan.seq_len) for k, v in artifact.options.items()},
     )
     state_before = read_state(board.transport)
-    with progress.step(f"Measuring {name}, {plan.seq_len} tokens, {plan.runs} runs") as step:
+    what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
+    with progress.step(f"Measuring {name}, {what}, {plan.runs} runs") as step:
         told = agent.listen(
             board.transport.lines(words, timeout_s=_TIMEOUT_S),
             where=f"{board.entry.name}: {name}",
