@@ -21,6 +21,7 @@ from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, Me
 from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run
 from edgeopt.measure.state import read_state
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.report.profile import Report, report
 from edgeopt.runtime.build import build_agent
 
@@ -138,6 +139,12 @@ def _length(bundle: Bundle, seq_len: int | None) -> int:
     lengths = sorted({call.seq_len for call in bundle.manifest.golden})
     if seq_len is None:
         return lengths[-1]
+    if lengths == [NO_LENGTH]:
+        raise InputError(
+            f"takes images, which have no length, and was asked for {seq_len} tokens",
+            where=str(bundle.path),
+            hint="Leave --seq-len out.",
+        )
     if seq_len not in lengths:
         raise InputError(
             f"has no golden inputs of {seq_len} tokens, and nothing is timed unchecked",
@@ -225,8 +232,8 @@ def _run(
         runs=plan.runs,
     )
     state_before = read_state(board.transport)
-    length = f"{plan.seq_len} tokens" if plan.seq_len else "an image"
-    with progress.step(f"Measuring {name}, {length}, {plan.runs} runs") as step:
+    what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
+    with progress.step(f"Measuring {name}, {what}, {plan.runs} runs") as step:
         told = agent.listen(
             board.transport.lines(words, timeout_s=_TIMEOUT_S),
             where=f"{board.entry.name}: {name}",
