@@ -222,7 +222,7 @@ def test_the_fuzz_target_finds_nothing_in_a_few_seconds(case: Case, tmp_path: Pa
 def test_texts_need_a_tokenizer(case: Case) -> None:
     done = Run(
         case.program, "read", "--bundle", str(case.write()), "--libraries", str(case.library),
-        text="hello\n",
+        text='{"text": "hello"}\n',
     )  # fmt: skip
     assert done.one("error")["message"] == "the bundle has no tokenizer"
 
