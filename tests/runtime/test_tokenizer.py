@@ -275,7 +275,7 @@ def save(tmp_path: Path) -> Save:
 
 CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
-PLANES = [c for c in CODES if c < 0x40000 or 0xE0000 <= c < 0xE1000 or c % 61 == 0]
+PLANES = [c for c in CODES if c < 0x33000 or 0xE0000 <= c < 0xE1000 or c % 251 == 0]
 """All but most of the planes that have no characters, or private ones alone."""
 
 
@@ -446,13 +446,13 @@ def test_pairs_and_their_truncation(
         "none": lambda: processed(roberta, None),
     }[name]()
     path = save(document)
-    pairs = texts.pairs(8, 250)
+    pairs = texts.pairs(8, 160)
     check(driver, path, [Case(a, b) for a, b in pairs])
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     added_tokens = tokenizer.num_special_tokens_to_add(True)
     for truncation in (LONGEST_FIRST, ONLY_SECOND):
-        for limit in (*range(added_tokens, added_tokens + 9), 31, 64):
+        for limit in (*range(added_tokens, added_tokens + 7), 31):
             cases = [Case(a, b, limit, truncation) for a, b in pairs[limit % 4 :: 4]]
             cases += [Case(a, None, limit, truncation) for a, _ in pairs[limit % 4 :: 4]]
             _check_truncated(driver, path, tokenizer, cases)
@@ -483,7 +483,7 @@ def _check_truncated(driver: Path, path: Path, tokenizer: Any, cases: Sequence[C
 def test_windows_over_a_pair(driver: Path, save: Save, roberta: dict[str, Any]) -> None:
     path = save(roberta)
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    for question, context in texts.pairs(9, 60):
+    for question, context in texts.pairs(9, 30):
         whole = tokenizer.encode(decoded(question), decoded(context))
         first = [r[0] for r in expected(whole) if r[4] == 0 and not r[6]]
         second = [r[0] for r in expected(whole) if r[4] == 1]
