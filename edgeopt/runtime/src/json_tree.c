@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_NODES (1U << 26)
+
 struct parser {
     const char *text;
     const char *where;
@@ -28,7 +30,10 @@ static int add_node(struct parser *parser, uint32_t type, uint32_t *index)
 
     if (tree->count == parser->capacity) {
         uint32_t capacity = parser->capacity == 0 ? 256 : parser->capacity * 2;
-        struct eo_json_node *nodes = realloc(tree->nodes, (size_t)capacity * sizeof *nodes);
+        /* The largest text could ask for 2^28 nodes, which on a 32-bit machine are 0 bytes. */
+        struct eo_json_node *nodes =
+            capacity > MAX_NODES ? NULL
+                                 : realloc(tree->nodes, (size_t)capacity * sizeof *nodes);
         if (nodes == NULL) {
             return eo_fail(parser->failure, EO_ENOMEM, parser->where, "no memory for %u nodes",
                            (unsigned)capacity);
@@ -491,6 +496,7 @@ bool eo_json_number(const struct eo_json_tree *tree, uint32_t node, double *valu
             exponent = exponent * 10 + (*at - '0');
         }
     }
-    *value = (negative ? -sum : sum) * pow(10, sign * exponent + scale);
+    /* 0e999 is 0, not 0 times infinity. */
+    *value = sum == 0 ? 0 : (negative ? -sum : sum) * pow(10, sign * exponent + scale);
     return isfinite(*value);
 }

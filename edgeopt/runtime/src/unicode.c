@@ -2,8 +2,8 @@
 
 /* Ranges of code points in the order of the code points, each with a value. A record is a varint of
  * gap << 1 | more: the gap after the range before, in code points; where `more` is set, a varint of
- * (count - 2) << 1 | (step - 1), else there is one code point; and the value less that of the record
- * before, zigzag. Each block of RECORDS_IN_BLOCK starts again at its first code point and at 0. */
+ * (count - 2) << 1 | (step - 1), else there is one code point; and the value less that of the
+ * record before, zigzag. Each block of RECORDS_IN_BLOCK starts again at its first code point and at 0. */
 struct code_map {
     const uint8_t *records;
     uint32_t bytes;
