@@ -36,6 +36,7 @@ MODULES = (
     "tokenizer_open",
     "tokenizer_reader",
     "unicode",
+    "utf8",
     "vocabulary",
     "wordpiece",
 )
@@ -366,6 +367,18 @@ def test_wordpiece_gives_the_tokens_of_the_package(
     check(driver, save(with_added(bert(**normalizer))), every_text(1, 2000))
 
 
+def test_ids_may_have_gaps(driver: Path, save: Save) -> None:
+    document = minilm()
+    vocabulary = document["model"]["vocab"]
+    for word in ("library", "##s", "the"):
+        del vocabulary[word]
+    check(driver, save(document), every_text(7, 40))
+    document = with_added(document)
+    ((code, message),) = open_each(driver, [json.dumps(document).encode()])
+    assert code == UNSUPPORTED
+    assert message.endswith("supported: tokens of model.vocab, as its ids have gaps")
+
+
 def test_wordpiece_without_a_normalizer(driver: Path, save: Save) -> None:
     document = minilm()
     document["normalizer"] = None
@@ -595,18 +608,18 @@ WRONG_WORDPIECE: list[tuple[dict[str, Any], int, str]] = [
     (
         {"model__vocab__a": -1},
         BUNDLE,
-        'model.vocab["a"] is -1, expected a whole number from 0 to 3, as there are 4 tokens',
+        'model.vocab["a"] is -1, expected a whole number from 0 to 1007, as there are 4 tokens',
     ),
     (
-        {"model__vocab__a": 4},
+        {"model__vocab__a": 1008},
         BUNDLE,
-        'model.vocab["a"] is 4, expected a whole number from 0 to 3, as there are 4 tokens',
+        'model.vocab["a"] is 1008, expected a whole number from 0 to 1007, as there are 4 tokens',
     ),
     (
         {"model__vocab__a": 2**31},
         BUNDLE,
-        'model.vocab["a"] is 2147483648, expected a whole number from 0 to 3, as there are 4 '
-        "tokens",
+        'model.vocab["a"] is 2147483648, expected a whole number from 0 to 1007, as there are '
+        "4 tokens",
     ),
     ({"model__vocab__a": 2}, BUNDLE, "model.vocab has the id 2 twice"),
     (

@@ -29,6 +29,11 @@ static int check_added_id(const struct eo_reader *reader, uint32_t token, const 
     }
     /* The end of the vocabulary's memory has room for the content, whether it is added or not. */
     *id = eo_read_token(reader, content, vocabulary->text + vocabulary->offsets[next], room);
+    if (*id == EO_NO_TOKEN && reader->tokenizer->has_gaps) {
+        /* The package gives it the number of tokens as its id, which may be another token's. */
+        return eo_read_unsupported(reader, key, content,
+                                   "tokens of model.vocab, as its ids have gaps");
+    }
     if (*id == EO_NO_TOKEN) {
         *id = next;
         if (eo_vocabulary_add(vocabulary, &reader->tree, content) != EO_OK) {

@@ -1,6 +1,6 @@
 #include "tokenizer_reader.h"
 
-#include "unicode.h"
+#include "utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -343,7 +343,7 @@ static uint32_t decode_escape(const char *at, const char *end, uint32_t *codepoi
     unit = hex_unit(at + 1);
     *codepoint = unit;
     if (unit >= 0xd800 && unit < 0xe000) {
-        *codepoint = 0xfffd;
+        *codepoint = EO_REPLACEMENT;
         if (unit < 0xdc00 && end - at >= 11 && at[5] == '\\' && at[6] == 'u') {
             uint32_t low = hex_unit(at + 7);
             if (low >= 0xdc00 && low < 0xe000) {
@@ -353,30 +353,6 @@ static uint32_t decode_escape(const char *at, const char *end, uint32_t *codepoi
         }
     }
     return 5;
-}
-
-static uint32_t encode_utf8(uint32_t codepoint, char out[4])
-{
-    if (codepoint < 0x80) {
-        out[0] = (char)codepoint;
-        return 1;
-    }
-    if (codepoint < 0x800) {
-        out[0] = (char)(0xc0 | codepoint >> 6);
-        out[1] = (char)(0x80 | (codepoint & 0x3f));
-        return 2;
-    }
-    if (codepoint < 0x10000) {
-        out[0] = (char)(0xe0 | codepoint >> 12);
-        out[1] = (char)(0x80 | (codepoint >> 6 & 0x3f));
-        out[2] = (char)(0x80 | (codepoint & 0x3f));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | codepoint >> 18);
-    out[1] = (char)(0x80 | (codepoint >> 12 & 0x3f));
-    out[2] = (char)(0x80 | (codepoint >> 6 & 0x3f));
-    out[3] = (char)(0x80 | (codepoint & 0x3f));
-    return 4;
 }
 
 /* Decodes one character at `*at` into `out` and moves on; returns its bytes. */
@@ -390,7 +366,7 @@ static uint32_t decode_one(const char **at, const char *end, char out[4])
     }
     (*at)++;
     *at += decode_escape(*at, end, &codepoint);
-    return encode_utf8(codepoint, out);
+    return eo_utf8_write(codepoint, out);
 }
 
 int64_t eo_json_string(const struct eo_json_tree *tree, uint32_t node, char *out, size_t size)
