@@ -173,9 +173,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         most = self.app.options.max_bytes
         if int(length) > most:
             # Many clients read the answer only after they sent all: take a bounded part of it.
-            for _ in range(0, min(int(length), 8 * most), CHUNK_BYTES):
-                if len(self.rfile.read(min(CHUNK_BYTES, int(length)))) < CHUNK_BYTES:
-                    break
+            left = min(int(length), 8 * most)
+            while left > 0 and self.rfile.read(min(left, CHUNK_BYTES)):
+                left -= CHUNK_BYTES
             raise Refused(413, "more than {} bytes".format(most))
         try:
             return json.loads(self.rfile.read(int(length)).decode("utf-8"))
