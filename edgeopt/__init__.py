@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeopt.bundle.verify import Verification, verify
     from edgeopt.errors import EdgeoptError
     from edgeopt.measure.measurement import Measurement
+    from edgeopt.measure.reading import Reading, read
     from edgeopt.measure.session import profile
     from edgeopt.model import Model
     from edgeopt.model.importer import import_model
@@ -33,6 +34,7 @@ _HOMES = {
     "EdgeoptError": "edgeopt.errors",
     "Measurement": "edgeopt.measure.measurement",
     "Model": "edgeopt.model",
+    "Reading": "edgeopt.measure.reading",
     "Report": "edgeopt.report.profile",
     "Target": "edgeopt.target",
     "Verification": "edgeopt.bundle.verify",
@@ -43,6 +45,7 @@ _HOMES = {
     "load_target": "edgeopt.target",
     "open_bundle": "edgeopt.bundle",
     "profile": "edgeopt.measure.session",
+    "read": "edgeopt.measure.reading",
     "target_names": "edgeopt.target",
     "verify": "edgeopt.bundle.verify",
 }
@@ -52,6 +55,7 @@ __all__ = [
     "EdgeoptError",
     "Measurement",
     "Model",
+    "Reading",
     "Report",
     "Target",
     "Verification",
@@ -62,6 +66,7 @@ __all__ = [
     "load_target",
     "open_bundle",
     "profile",
+    "read",
     "target_names",
     "verify",
 ]

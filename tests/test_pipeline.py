@@ -14,7 +14,7 @@ from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.verify import verify
 from edgeopt.errors import CompileError, InputError
 from edgeopt.pipeline import compile
-from edgeopt.recipe import Bound, load_recipe
+from edgeopt.recipe import Bound, Recipe, load_recipe
 from edgeopt.target import Target, load_target
 
 pytest.importorskip("torch", reason="needs edgeopt[torch]")
@@ -38,12 +38,16 @@ def host() -> Target:
     return replace(load_target("host"), seq_lens=(16, 32))
 
 
+def loose() -> Recipe:
+    """The default recipe with room for random weights in INT8."""
+    recipe = load_recipe("default")
+    return replace(recipe, bounds=recipe.bounds | {"int8": Bound(cosine_min=0.5)})
+
+
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path, host: Target, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    recipe = load_recipe("default")
-    loose = replace(recipe, bounds=recipe.bounds | {"int8": Bound(cosine_min=0.5)})
     output = tmp_path_factory.mktemp("bundles") / "tiny.edgeopt"
-    return compile(checkpoint, host, output=output, recipe=loose)
+    return compile(checkpoint, host, output=output, recipe=loose())
 
 
 def steps_of(*arguments: object, **options: object) -> tuple[Bundle, list[str]]:
@@ -210,3 +214,86 @@ def test_json_is_the_whole_of_stdout(checkpoint: Path, tmp_path: Path) -> None:
     (artifact,) = document["artifacts"]
     assert {"engine", "precision", "files", "bytes", "cosine_min", "max_abs_error"} <= set(artifact)
     assert document["skipped"] == []
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vision") / "eyes"
+    return checkpoints.write(folder, "ViTForImageClassification")
+
+
+@pytest.fixture(scope="module")
+def image_bundle(pictures: Path, host: Target, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    output = tmp_path_factory.mktemp("bundles") / "eyes.edgeopt"
+    return compile(pictures, host, output=output, recipe=loose())
+
+
+def test_all_engines_take_a_model_of_images(image_bundle: Bundle) -> None:
+    m = image_bundle.manifest
+    assert not m.skipped
+    both = {(e, p) for e in ("onnx", "tflite", "openvino") for p in ("fp32", "int8")}
+    assert {(a.engine, a.precision) for a in m.artifacts} == both | {("tvm", "fp32")}
+    assert all(a.seq_lens == () and a.calls == 32 for a in m.artifacts)
+    found = verify(image_bundle)
+    assert found.ok
+    assert all(a.agrees for a in found.artifacts)
+
+
+def test_how_images_are_prepared_travels_along(image_bundle: Bundle, pictures: Path) -> None:
+    m = image_bundle.manifest
+    assert (m.task, m.labels) == ("image-classification", checkpoints.LABELS)
+    assert (m.max_seq_len, m.tokenizer, m.pooling) == (0, (), None)
+    assert json.loads((image_bundle.path / "manifest.json").read_text())["image"] == {
+        "height": 32,
+        "width": 32,
+        "resize_height": 32,
+        "resize_width": 32,
+        "resample": 2,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "rescale_factor": 1 / 255,
+    }
+    assert len(m.origin["images_sha256"]) == 64
+    assert len(m.golden) == 2
+    for call in m.golden:
+        assert (call.seq_len, call.tokens) == (0, 0)
+        batch, outputs = golden.read(image_bundle.path / call.directory)
+        assert batch["pixel_values"].shape == (1, 3, 32, 32)
+        assert batch["pixel_values"].dtype == "float32"
+        assert outputs["logits"].shape == (1, 3)
+
+
+def test_a_model_of_images_is_shown_as_one(image_bundle: Bundle) -> None:
+    words = [sys.executable, "-m", "edgeopt", "inspect", str(image_bundle.path)]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "eyes  image-classification, images of 32 x 32" in shown
+    assert "image   height=32, width=32, resize_height=32" in shown
+    assert "worst of 32 calls on images" in shown
+    assert "tokens" not in shown
+
+
+def test_a_folder_of_images_takes_the_place_of_the_made_ones(
+    pictures: Path, host: Target, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        pixels = bytes((i * 40 + j) % 256 for j in range(5 * 4 * 3))
+        (tmp_path / f"photos/{i}.ppm").write_bytes(b"P6 5 4 255\n" + pixels)
+    options = {"engines": ["onnx"], "precisions": ["fp32"], "data": tmp_path / "photos"}
+    made = compile(pictures, host, output=tmp_path / "a.edgeopt", **options)
+    assert [a.calls for a in made.manifest.artifacts] == [3]
+    again, told = steps_of(pictures, host, output=tmp_path / "a.edgeopt", **options)
+    assert told == [f"{again.path} is up to date"]
+    (tmp_path / "photos/1.ppm").write_bytes(b"P6 5 4 255\n" + bytes(60))
+    changed = compile(pictures, host, output=tmp_path / "a.edgeopt", **options)
+    assert changed.manifest.origin["images_sha256"] != made.manifest.origin["images_sha256"]
+
+
+def test_images_for_a_model_of_texts_are_refused(
+    checkpoint: Path, host: Target, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.ppm").write_bytes(b"P6 1 1 255\n123")
+    with pytest.raises(InputError, match="takes a file of texts"):
+        compile(checkpoint, host, output=tmp_path / "a.edgeopt", data=tmp_path / "photos")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos"]

@@ -67,8 +67,8 @@ def combining_classes(decomposed: Mapping[int, str]) -> dict[int, int]:
             if stays("a" + mark + chr(code)) and stays("a" + chr(code) + mark)
         )
         classes[code] = value
-    for code, text in decomposed.items():  # U+0344 and such: that of the mark it begins with
-        if len(text) > 1 and ord(text[0]) in classes:
+    for code, text in decomposed.items():  # U+0340, U+0344 and such: of the first mark
+        if text != chr(code) and ord(text[0]) in classes:
             classes[code] = classes[ord(text[0])]
     return classes
 

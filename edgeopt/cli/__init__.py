@@ -20,6 +20,7 @@ _COMMANDS = {
     "compile": ("edgeopt.cli.compile", "compile_", "Make a bundle of a model for a target."),
     "inspect": ("edgeopt.cli.bundle", "inspect", "Show what is in a bundle."),
     "verify": ("edgeopt.cli.bundle", "verify", "Check a bundle's hashes, and its artifacts."),
+    "run": ("edgeopt.cli.run", "run", "Run texts through a bundle, here or on a board."),
     "pack": ("edgeopt.cli.bundle", "pack", "Write a bundle as one file."),
     "board": ("edgeopt.cli.board", "board", "Add, start, list, check and stop boards."),
     "profile": ("edgeopt.cli.profile", "profile", "Run a bundle on a board and measure it there."),

@@ -12,17 +12,15 @@ from edgeopt import __version__, progress
 from edgeopt.boards import Board, connect
 from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle, open_bundle
-from edgeopt.bundle.manifest import FILE, ArtifactEntry
+from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.bundle.verify import changed_files
-from edgeopt.cache import file_sha256, key
-from edgeopt.engines.fetch import EngineBuild, fetch
-from edgeopt.engines.select import choose
-from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
+from edgeopt.errors import BundleError, EdgeoptError, InputError, MeasurementError
 from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run
+from edgeopt.measure.provision import check_architecture, provide
 from edgeopt.measure.state import read_state
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.report.profile import Report, report
-from edgeopt.runtime.build import build_agent
 
 EMULATED_RUNS, EMULATED_WARMUP = 10, 1
 """Calls by default on an emulated board, whose wall time is no device's latency."""
@@ -79,7 +77,7 @@ def profile(
     path = Path(output or f"measurements/{bundle.manifest.name}-{board}-{stamp}.json")
     measurement.check_place(path)
     with connect(board) as reached:
-        _check_architecture(bundle, reached)
+        check_architecture(bundle, reached)
         target = bundle.manifest.target
         default_warmup, default_runs = (
             (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
@@ -138,6 +136,12 @@ def _length(bundle: Bundle, seq_len: int | None) -> int:
     lengths = sorted({call.seq_len for call in bundle.manifest.golden})
     if seq_len is None:
         return lengths[-1]
+    if lengths == [NO_LENGTH]:
+        raise InputError(
+            f"takes images, which have no length, and was asked for {seq_len} tokens",
+            where=str(bundle.path),
+            hint="Leave --seq-len out.",
+        )
     if seq_len not in lengths:
         raise InputError(
             f"has no golden inputs of {seq_len} tokens, and nothing is timed unchecked",
@@ -147,17 +151,6 @@ def _length(bundle: Bundle, seq_len: int | None) -> int:
     return seq_len
 
 
-def _check_architecture(bundle: Bundle, board: Board) -> None:
-    target = bundle.manifest.target
-    if board.facts.arch != target.arch:
-        raise BoardError(
-            f"is {board.facts.arch}, but the bundle is for {target.arch} ({target.name})",
-            where=board.entry.name,
-            hint=f"Compile for a target of this architecture: edgeopt targets | grep "
-            f"{board.facts.arch}",
-        )
-
-
 def _measure(
     bundle: Bundle, board: Board, plans: Sequence[_Plan]
 ) -> tuple[list[Run], list[NotRun], str]:
@@ -165,15 +158,11 @@ def _measure(
     runs: list[Run] = []
     not_run: list[NotRun] = []
     version = ""
-    facts = board.facts
-    with progress.step(f"Building the agent for {facts.arch}"):
-        agent_file = build_agent(facts.arch)
-    store = Store(board.transport, facts)
+    store = Store(board.transport, board.facts)
     for plan in plans:
         artifact = plan.artifact
         try:
-            build = _engine(board, artifact)
-            run, version = _run(bundle, board, store, plan, agent_file, build)
+            run, version = _run(bundle, board, store, plan)
             runs.append(run)
         except EdgeoptError as exc:
             not_run.append(
@@ -186,20 +175,7 @@ def _measure(
     return runs, not_run, version
 
 
-def _engine(board: Board, artifact: ArtifactEntry) -> EngineBuild:
-    """Return the engine's library for this board, or raise BoardError with what would fit."""
-    release = choose(artifact.engine, artifact.engine_version, board.platform)
-    return fetch(release, board.facts.arch)
-
-
-def _run(
-    bundle: Bundle,
-    board: Board,
-    store: Store,
-    plan: _Plan,
-    agent_file: Path,
-    build: EngineBuild,
-) -> tuple[Run, str]:
+def _run(bundle: Bundle, board: Board, store: Store, plan: _Plan) -> tuple[Run, str]:
     artifact = plan.artifact
     if artifact.seq_lens and plan.seq_len not in artifact.seq_lens:
         raise InputError(
@@ -208,25 +184,21 @@ def _run(
             where=str(bundle.path),
         )
     name = f"{artifact.engine} {artifact.precision}"
-    with progress.step(f"Deploying {name} to {board.entry.name}"):
-        home = store.push(_bundle_files(bundle, artifact), bundle.manifest.digest)
-        tools = {"agent": agent_file} | {f"lib/{path.name}": path for path in build.files}
-        kit = key(**{name: file_sha256(path) for name, path in tools.items()})
-        programs = store.push(tools, kit)
+    provided = provide(bundle, board, store, artifact)
     words = agent.arguments(
-        agent=f"{programs}/agent",
-        bundle=home,
+        agent=provided.agent,
+        bundle=provided.bundle,
         engine=artifact.engine,
         precision=artifact.precision,
-        libraries=f"{programs}/lib",
+        libraries=provided.libraries,
         seq_len=plan.seq_len,
         threads=plan.threads,
         warmup=plan.warmup,
         runs=plan.runs,
     )
     state_before = read_state(board.transport)
-    length = f"{plan.seq_len} tokens" if plan.seq_len else "an image"
-    with progress.step(f"Measuring {name}, {length}, {plan.runs} runs") as step:
+    what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
+    with progress.step(f"Measuring {name}, {what}, {plan.runs} runs") as step:
         told = agent.listen(
             board.transport.lines(words, timeout_s=_TIMEOUT_S),
             where=f"{board.entry.name}: {name}",
@@ -261,11 +233,3 @@ def _run(
 
 _TIMEOUT_S = 4 * 3600.0
 """Bound of one artifact's session; a board that stops answering is noticed long before."""
-
-
-def _bundle_files(bundle: Bundle, artifact: ArtifactEntry) -> dict[str, Path]:
-    """Return what the board needs to run ``artifact``: not the other engines' files."""
-    m = bundle.manifest
-    wanted = [*m.tokenizer, *artifact.files]
-    wanted += [name for name in m.files if name.startswith("golden/")]
-    return {FILE: bundle.path / FILE} | {name: bundle.path / name for name in wanted}

@@ -127,7 +127,8 @@ def render(report: Report, console: Console) -> None:
             Text("agree") if run.outputs_agree else Text("DISAGREE", "red"),
         )
     for run in m.runs[:1]:
-        console.print(f"{m.board_name}: {run.seq_len} tokens, {_plural(run.threads, 'thread')}\n")
+        what = f"{run.seq_len} tokens" if run.seq_len else "an image"
+        console.print(f"{m.board_name}: {what}, {_plural(run.threads, 'thread')}\n")
     console.print(table)
     console.print()
     reasons: dict[str, list[str]] = {}

@@ -22,6 +22,7 @@ from edgeopt import cache, progress
 from edgeopt.errors import CompileError, InputError, MissingDependencyError
 
 ROOT = Path(__file__).parent
+SOURCES = ROOT / "src"
 LIBRARY = "libedgeopt_rt.so"
 AGENT = "edgeopt-agent"
 HEADER = "edgeopt_rt.h"
@@ -65,7 +66,7 @@ class RuntimeBuild:
 
 def library_sources() -> list[Path]:
     """Return the C files of the library, by name."""
-    return sorted((ROOT / "src").glob("*.c"))
+    return sorted(SOURCES.glob("*.c"))
 
 
 def agent_sources() -> list[Path]:

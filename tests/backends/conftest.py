@@ -6,13 +6,19 @@ import pytest
 
 from edgeopt import fidelity
 from edgeopt.backends import Artifact, backend
-from edgeopt.model import Model, reference, texts
+from edgeopt.model import Model, images, reference, samples, texts
 from edgeopt.model.importer import import_model
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.target import Target, load_target
 from tests import checkpoints
 
 TEXTS = texts.read_texts(None, 24)
+IMAGES = images.make_images(80)
 Lower = Callable[..., tuple[Artifact, Path]]
+
+
+def given(model: Model) -> samples.Samples:
+    return TEXTS if model.image is None else IMAGES
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +47,7 @@ def lower(target: Target, tmp_path: Path) -> Lower:
 
     def call(model: Model, engine: str, precision: str) -> tuple[Artifact, Path]:
         spec = next(s for s in target.engines if s.engine == engine)
-        calibration = texts.tokenize(model, TEXTS[16:], 32)
+        calibration = samples.calls(model, given(model)[16:], NO_LENGTH if model.image else 32)
         directory = tmp_path / f"{engine}-{precision}"
         directory.mkdir()
         made = backend(engine).lower(model, target, spec, precision, calibration, directory)
@@ -52,15 +58,17 @@ def lower(target: Target, tmp_path: Path) -> Lower:
 
 @pytest.fixture
 def agreement() -> Callable[..., fidelity.Fidelity]:
-    """Return a function that compares an artifact with PyTorch on real texts."""
+    """Return a function that compares an artifact with PyTorch on real texts, or on images."""
 
-    def call(model: Model, artifact: Artifact, directory: Path, seq_len: int) -> fidelity.Fidelity:
+    def call(
+        model: Model, artifact: Artifact, directory: Path, seq_len: int = NO_LENGTH
+    ) -> fidelity.Fidelity:
         session = backend(artifact.engine).open_on_host(artifact, directory, 1)
-        calls = texts.tokenize(model, TEXTS[:16], seq_len)
+        calls = samples.calls(model, given(model)[:16], seq_len)
         outputs = [session.run(batch) for batch in calls]
         for batch in outputs:
             assert all(value.dtype == np.float32 for value in batch.values())
-        masks = [batch["attention_mask"] for batch in calls]
+        masks = [batch.get("attention_mask") for batch in calls]
         return fidelity.summarise(outputs, reference.run(model, calls), masks)
 
     return call

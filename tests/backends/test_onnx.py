@@ -1,3 +1,4 @@
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from edgeopt.backends import backend
 from edgeopt.backends import onnx as engine
 from edgeopt.backends.onnx_scaling import scale_tokens
 from edgeopt.errors import CompileError, InputError
-from edgeopt.model import texts
+from edgeopt.model import reference, samples, texts
 from edgeopt.model.importer import import_model
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.target import Target
 
 onnx = pytest.importorskip("onnx", reason="needs edgeopt[onnx]")
@@ -50,6 +52,47 @@ def test_int8_is_near_and_all_its_weight_products_are_integer(
     assert kinds.count("MatMulInteger") >= 12  # six to a layer
     assert kinds.count("MatMul") == 4  # of activations: scores and context
     assert agreement(model, artifact, directory, 32).cosine_min > 0.98
+
+
+@pytest.mark.parametrize(
+    ("architecture", "precision", "bound"),
+    [
+        ("ViTForImageClassification", "fp32", 0.99999),
+        ("DeiTForImageClassificationWithTeacher", "fp32", 0.99999),
+        ("ViTForImageClassification", "int8", 0.98),
+        ("DeiTForImageClassification", "int8", 0.98),
+    ],
+)
+def test_a_model_of_images(
+    architecture: str,
+    precision: str,
+    bound: float,
+    tiny: Callable,
+    lower: Callable,
+    agreement: Callable,
+) -> None:
+    model = tiny(architecture)
+    artifact, directory = lower(model, "onnx", precision)
+    assert artifact.seq_lens == ()
+    graph = onnx.load(directory / "model.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert not [kind for kind in kinds if kind.startswith("Conv")]  # patches are products
+    if precision == "int8":
+        assert kinds.count("MatMulInteger") == 2 * 6 + 2  # and the patches, and the classifier
+    assert agreement(model, artifact, directory).cosine_min > bound
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_images_can_be_run_several_at_once(name: str, tiny: Callable, lower: Callable) -> None:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"needs edgeopt[{name}]")
+    model = tiny("ViTForImageClassification")
+    calls = samples.calls(model, samples.shipped(model, 3), NO_LENGTH)
+    together = {"pixel_values": np.concatenate([call["pixel_values"] for call in calls])}
+    expected = np.concatenate([r["logits"] for r in reference.run(model, calls)])
+    artifact, directory = lower(model, name, "fp32")
+    got = backend(name).open_on_host(artifact, directory, 1).run(together)
+    np.testing.assert_allclose(got["logits"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("opset", [14, 17])

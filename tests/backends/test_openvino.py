@@ -44,6 +44,16 @@ def test_each_precision_agrees_at_any_length(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 0.99999), ("int8", 0.9)])
+def test_a_model_of_images(
+    precision: str, bound: float, tiny: Callable, lower: Callable, agreement: Callable
+) -> None:
+    model = tiny("ViTForImageClassification")
+    artifact, directory = lower(model, "openvino", precision)
+    assert artifact.signature == model.signature
+    assert agreement(model, artifact, directory).cosine_min > bound
+
+
 def test_an_onnx_file_is_lowered_too(
     tiny: Callable, lower: Callable, agreement: Callable, tmp_path: Path
 ) -> None:

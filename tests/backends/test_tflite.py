@@ -40,6 +40,19 @@ def test_each_precision_agrees(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 0.99999), ("int8", 0.98)])
+def test_a_model_of_images_has_one_signature(
+    precision: str, bound: float, tiny: Callable, lower: Callable, agreement: Callable
+) -> None:
+    model = tiny("ViTForImageClassification")
+    artifact, directory = lower(model, "tflite", precision)
+    assert artifact.seq_lens == ()
+    assert "signatures seq_0" in artifact.route
+    (pixels,) = artifact.signature.inputs
+    assert (pixels.dtype, pixels.dims) == ("float32", (1, 3, 32, 32))
+    assert agreement(model, artifact, directory).cosine_min > bound
+
+
 def test_a_length_without_a_signature_is_an_error(tiny: Callable, lower: Callable) -> None:
     model = tiny("BertForSequenceClassification")
     artifact, directory = lower(model, "tflite", "fp32")

@@ -14,10 +14,12 @@ from edgeopt import progress
 from edgeopt.backends import Artifact, tvm
 from edgeopt.errors import CompileError, InputError
 from edgeopt.fidelity import compare
-from edgeopt.model import Model
+from edgeopt.model import Model, samples
 from edgeopt.model.importer import import_model
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target, load_target
+from tests import checkpoints
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
@@ -325,3 +327,18 @@ def test_minilm_agrees_with_trained_weights(tmp_path: Path) -> None:
     assert said == []
     assert_agrees(model, artifact, tmp_path, high=20000)
     assert (tmp_path / "model.so").stat().st_size < 95e6  # 91 MB of weights
+
+
+@pytest.mark.parametrize("board", ["host", "raspberry-pi-4"])
+def test_a_model_of_images_has_one_function(board: str, tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "tiny", "ViTForImageClassification")
+    model = import_model(folder)
+    (tmp_path / "files").mkdir()
+    artifact, said = lowered(model, board, (17,), tmp_path / "files")
+    assert said == []  # no kernel keeps plain loops
+    assert artifact.seq_lens == ()
+    assert artifact.options["function"].format(seq_len=NO_LENGTH) == "main_0"
+    assert artifact.options["inputs"] == "pixel_values:float32"
+    session = tvm.open_on_host(artifact, tmp_path / "files", threads=1)
+    for batch in samples.calls(model, samples.shipped(model, 4), NO_LENGTH):
+        assert compare(session.run(batch), reference(model, batch), None).cosine > 0.999999

@@ -7,6 +7,7 @@ import pytest
 
 from edgeopt.bundle import Bundle, manifest, open_bundle
 from edgeopt.errors import BundleError
+from edgeopt.model.image import ImageSpec
 
 MakeBundle = Callable[..., Bundle]
 
@@ -25,6 +26,24 @@ def test_what_was_written_is_read_back(make_bundle: MakeBundle) -> None:
     assert open_bundle(bundle.path) == bundle
     assert bundle.manifest.labels == ("no", "yes")
     assert [(a.engine, a.precision) for a in bundle.manifest.artifacts] == [("onnx", "fp32")]
+
+
+def test_how_images_are_prepared_is_read_back(make_bundle: MakeBundle) -> None:
+    image = ImageSpec(
+        height=224,
+        width=224,
+        resize_height=256,
+        resize_width=256,
+        resample=3,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        rescale_factor=1 / 255,
+    )
+    bundle = make_bundle(image=image, max_seq_len=0)
+    assert open_bundle(bundle.path).manifest.image == image
+    rewrite(bundle, lambda d: d["image"].update(resample="cubic"))
+    with pytest.raises(BundleError, match=r"image\.resample: expected an integer, found 'cubic'"):
+        open_bundle(bundle.path)
 
 
 def test_a_directory_without_manifest(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def test_newest_first_within_an_engine() -> None:
 def test_an_unknown_version_names_the_known_ones() -> None:
     with pytest.raises(BoardError) as caught:
         find("tflite", "1.0.0")
-    assert str(caught.value) == "no C library of tflite 1.0.0 is known\nKnown: 2.3.0"
+    assert str(caught.value) == "no C library of tflite 1.0.0 is known\nKnown: 2.3.0, 2.1.0"
 
 
 @pytest.mark.parametrize("name", target_names())

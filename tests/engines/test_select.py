@@ -43,6 +43,12 @@ def test_a_jetson_nano_runs_what_its_glibc_allows() -> None:
     assert reasons["tflite"] == "ai-edge-litert 2.3.0 needs GLIBC 2.34, the board has 2.27"
 
 
+def test_debian_11_runs_an_older_litert() -> None:
+    board = replace(PI_4, libc_version="2.31", glibcxx="3.4.28")
+    assert told(board)["tflite"] == (True, "2.1.0")
+    assert told(replace(board, arch="x86_64"))["tflite"] == (True, "2.3.0")
+
+
 def test_a_wrong_version_is_refused_with_the_one_that_would_run() -> None:
     with pytest.raises(BoardError) as caught:
         choose("onnx", "1.31.1", NANO)

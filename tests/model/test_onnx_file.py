@@ -145,3 +145,11 @@ def test_a_fingerprint_is_of_all_files(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert fingerprint(tmp_path) not in (None, before)
     assert fingerprint("owner/model") is None
+
+
+def test_a_graph_of_images_is_pointed_to_its_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="inputs are pixel_values; expected input_ids") as caught:
+        import_onnx(save(tmp_path, inputs=["pixel_values"]))
+    assert caught.value.hint == (
+        "A model of images is imported from its checkpoint, not from an .onnx file."
+    )

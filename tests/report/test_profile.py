@@ -63,3 +63,10 @@ def test_sizes_for_people() -> None:
         "23.4 MB",
         "5000.0 GB",
     ]
+
+
+def test_a_run_without_a_length_is_one_of_an_image() -> None:
+    assert "16 tokens, " in printed(replace(MEASUREMENT, runs=(replace(RUN, seq_len=16),)))
+    images = printed(replace(MEASUREMENT, runs=(replace(RUN, seq_len=0),)))
+    assert "an image, " in images
+    assert "tokens" not in images

@@ -1,4 +1,4 @@
-"""Runs of the board agent on a small ONNX graph."""
+"""Runs of the board agent on a small ONNX graph in a bundle."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, TargetEntry
+from edgeopt.bundle.write import write
+from edgeopt.model.signature import Signature, TensorSpec
+
 
 class Run:
     """One run of the agent: exit status, stderr and its events, which must all be JSON."""
 
-    def __init__(self, program: Path, *arguments: str) -> None:
+    def __init__(self, program: Path, *arguments: str, text: str | None = None) -> None:
         done = subprocess.run(
-            [str(program), *arguments], capture_output=True, text=True, timeout=120, check=False
+            [str(program), *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         self.status, self.stderr = done.returncode, done.stderr
         assert "Sanitizer" not in done.stderr, done.stderr
@@ -33,45 +42,86 @@ class Run:
         return found
 
 
-def failure_of(program: Path, words: list[str]) -> str:
-    """Run the agent, which must fail, and return "where: message" of its error."""
-    done = Run(program, *words)
-    assert done.status == 1, done.events
-    event = done.one("error")
-    return f"{event['where']}: {event['message']}"
-
-
 def _refuse(constant: str) -> float:
     raise AssertionError(f"{constant} is not JSON")
 
 
-class Case:
-    """A model, its golden directory, and how to run the agent on them.
+def spec(name: str, dtype: str, *dims: int | str) -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, dims=dims)
 
-    The graph is out[b, s, d] = ids[b, s] * attention_mask[b, s] * (1, 2, 3)[d].
+
+class Case:
+    """A bundle of one model and its golden calls, and how to run the agent on it.
+
+    The graph is out[b, s, d] = ids[b, s] * attention_mask[b, s] * (1, 2, 3)[d]. What the tests
+    change is written with the next run.
     """
 
     def __init__(self, program: Path, library: Path, folder: Path) -> None:
-        self.program, self.library = program, library
+        self.program, self.library, self.folder = program, library, folder
         self.model = folder / "model.onnx"
+        self.bundle = folder / "bundle.edgeopt"
         self.golden = folder / "golden0"
-        self.golden.mkdir()
+        self.goldens = [self.golden]
         self.ids = np.arange(8, dtype=np.int64).reshape(1, 8)  # (batch, seq)
         self.mask = np.array([[1] * 6 + [0] * 2], dtype=np.int64)
         self.out = ((self.ids * self.mask)[..., None] * np.array([1, 2, 3])).astype(np.float32)
-        self.write(self.golden, self.out)
+        self.write_golden(self.golden, self.out)
+        self.signature = Signature(  # the model's
+            inputs=(
+                spec("ids", "int64", "batch", "seq"),
+                spec("attention_mask", "int64", "batch", "seq"),
+            ),
+            outputs=(spec("out", "float32", "batch", "seq", 3),),
+        )
+        self.artifact = Signature(
+            inputs=(
+                spec("ids", "int64", "batch", "seq"),
+                spec("attention_mask", "int32", "batch", "seq"),
+            ),
+            outputs=self.signature.outputs,
+        )
+        self.options: dict[str, str] = {}
+        self.bound = 0.99
 
-    def write(self, folder: Path, out: np.ndarray) -> None:
+    def write_golden(self, folder: Path, out: np.ndarray) -> None:
         folder.mkdir(exist_ok=True)
         np.save(folder / "in.ids.npy", self.ids)
         np.save(folder / "in.attention_mask.npy", self.mask)
         np.save(folder / "out.out.npy", out)
 
-    def run(self, *more: str) -> Run:
+    def write(self) -> Path:
+        """Write the bundle."""
+        files = {"artifacts/onnx-fp32/model.onnx": self.model}
+        goldens = []
+        for folder in self.goldens:
+            name = f"golden/{folder.name}"
+            files |= {f"{name}/{path.name}": path for path in folder.iterdir()}
+            goldens.append(Golden(directory=name, seq_len=8, tokens=6))
+        entry = ArtifactEntry(
+            engine="onnx", engine_version="1.31.1", precision="fp32",
+            files=("artifacts/onnx-fp32/model.onnx",), bytes=self.model.stat().st_size,
+            signature=self.artifact, seq_lens=(), route="a test", options=self.options, tools={},
+            cosine_min=1.0, cosine_mean=1.0, max_abs_error=0.0, same_top1=None, calls=1,
+            bound=self.bound,
+        )  # fmt: skip
+        manifest = Manifest(
+            name="case", digest="", inputs="", task="feature-extraction", labels=(),
+            activation="none", pooling=None, max_seq_len=16, pad_id=0, signature=self.signature,
+            tokenizer=(),
+            target=TargetEntry(
+                name="host", device="host", arch="x86_64", libc="glibc", libc_version=None,
+                threads=1, warmup=1, runs=5,
+            ),
+            recipe={}, reference="by hand", origin={}, tools={}, artifacts=(entry,), skipped=(),
+            golden=tuple(goldens), image=None, files={},
+        )  # fmt: skip
+        return write(self.bundle, manifest, files).path
+
+    def run(self, *more: str, bundle: Path | None = None) -> Run:
         return Run(
-            self.program, "run", "--engine", "onnx", "--library", str(self.library),
-            "--model", str(self.model), "--golden", str(self.golden),
-            "--warmup", "1", "--runs", "2", *more,
+            self.program, "run", "--bundle", str(bundle or self.write()),
+            "--libraries", str(self.library), "--warmup", "1", "--runs", "2", *more,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.runtime.build import FLAGS, SOURCES
+from edgeopt.runtime.build import FLAGS, SOURCES, agent_sources, library_sources
 from tests.runtime.agent_runs import Case, write_model
 
 
@@ -16,11 +16,11 @@ def build(folder: Path, sanitizers: str) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
     program = folder / "edgeopt-agent"
-    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
-    flags += ["-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
-    names = sorted(path.name for path in SOURCES.glob("*.c"))
+    flags = [*FLAGS, "-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    sources = [str(path) for path in (*library_sources(), *agent_sources())]
+    libraries = ["-ldl", "-lm", "-lpthread"]
     subprocess.run(
-        ["gcc", *flags, *names, "-o", str(program), "-ldl", "-lm"], cwd=SOURCES, check=True
+        ["gcc", *flags, f"-I{SOURCES}", *sources, "-o", str(program), *libraries], check=True
     )
     return program
 

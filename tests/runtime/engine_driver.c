@@ -4,6 +4,7 @@
  *   file PATH               a file of the artifact, opened by path
  *   map PATH                the same, from memory
  *   option KEY VALUE
+ *   beside                  opens what was said so far and leaves it open; file begins anew
  *   bind                    a new binding; what follows belongs to it
  *   in NAME DTYPE DIMS PATH / out NAME DTYPE DIMS PATH, dims as 1,8
  *   run BINDING TIMES       prints nanoseconds of the fastest run
@@ -45,7 +46,7 @@ static const struct eo_engine *engine;
 static struct eo_file files[FILES];
 static struct eo_option options[OPTIONS];
 static struct eo_open how = {.files = files, .options = options};
-static struct eo_model *model;
+static struct eo_model *model, *beside;
 static struct plan plans[BINDINGS];
 static uint32_t plan_count;
 static struct eo_failure failure;
@@ -65,6 +66,9 @@ static void close_all(void)
     }
     if (model != NULL) {
         engine->close(model);
+    }
+    if (beside != NULL) {
+        engine->close(beside);
     }
 }
 
@@ -261,6 +265,9 @@ int main(int count, char **words)
         } else if (strcmp(word, "option") == 0) {
             options[how.option_count++] = (struct eo_option){words[i + 1], words[i + 2]};
             i += 2;
+        } else if (strcmp(word, "beside") == 0) {
+            check(engine->open(&how, &beside, &failure));
+            how.file_count = how.option_count = 0;
         } else if (strcmp(word, "bind") == 0) {
             plan_count++;
         } else if (strcmp(word, "in") == 0 || strcmp(word, "out") == 0) {

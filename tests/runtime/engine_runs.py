@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edgeopt.runtime.build import FLAGS, SOURCES
 from tests.runtime.compiled import Compiled
 
 _DRIVER = Path(__file__).with_name("engine_driver.c")
-_SOURCES = (
+DRIVER_SOURCES = (
     "engine_litert.c",
     "engine_openvino.c",
     "engine_ort.c",
@@ -37,10 +38,20 @@ def build_driver(folder: Path, sanitizers: str) -> Path:
     flags += ["-O1", "-g", f"-I{SOURCES}"]
     if sanitizers:
         flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
-    names = [str(SOURCES / name) for name in _SOURCES]
+    names = [str(SOURCES / name) for name in DRIVER_SOURCES]
     subprocess.run(
         ["gcc", *flags, str(_DRIVER), *names, "-o", str(program), "-ldl", "-lm"], check=True
     )
+    return program
+
+
+def build_driver_aarch64(folder: Path) -> Path:
+    """Build the driver with zig for aarch64 and an old glibc."""
+    program = folder / "engine_driver-aarch64"
+    names = [str(SOURCES / name) for name in DRIVER_SOURCES]
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu.2.17"]
+    command += [*FLAGS, f"-I{SOURCES}", str(_DRIVER), *names, "-o", str(program), "-ldl", "-lm"]
+    subprocess.run(command, check=True)
     return program
 
 
@@ -70,6 +81,7 @@ class Drive:
     library: Path | str
     folder: Path
     threads: int = 1
+    emulator: tuple[str, ...] = ()
     words: list[str] = field(default_factory=list)
     _calls: list[Call] = field(default_factory=list)
 
@@ -108,10 +120,10 @@ class Drive:
         return lines
 
     def failure(self) -> str:
-        """Run it, which must fail, and return "where: message"."""
+        """Run it, which must fail before its first run, and return "where: message"."""
         status, lines = self._execute()
         assert status == 1, (status, lines)
-        return lines[-1]
+        return "\n".join(line for line in lines if not line.startswith("version "))
 
     def errors(self, binding: int) -> Tensors:
         """The greatest absolute error of each output that was written last."""
@@ -123,7 +135,13 @@ class Drive:
         return errors
 
     def _execute(self) -> tuple[int, list[str]]:
-        command = [str(self.program), self.engine, str(self.library), str(self.threads)]
+        command = [
+            *self.emulator,
+            str(self.program),
+            self.engine,
+            str(self.library),
+            str(self.threads),
+        ]
         done = subprocess.run(
             [*command, *self.words], capture_output=True, text=True, timeout=300, check=False
         )

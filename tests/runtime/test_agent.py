@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import ctypes.util
 import importlib.metadata
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.runtime.agent_runs import Case, Run, write_model
+from edgeopt.model.signature import Signature
+from tests.runtime.agent_runs import Case, Run, spec, write_model
 
 
 def test_an_agreeing_model_is_timed_with_raw_samples(case: Case) -> None:
@@ -20,7 +23,7 @@ def test_an_agreeing_model_is_timed_with_raw_samples(case: Case) -> None:
     assert engine["version"] == importlib.metadata.version("onnxruntime")
     assert engine["load_ns"] > 0
     golden = done.one("golden")
-    assert golden["directory"] == str(case.golden)
+    assert golden["directory"] == "golden/golden0"
     assert (golden["output"], golden["cosine"], golden["max_abs_error"]) == ("out", 1, 0)
     assert len(done.one("warmup")["ns"]) == 3
     chunks = done.all("samples")
@@ -34,8 +37,9 @@ def test_an_agreeing_model_is_timed_with_raw_samples(case: Case) -> None:
 
 def test_a_wrong_golden_is_never_timed(case: Case) -> None:
     wrong = case.golden.parent / "golden1"
-    case.write(wrong, -case.out)
-    done = case.run("--golden", str(wrong))
+    case.write_golden(wrong, -case.out)
+    case.goldens.append(wrong)
+    done = case.run()
     assert done.status == 0
     assert [g["agrees"] for g in done.all("golden")] == [False, True]
     assert done.all("golden")[0]["cosine"] == pytest.approx(-1)
@@ -46,46 +50,50 @@ def test_a_wrong_golden_is_never_timed(case: Case) -> None:
 def test_masked_positions_do_not_count_and_others_do(case: Case) -> None:
     golden = case.out.copy()
     golden[:, 6:] = 1e6
-    case.write(case.golden, golden)
+    case.write_golden(case.golden, golden)
     assert case.run().one("golden")["max_abs_error"] == 0
     golden[:, 5, 0] += 0.5
-    case.write(case.golden, golden)
+    case.write_golden(case.golden, golden)
     assert case.run().one("golden")["max_abs_error"] == 0.5
 
 
 def test_nan_disagrees_and_is_null_in_json(case: Case) -> None:
     golden = case.out.copy()
     golden[0, 0, 0] = np.nan
-    case.write(case.golden, golden)
-    event = case.run("--cosine-min", "-1").one("golden")
+    case.write_golden(case.golden, golden)
+    case.bound = -1
+    event = case.run().one("golden")
     assert (event["cosine"], event["max_abs_error"], event["agrees"]) == (None, None, False)
     assert event["reason"] == "NaN or infinity"
 
 
 def test_another_shape_disagrees(case: Case) -> None:
-    case.write(case.golden, case.out[:, :4])
+    case.write_golden(case.golden, case.out[:, :4])
     event = case.run().one("golden")
     assert (event["agrees"], event["reason"]) == (False, "shape (1, 8, 3), expected (1, 4, 3)")
 
 
 def test_names_are_mapped_and_int32_becomes_int64(case: Case) -> None:
     write_model(case.model, ids_name="args_0", mask_dtype="INT64")
+    case.artifact = Signature(
+        inputs=(
+            spec("args_0", "int64", "batch", "seq"),
+            spec("attention_mask", "int64", "batch", "seq"),
+        ),
+        outputs=case.artifact.outputs,
+    )
+    case.signature = replace(
+        case.signature, outputs=(spec("hidden", "float32", "batch", "seq", 3),)
+    )
     np.save(case.golden / "in.attention_mask.npy", case.mask.astype(np.int32))
     (case.golden / "out.out.npy").rename(case.golden / "out.hidden.npy")
-    done = case.run("--input", "ids=args_0", "--output", "hidden=out")
+    done = case.run()
     assert done.one("golden")["output"] == "hidden"
     assert done.events[-1] == {"event": "done", "outputs_agree": True}
 
 
-def test_goldens_of_other_lengths_are_checked(case: Case) -> None:
-    case.ids, case.mask, case.out = case.ids[:, :3], case.mask[:, :3], case.out[:, :3]
-    case.write(case.golden.parent / "short", case.out)
-    done = case.run("--golden", str(case.golden.parent / "short"))
-    assert [g["agrees"] for g in done.all("golden")] == [True, True]
-
-
 def failure(done: Run, status: int = 1) -> tuple[str, str]:
-    assert done.status == status
+    assert done.status == status, done.events
     event = done.one("error")
     assert done.events[-1] is event
     return event["where"], event["message"]
@@ -93,19 +101,37 @@ def failure(done: Run, status: int = 1) -> tuple[str, str]:
 
 def test_an_id_past_int32_is_refused(case: Case) -> None:
     case.mask = case.mask * 2**40
-    case.write(case.golden, case.out)
+    case.write_golden(case.golden, case.out)
     assert failure(case.run()) == (
         "attention_mask",
         "value 1099511627776 does not fit the artifact's int32",
     )
 
 
-def test_a_missing_input_and_output_are_named(case: Case) -> None:
+def test_a_missing_golden_is_named(case: Case) -> None:
     (case.golden / "in.ids.npy").rename(case.golden / "in.tokens.npy")
-    assert "artifact's input ids" in failure(case.run())[1]
-    case.write(case.golden, case.out)
-    (case.golden / "out.out.npy").rename(case.golden / "out.pooled.npy")
-    assert "no output pooled" in failure(case.run())[1]
+    assert failure(case.run()) == ("golden/golden0/in.ids.npy", "is not in this bundle")
+    assert failure(case.run("--seq-len", "9")) == (
+        "--seq-len",
+        "the bundle has no golden call of 9 tokens",
+    )
+
+
+def test_what_the_manifest_says_of_the_artifact_must_be_so(case: Case) -> None:
+    right = case.artifact
+    case.artifact = replace(right, inputs=(right.inputs[0], spec("mask", "int32", "batch", "seq")))
+    assert failure(case.run()) == ("mask", "is not in the artifact")
+    case.artifact = replace(right, inputs=(right.inputs[1], right.inputs[1]))
+    assert failure(case.run()) == ("attention_mask", "is not in the artifact")
+    case.artifact = replace(right, inputs=case.signature.inputs)
+    assert failure(case.run()) == ("attention_mask", "is int32 in the artifact, not int64")
+    case.artifact = replace(right, outputs=(spec("out", "float32", "batch", "seq"),))
+    assert failure(case.run()) == (
+        "out",
+        "its shape is not that of the task feature-extraction",
+    )
+    case.artifact = replace(right, outputs=(spec("out", "float32", "batch", "seq", 4),))
+    assert failure(case.run())[0] == "run"
 
 
 def npy(
@@ -120,8 +146,8 @@ def npy(
     [
         (b"", "is not a .npy file"),
         (b"PK\x03\x04aaaaaaaa", "is not a .npy file"),
-        (npy()[:9], "is cut off in its header"),
-        (npy()[:40], "is cut off in its header"),
+        (npy()[:9], "is not a .npy file"),
+        (npy()[:40], "is too long, or cut off"),
         (b"\x93NUMPY\x03\x00" + bytes(8), ".npy version 3.0, expected 1.0 or 2.0"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "header of 4294967295 bytes"),
         (npy()[:-1], "does not hold exactly the 96 bytes"),
@@ -141,7 +167,7 @@ def test_a_damaged_npy_is_refused_with_its_place(case: Case, content: bytes, mes
     path = case.golden / "out.out.npy"
     path.write_bytes(content)
     where, found = failure(case.run())
-    assert where == str(path)
+    assert where == "golden/golden0/out.out.npy"
     assert message in found
 
 
@@ -152,16 +178,25 @@ def test_npy_version_2_is_read(case: Case) -> None:
 
 
 def test_absent_files_are_named(case: Case, tmp_path: Path) -> None:
-    for option in ("--model", "--library", "--golden"):
-        absent = str(tmp_path / "absent")
-        assert absent in " ".join(failure(case.run(option, absent)))
-    (tmp_path / "empty").mkdir()
-    assert "holds no out.<name>.npy" in failure(case.run("--golden", str(tmp_path / "empty")))[1]
+    absent = str(tmp_path / "absent")
+    assert failure(case.run(bundle=tmp_path / "absent")) == (
+        absent,
+        "cannot be opened (No such file or directory)",
+    )
+    assert failure(case.run("--libraries", absent)) == (
+        "onnx",
+        f"no libonnxruntime.so.1* in {absent}",
+    )
 
 
-def test_a_library_of_something_else_is_refused(case: Case) -> None:
-    where, message = failure(case.run("--library", "libm.so.6"))
-    assert (where, message[:20]) == ("libm.so.6", "has no OrtGetApiBase")
+def test_a_library_of_something_else_is_refused(case: Case, tmp_path: Path) -> None:
+    math = ctypes.util.find_library("m")
+    other = tmp_path / "libonnxruntime.so.1"
+    other.symlink_to(Path("/lib") / f"{os.uname().machine}-linux-gnu" / str(math))
+    assert failure(case.run("--libraries", str(tmp_path))) == (
+        str(other),
+        "has no OrtGetApiBase: it is not onnxruntime's library",
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,20 +204,12 @@ def test_a_library_of_something_else_is_refused(case: Case) -> None:
     [
         ((), "arguments", "no command"),
         (("fly",), "fly", "unknown command"),
-        (
-            ("run", "--engine", "tpu"),
-            "--engine",
-            "unknown engine tpu (this agent knows: onnx, openvino, tvm)",
-        ),
         (("run", "--engin", "onnx"), "--engin", "unknown option"),
         (("run", "--runs"), "--runs", "needs a value"),
         (("run", "--runs", "-1"), "--runs", "expected 0 to 1000000000, found -1"),
         (("run", "--threads", "4x"), "--threads", "expected 1 to 1024, found 4x"),
-        (("run", "--cosine-min", "nan"), "--cosine-min", "expected -1 to 1, found nan"),
-        (("run", "--input", "ids"), "--input", "expected NAME=VALUE, found ids"),
-        (("run", "--engine", "onnx"), "--library", "is missing"),
-        (("info", "--engine", "onnx"), "info", "--engine and --library go together"),
-        (("info", "--model", "m"), "--model", "unknown option of info"),
+        (("run", "--option", "ids"), "--option", "expected NAME=VALUE, found ids"),
+        (("run", "--engine", "onnx"), "--bundle", "is missing"),
     ],
 )
 def test_bad_arguments_exit_2(
@@ -203,7 +230,7 @@ def test_engine_options(case: Case) -> None:
 
 
 def test_info_tells_cpu_and_engine(agent: Path, onnxruntime_library: Path) -> None:
-    done = Run(agent, "info", "--engine", "onnx", "--library", str(onnxruntime_library))
+    done = Run(agent, "info", "--engine", "onnx", "--libraries", str(onnxruntime_library))
     assert done.status == 0
     assert done.one("cpu")["arch"] == os.uname().machine
     assert done.one("cpu")["cores_online"] == os.sysconf("SC_NPROCESSORS_ONLN")
@@ -218,8 +245,8 @@ def test_text_that_is_not_utf8_is_still_json(agent: Path) -> None:
 
 def test_it_ends_when_its_reader_goes_away(case: Case) -> None:
     command = [
-        case.program, "run", "--engine", "onnx", "--library", case.library, "--model", case.model,
-        "--golden", case.golden, "--runs", "1000000000",
+        case.program, "run", "--bundle", case.write(), "--libraries", case.library,
+        "--runs", "1000000000",
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None

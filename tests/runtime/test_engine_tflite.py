@@ -1,16 +1,18 @@
 """The TFLite engine of the runtime, driven from C: INT8, its threads, and what it refuses."""
 
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeopt.boards.emulated.rootfs import userland
 from edgeopt.engines.fetch import fetch
 from edgeopt.engines.releases import find
 from tests.runtime.compiled import ARCHITECTURES, Compiled, lower
-from tests.runtime.engine_runs import Call, Drive, build_driver, call_of
+from tests.runtime.engine_runs import Call, Drive, build_driver, build_driver_aarch64, call_of
 
 pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
@@ -48,6 +50,34 @@ def test_int8_agrees_with_litert_in_python(
     results = [line for line in lines if line.startswith("result")]
     assert all(line.endswith("in place") for line in results)  # no output is copied
     assert max(*drive.errors(0).values(), *drive.errors(1).values()) < 1e-5
+
+
+@pytest.mark.board
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_older_library_agrees_on_debian_11(precision: str, tmp_path: Path) -> None:
+    """The other C interface, which no x86_64 library has: a core and a userland are emulated."""
+    pytest.importorskip("ziglang", reason="needs edgeopt[cross]")
+    qemu = shutil.which("qemu-aarch64")
+    if qemu is None:
+        pytest.skip("qemu-aarch64 (qemu-user) is not installed")
+    compiled = lower("tflite", ARCHITECTURES[0], tmp_path, precision)
+    old = fetch(find("tflite", "2.1.0"), "aarch64").library
+    drive = Drive(
+        build_driver_aarch64(tmp_path),
+        "tflite",
+        old,
+        tmp_path,
+        emulator=(qemu, "-cpu", "cortex-a72", "-L", str(userland("bullseye"))),
+    ).artifact([compiled.model], True, {})
+    for seq_len in (16, 8, 16):
+        drive.bind(call_of(compiled, seq_len))
+    lines = drive.run(0).run(1).run(2).run(0).say("unbind", "0").run(2).done()
+    assert lines[0].startswith("version 2.21.0")
+    for binding in range(3):
+        assert max(drive.errors(binding).values()) < 1e-4
+    drive.words[1] = str(tmp_path / "damaged.tflite")
+    Path(drive.words[1]).write_bytes(compiled.model.read_bytes()[:3000])
+    assert drive.failure().startswith("damaged.tflite: is not a sound .tflite file (")
 
 
 def failure(

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ NO_WORD = 0xFFFFFFFF
 EO_EINPUT, EO_EBUNDLE, EO_EUNSUPPORTED = 1, 2, 6
 LONGEST_FIRST, ONLY_SECOND = 0, 1
 STRATEGIES = ("longest_first", "only_second")
-UNLIMITED = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
     program = tmp_path_factory.mktemp("tokenizer") / "driver"
-    flags = [flag for flag in FLAGS if flag != "-s"]
-    flags += ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
+    flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     sources = [str(DRIVER), *(f"{name}.c" for name in MODULES)]
     subprocess.run(["gcc", *flags, *sources, "-o", str(program), "-lm"], cwd=SOURCES, check=True)
     return program
@@ -64,7 +64,7 @@ def run(driver: Path, words: Sequence[str], data: bytes = b"") -> bytes:
 class Case:
     text: bytes
     pair: bytes | None = None
-    max_tokens: int = UNLIMITED
+    max_tokens: int | None = None  # None: as many as there can be
     truncation: int = LONGEST_FIRST
     pair_skip: int = 0
 
@@ -81,11 +81,13 @@ class Encoded:
 
 
 def encode(driver: Path, path: Path, cases: Sequence[Case]) -> list[Encoded]:
-    data = b""
     parts = []
     for case in cases:
         pair = 0 if case.pair is None else len(case.pair) + 1
-        head = (len(case.text), pair, case.max_tokens, case.truncation, case.pair_skip)
+        limit = case.max_tokens
+        if limit is None:  # three for a broken byte, one for a prefixed space, and the template's
+            limit = 3 * (len(case.text) + pair) + 10
+        head = (len(case.text), pair, limit, case.truncation, case.pair_skip)
         parts += [struct.pack("<5I", *head), case.text, case.pair or b""]
     data = run(driver, ["encode", str(path)], b"".join(parts))
     at = 0
@@ -113,6 +115,7 @@ def encode(driver: Path, path: Path, cases: Sequence[Case]) -> list[Encoded]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def _places(data: bytes) -> dict[int, int]:
     """The character that starts at each byte; no token begins or ends within one."""
     return {0: 0} | {end: i + 1 for i, end in enumerate(texts.character_ends(data))}
@@ -266,40 +269,59 @@ def save(tmp_path: Path) -> Save:
 # ---- code points ----
 
 
+CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+
+
+def normalized(separator: str, **options: bool) -> dict[int, str]:
+    """What a BertNormalizer with these options alone makes of each code point."""
+    settings = {"clean_text": False, "handle_chinese_chars": False}
+    settings |= {"strip_accents": False, "lowercase": False}
+    normalizer = tokenizers.normalizers.BertNormalizer(**(settings | options))
+    codes = [code for code in CODES if chr(code) != separator]
+    made = normalizer.normalize_str(separator.join(map(chr, codes))).split(separator)
+    return dict(zip(codes, made, strict=True)) | {
+        ord(separator): normalizer.normalize_str(separator)
+    }
+
+
+def piece_starts(pre_tokenizer: Any, before: str, after: str) -> dict[int, tuple[bool, bool]]:
+    """Whether a piece starts at each code point between the two, and at what is after it."""
+    size = len(before) + 1 + len(after)
+    found = {}
+    for at in range(0, len(CODES), 4096):
+        chunk = CODES[at : at + 4096]
+        text = "".join(before + chr(code) + after for code in chunk)
+        starts = {begin for _, (begin, _) in pre_tokenizer.pre_tokenize_str(text)}
+        for index, code in enumerate(chunk):
+            place = index * size + len(before)
+            found[code] = (place in starts, place + 1 in starts)
+    return found
+
+
 def test_every_code_point_is_classed_and_mapped_as_in_the_package(driver: Path) -> None:
-    bert_normalizer = tokenizers.normalizers.BertNormalizer
-    off = {"clean_text": False, "handle_chinese_chars": False}
-    off |= {"strip_accents": False, "lowercase": False}
-    clean, spaced, strip, lower = (
-        bert_normalizer(**(off | {name: True}))
-        for name in ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
-    )
-    punctuation = tokenizers.pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-    split = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
-    data = run(driver, ["unicode"])
-    for code, row in enumerate(struct.iter_unpack("<8I", data)):
-        if 0xD800 <= code < 0xE000:
-            continue
-        char, flags = chr(code), row[0]
-        removed = flags & 1 or code in (0, 0xFFFD)
-        blank = flags & 0x100
-        cleaned = char if char in "\t\n\r" and not removed else "" if removed else char
-        if char in "\t\n\r" or (blank and not removed):
-            cleaned = " "
-        assert clean.normalize_str(char) == cleaned, hex(code)
-        assert len(spaced.normalize_str(char)) == (3 if flags & 0x200 else 1), hex(code)
-        parts = "" if flags & 4 else "".join(map(chr, row[2 : 2 + row[1]]))
-        assert strip.normalize_str(char) == parts, hex(code)
+    clean = normalized("a", clean_text=True)
+    spaced = normalized("\n", handle_chinese_chars=True)
+    strip = normalized("\n", strip_accents=True)
+    lower = normalized("\n", lowercase=True)
+    words = piece_starts(tokenizers.pre_tokenizers.BertPreTokenizer(), "a", "a ")
+    split = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters, numbers, others = (piece_starts(split, before, "\n") for before in "a1!")
+    rows = list(struct.iter_unpack("<8I", run(driver, ["unicode"])))
+    assert len(rows) == 0x110000
+    for code in CODES:
+        char, row, flags = chr(code), rows[code], rows[code][0]
+        removed, blank = flags & 1 or code == 0xFFFD, bool(flags & 0x100)
+        assert clean[code] == ("" if removed else " " if blank else char), hex(code)
+        assert spaced[code] == (f" {char} " if flags & 0x200 else char), hex(code)
+        assert strip[code] == "".join(map(chr, row[2 : 2 + row[1]])), hex(code)
         assert bool(flags & 4) == (row[1] == 0), hex(code)
-        assert lower.normalize_str(char) == "".join(map(chr, row[6 : 6 + row[5]])), hex(code)
-        pieces = len(punctuation(f"a{char}a"))
-        assert pieces == (3 if flags & 2 else 2 if blank else 1), hex(code)
-        assert (len(split("a" + char)) == 1) == bool(flags & 8), hex(code)
-        assert (len(split("1" + char)) == 1) == bool(flags & 16), hex(code)
-        other = not flags & 24 and not blank
-        assert (len(split("!" + char)) == 1) == other, hex(code)
-        assert row[1] <= len(char.encode()), hex(code)
-    assert code == 0x10FFFF
+        assert row[1] <= len(char.encode()), hex(code)  # what sizes the scratch
+        assert lower[code] == "".join(map(chr, row[6 : 6 + row[5]])), hex(code)
+        punctuation = bool(flags & 2)
+        assert words[code] == (punctuation, punctuation or blank), hex(code)
+        assert letters[code][0] != bool(flags & 8), hex(code)
+        assert numbers[code][0] != bool(flags & 16), hex(code)
+        assert others[code][0] == bool(flags & 24 or blank), hex(code)
 
 
 def test_single_words_end_where_the_package_says(driver: Path, save: Save) -> None:
@@ -435,15 +457,16 @@ def _sequence(name: str, type_id: int) -> dict[str, Any]:
 
 
 def _check_truncated(driver: Path, path: Path, tokenizer: Any, cases: Sequence[Case]) -> None:
-    tokenizer.enable_truncation(cases[0].max_tokens, strategy=STRATEGIES[cases[0].truncation])
-    for case, encoded in zip(cases, encode(driver, path, cases), strict=True):
-        try:
-            (encoding,) = reference(tokenizer, [case])
-        except Exception as exc:
-            assert encoded.error, (case, exc)
-            assert "only the second text is cut" in encoded.error
-            continue
-        assert encoded.error == "", case
+    tokenizer.enable_truncation(cases[0].max_tokens or 0, strategy=STRATEGIES[cases[0].truncation])
+    ours = list(zip(cases, encode(driver, path, cases), strict=True))
+    refused = [(case, encoded.error) for case, encoded in ours if encoded.error]
+    for case, error in refused:
+        assert "only the second text is cut" in error
+        with pytest.raises(Exception, match="Truncation error"):
+            reference(tokenizer, [case])
+    cut = [(case, encoded) for case, encoded in ours if not encoded.error]
+    references = reference(tokenizer, [case for case, _ in cut])
+    for (case, encoded), encoding in zip(cut, references, strict=True):
         assert encoded.tokens == expected(encoding), case
 
 
@@ -511,3 +534,282 @@ def open_each(driver: Path, documents: Iterable[bytes]) -> list[tuple[int, str]]
         found.append((code, answer[at + 12 : at + 12 + length].decode("utf-8", "replace")))
         at += 12 + length
     return found
+
+
+def changed(document: dict[str, Any], **parts: Any) -> bytes:
+    """The document with other values at dotted keys, written with __ for the dot; ... is gone."""
+    made = copy.deepcopy(document)
+    for key, value in parts.items():
+        *path, last = key.split("__")
+        place = made
+        for name in path:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+    return json.dumps(made, ensure_ascii=False).encode()
+
+
+def small_wordpiece() -> dict[str, Any]:
+    made = minilm()
+    made["model"]["vocab"] = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}
+    made["added_tokens"] = [added(1, "[CLS]", special=True)]
+    made["post_processor"] = BERT_PROCESSING | {"sep": ["[SEP]", 2], "cls": ["[CLS]", 1]}
+    return made
+
+
+def small_bpe() -> dict[str, Any]:
+    made = small_wordpiece()
+    vocabulary = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "aa": 4}
+    made["model"] = {"type": "BPE", "unk_token": "[UNK]", "vocab": vocabulary, "merges": ["a a"]}
+    made["normalizer"] = None
+    made["pre_tokenizer"] = byte_level(trim=True, prefix=False)
+    return made
+
+
+BUNDLE, UNSUPPORTED = EO_EBUNDLE, EO_EUNSUPPORTED
+WRONG_WORDPIECE: list[tuple[dict[str, Any], int, str]] = [
+    ({"version": "2.0"}, UNSUPPORTED, 'version is "2.0", supported: "1.0"'),
+    ({"model": ...}, BUNDLE, "model is missing, expected an object"),
+    (
+        {"model__type": "Unigram"},
+        UNSUPPORTED,
+        'model.type is "Unigram", supported: WordPiece and BPE',
+    ),
+    (
+        {"model__vocab": {}},
+        BUNDLE,
+        "model.vocab is {}, expected an object of tokens and their ids",
+    ),
+    (
+        {"model__vocab__a": -1},
+        BUNDLE,
+        'model.vocab["a"] is -1, expected a whole number from 0 to 3, as there are 4 tokens',
+    ),
+    (
+        {"model__vocab__a": 4},
+        BUNDLE,
+        'model.vocab["a"] is 4, expected a whole number from 0 to 3, as there are 4 tokens',
+    ),
+    (
+        {"model__vocab__a": 2**31},
+        BUNDLE,
+        'model.vocab["a"] is 2147483648, expected a whole number from 0 to 3, as there are 4 tokens',
+    ),
+    ({"model__vocab__a": 2}, BUNDLE, "model.vocab has the id 2 twice"),
+    (
+        {"model__unk_token": "x"},
+        BUNDLE,
+        'model.unk_token is "x", expected a token of model.vocab',
+    ),
+    (
+        {"model__max_input_chars_per_word": 5000},
+        UNSUPPORTED,
+        "model.max_input_chars_per_word is 5000, supported: up to 256",
+    ),
+    ({"model__new": 1}, UNSUPPORTED, 'model has the key "new", which is not known'),
+    (
+        {"normalizer__type": "NFKC"},
+        UNSUPPORTED,
+        'normalizer.type is "NFKC", supported: BertNormalizer, Lowercase, or null',
+    ),
+    (
+        {"normalizer__lowercase": 1},
+        BUNDLE,
+        "normalizer.lowercase is 1, expected true or false",
+    ),
+    (
+        {"pre_tokenizer": None},
+        UNSUPPORTED,
+        "pre_tokenizer is null, supported: BertPreTokenizer with WordPiece",
+    ),
+    (
+        {"pre_tokenizer__type": "Whitespace"},
+        UNSUPPORTED,
+        'pre_tokenizer.type is "Whitespace", supported: BertPreTokenizer with WordPiece',
+    ),
+    ({"added_tokens": {}}, BUNDLE, "added_tokens is {}, expected an array"),
+    (
+        {"added_tokens": [added(2, "[CLS]")]},
+        BUNDLE,
+        "added_tokens[0].id is 2, expected 1",
+    ),
+    ({"added_tokens": [added(7, "x")]}, BUNDLE, "added_tokens[0].id is 7, expected 4"),
+    (
+        {"added_tokens": [added(1, "[CLS]"), added(1, "[CLS]")]},
+        BUNDLE,
+        "added_tokens has [CLS] twice",
+    ),
+    (
+        {"added_tokens": [added(4, "x", normalized=True), added(5, "X", normalized=True)]},
+        UNSUPPORTED,
+        "added_tokens has two that are the same once normalised",
+    ),
+    (
+        {"added_tokens": [added(4, "")]},
+        BUNDLE,
+        'added_tokens[0].content is "", expected a string that is not empty',
+    ),
+    (
+        {"added_tokens": [added(4, "\u0301", normalized=True)]},
+        UNSUPPORTED,
+        "added_tokens[0].content has 0 characters once normalised, supported: 1 to 256",
+    ),
+    (
+        {"post_processor__sep": ["[SEP]", 4]},
+        BUNDLE,
+        'post_processor.sep is ["[SEP]", 4], expected a token and its id',
+    ),
+    (
+        {"post_processor": {"type": "Other"}},
+        UNSUPPORTED,
+        'post_processor.type is "Other", supported: TemplateProcessing, BertProcessing, '
+        "RobertaProcessing, ByteLevel, a Sequence of them, or null",
+    ),
+    (
+        {"post_processor": {"type": "Sequence", "processors": [BERT_PROCESSING] * 2}},
+        BUNDLE,
+        'post_processor.cls is ["[CLS]", 101], expected a token and its id',
+    ),
+    (
+        {"post_processor": byte_level(trim=True, prefix=True)},
+        UNSUPPORTED,
+        "post_processor.trim_offsets is true, supported: false with WordPiece",
+    ),
+    (
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "[X]", "type_id": 0}}],
+                "pair": [],
+                "special_tokens": {},
+            }
+        },
+        BUNDLE,
+        'post_processor.single is "[X]", expected a token of post_processor.special_tokens',
+    ),
+    (
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"Sequence": {"id": "B", "type_id": 0}}],
+                "pair": [],
+                "special_tokens": {},
+            }
+        },
+        UNSUPPORTED,
+        'post_processor.single is [{"Sequence": {"id": "B", "type_id": 0}}], supported: '
+        "each text of it once, and no other",
+    ),
+]
+WRONG_BPE: list[tuple[dict[str, Any], int, str]] = [
+    (
+        {"normalizer": {"type": "NFC"}},
+        UNSUPPORTED,
+        'normalizer is {"type": "NFC"}, supported: null with BPE',
+    ),
+    (
+        {"pre_tokenizer__type": "Metaspace"},
+        UNSUPPORTED,
+        'pre_tokenizer.type is "Metaspace", supported: ByteLevel with BPE',
+    ),
+    ({"model__dropout": 0.1}, UNSUPPORTED, "model.dropout is 0.1, supported: null or 0"),
+    (
+        {"model__end_of_word_suffix": "</w>"},
+        UNSUPPORTED,
+        'model.end_of_word_suffix is "</w>", supported: null or ""',
+    ),
+    (
+        {"model__byte_fallback": True},
+        UNSUPPORTED,
+        "model.byte_fallback is true, supported: false",
+    ),
+    (
+        {"model__unk_token": None},
+        UNSUPPORTED,
+        "model.vocab has no token for byte 0, supported without model.unk_token: one for each "
+        "of 256",
+    ),
+    (
+        {"model__unk_token": "x"},
+        BUNDLE,
+        'model.unk_token is "x", expected a token of model.vocab',
+    ),
+    (
+        {"model__merges": ["a b"]},
+        BUNDLE,
+        'model.merges[0] is "a b", expected two tokens of model.vocab that make a third one',
+    ),
+    (
+        {"model__merges": ["a a", "aa"]},
+        BUNDLE,
+        'model.merges[1] is "aa", expected two tokens with one space between',
+    ),
+    (
+        {"model__merges": [["a", "a", "a"]]},
+        BUNDLE,
+        'model.merges[0] is ["a", "a", "a"], expected two tokens',
+    ),
+    ({"model__merges": 1}, BUNDLE, "model.merges is 1, expected an array"),
+    (
+        {"post_processor": {"type": "Sequence", "processors": [byte_level(True, True)] * 2}},
+        UNSUPPORTED,
+        "post_processor.trim_offsets is true, supported: once",
+    ),
+]
+
+
+def test_wrong_files_are_refused_with_the_key_and_what_was_expected(driver: Path) -> None:
+    wordpiece, bpe = small_wordpiece(), small_bpe()
+    documents = [json.dumps(wordpiece).encode(), json.dumps(bpe).encode()]
+    documents += [changed(wordpiece, **parts) for parts, _, _ in WRONG_WORDPIECE]
+    documents += [changed(bpe, **parts) for parts, _, _ in WRONG_BPE]
+    wanted = [(0, ""), (0, "")] + [(c, m) for _, c, m in (*WRONG_WORDPIECE, *WRONG_BPE)]
+    assert open_each(driver, documents) == wanted
+
+
+def test_files_that_are_no_tokenizer_are_refused(driver: Path) -> None:
+    twice = json.dumps(small_wordpiece()).replace('"a": 3', '"[CLS]": 3').encode()
+    whole = json.dumps(small_bpe()).encode()
+    answers = open_each(driver, [b"", b"[]", b'"BPE"', b"null", twice])
+    assert answers == [
+        (BUNDLE, "is not JSON: cut off at byte 0"),
+        (BUNDLE, "model is missing, expected an object"),
+        (BUNDLE, "model is missing, expected an object"),
+        (BUNDLE, "model is missing, expected an object"),
+        (BUNDLE, 'model.vocab has "[CLS]" twice'),
+    ]
+    cut = open_each(driver, [whole[:n] for n in range(len(whole))])
+    assert {code for code, _ in cut} == {BUNDLE}
+
+
+# ---- fuzzing ----
+
+
+@pytest.mark.parametrize("target", ["json", "tokenizer"])
+def test_fuzz_targets_find_nothing_in_a_few_seconds(
+    tmp_path: Path, roberta: dict[str, Any], target: str
+) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    fuzz = SOURCES.parent / "fuzz"
+    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
+    flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    sources = [str(fuzz / f"fuzz_{target}.c"), str(fuzz / "main.c")]
+    sources += [f"{name}.c" for name in MODULES]
+    program = tmp_path / "fuzz"
+    subprocess.run(["gcc", *flags, *sources, "-o", str(program), "-lm"], cwd=SOURCES, check=True)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for index, text in enumerate(texts.generated(10, 60)):
+        head = bytes([index % 4, 5 + index, index % 4, index % 3])
+        (corpus / f"text{index:02}").write_bytes(head + text)
+    for index, document in enumerate((small_wordpiece(), small_bpe())):
+        data = b"\xff\x40\x00\x00" + json.dumps(document).encode() + b"\0[CLS] a aa"
+        (corpus / f"file{index}").write_bytes(data[4:] if target == "json" else data)
+    done = subprocess.run(
+        [program, corpus, "1", "2"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert int(done.stdout.split()[0]) > 100

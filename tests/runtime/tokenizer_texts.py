@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from edgeopt.model import texts
@@ -73,12 +74,15 @@ MARKS = (
 )
 WORDS = (
     "don't", "I'LL", "we've", "they're", "she'd", "I'm", "it's", "'s", "''", "it'sn't",
-    "3.14", "1,000", "\u0661\u0662", "\u2160\u00bd", "x=y[0];", "->", "#include <stdio.h>", "ΟΔΥΣΣΕΥΣ ς",
-    "İstanbul", "ﬁne", "ǅ", "naïve", "nai\u0308ve", "한국어", "\u1112\u1161\u11ab", "日本語テキスト",
+    "3.14", "1,000", "\u0661\u0662", "\u2160\u00bd", "x=y[0];", "->", "#include <stdio.h>",
+    "ΟΔΥΣΣΕΥΣ ς",
+    "İstanbul", "ﬁne", "ǅ", "naïve", "nai\u0308ve", "한국어", "\u1112\u1161\u11ab",
+    "日本語テキスト",
     "👩‍👩‍👧‍👦", "👍🏽", "🇩🇪🇫🇷", "\ufdd0\uffff", "\u212b\u2126", "豈更",
 )  # fmt: skip
 SPECIALS = (
-    "[MASK]", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[mask]", "[MASK", "</s>", "<s>", "<mask>", "<pad>",
+    "[MASK]", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[mask]", "[MASK", "</s>", "<s>", "<mask>",
+    "<pad>",
     "<|endoftext|>", "Foo Bar", "foo bar", "FOO  BAR", "fóó bar", "solo", "SOLO", "left", "right",
     "both", "\ufffd!",
 )  # fmt: skip
@@ -160,6 +164,7 @@ def pairs(seed: int, count: int) -> list[tuple[bytes, bytes]]:
     return [(side(), side()) for _ in range(count)]
 
 
+@lru_cache(maxsize=4096)
 def character_ends(data: bytes) -> Sequence[int]:
     """Where each character of ``data.decode(errors="replace")`` ends in ``data``."""
     ends: list[int] = []

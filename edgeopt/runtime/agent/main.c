@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "compare.h"
 #include "golden.h"
+#include "json_tree.h"
 #include "events.h"
 #include "measure.h"
 #include "process.h"
@@ -239,7 +240,49 @@ static void say_result(const struct job *job, const struct eo_text *text,
     eo_events_end(events);
 }
 
-/* Reads texts from standard input, a line each, and says what the model makes of them. */
+/* The string `key` of the line's object, decoded, to be freed; NULL where there is none. */
+static char *text_member(const struct eo_json_tree *tree, const char *key, size_t *bytes)
+{
+    uint32_t node = eo_json_member(tree, 0, key);
+    size_t room = node == 0 ? 0 : (size_t)(tree->nodes[node].end - tree->nodes[node].begin) + 1;
+    char *text = node == 0 ? NULL : malloc(room);
+    int64_t decoded = text == NULL ? -1 : eo_json_string(tree, node, text, room);
+
+    if (decoded < 0) {
+        free(text);
+        return NULL;
+    }
+    *bytes = (size_t)decoded;
+    return text;
+}
+
+static int read_line(struct job *job, const char *line, size_t bytes, struct eo_failure *failure)
+{
+    struct eo_json_tree tree;
+    struct eo_text text = {0};
+    char *first = NULL, *second = NULL;
+    int result = eo_json_parse(line, bytes, "stdin", &tree, failure);
+
+    if (result == EO_OK) {
+        first = text_member(&tree, "text", &text.bytes);
+        second = text_member(&tree, "pair", &text.pair_bytes);
+        text.text = first;
+        text.pair = second;
+        result = first == NULL ? eo_fail(failure, EO_EINPUT, "stdin",
+                                         "expected {\"text\": ...} with \"pair\" or without")
+                               : eo_session_run_texts(job->session, &text, 1, failure);
+    }
+    if (result == EO_OK) {
+        say_result(job, &text, eo_session_result(job->session, 0));
+        result = reader_gone(job->events, failure);
+    }
+    free(first);
+    free(second);
+    eo_json_free(&tree);
+    return result;
+}
+
+/* Reads texts from standard input, a JSON object a line, and says what the model makes of them. */
 static int read_lines(struct job *job, struct eo_failure *failure)
 {
     char *line = NULL;
@@ -248,19 +291,7 @@ static int read_lines(struct job *job, struct eo_failure *failure)
     int result = open_job(job, failure);
 
     while (result == EO_OK && (bytes = getline(&line, &size, stdin)) >= 0) {
-        size_t used = bytes > 0 && line[bytes - 1] == '\n' ? (size_t)bytes - 1 : (size_t)bytes;
-        struct eo_text text = {.text = line, .bytes = used};
-        const char *tab = memchr(line, '\t', used);
-        if (tab != NULL) {
-            text.bytes = (size_t)(tab - line);
-            text.pair = tab + 1;
-            text.pair_bytes = used - text.bytes - 1;
-        }
-        result = eo_session_run_texts(job->session, &text, 1, failure);
-        if (result == EO_OK) {
-            say_result(job, &text, eo_session_result(job->session, 0));
-            result = reader_gone(job->events, failure);
-        }
+        result = read_line(job, line, (size_t)bytes, failure);
     }
     free(line);
     return result;

@@ -80,9 +80,11 @@ static int check_file(const struct eo_listed_file *listed, const struct eo_mappe
         eo_storage_forget((const char *)mapped->data + at, bytes);
     }
     eo_sha256_end(&sha, digest);
+#ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
     if (memcmp(digest, listed->sha256, sizeof digest) != 0) {
         return eo_fail(failure, EO_EBUNDLE, listed->name, "was changed: its SHA-256 is another");
     }
+#endif
     return EO_OK;
 }
 

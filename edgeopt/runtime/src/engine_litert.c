@@ -488,7 +488,8 @@ static int tfl_signature(struct eo_model *model, int32_t index, const char *file
     return 0;
 }
 
-/* These libraries add XNNPACK to no interpreter by themselves. */
+/* These libraries add XNNPACK to no interpreter by themselves, and the INT8 kernels that they have
+ * besides are slower, and wrong in 1.4.0. */
 static int tfl_interpreter(struct eo_model *model, const struct eo_open *how,
                            struct eo_failure *failure)
 {

@@ -43,8 +43,13 @@ static int check(const struct ov_api *api, int status, const char *where,
     }
     const char *info = api->error_info(status);
     const char *said = api->last_error();
-    eo_fail(failure, EO_EENGINE, where, "%s: %s", info == NULL ? "OpenVINO failed" : info,
-            said == NULL ? "no reason given" : said);
+    const char *reason = said == NULL ? "no reason given" : said;
+    size_t length = strlen(reason);
+    while (length > 0 && reason[length - 1] == '\n') {
+        length--;
+    }
+    eo_fail(failure, EO_EENGINE, where, "%s: %.*s", info == NULL ? "OpenVINO failed" : info,
+            length > 900 ? 900 : (int)length, reason);
     api->free_text(said);
     return -1;
 }

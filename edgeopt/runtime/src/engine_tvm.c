@@ -32,6 +32,7 @@ struct eo_model {
     struct tvm_object *get_item;     /* ffi.ArrayGetItem */
     struct tvm_object *executable;
     struct tvm_object *machine;
+    int memory; /* of a packed bundle's library, -1 without: see load_mapped() */
     char function[NAME_SIZE]; /* with {seq_len} in it */
     uint32_t input_count;
     uint32_t output_count;
@@ -289,6 +290,9 @@ static void tvm_close(struct eo_model *model)
     release(model, &model->executable);
     release(model, &model->get_item);
     release(model, &model->get_function);
+    if (model->memory >= 0) {
+        (void)close(model->memory);
+    }
     free(model);
 }
 
@@ -319,8 +323,8 @@ static int check_threads(struct eo_model *model, const struct eo_open *how,
     release(model, &count);
     if (status == 0 && result.value.integer != how->threads) {
         return eo_fail(failure, EO_EENGINE, "threads",
-                       "TVM runs with %" PRId64 " in this process already, asked for %d; it has one "
-                       "count for all (TVM_NUM_THREADS)",
+                       "TVM runs with %" PRId64 ", asked for %d: it has one count for the process "
+                       "(TVM_NUM_THREADS), and at most one for each of the fastest CPUs",
                        result.value.integer, (int)how->threads);
     }
     return status;
@@ -342,7 +346,9 @@ static int load_module(struct eo_model *model, const char *path, const char *nam
     return result;
 }
 
-/* The loader takes files only, so what lies in a packed bundle is copied into one in memory. */
+/* The loader takes files only, so what lies in a packed bundle is copied into one in memory. It is
+ * held open until the model is closed: the loader knows libraries by their paths, and would give a
+ * second model under the same number the first one's code. */
 static int load_mapped(struct eo_model *model, const struct eo_file *file,
                        struct eo_failure *failure)
 {
@@ -368,7 +374,7 @@ static int load_mapped(struct eo_model *model, const struct eo_file *file,
     } else if (snprintf(path, sizeof path, "/proc/self/fd/%d", memory) > 0) {
         result = load_module(model, path, file->name, failure);
     }
-    (void)close(memory); /* what was mapped stays */
+    model->memory = memory;
     return result;
 }
 
@@ -400,6 +406,7 @@ static int tvm_open(const struct eo_open *how, struct eo_model **out, struct eo_
     if (model == NULL) {
         return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
     }
+    model->memory = -1;
     if (open_model(model, how, failure) != 0) {
         tvm_close(model);
         return -1;

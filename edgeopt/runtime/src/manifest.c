@@ -458,10 +458,12 @@ static void check_digest(struct reader *reader, struct eo_manifest *manifest)
     if (reader->result == EO_OK) {
         reader->result = eo_json_digest(reader->tree, "digest", found, reader->failure);
     }
+#ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
     if (reader->result == EO_OK && memcmp(stated, found, sizeof stated) != 0) {
         reader->result = eo_fail(reader->failure, EO_EBUNDLE, EO_MANIFEST_FILE,
                                  "was changed: its digest does not match its content");
     }
+#endif
 }
 
 int eo_manifest_read(const char *text, size_t bytes, struct eo_arena *arena,

@@ -63,9 +63,6 @@ void eo_sink_add_part(struct eo_sink *sink, const struct eo_part *added, uint32_
 void eo_sink_end_word(struct eo_sink *sink)
 {
     sink->word++;
-    if (sink->reached == 0 && sink->count >= sink->limit) {
-        sink->reached = sink->count;
-    }
 }
 
 /* ---- offsets without the space around a token ---- */
@@ -274,14 +271,6 @@ static int check_room(const struct eo_tokenizer *tokenizer, const struct eo_text
     return EO_OK;
 }
 
-/* The length that the package truncates by. */
-static uint32_t counted(const struct eo_sink *sink)
-{
-    uint32_t count = sink->reached != 0 ? sink->reached : sink->count;
-
-    return count > sink->skip ? count - sink->skip : 0;
-}
-
 int eo_tokenizer_encode(const struct eo_tokenizer *tokenizer, const struct eo_text *text,
                         const struct eo_encode_options *options, void *scratch,
                         size_t scratch_bytes, struct eo_token *tokens,
@@ -294,10 +283,9 @@ int eo_tokenizer_encode(const struct eo_tokenizer *tokenizer, const struct eo_te
     size_t token_bytes = (size_t)options->max_tokens * 2 * sizeof(struct eo_token);
     struct eo_token *stored = (struct eo_token *)aligned;
     struct eo_sink sinks[2] = {
-        {.tokens = stored, .capacity = options->max_tokens, .limit = options->max_tokens},
+        {.tokens = stored, .capacity = options->max_tokens},
         {.tokens = stored + options->max_tokens,
          .capacity = options->max_tokens,
-         .limit = options->max_tokens,
          .skip = options->pair_skip},
     };
     struct kept kept;
@@ -307,14 +295,12 @@ int eo_tokenizer_encode(const struct eo_tokenizer *tokenizer, const struct eo_te
     if (result != EO_OK) {
         return result;
     }
-    if (options->truncation == EO_ONLY_SECOND) {
-        sinks[0].limit = UINT32_MAX;
-    }
     encode_one(tokenizer, text->text, text->bytes, aligned + token_bytes, &sinks[0]);
     if (paired) {
         encode_one(tokenizer, text->pair, text->pair_bytes, aligned + token_bytes, &sinks[1]);
     }
-    kept = (struct kept){counted(&sinks[0]), counted(&sinks[1])};
+    kept.text = sinks[0].count;
+    kept.pair = sinks[1].count > sinks[1].skip ? sinks[1].count - sinks[1].skip : 0;
     result = cut(options, paired, options->max_tokens - template_tokens, &kept, failure);
     if (result != EO_OK) {
         return result;

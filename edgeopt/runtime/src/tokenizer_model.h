@@ -84,8 +84,6 @@ struct eo_sink {
     uint32_t skip;
     uint32_t count;
     uint32_t word;
-    uint32_t limit;   /* the package stops after the first word that reaches so many tokens, */
-    uint32_t reached; /* which its lengths for truncation are of; 0: it did not stop */
 };
 void eo_sink_add(struct eo_sink *sink, uint32_t id, uint32_t begin, uint32_t end);
 void eo_sink_add_part(struct eo_sink *sink, const struct eo_part *added, uint32_t begin,

@@ -1,0 +1,66 @@
+"""Put on a board what running one artifact there takes: its bundle, its engine, our programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt import progress
+from edgeopt.boards import Board
+from edgeopt.boards.deploy import Store
+from edgeopt.bundle import Bundle
+from edgeopt.bundle.manifest import FILE, ArtifactEntry
+from edgeopt.cache import file_sha256, key
+from edgeopt.engines.fetch import fetch
+from edgeopt.engines.select import choose
+from edgeopt.errors import BoardError
+from edgeopt.runtime.build import AGENT, build_runtime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provided:
+    """Paths on the board: the agent, the bundle, and the directory of the engine's libraries.
+
+    The libraries are in the bundle's own ``lib/``, where the runtime looks, with the runtime's
+    own beside them: an app opens the bundle and needs to be told nothing.
+    """
+
+    agent: str
+    bundle: str
+    libraries: str
+
+
+def check_architecture(bundle: Bundle, board: Board) -> None:
+    """Raise BoardError where the bundle is for another architecture than the board's."""
+    target = bundle.manifest.target
+    if board.facts.arch != target.arch:
+        raise BoardError(
+            f"is {board.facts.arch}, but the bundle is for {target.arch} ({target.name})",
+            where=board.entry.name,
+            hint=f"Compile for a target of this architecture: edgeopt targets | grep "
+            f"{board.facts.arch}",
+        )
+
+
+def provide(bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry) -> Provided:
+    """Put ``artifact`` on ``board`` with its engine's library and the agent.
+
+    Raises BoardError, naming what would fit, where the board cannot run the engine.
+    """
+    arch = board.facts.arch
+    release = choose(artifact.engine, artifact.engine_version, board.platform)
+    engine = fetch(release, arch)
+    runtime = build_runtime(arch)
+    with progress.step(f"Deploying {artifact.engine} {artifact.precision} to {board.entry.name}"):
+        libraries = {f"lib/{path.name}": path for path in (*engine.files, runtime.library)}
+        home = store.push(_bundle_files(bundle, artifact) | libraries, bundle.manifest.digest)
+        programs = store.push({AGENT: runtime.agent}, key(agent=file_sha256(runtime.agent)))
+    return Provided(agent=f"{programs}/{AGENT}", bundle=home, libraries=f"{home}/lib")
+
+
+def _bundle_files(bundle: Bundle, artifact: ArtifactEntry) -> dict[str, Path]:
+    """Return what the board needs to run ``artifact``: not the other engines' files."""
+    m = bundle.manifest
+    wanted = [*m.tokenizer, *artifact.files]
+    wanted += [name for name in m.files if name.startswith("golden/")]
+    return {FILE: bundle.path / FILE} | {name: bundle.path / name for name in wanted}

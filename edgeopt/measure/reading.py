@@ -1,0 +1,226 @@
+"""Texts in, results out: what the runtime makes of them, on this machine or on a board."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeopt.boards import connect
+from edgeopt.boards.deploy import Store
+from edgeopt.bundle import Bundle, open_bundle
+from edgeopt.bundle.manifest import ArtifactEntry
+from edgeopt.errors import BoardError, EdgeoptError, InputError, MeasurementError
+from edgeopt.measure.provision import check_architecture, provide
+from edgeopt.runtime.host import failed, open_session
+
+Text = str | tuple[str, str]
+"""A text, or a text with its second part: a question with its context."""
+
+_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One finding: a label or a span with its score. ``begin`` and ``end`` are characters of the
+    text (of the context, for question answering), None where the finding is of the whole text."""
+
+    label: str | None
+    score: float
+    begin: int | None
+    end: int | None
+    text: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What the model made of one text: ``items``, best first, or an embedding ``vector``."""
+
+    items: tuple[Item, ...]
+    vector: tuple[float, ...] | None
+    tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """The results of all texts, and what computed them. ``board`` is None for this machine."""
+
+    board: str | None
+    emulated: bool
+    engine: str
+    engine_version: str
+    precision: str
+    results: tuple[Result, ...]
+
+
+def read(
+    bundle: str | Path | Bundle,
+    texts: Sequence[Text],
+    *,
+    board: str | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Reading:
+    """Return what ``bundle`` makes of ``texts``, on ``board`` or (None) on this machine.
+
+    The artifact is the one that the runtime prefers (INT8 before FP16 before FP32) of those that
+    ``engine`` and ``precision`` allow and that run there. Raises BundleError for a damaged bundle,
+    InputError for texts that it does not take, BoardError where nothing of it runs there.
+    """
+    if board is not None:
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        return _read_there(opened, texts, board, engine, precision, threads)
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    return _read_here(path, texts, engine=engine, precision=precision, threads=threads or 0)
+
+
+def _read_here(path: str | Path, texts: Sequence[Text], **options: Any) -> Reading:
+    from edgeopt.runtime.python import edgeopt_rt
+
+    with open_session(path, **options) as session:
+        try:
+            found = [session.run_texts([text])[0] for text in texts]
+        except edgeopt_rt.Failure as exc:
+            raise failed(exc) from exc
+        return Reading(
+            board=None,
+            emulated=False,
+            engine=session.engine,
+            engine_version=session.engine_version,
+            precision=session.precision,
+            results=tuple(
+                Result(
+                    items=tuple(Item(**item._asdict()) for item in result.items),
+                    vector=None if result.vector is None else tuple(map(float, result.vector)),
+                    tokens=result.tokens,
+                    truncated=result.truncated,
+                )
+                for result in found
+            ),
+        )
+
+
+def _read_there(
+    bundle: Bundle,
+    texts: Sequence[Text],
+    name: str,
+    engine: str | None,
+    precision: str | None,
+    threads: int | None,
+) -> Reading:
+    with connect(name) as board:
+        check_architecture(bundle, board)
+        store = Store(board.transport, board.facts)
+        reasons = []
+        for artifact in _candidates(bundle, engine, precision):
+            try:
+                provided = provide(bundle, board, store, artifact)
+            except BoardError as exc:
+                reasons.append(f"  {artifact.engine} {artifact.precision}: {exc}")
+                continue
+            words = [provided.agent, "read", "--bundle", provided.bundle]
+            words += ["--libraries", provided.libraries, "--engine", artifact.engine]
+            words += ["--precision", artifact.precision]
+            words += ["--threads", str(threads)] if threads else []
+            lines = "".join(json.dumps(_line(text)) + "\n" for text in texts)
+            done = board.transport.run(words, stdin=lines.encode(), timeout_s=_TIMEOUT_S)
+            events = [_event(line, name) for line in done.stdout.decode().splitlines()]
+            return _reading(events, texts, name, board.emulated)
+    raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
+
+
+def _candidates(
+    bundle: Bundle, engine: str | None, precision: str | None
+) -> Iterable[ArtifactEntry]:
+    """Return the artifacts that are allowed in the runtime's order (runtime/src/choose.c)."""
+    order = ("int8", "fp16", "fp32")
+    held = bundle.manifest.artifacts
+    chosen = [
+        a
+        for a in sorted(held, key=lambda a: order.index(a.precision))
+        if engine in (None, a.engine) and precision in (None, a.precision)
+    ]
+    if not chosen:
+        raise InputError(
+            f"has no {' '.join(filter(None, (engine, precision)))} artifact",
+            where=str(bundle.path),
+            hint="It holds: " + ", ".join(f"{a.engine} {a.precision}" for a in held),
+        )
+    return chosen
+
+
+def _line(text: Text) -> dict[str, str]:
+    return {"text": text} if isinstance(text, str) else {"text": text[0], "pair": text[1]}
+
+
+def _event(line: str, where: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+        event["event"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise MeasurementError(
+            f"the agent sent a line that is not its protocol: {line[:200]!r}", where=where
+        ) from exc
+    found: dict[str, Any] = event
+    return found
+
+
+def _reading(
+    events: Sequence[dict[str, Any]], texts: Sequence[Text], name: str, emulated: bool
+) -> Reading:
+    opened: dict[str, Any] | None = None
+    items: list[Item] = []
+    results: list[Result] = []
+    for event in events:
+        if event["event"] == "error":
+            raise _error(event, name)
+        if event["event"] == "engine":
+            opened = event
+        elif event["event"] == "item":
+            text = texts[len(results)]
+            items.append(_item(event, text if isinstance(text, str) else text[1]))
+        elif event["event"] == "result":
+            vector = event.get("vector")
+            results.append(
+                Result(
+                    items=tuple(items),
+                    vector=None if vector is None else tuple(vector),
+                    tokens=event["tokens"],
+                    truncated=event["truncated"],
+                )
+            )
+            items = []
+    if opened is None or len(results) != len(texts):
+        raise MeasurementError("the agent ended before it was done", where=name)
+    return Reading(
+        board=name,
+        emulated=emulated,
+        engine=opened["engine"],
+        engine_version=opened["version"],
+        precision=opened["precision"],
+        results=tuple(results),
+    )
+
+
+def _error(event: dict[str, Any], name: str) -> EdgeoptError:
+    return BoardError(event["message"], where=f"{name}: {event['where']}")
+
+
+def _item(event: dict[str, Any], text: str) -> Item:
+    """Return a finding with its place in characters; the agent counts bytes of UTF-8."""
+    begin = end = None
+    if "begin" in event:
+        encoded = text.encode()
+        begin = len(encoded[: event["begin"]].decode(errors="replace"))
+        end = begin + len(encoded[event["begin"] : event["end"]].decode(errors="replace"))
+    return Item(
+        label=event.get("label"),
+        score=event["score"],
+        begin=begin,
+        end=end,
+        text=None if begin is None else text[begin:end],
+    )

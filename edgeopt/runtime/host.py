@@ -1,0 +1,38 @@
+"""The runtime library on this machine, through its Python binding."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError
+from edgeopt.runtime.build import build_runtime
+
+
+def open_session(bundle: str | Path, **options: Any) -> Any:
+    """Return an ``edgeopt_rt.Session`` on ``bundle``, a directory or a packed file.
+
+    ``options`` are those of ``edgeopt_rt.open``. The library is built where it is not there yet;
+    the engines' libraries are looked for in the wheels that are installed here. Raises
+    BundleError, InputError or (no engine opens here) BoardError for what the library tells.
+    """
+    from edgeopt.runtime.python import edgeopt_rt
+
+    library = build_runtime(platform.machine()).library
+    try:
+        return edgeopt_rt.open(bundle, library=str(library), **options)
+    except edgeopt_rt.Failure as exc:
+        raise failed(exc) from exc
+
+
+def failed(exc: Any) -> EdgeoptError:
+    """Return the error of an ``edgeopt_rt.Failure``."""
+    from edgeopt.runtime.python import edgeopt_rt
+
+    families = {
+        edgeopt_rt.INPUT: InputError,
+        edgeopt_rt.BUNDLE: BundleError,
+        edgeopt_rt.FILE: BundleError,
+    }
+    return families.get(exc.code, BoardError)(exc.message, where=exc.where)

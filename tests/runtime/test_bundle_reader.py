@@ -1,0 +1,235 @@
+"""The library's bundle reader on damaged and hostile bundles: an error with its place, no crash."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeopt.bundle import open_bundle
+from edgeopt.bundle.manifest import _digest
+from edgeopt.bundle.pack import pack
+from edgeopt.runtime.build import FLAGS, SOURCES, library_sources
+from tests.runtime.agent_runs import Case, Run
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def failure(case: Case, bundle: Path) -> tuple[str, str]:
+    done = case.run(bundle=bundle)
+    assert done.status == 1, done.events
+    event = done.one("error")
+    return event["where"], event["message"]
+
+
+def changed(case: Case, change: Change, *, sign: bool = True) -> Path:
+    """The case's bundle with its manifest changed, and its digest made right again."""
+    path = case.write() / "manifest.json"
+    document = json.loads(path.read_text())
+    change(document)
+    if sign:
+        document["digest"] = _digest(document)
+    path.write_text(json.dumps(document))
+    return path.parent
+
+
+def packed(case: Case) -> Path:
+    return pack(open_bundle(case.write()), case.folder / "case.zip")
+
+
+def test_a_packed_bundle_runs_like_its_directory(case: Case) -> None:
+    done = case.run(bundle=packed(case))
+    assert done.events[-1] == {"event": "done", "outputs_agree": True}
+
+
+def test_a_changed_manifest_is_found(case: Case) -> None:
+    bundle = changed(case, lambda m: m.update(name="other"), sign=False)
+    assert failure(case, bundle) == (
+        "manifest.json",
+        "was changed: its digest does not match its content",
+    )
+
+
+def test_a_changed_artifact_is_found(case: Case) -> None:
+    path = case.write() / "artifacts/onnx-fp32/model.onnx"
+    name = "artifacts/onnx-fp32/model.onnx"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert failure(case, case.bundle) == (name, "was changed: its SHA-256 is another")
+    path.write_bytes(content[:-1])
+    assert failure(case, case.bundle) == (
+        name,
+        f"has {len(content) - 1} bytes, expected {len(content)}",
+    )
+    path.unlink()
+    assert failure(case, case.bundle) == (
+        str(path),
+        "cannot be opened (No such file or directory)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(schema_version=3), "schema version 3, this runtime reads 2"),
+        (lambda m: m.pop("task"), "task: expected it to be there"),
+        (lambda m: m.update(task="poetry"), "task: expected one of those"),
+        (lambda m: m.update(task="feature\u0000"), "task: expected one of those"),
+        (lambda m: m.update(name="a\u0000b"), "name: expected a string"),
+        (lambda m: m.update(labels={}), "labels: expected an array"),
+        (lambda m: m.update(labels=[1]), "labels: expected a string"),
+        (lambda m: m.update(max_seq_len=-1), "max_seq_len: expected a whole number in its range"),
+        (lambda m: m.update(max_seq_len=1.5), "max_seq_len: expected a whole number in its range"),
+        (lambda m: m.update(pad_id=2**31), "pad_id: expected a whole number in its range"),
+        (lambda m: m.update(artifacts={}), "artifacts: expected an array"),
+        (lambda m: m["artifacts"][0].update(files=[]), "artifacts.files: expected at least one"),
+        (
+            lambda m: m["artifacts"][0].update(files=["artifacts/x"]),
+            "artifacts.files: expected names that are among the files",
+        ),
+        (
+            lambda m: m["artifacts"][0].update(seq_lens=[8, 8]),
+            "seq_lens: expected growing numbers up to max_seq_len",
+        ),
+        (
+            lambda m: m["artifacts"][0]["signature"].update(inputs=[]),
+            "artifacts.signature: expected as many tensors as the model's",
+        ),
+        (
+            lambda m: m["signature"].update(inputs=m["signature"]["inputs"] * 9),
+            "inputs: expected up to 16 tensors",
+        ),
+        (
+            lambda m: m["signature"]["inputs"][0].update(dims=[1] * 9),
+            "dims: expected up to 8 of them",
+        ),
+        (
+            lambda m: m["signature"]["inputs"][0].update(dims=[0]),
+            'dims: expected a size, "batch" or "seq"',
+        ),
+        (
+            lambda m: next(iter(m["files"].values())).update(sha256="f"),
+            "sha256: expected 64 hex digits",
+        ),
+        (
+            lambda m: next(iter(m["files"].values())).update(bytes=-1),
+            "bytes: expected a whole number in its range",
+        ),
+    ],
+)
+def test_a_wrong_manifest_is_refused_with_its_key(case: Case, change: Change, message: str) -> None:
+    where, found = failure(case, changed(case, change))
+    assert where == "manifest.json"
+    assert message in found
+
+
+def test_sizes_that_no_memory_has_are_refused(case: Case) -> None:
+    def grow(manifest: dict[str, Any]) -> None:
+        for signature in (manifest["signature"], manifest["artifacts"][0]["signature"]):
+            signature["outputs"][0]["dims"] = ["batch", "seq", 2**31 - 1]
+
+    assert failure(case, changed(case, grow)) == ("out", "is over 2^28 elements")
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a//b", "./a", "a/../b", "a\\b"])
+def test_a_name_that_leaves_the_bundle_is_refused(case: Case, name: str) -> None:
+    def move(manifest: dict[str, Any]) -> None:
+        (old,) = manifest["artifacts"][0]["files"]
+        manifest["files"][name] = manifest["files"].pop(old)
+        manifest["artifacts"][0]["files"] = [name]
+
+    assert failure(case, changed(case, move)) == (name, "does not lie inside the bundle")
+
+
+def test_what_is_no_bundle_is_refused(case: Case, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    for content, message in (
+        (b"", "is no bundle: too short for a zip"),
+        (b"x" * 100_000, "is no bundle: neither a directory nor a whole zip"),
+    ):
+        file.write_bytes(content)
+        assert failure(case, file) == (str(file), message)
+    (tmp_path / "empty").mkdir()
+    assert failure(case, tmp_path / "empty")[0] == str(tmp_path / "empty/manifest.json")
+
+
+def test_a_damaged_zip_is_refused(case: Case, tmp_path: Path) -> None:
+    whole = packed(case).read_bytes()
+    file = tmp_path / "damaged.zip"
+    end = whole.rindex(b"PK\x05\x06")
+    central = whole.index(b"PK\x01\x02")
+    for at, value in (
+        (end + 16, b"\xff\xff\xff\x7f"),  # where the central directory begins
+        (end + 12, b"\xff\xff\xff\x7f"),  # how long it is
+        (end + 8, b"\x00\x00"),
+        (central, b"XX"),
+        (central + 28, b"\xff\xff"),  # the first name's length
+        (central + 30, b"\xff\xff"),
+        (central + 42, b"\xff\xff\xff\xff"),  # where the file's own header is
+        (central + 24, b"\xff\xff\xff\x7f"),
+        (central + 10, b"\x08\x00"),  # deflated
+        (0, b"XX"),
+        (26, b"\xff\xff"),
+    ):
+        damaged = bytearray(whole)
+        damaged[at : at + len(value)] = value
+        file.write_bytes(damaged)
+        assert failure(case, file)[1], at
+    for size in range(0, len(whole), 97):
+        file.write_bytes(whole[:size])
+        assert failure(case, file)[1]
+
+
+def test_a_compressed_zip_is_refused(case: Case, tmp_path: Path) -> None:
+    bundle = case.write()
+    file = tmp_path / "deflated.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(bundle.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(bundle))
+    assert failure(case, file) == (
+        "manifest.json",
+        "is compressed or encrypted; pack the bundle with: edgeopt pack",
+    )
+
+
+def test_the_fuzz_target_finds_nothing_in_a_few_seconds(case: Case, tmp_path: Path) -> None:
+    fuzz = SOURCES.parent / "fuzz"
+    flags = [*FLAGS, "-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION", f"-I{SOURCES}"]
+    flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    sources = [fuzz / "fuzz_bundle.c", fuzz / "main.c", *library_sources()]
+    program = tmp_path / "fuzz"
+    libraries = ["-ldl", "-lm", "-lpthread"]
+    subprocess.run(["gcc", *flags, *map(str, sources), "-o", program, *libraries], check=True)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "packed").write_bytes(b"\0" + packed(case).read_bytes())
+    (corpus / "manifest").write_bytes(b"\1" + (case.bundle / "manifest.json").read_bytes())
+    done = subprocess.run(
+        [program, corpus, "1", "3"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert int(done.stdout.split()[0]) > 100
+
+
+def test_texts_need_a_tokenizer(case: Case) -> None:
+    done = Run(
+        case.program, "read", "--bundle", str(case.write()), "--libraries", str(case.library),
+        text='{"text": "hello"}\n',
+    )  # fmt: skip
+    assert done.one("error")["message"] == "the bundle has no tokenizer"
+
+
+def test_a_missing_library_is_named_for_each_artifact(case: Case) -> None:
+    shutil.copy(case.model, case.folder / "other.onnx")
+    done = case.run("--libraries", str(case.folder))
+    assert done.one("error")["message"] == f"no libonnxruntime.so.1* in {case.folder}"
+    done = case.run("--engine", "tvm")
+    assert done.one("error")["message"] == "the bundle has no tvm artifact"
