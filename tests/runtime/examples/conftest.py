@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -39,6 +40,12 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     def make(name: str, architecture: str, **changes: object) -> Path:
         folder = tmp_path_factory.mktemp(name)
         checkpoint = checkpoints.write(folder / name, architecture, **changes)
+        if architecture == "BertModel":  # as sentence-transformers saves it
+            kinds = [{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]
+            (checkpoint / "modules.json").write_text(json.dumps(kinds))
+            (checkpoint / "1_Pooling").mkdir()
+            options = checkpoint / "1_Pooling" / "config.json"
+            options.write_text(json.dumps({"pooling_mode_mean_tokens": True}))
         place = folder / f"{name}.edgeopt"
         edgeopt.compile(checkpoint, target, output=place, engines=["onnx"], precisions=["fp32"])
         return place

@@ -38,9 +38,9 @@ def test_labels_with_scores(classify: Path, bundles: dict[str, Path], run: Run) 
     place = bundles["sequence-classification"]
     done = run(classify, place, "a tool for text", "the data")
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(
-        r"labels: sequence-classification on onnx [\d.]+, fp32\n", done.stderr
-    ), done.stderr
+    assert re.fullmatch(r"labels: sequence-classification on onnx [\d.]+, fp32\n", done.stderr), (
+        done.stderr
+    )
     first, *scores = done.stdout.splitlines()[:4]
     assert first == "a tool for text"
     found = dict(reversed(line.split()) for line in scores)
@@ -106,19 +106,21 @@ def test_it_links_an_installed_library(
     assert run(program, classifier, "the tool").returncode == 0
 
 
-@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 def test_models_change_under_load(
-    sanitizer: str, classifier: Path, other_classifier: Path, run: Run, tmp_path: Path
+    classifier: Path, other_classifier: Path, run: Run, tmp_path: Path
 ) -> None:
-    program = make(tmp_path, "hot_swap", f"-O1 -g -fsanitize={sanitizer}", RT=RUNTIME)
-    done = run(program, 6, "a tool for text", classifier, other_classifier)
+    program = make(tmp_path, "hot_swap", "-O1 -g -fsanitize=thread", RT=RUNTIME)
+    # onnxruntime's library is not built for the sanitizer, which sees none of its atomics.
+    (tmp_path / "known").write_text("called_from_lib:libonnxruntime.so\nrace:libonnxruntime.so\n")
+    known = {"TSAN_OPTIONS": f"suppressions={tmp_path}/known"}
+    done = run(program, 6, "a tool for text", classifier, other_classifier, **known)
     assert done.returncode == 0, done.stderr
     *swaps, last = done.stdout.splitlines()
     assert last == "0 calls failed"
     assert len(swaps) == 6
     assert len({line.split()[0] for line in swaps}) == 2
     assert all(int(line.split()[2]) > 0 for line in swaps), swaps
-    gone = run(program, 1, "a tool", classifier, tmp_path / "none")
+    gone = run(program, 1, "a tool", classifier, tmp_path / "none", **known)
     assert gone.returncode == 0
     assert "cannot be opened" in gone.stderr
 

@@ -15,12 +15,12 @@ def show(text, result):
     """Print what the model found in one text."""
     print(text)
     if result.vector is not None:
-        print("  {} values:".format(len(result.vector)), *[round(float(v), 4) for v in result.vector[:8]])
+        print(f"  {len(result.vector)} values:", *[round(float(v), 4) for v in result.vector[:8]])
     for item in result.items[:5] if result.items and result.items[0].text is None else result.items:
         part = "" if item.text is None else repr(item.text)
         print("  {:.4f}  {} {}".format(item.score, item.label or "", part).rstrip())
     if result.truncated:
-        print("  (only the first {} tokens were read)".format(result.tokens))
+        print(f"  (only the first {result.tokens} tokens were read)")
 
 
 def main(bundle, *texts):
@@ -30,7 +30,7 @@ def main(bundle, *texts):
             for text in texts or (line.rstrip("\n") for line in sys.stdin):
                 show(text, session.run(*text.split("\t", 1)))
     except edgeopt_rt.Failure as failure:
-        sys.exit("classify: {}".format(failure))
+        sys.exit(f"classify: {failure}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ class Counter:
 
     def __init__(self, name, text, label):
         """Begin with no count."""
-        self._head = "# HELP {0} {1}\n# TYPE {0} counter".format(name, text)
+        self._head = f"# HELP {name} {text}\n# TYPE {name} counter"
         self._name, self._label = name, label
         self._counts = {}
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class Histogram:
 
     def __init__(self, name, text, bounds):
         """Begin with no value."""
-        self._head = "# HELP {0} {1}\n# TYPE {0} histogram".format(name, text)
+        self._head = f"# HELP {name} {text}\n# TYPE {name} histogram"
         self._name, self._bounds = name, bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0
@@ -54,8 +54,8 @@ class Histogram:
         lines, below = [self._head], 0
         for bound, count in zip([*self._bounds, "+Inf"], counts):
             below += count
-            lines.append('{}_bucket{{le="{}"}} {}'.format(self._name, bound, below))
-        return lines + ["{}_sum {}".format(self._name, total), "{}_count {}".format(self._name, below)]
+            lines.append(f'{self._name}_bucket{{le="{bound}"}} {below}')
+        return [*lines, f"{self._name}_sum {total}", f"{self._name}_count {below}"]
 
 
 def gauge(metric, text, value, **labels):
@@ -65,5 +65,5 @@ def gauge(metric, text, value, **labels):
         for k, v in labels.items()
     ]
     inside = "{" + ",".join(escaped) + "}" if labels else ""
-    head = "# HELP {0} {1}\n# TYPE {0} gauge".format(metric, text)
-    return [head, "{}{} {}".format(metric, inside, value)]
+    head = f"# HELP {metric} {text}\n# TYPE {metric} gauge"
+    return [head, f"{metric}{inside} {value}"]

@@ -59,7 +59,7 @@ class Runner:
             if not self._open:
                 raise Full("the server stops")
             if len(self) + len(calls) > self._size:
-                raise Full("{} calls wait already".format(len(self)))
+                raise Full(f"{len(self)} calls wait already")
             for call in calls:
                 self._queue.put(call)
         return calls

@@ -45,7 +45,7 @@ def texts_of(body):
     for i, one in enumerate(asked):
         parts = one if isinstance(one, list) and len(one) == 2 else [one]
         if not all(isinstance(part, str) for part in parts):
-            raise Refused(400, "text {}: expected a string or two of them".format(i))
+            raise Refused(400, f"text {i}: expected a string or two of them")
         texts.append(tuple(parts) if len(parts) == 2 else one)
     if not texts:
         raise Refused(400, "no text")
@@ -92,7 +92,7 @@ class App:
         """Answer POST /v1/run."""
         texts = texts_of(body)
         if len(texts) > self.options.queue:
-            raise Refused(413, "more than {} texts".format(self.options.queue))
+            raise Refused(413, f"more than {self.options.queue} texts")
         try:
             calls = self.runner.submit(texts)
         except Full as exc:
@@ -143,7 +143,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     timeout = 30  # of a silent client, in seconds
     app = None
 
-    def do_GET(self):  # noqa: N802  the base class names it
+    def do_GET(self):
         """Answer health and metrics."""
         if self.path == "/metrics":
             self.send(200, self.app.metrics().encode(), "text/plain; version=0.0.4")
@@ -152,7 +152,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_error_json(404, "no such path")
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         """Run texts, or swap."""
         if self.path == "/v1/run":
             begun = time.monotonic()
@@ -176,11 +176,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             left = min(int(length), 8 * most)
             while left > 0 and self.rfile.read(min(left, CHUNK_BYTES)):
                 left -= CHUNK_BYTES
-            raise Refused(413, "more than {} bytes".format(most))
+            raise Refused(413, f"more than {most} bytes")
         try:
             return json.loads(self.rfile.read(int(length)).decode("utf-8"))
         except ValueError as exc:
-            raise Refused(400, "no JSON in UTF-8: {}".format(exc)) from exc
+            raise Refused(400, f"no JSON in UTF-8: {exc}") from exc
 
     def answer(self, function, read=lambda: None):
         """Send what ``function`` returns or raises; return the status."""
@@ -257,7 +257,9 @@ def arguments(words):
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for all (no TLS, no login)")
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--engine")
-    parser.add_argument("--threads", type=int, default=0, help="of a session; 0: as the target says")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="of a session; 0: as the target says"
+    )
     parser.add_argument("--sessions", type=int, default=1, help="calls that run beside each other")
     parser.add_argument("--batch", type=int, default=1, help="texts in one run at most (1: off)")
     parser.add_argument("--batch-wait-ms", type=float, default=0, help="for a batch to fill")
@@ -275,7 +277,7 @@ def main(words):
     try:
         app = App(options)
     except edgeopt_rt.Failure as failure:
-        sys.exit("serve: {}".format(failure))
+        sys.exit(f"serve: {failure}")
     server = Server(options, app)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print("{} on http://{}:{}".format(app.pool.bundle.name, *server.server_address), flush=True)
@@ -283,7 +285,7 @@ def main(words):
         try:
             print("now {}".format(app.swap()["bundle"]), flush=True)
         except Refused as exc:
-            print("serve: the old bundle stays: {}".format(exc), file=sys.stderr, flush=True)
+            print(f"serve: the old bundle stays: {exc}", file=sys.stderr, flush=True)
     server.shutdown()
     server.server_close()
     app.runner.close()
