@@ -54,7 +54,10 @@ class Pool:
     @property
     def bundle(self):
         """The bundle that the next call runs."""
-        return self._current.bundle
+        current = self._current
+        if current is None:
+            raise ValueError("the pool is closed")
+        return current.bundle
 
     @contextlib.contextmanager
     def session(self):

@@ -95,7 +95,7 @@ def test_java_runs_it(bridge: Path, bundles: dict[str, Path], run: Run, tmp_path
     for name, code in JAVA.items():
         (tmp_path / f"{name}.java").write_text(code)
     sources = [tmp_path / f"{name}.java" for name in JAVA]
-    done = run(tool("javac"), "-Xlint:all", "-Werror", "-d", tmp_path, *sources)
+    done = run(tool("javac"), "-Xlint:all,-serial", "-Werror", "-d", tmp_path, *sources)
     assert done.returncode == 0, done.stderr
     program = [*java(tmp_path, bridge=bridge), "org.edgeopt.rt.Native"]
     done = run(*program, bundles["sequence-classification"], "a tool for text")
