@@ -41,7 +41,8 @@ PREPARATIONS: dict[str, dict[str, Any]] = {
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _PIECES = list(string.ascii_lowercase) + [f"##{c}" for c in string.ascii_lowercase]
-VOCABULARY = [*_SPECIAL, *WORDS, *_PIECES, *string.digits, ".", ","]
+# Each once: "a" is a word and a piece, and a vocabulary numbers its tokens without a gap.
+VOCABULARY = list(dict.fromkeys([*_SPECIAL, *WORDS, *_PIECES, *string.digits, ".", ","]))
 
 
 def config(kind: str, **changes: Any) -> Any:

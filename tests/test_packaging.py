@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".typed"}
+RUNTIME_SHIPPED = {".hpp", ".cpp", ".kt", ".md", ".in", ".modulemap"}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,11 @@ def test_every_file_of_the_package_ships_and_nothing_else(wheel: Path) -> None:
         str(path.relative_to(ROOT))
         for path in (ROOT / "edgeopt").rglob("*")
         if path.suffix in SHIPPED and path.is_file()
+    }
+    expected |= {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "edgeopt" / "runtime").rglob("*")
+        if (path.suffix in RUNTIME_SHIPPED or path.name == "Makefile") and path.is_file()
     }
     for name in ("profiles", "targets"):  # rglob follows no links
         expected |= {f"edgeopt/{name}/{path.name}" for path in (ROOT / name).glob("*.toml")}

@@ -294,6 +294,9 @@ class Bundle:
         """Open and check it. Raises Failure."""
         self._library = _load(library)
         self.path = os.fspath(path)
+        if os.path.islink(self.path):
+            # It may point to the next bundle by the time that a session is opened.
+            self.path = os.path.realpath(self.path)
         handle, failure = _HANDLE(), _Failure()
         self._check(
             self._library.eo_bundle_open(_bytes(self.path), ctypes.byref(handle), failure), failure

@@ -1,5 +1,7 @@
 #include "affinity.h"
 
+#ifdef __linux__
+
 #include <errno.h>
 #include <string.h>
 
@@ -17,7 +19,7 @@ static int read_cpu(const char **text)
     return cpu;
 }
 
-static int parse(const char *cpus, cpu_set_t *set, struct eo_failure *failure)
+static int parse(const char *cpus, eo_cpus *set, struct eo_failure *failure)
 {
     const char *at = cpus;
 
@@ -41,9 +43,9 @@ static int parse(const char *cpus, cpu_set_t *set, struct eo_failure *failure)
     }
 }
 
-int eo_affinity_set(const char *cpus, cpu_set_t *before, struct eo_failure *failure)
+int eo_affinity_set(const char *cpus, eo_cpus *before, struct eo_failure *failure)
 {
-    cpu_set_t set;
+    eo_cpus set;
 
     if (parse(cpus, &set, failure) != EO_OK) {
         return EO_EINPUT;
@@ -55,7 +57,22 @@ int eo_affinity_set(const char *cpus, cpu_set_t *before, struct eo_failure *fail
     return EO_OK;
 }
 
-void eo_affinity_restore(const cpu_set_t *before)
+void eo_affinity_restore(const eo_cpus *before)
 {
     (void)sched_setaffinity(0, sizeof *before, before); /* it was allowed before */
 }
+
+#else
+
+int eo_affinity_set(const char *cpus, eo_cpus *before, struct eo_failure *failure)
+{
+    (void)before;
+    return eo_fail(failure, EO_EUNSUPPORTED, "cpus", "%s cannot be set on this system", cpus);
+}
+
+void eo_affinity_restore(const eo_cpus *before)
+{
+    (void)before;
+}
+
+#endif

@@ -64,7 +64,7 @@ static int open_session(struct eo_session *session, const struct eo_session_opti
 static int open_pinned(struct eo_session *session, const struct eo_session_options *options,
                        struct eo_failure *failure)
 {
-    cpu_set_t before;
+    eo_cpus before;
     int result = eo_affinity_set(options->cpus, &before, failure);
 
     if (result == EO_OK) {

@@ -107,17 +107,17 @@ int eo_storage_open(const char *path, struct eo_storage *storage, struct eo_fail
     struct stat facts;
     int result;
 
-    *storage = (struct eo_storage){.path = strdup(path)};
-    if (storage->path == NULL) {
-        return eo_fail(failure, EO_ENOMEM, path, "no memory for its path");
-    }
-    if (stat(path, &facts) != 0) {
-        return eo_fail(failure, EO_EIO, path, "cannot be opened (%s)", strerror(errno));
+    /* Without links: files are opened when first used, and a link to the bundle that is in use, as
+     * the store on a board keeps, may by then point to the next one. */
+    *storage = (struct eo_storage){.path = realpath(path, NULL)};
+    if (storage->path == NULL || stat(storage->path, &facts) != 0) {
+        return eo_fail(failure, errno == ENOMEM ? EO_ENOMEM : EO_EIO, path,
+                       "cannot be opened (%s)", strerror(errno));
     }
     if (S_ISDIR(facts.st_mode)) {
         return EO_OK;
     }
-    result = map_path(path, &file, failure);
+    result = map_path(storage->path, &file, failure);
     if (result != EO_OK) {
         return result;
     }

@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""Serves one bundle to the neighbours of an edge box over HTTP. Python 3.6 or later, nothing else.
+
+POST /v1/run {"text": "...", "pair": "..."} or {"texts": ["...", ["question", "context"], ...]},
+GET /health, GET /metrics (Prometheus); with --allow-swap also POST /v1/swap, which does what the
+signal SIGHUP does: open BUNDLE anew, which may be a link, and go on with it without a failed call.
+"""
+
+import argparse
+import http.server
+import json
+import signal
+import socketserver
+import sys
+import threading
+import time
+
+import edgeopt_pool
+import edgeopt_rt
+from metrics import BATCH, LATENCY_S, Counter, Histogram, gauge
+from runner import Full, Runner
+
+CHUNK_BYTES = 65536
+
+
+class Refused(Exception):
+    """An answer other than 200: its status, and what the client reads."""
+
+    def __init__(self, status, message, **more):
+        """Keep them."""
+        super().__init__(message)
+        self.status = status
+        self.error = dict(message=message, **more)
+
+
+def texts_of(body):
+    """Return the texts, or (text, pair) tuples, that a request's JSON asks for."""
+    if isinstance(body, dict) and set(body) == {"texts"} and isinstance(body["texts"], list):
+        asked = body["texts"]
+    elif isinstance(body, dict) and "text" in body and set(body) <= {"text", "pair"}:
+        asked = [[body["text"], body["pair"]] if "pair" in body else body["text"]]
+    else:
+        raise Refused(400, 'expected {"text": ..., "pair": ...} or {"texts": [...]}')
+    texts = []
+    for i, one in enumerate(asked):
+        parts = one if isinstance(one, list) and len(one) == 2 else [one]
+        if not all(isinstance(part, str) for part in parts):
+            raise Refused(400, f"text {i}: expected a string or two of them")
+        texts.append(tuple(parts) if len(parts) == 2 else one)
+    if not texts:
+        raise Refused(400, "no text")
+    return texts
+
+
+def as_json(result):
+    """Return what the client reads of one Result."""
+    return {
+        "items": [item._asdict() for item in result.items],
+        "vector": None if result.vector is None else [float(v) for v in result.vector],
+        "tokens": result.tokens,
+        "truncated": result.truncated,
+    }
+
+
+class App:
+    """The pool, the queue and the figures; knows nothing of sockets."""
+
+    def __init__(self, options):
+        """Open the bundle and start the threads. Raises Failure."""
+        self.options = options
+        self.pool = edgeopt_pool.Pool(
+            options.bundle,
+            sessions=options.sessions,
+            batch=options.batch,
+            threads=options.threads,
+            engine=options.engine,
+        )
+        self.requests = Counter("edgeopt_requests_total", "Answers to /v1/run.", "status")
+        self.swaps = Counter("edgeopt_swaps_total", "Bundles opened anew.", "outcome")
+        self.latency = Histogram("edgeopt_request_seconds", "Time of /v1/run.", LATENCY_S)
+        self.batches = Histogram("edgeopt_batch_texts", "Texts in one run.", BATCH)
+        self.runner = Runner(
+            self.pool,
+            options.sessions,
+            options.batch,
+            options.batch_wait_ms / 1000.0,
+            options.queue,
+            self.batches.add,
+        )
+
+    def run(self, body):
+        """Answer POST /v1/run."""
+        texts = texts_of(body)
+        if len(texts) > self.options.queue:
+            raise Refused(413, f"more than {self.options.queue} texts")
+        try:
+            calls = self.runner.submit(texts)
+        except Full as exc:
+            raise Refused(503, str(exc)) from None
+        answers = []
+        for call in calls:
+            try:
+                answers.append(call.wait())
+            except edgeopt_rt.Failure as exc:
+                status = 400 if exc.code == edgeopt_rt.INPUT else 500
+                raise Refused(status, exc.message, where=exc.where, code=exc.code) from exc
+        # A swap may have come between two texts of one request.
+        return {"results": [dict(as_json(r), bundle=digest) for r, digest in answers]}
+
+    def swap(self, _body=None):
+        """Open the bundle anew; where that fails the old one stays."""
+        try:
+            self.pool.swap(self.options.bundle)
+        except edgeopt_rt.Failure as exc:
+            self.swaps.add("failed")
+            raise Refused(500, exc.message, where=exc.where, code=exc.code) from exc
+        self.swaps.add("done")
+        return self.health()
+
+    def health(self, _body=None):
+        """Answer GET /health."""
+        bundle = self.pool.bundle
+        return {"status": "ok", "name": bundle.name, "task": bundle.task, "bundle": bundle.digest}
+
+    def metrics(self):
+        """Answer GET /metrics."""
+        bundle = self.pool.bundle
+        lines = [
+            *self.requests.lines(),
+            *self.latency.lines(),
+            *self.batches.lines(),
+            *self.swaps.lines(),
+            *gauge("edgeopt_queue_texts", "Texts that wait.", len(self.runner)),
+            *gauge("edgeopt_bundle", "What runs.", 1, name=bundle.name, digest=bundle.digest),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 30  # of a silent client, in seconds
+    app = None
+
+    def do_GET(self):
+        """Answer health and metrics."""
+        if self.path == "/metrics":
+            self.send(200, self.app.metrics().encode(), "text/plain; version=0.0.4")
+        elif self.path == "/health":
+            self.answer(self.app.health)
+        else:
+            self.send_error_json(404, "no such path")
+
+    def do_POST(self):
+        """Run texts, or swap."""
+        if self.path == "/v1/run":
+            begun = time.monotonic()
+            with self.server.answering:
+                status = self.answer(self.app.run, self.read)
+            self.app.requests.add(status)
+            self.app.latency.add(time.monotonic() - begun)
+        elif self.path == "/v1/swap" and self.app.options.allow_swap:
+            self.answer(self.app.swap)
+        else:
+            self.send_error_json(404, "no such path")
+
+    def read(self):
+        """Return the request's JSON."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit():
+            raise Refused(411, "Content-Length is missing")
+        most = self.app.options.max_bytes
+        if int(length) > most:
+            # Many clients read the answer only after they sent all: take a bounded part of it.
+            left = min(int(length), 8 * most)
+            while left > 0 and self.rfile.read(min(left, CHUNK_BYTES)):
+                left -= CHUNK_BYTES
+            raise Refused(413, f"more than {most} bytes")
+        try:
+            return json.loads(self.rfile.read(int(length)).decode("utf-8"))
+        except ValueError as exc:
+            raise Refused(400, f"no JSON in UTF-8: {exc}") from exc
+
+    def answer(self, function, read=lambda: None):
+        """Send what ``function`` returns or raises; return the status."""
+        try:
+            self.send(200, json.dumps(function(read())).encode())
+        except Refused as exc:
+            self.send_error_json(exc.status, **exc.error)
+            return exc.status
+        except Exception as exc:  # noqa: BLE001  the client gets an answer, the log the reason
+            self.log_error("%r", exc)
+            self.send_error_json(500, "internal error")
+            return 500
+        return 200
+
+    def send_error_json(self, status, message, **more):
+        """Send an error; the connection ends, as the body may not have been read."""
+        self.close_connection = True
+        self.send(status, json.dumps({"error": dict(message=message, **more)}).encode())
+
+    def send(self, status, body, kind="application/json"):
+        """Send one answer."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if status == 503:
+            self.send_header("Retry-After", "1")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code="-", size="-"):
+        """Log nothing for a good request: /metrics counts them."""
+
+
+class Answering:
+    """Counts requests that are being answered, so that a stop can wait for them."""
+
+    def __init__(self):
+        """Begin with none."""
+        self._count, self._changed = 0, threading.Condition()
+
+    def __enter__(self):
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_):
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, timeout_s):
+        """Wait until none is left."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, timeout_s)
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    """A thread a connection."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, options, app):
+        """Listen."""
+        self.answering = Answering()
+        super().__init__((options.host, options.port), type("Bound", (Handler,), {"app": app}))
+
+
+def arguments(words):
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", help="directory, packed file, or a link to one")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for all (no TLS, no login)")
+    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--engine")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="of a session; 0: as the target says"
+    )
+    parser.add_argument("--sessions", type=int, default=1, help="calls that run beside each other")
+    parser.add_argument("--batch", type=int, default=1, help="texts in one run at most (1: off)")
+    parser.add_argument("--batch-wait-ms", type=float, default=0, help="for a batch to fill")
+    parser.add_argument("--queue", type=int, default=64, help="texts that may wait")
+    parser.add_argument("--max-bytes", type=int, default=1 << 20, help="of a request")
+    parser.add_argument("--allow-swap", action="store_true", help="answer POST /v1/swap")
+    return parser.parse_args(words)
+
+
+def main(words):
+    """Serve until SIGTERM or SIGINT; a second bundle comes with SIGHUP."""
+    options = arguments(words)
+    signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before threads: all of them inherit it
+    try:
+        app = App(options)
+    except edgeopt_rt.Failure as failure:
+        sys.exit(f"serve: {failure}")
+    server = Server(options, app)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print("{} on http://{}:{}".format(app.pool.bundle.name, *server.server_address), flush=True)
+    while signal.sigwait(signals) == signal.SIGHUP:
+        try:
+            print("now {}".format(app.swap()["bundle"]), flush=True)
+        except Refused as exc:
+            print(f"serve: the old bundle stays: {exc}", file=sys.stderr, flush=True)
+    server.shutdown()
+    server.server_close()
+    app.runner.close()
+    server.answering.wait(timeout_s=10)
+    app.pool.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

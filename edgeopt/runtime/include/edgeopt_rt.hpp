@@ -1,0 +1,124 @@
+/* edgeopt_rt.h for C++17: handles that close themselves, and exceptions.
+ *
+ *     edgeopt::session session{edgeopt::bundle{"minilm.edgeopt"}};
+ *     for (const eo_result &result : session.run({{"where is the station?"}})) { ... }
+ *
+ * A session keeps its bundle open. A session is for one thread at a time, a bundle for any. */
+#ifndef EDGEOPT_RT_HPP
+#define EDGEOPT_RT_HPP
+
+#include "edgeopt_rt.h"
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace edgeopt {
+
+/* Thrown by everything below; `code` is one of EO_EINPUT, EO_EBUNDLE, ... */
+class error : public std::runtime_error {
+public:
+    explicit error(const eo_failure &failure)
+        : std::runtime_error(std::string(failure.where) + ": " + failure.message),
+          code(failure.code), where(failure.where), message(failure.message)
+    {
+    }
+    int code;
+    std::string where;
+    std::string message;
+};
+
+/* Throws where `call`, made with `failure`, did not return EO_OK. */
+inline void check(int call, const eo_failure &failure)
+{
+    if (call != EO_OK) {
+        throw error(failure);
+    }
+}
+
+class bundle {
+public:
+    explicit bundle(const std::string &path)
+    {
+        eo_failure failure{};
+        eo_bundle *opened = nullptr;
+        check(eo_bundle_open(path.c_str(), &opened, &failure), failure);
+        handle_.reset(opened, eo_bundle_close);
+    }
+    std::string_view name() const { return eo_bundle_name(get()); }
+    std::string_view task() const { return eo_bundle_task(get()); }
+    std::string_view digest() const { return eo_bundle_digest(get()); }
+    /* Empty where the bundle has no such label. */
+    std::string_view label(uint32_t index) const
+    {
+        const char *found = eo_bundle_label(get(), index);
+        return found == nullptr ? std::string_view{} : std::string_view{found};
+    }
+    eo_bundle *get() const { return handle_.get(); }
+
+private:
+    std::shared_ptr<eo_bundle> handle_;
+};
+
+/* A text, and for a pair its second part: the context of a question. Points to the caller's. */
+struct text {
+    std::string_view first;
+    std::string_view second = {};
+};
+
+/* EO_SESSION_OPTIONS, which C++ before 20 has no designated initialisers for. */
+inline eo_session_options session_options()
+{
+    eo_session_options options{};
+    options.struct_bytes = sizeof options;
+    return options;
+}
+
+class session {
+public:
+    explicit session(class bundle bundle, const eo_session_options &options = session_options())
+        : bundle_(std::move(bundle))
+    {
+        eo_failure failure{};
+        eo_session *opened = nullptr;
+        check(eo_session_open(bundle_.get(), &options, &opened, &failure), failure);
+        handle_.reset(opened);
+    }
+    /* One result for each text, in one run; they live until the next run. */
+    std::vector<eo_result> run(const std::vector<text> &texts)
+    {
+        std::vector<eo_text> given;
+        for (const text &one : texts) {
+            given.push_back({one.first.data() == nullptr ? "" : one.first.data(), one.first.size(),
+                             one.second.data(), one.second.size()});
+        }
+        eo_failure failure{};
+        check(eo_session_run_texts(get(), given.data(), static_cast<uint32_t>(given.size()),
+                                   &failure),
+              failure);
+        std::vector<eo_result> results;
+        for (uint32_t i = 0; i < given.size(); i++) {
+            results.push_back(*eo_session_result(get(), i));
+        }
+        return results;
+    }
+    const class bundle &bundle() const { return bundle_; }
+    std::string_view engine() const { return eo_session_engine(get()); }
+    std::string_view engine_version() const { return eo_session_engine_version(get()); }
+    std::string_view precision() const { return eo_session_precision(get()); }
+    eo_session *get() const { return handle_.get(); }
+
+private:
+    struct closer {
+        void operator()(eo_session *session) const { eo_session_close(session); }
+    };
+    class bundle bundle_; /* before the session, so that it is closed after it */
+    std::unique_ptr<eo_session, closer> handle_;
+};
+
+} // namespace edgeopt
+
+#endif
