@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+_ENGINES = ("onnx", "tflite", "openvino", "tvm")
 _ARCHITECTURES = ("aarch64", "armv7", "x86_64")  # as in edgeopt.runtime.build, not imported here
 
 
@@ -25,10 +26,22 @@ def runtime() -> None:
 @click.option("--target", help="A name out of `edgeopt targets`, or the path to a file of yours.")
 @click.option("--arch", type=click.Choice(_ARCHITECTURES), help="In place of a target.")
 @click.option("--libc", type=click.Choice(("glibc", "musl")), help="Other than the target's.")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice(_ENGINES),
+    help="Have the code of these only.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder to fill.")
 @json_option
 def build(
-    target: str | None, arch: str | None, libc: str | None, output: str, as_json: bool
+    target: str | None,
+    arch: str | None,
+    libc: str | None,
+    engines: tuple[str, ...],
+    output: str,
+    as_json: bool,
 ) -> None:
     """Build library and agent for a device, and put them into a folder with header and binding."""
     from pathlib import Path
@@ -37,16 +50,16 @@ def build(
 
     if (target is None) == (arch is None):
         raise InputError("expected one of --target and --arch")
-    folder = Path(output)
     from edgeopt.runtime.install import install, install_for
 
+    folder = Path(output)
     if target is not None:
         from edgeopt.target import load_target
 
-        done = install_for(load_target(target), folder, libc)
+        done = install_for(load_target(target), folder, libc, engines or _ENGINES)
     else:
         assert arch is not None
-        done = install(folder, arch, libc or "glibc")
+        done = install(folder, arch, libc or "glibc", engines or _ENGINES)
     document: dict[str, Any] = {
         "folder": str(folder),
         "arch": done.arch,

@@ -115,7 +115,9 @@ def amalgamate() -> str:
         stem = source.path.stem
         local = source.named("static", "typedef") | source.enumerators
         names = {n: f"eo_{stem}__{n}" for n in sorted(local) if not n.startswith("eo_")}
-        tags = {t: f"eo_{stem}__{t}" for t in sorted(source.tags - taken) if not t.startswith("eo_")}
+        tags = {
+            t: f"eo_{stem}__{t}" for t in sorted(source.tags - taken) if not t.startswith("eo_")
+        }
         if clash := words & {*names.values(), *tags.values()}:
             raise _refused(source.path, "a name that renaming would take", clash.pop())
         text = _print(source, public, names, tags)
@@ -355,8 +357,9 @@ def _print(
     """Return the file's text with its names changed, includes of ours left out, and what it shares
     with other files made static."""
     private = {
-        item.first for item in source.items if item.linkage == "external" and
-        not set(item.names) & public
+        item.first
+        for item in source.items
+        if item.linkage == "external" and not set(item.names) & public
     }
     types = {name: names[name] for name in names if name in source.named("typedef")}
     out: list[str] = []

@@ -1,20 +1,20 @@
 """Put the runtime for one platform into a folder that an app can use at once.
 
-    DIR/include/edgeopt_rt.h     DIR/lib/libedgeopt_rt.so     DIR/bin/edgeopt-agent
-    DIR/python/edgeopt_rt.py     DIR/ABI.md
+DIR/include/edgeopt_rt.h     DIR/lib/libedgeopt_rt.so     DIR/bin/edgeopt-agent
+DIR/python/edgeopt_rt.py     DIR/ABI.md
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.engines.elf import needs_of_all, version_key
 from edgeopt.errors import InputError
-from edgeopt.runtime.build import AGENT, LIBRARY, ROOT, build_runtime
+from edgeopt.runtime.build import AGENT, ENGINES, LIBRARY, ROOT, build_runtime
 from edgeopt.target import Target
 
 _BUILT_BY_APPS = {"bionic": "Android's NDK (CMake)", "apple": "Xcode"}
@@ -46,7 +46,9 @@ def platform_of(target: Target) -> tuple[str, str]:
     return target.device.arch, system.libc
 
 
-def install(folder: Path, arch: str, libc: str = "glibc") -> Installed:
+def install(
+    folder: Path, arch: str, libc: str = "glibc", engines: Sequence[str] = ENGINES
+) -> Installed:
     """Build the runtime for ``arch`` and ``libc`` and put it into ``folder``.
 
     ``folder`` is made; it may hold an earlier installation, which is replaced file by file, but
@@ -56,7 +58,7 @@ def install(folder: Path, arch: str, libc: str = "glibc") -> Installed:
     headers = {f"include/{path.name}": path for path in sorted((ROOT / "include").glob("*.h*"))}
     known = [*headers, f"lib/{LIBRARY}", f"bin/{AGENT}", "python/edgeopt_rt.py", "ABI.md"]
     _check_folder(folder, known)  # before a minute's build
-    built = build_runtime(arch, libc)
+    built = build_runtime(arch, libc, engines=engines)
     needs = needs_of_all([built.library, built.agent])
     files: dict[str, bytes | Path] = {
         **headers,
@@ -75,13 +77,15 @@ def install(folder: Path, arch: str, libc: str = "glibc") -> Installed:
     )
 
 
-def install_for(target: Target, folder: Path, libc: str | None = None) -> Installed:
+def install_for(
+    target: Target, folder: Path, libc: str | None = None, engines: Sequence[str] = ENGINES
+) -> Installed:
     """``install`` for a target's device; ``libc`` in place of that of its usual system.
 
     Raises InputError where the device's glibc is older than what was built.
     """
     arch, usual = platform_of(target)
-    installed = install(folder, arch, libc or usual)
+    installed = install(folder, arch, libc or usual, engines)
     system = target.device.os
     if (
         installed.glibc is not None
