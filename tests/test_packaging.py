@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".typed"}
+SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".md", ".typed"}
 
 
 @pytest.fixture(scope="module")

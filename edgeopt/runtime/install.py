@@ -103,7 +103,7 @@ def install_for(
 
 
 def write_files(folder: Path, files: Mapping[str, bytes | Path]) -> list[Path]:
-    """Write bytes, or copies of files with their modes, below ``folder``, each in one rename.
+    """Write bytes, or copies of files, below ``folder``, each in one rename; bin/ is executable.
 
     Raises InputError where ``folder`` holds anything else or cannot be written.
     """
@@ -117,8 +117,7 @@ def write_files(folder: Path, files: Mapping[str, bytes | Path]) -> list[Path]:
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(content if isinstance(content, bytes) else content.read_bytes())
-                executable = isinstance(content, Path) and os.access(content, os.X_OK)
-                os.chmod(new, 0o755 if executable else 0o644)
+                os.chmod(new, 0o755 if name.startswith("bin/") else 0o644)
                 os.replace(new, path)
             except BaseException:
                 os.unlink(new)
