@@ -37,7 +37,9 @@ def main(output: Path) -> None:
             shutil.copy(built.agent, folder)
             (folder / "sources.sha256").write_text(sources_digest() + "\n")
         _set_modes(source)
-        code = "import sys; from setuptools import build_meta as b; print(b.build_wheel(sys.argv[1]))"
+        code = (
+            "import sys; from setuptools import build_meta as b; print(b.build_wheel(sys.argv[1]))"
+        )
         done = subprocess.run(
             [sys.executable, "-c", code, scratch],
             cwd=source,

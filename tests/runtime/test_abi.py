@@ -106,7 +106,10 @@ def layout(folder: Path, triple: str | None) -> list[str]:
 def bound_layout(bits: int) -> Iterator[str]:
     """The same lines of the binding's structs, as a machine of ``bits`` lays them out."""
     for name, bound in BOUND.items():
-        fields = [(field, _sized(kind, bits)) for field, kind in bound._fields_]
+        body = re.findall(rf"struct {name} \{{(.*?)\}}", header(), re.DOTALL)[0]
+        # On 64 bits ctypes has one type for size_t and uint64_t; the header tells them apart.
+        sizes = set(re.findall(r"size_t (\w+);", body))
+        fields = [(field, _sized(kind, bits, field in sizes)) for field, kind in bound._fields_]
         twin: Any = type(name, (ctypes.Structure,), {"_fields_": fields})
         yield f"{name} {ctypes.sizeof(twin)} {ctypes.alignment(twin)}"
         for field, _ in fields:
@@ -114,11 +117,9 @@ def bound_layout(bits: int) -> Iterator[str]:
             yield f"{name}.{field} {place.offset} {place.size}"
 
 
-def _sized(kind: Any, bits: int) -> Any:
+def _sized(kind: Any, bits: int, is_size: bool) -> Any:
     is_pointer = kind in (ctypes.c_char_p, ctypes.c_void_p) or hasattr(kind, "contents")
-    if bits == 32 and (is_pointer or kind is ctypes.c_size_t) and kind is not ctypes.c_uint64:
-        return ctypes.c_uint32
-    return kind
+    return ctypes.c_uint32 if bits == 32 and (is_pointer or is_size) else kind
 
 
 def exported(path: Path) -> set[str]:

@@ -62,7 +62,14 @@ class Environment:
         subprocess.run(pip, check=True, cwd=folder)
         tools = folder / "bin"
         tools.mkdir()
-        for place in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for place in (
+            "/usr/local/sbin",
+            "/usr/local/bin",
+            "/usr/sbin",
+            "/usr/bin",
+            "/sbin",
+            "/bin",
+        ):
             for tool in Path(place).glob("*"):
                 is_compiler = tool.name.split("-")[0] in COMPILERS or "-linux-gnu" in tool.name
                 if not is_compiler and not (tools / tool.name).exists():
