@@ -19,7 +19,7 @@ from edgeopt.fields import nearest
 from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, code_digest, lower, prepare
 from edgeopt.model import Model, importer, name_of, reference, samples
 from edgeopt.model.samples import Samples
-from edgeopt.model.tokenizer import pad_id
+from edgeopt.model.tokenizer import has_token_types, pad_id
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
@@ -264,6 +264,7 @@ def _write(
             pooling=model.pooling,
             max_seq_len=model.max_seq_len,
             pad_id=pad_id(model.tokenizer) if model.tokenizer else 0,
+            token_types=has_token_types(model.tokenizer) if model.tokenizer else False,
             signature=model.signature,
             tokenizer=tuple(f"tokenizer/{path.name}" for path in tokenizer),
             target=TargetEntry(

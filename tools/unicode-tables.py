@@ -172,7 +172,8 @@ def map_tables(name: str, values: Mapping[int, int]) -> str:
     )
     entry = (
         f"static const struct code_map {name}_map = {{{name}_records, sizeof {name}_records,\n"
-        f"    {name}_firsts, {name}_offsets, sizeof {name}_offsets / sizeof *{name}_offsets}};"
+        f"    {name}_firsts, {name}_offsets,\n"
+        f"    sizeof {name}_offsets / sizeof *{name}_offsets}};"
     )
     return "\n\n".join((*tables, entry))
 

@@ -99,8 +99,9 @@ class Manifest:
     """All of ``manifest.json``. ``files`` leaves out the manifest itself; ``inputs`` is a hash of
     all that the bundle was made of. ``image`` is how an image becomes the network's input, None
     for a model of texts; a model of images has no tokenizer, and 0 for ``max_seq_len``.
-    ``activation`` makes scores of logits, and ``pad_id`` fills texts up to the length that is run;
-    the runtime on the device reads them."""
+    ``activation`` makes scores of logits, ``pad_id`` fills texts up to the length that is run, and
+    ``token_types`` says whether the second text of a pair is told by its token types; the runtime
+    on the device reads them."""
 
     name: str
     digest: str
@@ -111,6 +112,7 @@ class Manifest:
     pooling: Mapping[str, Any] | None
     max_seq_len: int
     pad_id: int
+    token_types: bool
     signature: Signature
     tokenizer: tuple[str, ...]
     target: TargetEntry
@@ -178,6 +180,7 @@ def _parse(table: Table) -> Manifest:
         pooling=table.get("pooling", dict) if table.data.get("pooling") is not None else None,
         max_seq_len=table.integer("max_seq_len", low=0),
         pad_id=table.integer("pad_id", low=0),
+        token_types=table.get("token_types", bool),
         signature=_signature(table.table("signature")),
         tokenizer=tuple(_inside(table, "tokenizer", p) for p in table.array("tokenizer", str)),
         target=_target(table.table("target")),

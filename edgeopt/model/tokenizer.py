@@ -92,6 +92,11 @@ def pad_id(folder: Path) -> int:
     return 0 if value is None else int(value)
 
 
+def has_token_types(folder: Path) -> bool:
+    """Tell whether the tokenizer gives token types; where not, the model sees zeros for a pair."""
+    return "token_type_ids" in load(folder).model_input_names
+
+
 def _first_line(exc: Exception) -> str:
     lines = str(exc).strip().splitlines()
     return lines[0] if lines else type(exc).__name__

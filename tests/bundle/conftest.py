@@ -28,6 +28,7 @@ def manifest(**changes: object) -> Manifest:
         "pooling": None,
         "max_seq_len": 16,
         "pad_id": 0,
+        "token_types": True,
         "signature": SIGNATURE,
         "tokenizer": ("tokenizer/tokenizer.json",),
         "target": TargetEntry(

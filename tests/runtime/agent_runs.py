@@ -107,7 +107,8 @@ class Case:
         )  # fmt: skip
         manifest = Manifest(
             name="case", digest="", inputs="", task="feature-extraction", labels=(),
-            activation="none", pooling=None, max_seq_len=16, pad_id=0, signature=self.signature,
+            activation="none", pooling=None, max_seq_len=16, pad_id=0,
+            token_types=False, signature=self.signature,
             tokenizer=(),
             target=TargetEntry(
                 name="host", device="host", arch="x86_64", libc="glibc", libc_version=None,

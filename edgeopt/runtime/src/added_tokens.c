@@ -2,6 +2,7 @@
 
 #include "unicode.h"
 #include "vocabulary.h"
+#include "utf8.h"
 
 #include <stdlib.h>
 

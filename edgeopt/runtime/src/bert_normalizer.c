@@ -1,6 +1,7 @@
 #include "tokenizer_model.h"
 
 #include "unicode.h"
+#include "utf8.h"
 
 #include <string.h>
 

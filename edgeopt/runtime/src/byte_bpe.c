@@ -1,6 +1,7 @@
 #include "tokenizer_model.h"
 
 #include "unicode.h"
+#include "utf8.h"
 
 #define NO_SLOT UINT32_MAX
 #define NO_RANK UINT32_MAX

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_NODES (1U << 26)
+
 struct parser {
     const char *text;
     const char *where;
@@ -28,7 +30,10 @@ static int add_node(struct parser *parser, uint32_t type, uint32_t *index)
 
     if (tree->count == parser->capacity) {
         uint32_t capacity = parser->capacity == 0 ? 256 : parser->capacity * 2;
-        struct eo_json_node *nodes = realloc(tree->nodes, (size_t)capacity * sizeof *nodes);
+        /* The largest text could ask for 2^28 nodes, which on a 32-bit machine are 0 bytes. */
+        struct eo_json_node *nodes =
+            capacity > MAX_NODES ? NULL
+                                 : realloc(tree->nodes, (size_t)capacity * sizeof *nodes);
         if (nodes == NULL) {
             return eo_fail(parser->failure, EO_ENOMEM, parser->where, "no memory for %u nodes",
                            (unsigned)capacity);
@@ -338,7 +343,7 @@ static uint32_t decode_escape(const char *at, const char *end, uint32_t *codepoi
     unit = hex_unit(at + 1);
     *codepoint = unit;
     if (unit >= 0xd800 && unit < 0xe000) {
-        *codepoint = 0xfffd;
+        *codepoint = EO_REPLACEMENT;
         if (unit < 0xdc00 && end - at >= 11 && at[5] == '\\' && at[6] == 'u') {
             uint32_t low = hex_unit(at + 7);
             if (low >= 0xdc00 && low < 0xe000) {
@@ -348,30 +353,6 @@ static uint32_t decode_escape(const char *at, const char *end, uint32_t *codepoi
         }
     }
     return 5;
-}
-
-static uint32_t encode_utf8(uint32_t codepoint, char out[4])
-{
-    if (codepoint < 0x80) {
-        out[0] = (char)codepoint;
-        return 1;
-    }
-    if (codepoint < 0x800) {
-        out[0] = (char)(0xc0 | codepoint >> 6);
-        out[1] = (char)(0x80 | (codepoint & 0x3f));
-        return 2;
-    }
-    if (codepoint < 0x10000) {
-        out[0] = (char)(0xe0 | codepoint >> 12);
-        out[1] = (char)(0x80 | (codepoint >> 6 & 0x3f));
-        out[2] = (char)(0x80 | (codepoint & 0x3f));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | codepoint >> 18);
-    out[1] = (char)(0x80 | (codepoint >> 12 & 0x3f));
-    out[2] = (char)(0x80 | (codepoint >> 6 & 0x3f));
-    out[3] = (char)(0x80 | (codepoint & 0x3f));
-    return 4;
 }
 
 /* Decodes one character at `*at` into `out` and moves on; returns its bytes. */
@@ -385,7 +366,7 @@ static uint32_t decode_one(const char **at, const char *end, char out[4])
     }
     (*at)++;
     *at += decode_escape(*at, end, &codepoint);
-    return encode_utf8(codepoint, out);
+    return eo_utf8_write(codepoint, out);
 }
 
 int64_t eo_json_string(const struct eo_json_tree *tree, uint32_t node, char *out, size_t size)
@@ -491,6 +472,7 @@ bool eo_json_number(const struct eo_json_tree *tree, uint32_t node, double *valu
             exponent = exponent * 10 + (*at - '0');
         }
     }
-    *value = (negative ? -sum : sum) * pow(10, sign * exponent + scale);
+    /* 0e999 is 0, not 0 times infinity. */
+    *value = sum == 0 ? 0 : (negative ? -sum : sum) * pow(10, sign * exponent + scale);
     return isfinite(*value);
 }

@@ -428,7 +428,7 @@ static void read_image(struct reader *reader, struct eo_manifest *manifest)
 
 static void read_document(struct reader *reader, struct eo_manifest *manifest)
 {
-    uint32_t activation;
+    uint32_t activation, token_types;
 
     manifest->name = text_member(reader, 0, "name");
     manifest->task = choice_of(reader, member(reader, 0, "task"), "task", task_names);
@@ -436,6 +436,9 @@ static void read_document(struct reader *reader, struct eo_manifest *manifest)
     manifest->activation = choice_of(reader, activation, "activation", activation_names);
     manifest->max_seq_len = (int32_t)integer_member(reader, 0, "max_seq_len", 0, 1 << 20);
     manifest->pad_id = (int32_t)integer_member(reader, 0, "pad_id", 0, INT32_MAX);
+    token_types = member(reader, 0, "token_types");
+    manifest->token_types =
+        token_types != 0 && reader->tree->nodes[token_types].type == EO_JSON_TRUE;
     read_labels(reader, manifest);
     read_pooling(reader, manifest);
     read_signature(reader, 0, &manifest->signature);

@@ -78,6 +78,7 @@ struct eo_manifest {
     bool normalize; /* the pooled vector to length 1 */
     int32_t max_seq_len;
     int32_t pad_id;
+    bool token_types; /* the second text of a pair is told by its token types */
     struct eo_signature signature;
     bool has_image;
     struct eo_image_spec image; /* where has_image */

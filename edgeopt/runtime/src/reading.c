@@ -211,6 +211,7 @@ static void fill_row(struct eo_session *session, uint32_t row, const struct eo_t
     const struct eo_reading *reading = session->reading;
     const struct eo_shape *shape = session->selected;
     const int32_t pad_id = session->bundle->manifest.pad_id;
+    const bool typed = session->bundle->manifest.token_types;
     const size_t seq_len = (size_t)shape->seq_len;
 
     for (size_t i = 0; i < seq_len; i++) {
@@ -223,7 +224,7 @@ static void fill_row(struct eo_session *session, uint32_t row, const struct eo_t
             put(&shape->inputs[reading->mask], at, is_token);
         }
         if (reading->types != EO_NO_INPUT) {
-            put(&shape->inputs[reading->types], at, is_token ? tokens[i].type_id : 0);
+            put(&shape->inputs[reading->types], at, typed && is_token ? tokens[i].type_id : 0);
         }
     }
 }

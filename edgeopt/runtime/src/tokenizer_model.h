@@ -66,6 +66,7 @@ struct eo_tokenizer {
     int32_t kind; /* enum eo_model_kind */
     struct eo_vocabulary vocabulary;
     uint32_t model_count; /* ids below are the model's own, the others added ones */
+    bool has_gaps;        /* some id below model_count is no token's */
     struct eo_added_set added;            /* looked for in the text as it is */
     struct eo_added_set added_normalized; /* looked for in the normalised text */
     struct eo_wordpiece wordpiece;

@@ -1,4 +1,4 @@
-/* Code points as the `tokenizers` package classes and maps them, and UTF-8. */
+/* Code points as the `tokenizers` package classes and maps them. */
 #ifndef EO_UNICODE_H
 #define EO_UNICODE_H
 
@@ -34,13 +34,5 @@ uint32_t eo_unicode_strip(uint32_t code, uint32_t parts[EO_MAX_PARTS]);
 /* The lower case of `code`; returns how many, 2 for U+0130 alone. */
 #define EO_MAX_LOWER 2
 uint32_t eo_unicode_lower(uint32_t code, uint32_t lower[EO_MAX_LOWER]);
-
-/* Reads the character at `*at` (< end) and moves on. What is no UTF-8 gives U+FFFD for each longest
- * start of a sequence, as bytes.decode("utf-8", errors="replace") does. */
-#define EO_REPLACEMENT 0xfffdU
-uint32_t eo_utf8_next(const char *text, size_t end, size_t *at);
-
-/* Writes `code` as UTF-8; returns its bytes. */
-uint32_t eo_utf8_write(uint32_t code, char out[4]);
 
 #endif

@@ -215,7 +215,8 @@ static const uint16_t combining_offsets[] = {
 };
 
 static const struct code_map combining_map = {combining_records, sizeof combining_records,
-    combining_firsts, combining_offsets, sizeof combining_offsets / sizeof *combining_offsets};
+    combining_firsts, combining_offsets,
+    sizeof combining_offsets / sizeof *combining_offsets};
 
 static const uint8_t lower_records[] = {
     1, 48, 64, 203, 1, 42, 0, 3, 10, 0, 67, 45, 61, 7, 3, 0, 5, 13, 0, 5, 43, 0, 2, 243, 1, 1, 3,
@@ -253,7 +254,8 @@ static const uint16_t lower_offsets[] = {
 };
 
 static const struct code_map lower_map = {lower_records, sizeof lower_records,
-    lower_firsts, lower_offsets, sizeof lower_offsets / sizeof *lower_offsets};
+    lower_firsts, lower_offsets,
+    sizeof lower_offsets / sizeof *lower_offsets};
 
 static const uint8_t first_part_records[] = {
     1, 8, 130, 1, 2, 4, 1, 4, 4, 1, 4, 8, 2, 10, 1, 6, 2, 5, 4, 12, 0, 8, 5, 8, 16, 2, 4, 1, 4, 4,
@@ -340,7 +342,8 @@ static const uint16_t first_part_offsets[] = {
 };
 
 static const struct code_map first_part_map = {first_part_records, sizeof first_part_records,
-    first_part_firsts, first_part_offsets, sizeof first_part_offsets / sizeof *first_part_offsets};
+    first_part_firsts, first_part_offsets,
+    sizeof first_part_offsets / sizeof *first_part_offsets};
 
 static const uint8_t second_part_records[] = {
     0, 252, 38, 0, 50, 252, 5, 206, 5, 0, 50, 142, 1, 128, 2, 107, 0, 49, 0, 50, 252, 3, 252, 3,
@@ -358,7 +361,8 @@ static const uint16_t second_part_offsets[] = {
 };
 
 static const struct code_map second_part_map = {second_part_records, sizeof second_part_records,
-    second_part_firsts, second_part_offsets, sizeof second_part_offsets / sizeof *second_part_offsets};
+    second_part_firsts, second_part_offsets,
+    sizeof second_part_offsets / sizeof *second_part_offsets};
 
 static const uint16_t ideograph_low[] = {
     35912, 26356, 36554, 36040, 28369, 20018, 21477, 40860, 40860, 22865, 37329, 21895, 22856,

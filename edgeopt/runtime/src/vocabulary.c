@@ -115,6 +115,14 @@ static int insert(struct eo_vocabulary *vocabulary, uint32_t hash, uint32_t id)
     return EO_EUNSUPPORTED;
 }
 
+void eo_vocabulary_skip(struct eo_vocabulary *vocabulary)
+{
+    uint32_t used = vocabulary->offsets[vocabulary->count];
+
+    vocabulary->text[used] = '\0';
+    vocabulary->offsets[++vocabulary->count] = used + 1;
+}
+
 int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
                       uint32_t node)
 {

@@ -1,4 +1,4 @@
-/* Token texts by id, and ids by text. Ids run from 0 without gaps. */
+/* Token texts by id, and ids by text. An id that no token has is a gap. */
 #ifndef EO_VOCABULARY_H
 #define EO_VOCABULARY_H
 
@@ -18,7 +18,7 @@ struct eo_vocabulary {
     uint32_t longest; /* bytes of the longest token */
 };
 
-/* Makes room for `capacity` tokens of `bytes` bytes together; EO_ENOMEM leaves nothing to free. */
+/* Makes room for `capacity` ids and tokens of `bytes` bytes together; EO_ENOMEM leaves nothing to free. */
 int eo_vocabulary_open(struct eo_vocabulary *vocabulary, uint32_t capacity, size_t bytes);
 void eo_vocabulary_close(struct eo_vocabulary *vocabulary);
 
@@ -27,7 +27,10 @@ void eo_vocabulary_close(struct eo_vocabulary *vocabulary);
 int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
                       uint32_t node);
 
-/* The text of `id`, NUL after it; NULL where there is none. */
+/* Leaves the next id without a token. */
+void eo_vocabulary_skip(struct eo_vocabulary *vocabulary);
+
+/* The text of `id`, NUL after it, empty for a gap; NULL where there is none. */
 const char *eo_vocabulary_text(const struct eo_vocabulary *vocabulary, uint32_t id, size_t *bytes);
 
 /* A hash is fed piece by piece, so that all starts of a word are looked up in one pass. */

@@ -1,6 +1,7 @@
 #include "tokenizer_model.h"
 
 #include "unicode.h"
+#include "utf8.h"
 
 /* A word as UTF-8, with the place of each of its characters. */
 struct word {
