@@ -37,17 +37,17 @@ def test_help_pulls_in_no_toolchain_and_no_command() -> None:
     code = "from edgeopt.cli import cli; cli.main(['--help'], standalone_mode=False)"
     loaded = modules_after(code)
     assert not loaded & HEAVY
-    commands = {"compile", "profile", "board", "bundle", "targets"}
+    commands = {"compile", "profile", "board", "bundle", "targets", "runtime"}
     assert not {f"edgeopt.cli.{name}" for name in commands} & loaded
 
 
 def test_every_command_has_help() -> None:
-    for name in ("targets", "compile", "inspect", "verify", "board", "profile"):
+    for name in ("targets", "compile", "inspect", "verify", "board", "profile", "runtime"):
         out = subprocess.run(
             [sys.executable, "-m", "edgeopt", name, "--help"], capture_output=True, text=True
         )
         assert out.returncode == 0, out.stderr
-        assert "--json" in out.stdout or name in ("board", "targets")
+        assert "--json" in out.stdout or name in ("board", "targets", "runtime")
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -11,8 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".typed"}
-RUNTIME_SHIPPED = {".hpp", ".cpp", ".kt", ".md", ".in", ".modulemap"}
+SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".md", ".typed"}
+RUNTIME_SHIPPED = {".hpp", ".cpp", ".kt", ".in", ".modulemap"}
+
+
+def backend(source: Path, hook: str, folder: Path) -> Path:
+    code = f"from setuptools import build_meta; print(build_meta.{hook}({str(folder)!r}))"
+    built = subprocess.run(
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    if hook == "build_wheel":
+        assert "Warning" not in built.stderr
+    return folder / built.stdout.split()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("edgeopt", "profiles", "targets"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
-    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(folder)!r}))"
-    built = subprocess.run(
-        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr
-    assert "Warning" not in built.stderr
-    return folder / built.stdout.split()[-1]
+    return backend(source, "build_wheel", folder)
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +90,14 @@ def test_the_installed_package_reads_its_own_files(installed: Path) -> None:
     module, profile = run(installed, "-c", code).stdout.split()
     assert module.startswith(str(installed))
     assert profile == str(installed / "edgeopt/profiles/rk3588.toml")
+
+
+def test_a_source_distribution_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    shutil.copytree(wheel.parent / "source", tmp_path / "source", symlinks=True)
+    shutil.rmtree(tmp_path / "source" / "build", ignore_errors=True)
+    packed = backend(tmp_path / "source", "build_sdist", tmp_path)
+    shutil.unpack_archive(packed, tmp_path, filter="data")
+    again = backend(tmp_path / packed.name.removesuffix(".tar.gz"), "build_wheel", tmp_path)
+    names = zipfile.ZipFile(again).namelist()
+    assert names == zipfile.ZipFile(wheel).namelist()
+    assert "edgeopt/runtime/src/session.c" in names

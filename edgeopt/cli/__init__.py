@@ -22,6 +22,7 @@ _COMMANDS = {
     "verify": ("edgeopt.cli.bundle", "verify", "Check a bundle's hashes, and its artifacts."),
     "run": ("edgeopt.cli.run", "run", "Run texts through a bundle, here or on a board."),
     "pack": ("edgeopt.cli.bundle", "pack", "Write a bundle as one file."),
+    "runtime": ("edgeopt.cli.runtime", "runtime", "Get the library that runs bundles for an app."),
     "board": ("edgeopt.cli.board", "board", "Add, start, list, check and stop boards."),
     "profile": ("edgeopt.cli.profile", "profile", "Run a bundle on a board and measure it there."),
 }

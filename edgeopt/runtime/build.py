@@ -54,6 +54,9 @@ _TRIPLES = {
 PLATFORMS = tuple(_TRIPLES)
 """(arch, libc) of all that can be built."""
 
+ENGINES = ("onnx", "tflite", "openvino", "tvm")
+"""Whose code can be left out."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeBuild:
@@ -74,16 +77,26 @@ def agent_sources() -> list[Path]:
     return sorted((ROOT / "agent").glob("*.c"))
 
 
-def build_runtime(arch: str, libc: str = "glibc", libc_version: str | None = None) -> RuntimeBuild:
+def build_runtime(
+    arch: str,
+    libc: str = "glibc",
+    libc_version: str | None = None,
+    engines: Sequence[str] = ENGINES,
+) -> RuntimeBuild:
     """Return the library and the agent for ``arch`` (aarch64, x86_64, armv7).
 
     ``libc_version`` is the glibc to build against (2.17 by default), not that of the board. With
     musl the library is for a musl system, and the agent is static: it can tell about any board,
-    but opens no engine. Raises InputError for an unknown combination, MissingDependencyError
-    without ziglang, CompileError where zig fails.
+    but opens no engine. The code of engines that are not in ``engines`` is left out. Raises
+    InputError for an unknown combination, MissingDependencyError without ziglang, CompileError
+    where zig fails.
     """
     triple = _triple(arch, libc, libc_version)
-    folder = _prebuilt(arch, libc) if libc_version in (None, GLIBC_DEFAULT) else None
+    if unknown := set(engines) - set(ENGINES):
+        raise InputError(f"unknown engine {min(unknown)!r} (known: {', '.join(ENGINES)})")
+    without = tuple(f"-DEO_WITHOUT_{e.upper()}" for e in ENGINES if e not in engines)
+    is_usual = libc_version in (None, GLIBC_DEFAULT) and not without
+    folder = _prebuilt(arch, libc) if is_usual else None
     if folder is None:
         if importlib.util.find_spec("ziglang") is None:
             raise MissingDependencyError(
@@ -94,9 +107,9 @@ def build_runtime(arch: str, libc: str = "glibc", libc_version: str | None = Non
             sources=sources_digest(),
             zig=metadata.version("ziglang"),
             triple=triple,
-            flags=(FLAGS, SMALL, SHARED),
+            flags=(FLAGS, SMALL, SHARED, without),
         )
-        folder = cache.entry("runtime", key, lambda work: _compile(triple, work))
+        folder = cache.entry("runtime", key, lambda work: _compile(triple, without, work))
     return RuntimeBuild(
         library=folder / LIBRARY, agent=folder / AGENT, header=ROOT / "include" / HEADER
     )
@@ -137,10 +150,10 @@ def _prebuilt(arch: str, libc: str) -> Path | None:
     return folder
 
 
-def _compile(triple: str, work: Path) -> None:
+def _compile(triple: str, without: Sequence[str], work: Path) -> None:
     libraries = ["-lm"] if "musl" in triple else ["-ldl", "-lm"]
     static = ["-static"] if "musl" in triple else []
-    common = ["-target", triple, *FLAGS, *SMALL, "-Isrc", "-pthread"]
+    common = ["-target", triple, *FLAGS, *SMALL, *without, "-Isrc", "-pthread"]
     sources = [str(path.relative_to(ROOT)) for path in library_sources()]
     agent = [str(path.relative_to(ROOT)) for path in agent_sources()]
     with progress.step(f"Compiling the runtime for {triple}"):

@@ -35,4 +35,19 @@ def engines(
     compare(model, data, texts, rounds, seq_len, target, output)
 
 
+@bench.command()
+@click.argument("model", type=click.Path(exists=True))
+@click.option("--rounds", default=7, show_default=True, help="Cold starts of each variant.")
+@click.option("--calls", default=20000, show_default=True, help="Calls of the tiny model.")
+@click.option("--output", "-o", default="build/bench-runtime.json", show_default=True)
+def runtime(model: str, rounds: int, calls: int, output: str) -> None:
+    """Time what the runtime library adds to a run, and its cold start, with the classifier MODEL.
+
+    Against onnxruntime's Python API, Optimum and PyTorch, each start in a process of its own.
+    """
+    from tools.benchmarks.runtime import measure
+
+    measure(model, rounds, calls, output)
+
+
 sys.exit(run(bench, sys.argv[1:]))

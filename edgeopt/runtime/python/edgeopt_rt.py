@@ -215,7 +215,9 @@ _SIGNATURES = {
 
 def _load(path):
     """Return the C library at ``path``, or the one found."""
-    places = [path] if path else [os.environ.get("EDGEOPT_RT"), _beside(LIBRARY), LIBRARY]
+    installed = _beside(os.path.join("..", "lib", LIBRARY))  # by `edgeopt runtime build`
+    places = [os.environ.get("EDGEOPT_RT"), _beside(LIBRARY), installed, LIBRARY]
+    places = [path] if path else places
     reasons = []
     for place in places:
         if not place:

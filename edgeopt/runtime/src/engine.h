@@ -33,7 +33,8 @@ struct eo_port {
     int32_t dtype;
 };
 
-struct eo_model;   /* an artifact in its engine; each engine defines its own */
+/* Never defined: an engine casts them from and to structs of its own. */
+struct eo_model;   /* an artifact in its engine */
 struct eo_binding; /* its buffers for one shape */
 
 struct eo_engine {

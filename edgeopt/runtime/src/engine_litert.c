@@ -41,7 +41,7 @@ struct signature {
     struct form outputs[EO_MAX_TENSORS];
 };
 
-struct eo_model {
+struct tflite_model {
     const struct interface *interface;
     const void *data; /* the file, used where it lies */
     size_t bytes;
@@ -59,8 +59,8 @@ struct eo_model {
     struct signature *signatures; /* the first one's names and dtypes are the artifact's */
 };
 
-struct eo_binding {
-    struct eo_model *model;
+struct tflite_binding {
+    struct tflite_model *model;
     uint32_t signature;
     struct litert_buffer *inputs[EO_MAX_TENSORS]; /* LiteRt: over the caller's buffers */
     struct litert_buffer *outputs[EO_MAX_TENSORS];
@@ -71,10 +71,10 @@ struct eo_binding {
 
 /* What differs between the two. */
 struct interface {
-    int (*open)(struct eo_model *model, const struct eo_open *how, struct eo_failure *failure);
-    int (*bind)(struct eo_binding *binding, const struct eo_tensor *inputs,
+    int (*open)(struct tflite_model *model, const struct eo_open *how, struct eo_failure *failure);
+    int (*bind)(struct tflite_binding *binding, const struct eo_tensor *inputs,
                 const struct eo_tensor *outputs, struct eo_failure *failure);
-    int (*run)(struct eo_binding *binding, struct eo_failure *failure);
+    int (*run)(struct tflite_binding *binding, struct eo_failure *failure);
 };
 
 static int set_form(struct form *form, const char *file, struct eo_failure *failure)
@@ -97,7 +97,7 @@ static int set_form(struct form *form, const char *file, struct eo_failure *fail
 }
 
 /* Makes room for `count` signatures. */
-static int add_signatures(struct eo_model *model, size_t count, const char *file,
+static int add_signatures(struct tflite_model *model, size_t count, const char *file,
                           struct eo_failure *failure)
 {
     if (count == 0 || count > MAX_SIGNATURES) {
@@ -192,7 +192,7 @@ static int litert_symbols(void *library, const char *path, struct litert_api *ap
                               failure);
 }
 
-static int litert_form(const struct eo_model *model, struct litert_signature *signature,
+static int litert_form(const struct tflite_model *model, struct litert_signature *signature,
                        size_t index, int is_input, struct form *form, const char *file,
                        struct eo_failure *failure)
 {
@@ -211,7 +211,7 @@ static int litert_form(const struct eo_model *model, struct litert_signature *si
     return set_form(form, file, failure);
 }
 
-static int litert_signatures(struct eo_model *model, const char *file, struct eo_failure *failure)
+static int litert_signatures(struct tflite_model *model, const char *file, struct eo_failure *failure)
 {
     const struct litert_api *api = &model->litert;
     size_t count = 0;
@@ -266,7 +266,7 @@ static int add_settings(const struct litert_api *api, struct litert_options *opt
     return 0;
 }
 
-static int compile_model(struct eo_model *model, const struct eo_open *how,
+static int compile_model(struct tflite_model *model, const struct eo_open *how,
                          struct eo_failure *failure)
 {
     const struct litert_api *api = &model->litert;
@@ -298,7 +298,7 @@ static int compile_model(struct eo_model *model, const struct eo_open *how,
     return result;
 }
 
-static int litert_open(struct eo_model *model, const struct eo_open *how,
+static int litert_open(struct tflite_model *model, const struct eo_open *how,
                        struct eo_failure *failure)
 {
     static const struct litert_env_option settings[] = {
@@ -320,7 +320,7 @@ static int litert_open(struct eo_model *model, const struct eo_open *how,
     return compile_model(model, how, failure);
 }
 
-static int buffer_over(const struct eo_model *model, const struct form *form,
+static int buffer_over(const struct tflite_model *model, const struct form *form,
                        const struct eo_tensor *tensor, struct litert_buffer **buffer,
                        struct eo_failure *failure)
 {
@@ -330,10 +330,10 @@ static int buffer_over(const struct eo_model *model, const struct form *form,
                  form->name, failure);
 }
 
-static int litert_bind(struct eo_binding *binding, const struct eo_tensor *inputs,
+static int litert_bind(struct tflite_binding *binding, const struct eo_tensor *inputs,
                        const struct eo_tensor *outputs, struct eo_failure *failure)
 {
-    const struct eo_model *model = binding->model;
+    const struct tflite_model *model = binding->model;
     const struct signature *signature = &model->signatures[binding->signature];
 
     for (uint32_t i = 0; i < signature->input_count; i++) {
@@ -351,9 +351,9 @@ static int litert_bind(struct eo_binding *binding, const struct eo_tensor *input
     return 0;
 }
 
-static int litert_run(struct eo_binding *binding, struct eo_failure *failure)
+static int litert_run(struct tflite_binding *binding, struct eo_failure *failure)
 {
-    const struct eo_model *model = binding->model;
+    const struct tflite_model *model = binding->model;
     const struct signature *signature = &model->signatures[binding->signature];
     char *messages = NULL;
     int status = model->litert.run(model->compiled, binding->signature, signature->input_count,
@@ -420,14 +420,14 @@ static int tfl_symbols(void *library, const char *path, struct tfl_api *api,
 __attribute__((format(printf, 2, 0))) static void listen(void *user, const char *format,
                                                          va_list arguments)
 {
-    struct eo_model *model = user;
+    struct tflite_model *model = user;
 
     if (vsnprintf(model->said, sizeof model->said, format, arguments) < 0) {
         model->said[0] = '\0';
     }
 }
 
-static int tfl_fail(const struct eo_model *model, const char *where, const char *what,
+static int tfl_fail(const struct tflite_model *model, const char *where, const char *what,
                     struct eo_failure *failure)
 {
     return eo_fail(failure, EO_EENGINE, where, "%s (%s)", what,
@@ -456,7 +456,7 @@ static int tfl_form(const struct tfl_api *api, const struct tfl_tensor *tensor, 
     return set_form(form, file, failure);
 }
 
-static int tfl_signature(struct eo_model *model, int32_t index, const char *file,
+static int tfl_signature(struct tflite_model *model, int32_t index, const char *file,
                          struct eo_failure *failure)
 {
     const struct tfl_api *api = &model->tfl;
@@ -490,7 +490,7 @@ static int tfl_signature(struct eo_model *model, int32_t index, const char *file
 
 /* These libraries add XNNPACK to no interpreter by themselves, and the INT8 kernels that they have
  * besides are slower, and wrong in 1.4.0. */
-static int tfl_interpreter(struct eo_model *model, const struct eo_open *how,
+static int tfl_interpreter(struct tflite_model *model, const struct eo_open *how,
                            struct eo_failure *failure)
 {
     const struct tfl_api *api = &model->tfl;
@@ -517,7 +517,7 @@ static int tfl_interpreter(struct eo_model *model, const struct eo_open *how,
                : 0;
 }
 
-static int tfl_open(struct eo_model *model, const struct eo_open *how, struct eo_failure *failure)
+static int tfl_open(struct tflite_model *model, const struct eo_open *how, struct eo_failure *failure)
 {
     const struct tfl_api *api = &model->tfl;
     const struct eo_file *file = &how->files[0];
@@ -542,10 +542,10 @@ static int tfl_open(struct eo_model *model, const struct eo_open *how, struct eo
     return 0;
 }
 
-static int tfl_bind(struct eo_binding *binding, const struct eo_tensor *inputs,
+static int tfl_bind(struct tflite_binding *binding, const struct eo_tensor *inputs,
                     const struct eo_tensor *outputs, struct eo_failure *failure)
 {
-    struct eo_model *model = binding->model;
+    struct tflite_model *model = binding->model;
     const struct tfl_api *api = &model->tfl;
     const struct signature *signature = &model->signatures[binding->signature];
 
@@ -566,9 +566,9 @@ static int tfl_bind(struct eo_binding *binding, const struct eo_tensor *inputs,
     return 0;
 }
 
-static int tfl_run(struct eo_binding *binding, struct eo_failure *failure)
+static int tfl_run(struct tflite_binding *binding, struct eo_failure *failure)
 {
-    struct eo_model *model = binding->model;
+    struct tflite_model *model = binding->model;
     const struct tfl_api *api = &model->tfl;
     const struct signature *signature = &model->signatures[binding->signature];
 
@@ -597,7 +597,7 @@ static const struct interface tfl_interface = {tfl_open, tfl_bind, tfl_run};
 
 /* Opens the library at `path` and fills in the interface that it has; TfLite* first, since the
  * libraries that have both have an older LiteRt*. */
-static int load(const char *path, void **library, struct eo_model *model,
+static int load(const char *path, void **library, struct tflite_model *model,
                 struct eo_failure *failure)
 {
     *library = eo_library_open(path, RTLD_LOCAL, failure);
@@ -614,7 +614,7 @@ static int load(const char *path, void **library, struct eo_model *model,
 
 static int tflite_version(const char *path, char *text, size_t size, struct eo_failure *failure)
 {
-    struct eo_model model = {0};
+    struct tflite_model model = {0};
     void *library = NULL;
     const char *version;
 
@@ -634,8 +634,10 @@ static int tflite_version(const char *path, char *text, size_t size, struct eo_f
     return 0;
 }
 
-static void tflite_close(struct eo_model *model)
+static void tflite_close(struct eo_model *opened)
 {
+    struct tflite_model *model = (struct tflite_model *)opened;
+
     for (uint32_t i = 0; i < model->signature_count; i++) {
         if (model->signatures[i].runner != NULL) {
             model->tfl.runner_delete(model->signatures[i].runner);
@@ -667,7 +669,7 @@ static void tflite_close(struct eo_model *model)
 }
 
 /* LiteRT checks a file in memory before it follows what is in it, and one by path (2.3.0) not. */
-static int map_file(struct eo_model *model, const struct eo_file *file, struct eo_failure *failure)
+static int map_file(struct tflite_model *model, const struct eo_file *file, struct eo_failure *failure)
 {
     struct stat status;
     int descriptor;
@@ -698,7 +700,7 @@ static int map_file(struct eo_model *model, const struct eo_file *file, struct e
 
 static int tflite_open(const struct eo_open *how, struct eo_model **out, struct eo_failure *failure)
 {
-    struct eo_model *model;
+    struct tflite_model *model;
     void *library = NULL;
 
     if (how->option_count > 0) {
@@ -712,10 +714,10 @@ static int tflite_open(const struct eo_open *how, struct eo_model **out, struct 
     if (load(how->library, &library, model, failure) != 0 ||
         map_file(model, &how->files[0], failure) != 0 ||
         model->interface->open(model, how, failure) != 0) {
-        tflite_close(model);
+        tflite_close((struct eo_model *)model);
         return -1;
     }
-    *out = model;
+    *out = (struct eo_model *)model;
     return 0;
 }
 
@@ -744,7 +746,7 @@ static void form_text(const struct form *form, char *text, size_t size)
 }
 
 /* Says which shapes of the first input there are. */
-static int no_signature(const struct eo_model *model, const struct eo_tensor *inputs,
+static int no_signature(const struct tflite_model *model, const struct eo_tensor *inputs,
                         struct eo_failure *failure)
 {
     char asked[128], shape[128], shapes[SHAPES_SIZE] = "";
@@ -768,7 +770,7 @@ static int no_signature(const struct eo_model *model, const struct eo_tensor *in
 }
 
 /* The signature whose inputs are those of the first, in the shapes of `inputs`. */
-static int choose(const struct eo_model *model, const struct eo_tensor *inputs, uint32_t *chosen,
+static int choose(const struct tflite_model *model, const struct eo_tensor *inputs, uint32_t *chosen,
                   struct eo_failure *failure)
 {
     const struct signature *first = &model->signatures[0];
@@ -792,8 +794,10 @@ static int choose(const struct eo_model *model, const struct eo_tensor *inputs, 
     return no_signature(model, inputs, failure);
 }
 
-static void tflite_unbind(struct eo_binding *binding)
+static void tflite_unbind(struct eo_binding *bound)
 {
+    struct tflite_binding *binding = (struct tflite_binding *)bound;
+
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
         if (binding->inputs[i] != NULL) {
             binding->model->litert.destroy_buffer(binding->inputs[i]);
@@ -805,10 +809,10 @@ static void tflite_unbind(struct eo_binding *binding)
     free(binding);
 }
 
-static int bind_shapes(struct eo_binding *binding, const struct eo_tensor *inputs,
+static int bind_shapes(struct tflite_binding *binding, const struct eo_tensor *inputs,
                        const struct eo_tensor *outputs, struct eo_failure *failure)
 {
-    const struct eo_model *model = binding->model;
+    const struct tflite_model *model = binding->model;
     const struct signature *signature;
 
     if (choose(model, inputs, &binding->signature, failure) != 0) {
@@ -830,55 +834,66 @@ static int bind_shapes(struct eo_binding *binding, const struct eo_tensor *input
     return model->interface->bind(binding, inputs, outputs, failure);
 }
 
-static int tflite_bind(struct eo_model *model, const struct eo_tensor *inputs,
+static int tflite_bind(struct eo_model *opened, const struct eo_tensor *inputs,
                        const struct eo_tensor *outputs, struct eo_binding **out,
                        struct eo_failure *failure)
 {
-    struct eo_binding *binding = calloc(1, sizeof *binding);
+    struct tflite_model *model = (struct tflite_model *)opened;
+    struct tflite_binding *binding = calloc(1, sizeof *binding);
 
     if (binding == NULL) {
         return eo_fail(failure, EO_ENOMEM, "bind", "no memory for a binding");
     }
     binding->model = model;
     if (bind_shapes(binding, inputs, outputs, failure) != 0) {
-        tflite_unbind(binding);
+        tflite_unbind((struct eo_binding *)binding);
         return -1;
     }
-    *out = binding;
+    *out = (struct eo_binding *)binding;
     return 0;
 }
 
-static int tflite_run(struct eo_binding *binding, struct eo_failure *failure)
+static int tflite_run(struct eo_binding *bound, struct eo_failure *failure)
 {
+    struct tflite_binding *binding = (struct tflite_binding *)bound;
+
     return binding->model->interface->run(binding, failure);
 }
 
-static uint32_t tflite_input_count(const struct eo_model *model)
+static uint32_t tflite_input_count(const struct eo_model *opened)
 {
+    const struct tflite_model *model = (const struct tflite_model *)opened;
+
     return model->signatures[0].input_count;
 }
 
-static uint32_t tflite_output_count(const struct eo_model *model)
+static uint32_t tflite_output_count(const struct eo_model *opened)
 {
+    const struct tflite_model *model = (const struct tflite_model *)opened;
+
     return model->signatures[0].output_count;
 }
 
-static struct eo_port tflite_input(const struct eo_model *model, uint32_t index)
+static struct eo_port tflite_input(const struct eo_model *opened, uint32_t index)
 {
+    const struct tflite_model *model = (const struct tflite_model *)opened;
     const struct form *form = &model->signatures[0].inputs[index];
 
     return (struct eo_port){.name = form->name, .dtype = form->dtype};
 }
 
-static struct eo_port tflite_output(const struct eo_model *model, uint32_t index)
+static struct eo_port tflite_output(const struct eo_model *opened, uint32_t index)
 {
+    const struct tflite_model *model = (const struct tflite_model *)opened;
     const struct form *form = &model->signatures[0].outputs[index];
 
     return (struct eo_port){.name = form->name, .dtype = form->dtype};
 }
 
-static const struct eo_tensor *tflite_result(const struct eo_binding *binding, uint32_t index)
+static const struct eo_tensor *tflite_result(const struct eo_binding *bound, uint32_t index)
 {
+    const struct tflite_binding *binding = (const struct tflite_binding *)bound;
+
     return &binding->results[index];
 }
 

@@ -16,20 +16,20 @@ struct port {
     int32_t dtype;
 };
 
-struct eo_model {
+struct openvino_model {
     struct ov_api api;
     struct ov_core *core;
     struct ov_compiled *compiled;
     struct ov_request *request; /* one for all bindings: each would have memory of its own */
-    const struct eo_binding *bound;
+    const struct openvino_binding *bound;
     uint32_t input_count;
     uint32_t output_count;
     struct port inputs[EO_MAX_TENSORS];
     struct port outputs[EO_MAX_TENSORS];
 };
 
-struct eo_binding {
-    struct eo_model *model;
+struct openvino_binding {
+    struct openvino_model *model;
     struct ov_tensor *inputs[EO_MAX_TENSORS]; /* over the caller's buffers, like the outputs */
     struct ov_tensor *outputs[EO_MAX_TENSORS];
     struct eo_tensor results[EO_MAX_TENSORS];
@@ -107,7 +107,7 @@ static int openvino_version(const char *path, char *text, size_t size, struct eo
     return written < 0 ? eo_fail(failure, EO_EENGINE, path, "version cannot be written") : 0;
 }
 
-static int set_properties(struct eo_model *model, const struct eo_open *how,
+static int set_properties(struct openvino_model *model, const struct eo_open *how,
                           struct eo_failure *failure)
 {
     const struct ov_api *api = &model->api;
@@ -132,7 +132,7 @@ static int set_properties(struct eo_model *model, const struct eo_open *how,
     return 0;
 }
 
-static int read_port(const struct eo_model *model, size_t index, int is_input,
+static int read_port(const struct openvino_model *model, size_t index, int is_input,
                      struct port *port, struct eo_failure *failure)
 {
     const struct ov_api *api = &model->api;
@@ -161,7 +161,7 @@ static int read_port(const struct eo_model *model, size_t index, int is_input,
     return 0;
 }
 
-static int read_ports(struct eo_model *model, const char *file, struct eo_failure *failure)
+static int read_ports(struct openvino_model *model, const char *file, struct eo_failure *failure)
 {
     const struct ov_api *api = &model->api;
     size_t inputs = 0, outputs = 0;
@@ -189,8 +189,10 @@ static int read_ports(struct eo_model *model, const char *file, struct eo_failur
     return 0;
 }
 
-static void openvino_close(struct eo_model *model)
+static void openvino_close(struct eo_model *opened)
 {
+    struct openvino_model *model = (struct openvino_model *)opened;
+
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
         if (model->inputs[i].name != NULL) {
             model->api.free_text(model->inputs[i].name);
@@ -212,7 +214,7 @@ static void openvino_close(struct eo_model *model)
 }
 
 /* The two files of a packed bundle, the weights used where they lie. */
-static int compile_mapped(struct eo_model *model, const struct eo_open *how,
+static int compile_mapped(struct openvino_model *model, const struct eo_open *how,
                           struct eo_failure *failure)
 {
     const struct ov_api *api = &model->api;
@@ -241,7 +243,7 @@ static int compile_mapped(struct eo_model *model, const struct eo_open *how,
     return result;
 }
 
-static int open_model(struct eo_model *model, const struct eo_open *how,
+static int open_model(struct openvino_model *model, const struct eo_open *how,
                       struct eo_failure *failure)
 {
     const struct ov_api *api = &model->api;
@@ -274,21 +276,23 @@ static int open_model(struct eo_model *model, const struct eo_open *how,
 static int openvino_open(const struct eo_open *how, struct eo_model **out,
                          struct eo_failure *failure)
 {
-    struct eo_model *model = calloc(1, sizeof *model);
+    struct openvino_model *model = calloc(1, sizeof *model);
 
     if (model == NULL) {
         return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
     }
     if (open_model(model, how, failure) != 0) {
-        openvino_close(model);
+        openvino_close((struct eo_model *)model);
         return -1;
     }
-    *out = model;
+    *out = (struct eo_model *)model;
     return 0;
 }
 
-static void openvino_unbind(struct eo_binding *binding)
+static void openvino_unbind(struct eo_binding *bound)
 {
+    struct openvino_binding *binding = (struct openvino_binding *)bound;
+
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
         if (binding->inputs[i] != NULL) {
             binding->model->api.tensor_free(binding->inputs[i]);
@@ -314,11 +318,12 @@ static int tensor_over(const struct ov_api *api, const struct eo_tensor *tensor,
     return check(api, api->tensor_over(type, shape, tensor->data, over), name, failure);
 }
 
-static int openvino_bind(struct eo_model *model, const struct eo_tensor *inputs,
+static int openvino_bind(struct eo_model *opened, const struct eo_tensor *inputs,
                          const struct eo_tensor *outputs, struct eo_binding **out,
                          struct eo_failure *failure)
 {
-    struct eo_binding *binding = calloc(1, sizeof *binding);
+    struct openvino_model *model = (struct openvino_model *)opened;
+    struct openvino_binding *binding = calloc(1, sizeof *binding);
     int result = 0;
 
     if (binding == NULL) {
@@ -335,17 +340,17 @@ static int openvino_bind(struct eo_model *model, const struct eo_tensor *inputs,
                              &binding->outputs[i], failure);
     }
     if (result != 0) {
-        openvino_unbind(binding);
+        openvino_unbind((struct eo_binding *)binding);
         return -1;
     }
-    *out = binding;
+    *out = (struct eo_binding *)binding;
     return 0;
 }
 
 /* Gives the request the buffers of `binding`. */
-static int take_buffers(const struct eo_binding *binding, struct eo_failure *failure)
+static int take_buffers(const struct openvino_binding *binding, struct eo_failure *failure)
 {
-    struct eo_model *model = binding->model;
+    struct openvino_model *model = binding->model;
     const struct ov_api *api = &model->api;
 
     model->bound = NULL;
@@ -365,9 +370,10 @@ static int take_buffers(const struct eo_binding *binding, struct eo_failure *fai
     return 0;
 }
 
-static int openvino_run(struct eo_binding *binding, struct eo_failure *failure)
+static int openvino_run(struct eo_binding *bound, struct eo_failure *failure)
 {
-    const struct eo_model *model = binding->model;
+    struct openvino_binding *binding = (struct openvino_binding *)bound;
+    const struct openvino_model *model = binding->model;
 
     if (model->bound != binding && take_buffers(binding, failure) != 0) {
         return -1;
@@ -375,29 +381,39 @@ static int openvino_run(struct eo_binding *binding, struct eo_failure *failure)
     return check(&model->api, model->api.infer(model->request), "run", failure);
 }
 
-static uint32_t openvino_input_count(const struct eo_model *model)
+static uint32_t openvino_input_count(const struct eo_model *opened)
 {
+    const struct openvino_model *model = (const struct openvino_model *)opened;
+
     return model->input_count;
 }
 
-static uint32_t openvino_output_count(const struct eo_model *model)
+static uint32_t openvino_output_count(const struct eo_model *opened)
 {
+    const struct openvino_model *model = (const struct openvino_model *)opened;
+
     return model->output_count;
 }
 
-static struct eo_port openvino_input(const struct eo_model *model, uint32_t index)
+static struct eo_port openvino_input(const struct eo_model *opened, uint32_t index)
 {
+    const struct openvino_model *model = (const struct openvino_model *)opened;
+
     return (struct eo_port){.name = model->inputs[index].name, .dtype = model->inputs[index].dtype};
 }
 
-static struct eo_port openvino_output(const struct eo_model *model, uint32_t index)
+static struct eo_port openvino_output(const struct eo_model *opened, uint32_t index)
 {
+    const struct openvino_model *model = (const struct openvino_model *)opened;
+
     return (struct eo_port){.name = model->outputs[index].name,
                             .dtype = model->outputs[index].dtype};
 }
 
-static const struct eo_tensor *openvino_result(const struct eo_binding *binding, uint32_t index)
+static const struct eo_tensor *openvino_result(const struct eo_binding *bound, uint32_t index)
 {
+    const struct openvino_binding *binding = (const struct openvino_binding *)bound;
+
     return &binding->results[index];
 }
 

@@ -13,7 +13,7 @@ struct port {
     int32_t dtype;
 };
 
-struct eo_model {
+struct onnx_model {
     const struct ort_api *api;
     struct ort_allocator *allocator;
     struct ort_env *env;
@@ -27,8 +27,8 @@ struct eo_model {
     const char *output_names[EO_MAX_TENSORS];
 };
 
-struct eo_binding {
-    struct eo_model *model;
+struct onnx_binding {
+    struct onnx_model *model;
     struct ort_value *inputs[EO_MAX_TENSORS]; /* over the caller's buffers, like the outputs */
     struct ort_value *outputs[EO_MAX_TENSORS];
     struct eo_tensor results[EO_MAX_TENSORS];
@@ -103,7 +103,7 @@ static int set_option(const struct ort_api *api, struct ort_session_options *opt
     return check(api, api->add_config(options, option->key, option->value), option->key, failure);
 }
 
-static int create_session(struct eo_model *model, const struct eo_open *how,
+static int create_session(struct onnx_model *model, const struct eo_open *how,
                           struct eo_failure *failure)
 {
     const struct ort_api *api = model->api;
@@ -167,7 +167,7 @@ static int read_dtype(const struct ort_api *api, const struct ort_type_info *typ
     }
 }
 
-static int read_port(const struct eo_model *model, size_t index, int is_input,
+static int read_port(const struct onnx_model *model, size_t index, int is_input,
                      struct port *port, struct eo_failure *failure)
 {
     const struct ort_api *api = model->api;
@@ -190,7 +190,7 @@ static int read_port(const struct eo_model *model, size_t index, int is_input,
     return result;
 }
 
-static int read_ports(struct eo_model *model, const char *file, struct eo_failure *failure)
+static int read_ports(struct onnx_model *model, const char *file, struct eo_failure *failure)
 {
     const struct ort_api *api = model->api;
     size_t inputs = 0, outputs = 0;
@@ -220,7 +220,7 @@ static int read_ports(struct eo_model *model, const char *file, struct eo_failur
     return 0;
 }
 
-static void free_name(struct eo_model *model, struct port *port)
+static void free_name(struct onnx_model *model, struct port *port)
 {
     struct eo_failure ignored;
 
@@ -232,8 +232,10 @@ static void free_name(struct eo_model *model, struct port *port)
     }
 }
 
-static void ort_close(struct eo_model *model)
+static void ort_close(struct eo_model *opened)
 {
+    struct onnx_model *model = (struct onnx_model *)opened;
+
     if (model->api != NULL) {
         for (size_t i = 0; i < model->input_count; i++) {
             free_name(model, &model->inputs[i]);
@@ -254,7 +256,7 @@ static void ort_close(struct eo_model *model)
     free(model);
 }
 
-static int open_model(struct eo_model *model, const struct eo_open *how,
+static int open_model(struct onnx_model *model, const struct eo_open *how,
                       struct eo_failure *failure)
 {
     const struct ort_api_base *base = load(how->library, failure);
@@ -283,16 +285,16 @@ static int open_model(struct eo_model *model, const struct eo_open *how,
 
 static int ort_open(const struct eo_open *how, struct eo_model **out, struct eo_failure *failure)
 {
-    struct eo_model *model = calloc(1, sizeof *model);
+    struct onnx_model *model = calloc(1, sizeof *model);
 
     if (model == NULL) {
         return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
     }
     if (open_model(model, how, failure) != 0) {
-        ort_close(model);
+        ort_close((struct eo_model *)model);
         return -1;
     }
-    *out = model;
+    *out = (struct eo_model *)model;
     return 0;
 }
 
@@ -301,7 +303,7 @@ static int ort_element(int32_t dtype)
     return dtype == EO_FLOAT32 ? ORT_FLOAT : dtype == EO_INT32 ? ORT_INT32 : ORT_INT64;
 }
 
-static int value_over(const struct eo_model *model, const struct eo_tensor *tensor,
+static int value_over(const struct onnx_model *model, const struct eo_tensor *tensor,
                       const char *name, struct ort_value **value, struct eo_failure *failure)
 {
     const struct ort_api *api = model->api;
@@ -313,8 +315,10 @@ static int value_over(const struct eo_model *model, const struct eo_tensor *tens
                  name, failure);
 }
 
-static void ort_unbind(struct eo_binding *binding)
+static void ort_unbind(struct eo_binding *bound)
 {
+    struct onnx_binding *binding = (struct onnx_binding *)bound;
+
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
         if (binding->inputs[i] != NULL) {
             binding->model->api->release_value(binding->inputs[i]);
@@ -326,11 +330,12 @@ static void ort_unbind(struct eo_binding *binding)
     free(binding);
 }
 
-static int ort_bind(struct eo_model *model, const struct eo_tensor *inputs,
+static int ort_bind(struct eo_model *opened, const struct eo_tensor *inputs,
                     const struct eo_tensor *outputs, struct eo_binding **out,
                     struct eo_failure *failure)
 {
-    struct eo_binding *binding = calloc(1, sizeof *binding);
+    struct onnx_model *model = (struct onnx_model *)opened;
+    struct onnx_binding *binding = calloc(1, sizeof *binding);
     int result = 0;
 
     if (binding == NULL) {
@@ -346,16 +351,17 @@ static int ort_bind(struct eo_model *model, const struct eo_tensor *inputs,
             value_over(model, &outputs[i], model->outputs[i].name, &binding->outputs[i], failure);
     }
     if (result != 0) {
-        ort_unbind(binding);
+        ort_unbind((struct eo_binding *)binding);
         return -1;
     }
-    *out = binding;
+    *out = (struct eo_binding *)binding;
     return 0;
 }
 
-static int ort_run(struct eo_binding *binding, struct eo_failure *failure)
+static int ort_run(struct eo_binding *bound, struct eo_failure *failure)
 {
-    const struct eo_model *model = binding->model;
+    struct onnx_binding *binding = (struct onnx_binding *)bound;
+    const struct onnx_model *model = binding->model;
 
     return check(model->api,
                  model->api->run(model->session, NULL, model->input_names,
@@ -365,29 +371,39 @@ static int ort_run(struct eo_binding *binding, struct eo_failure *failure)
                  "run", failure);
 }
 
-static uint32_t ort_input_count(const struct eo_model *model)
+static uint32_t ort_input_count(const struct eo_model *opened)
 {
+    const struct onnx_model *model = (const struct onnx_model *)opened;
+
     return model->input_count;
 }
 
-static uint32_t ort_output_count(const struct eo_model *model)
+static uint32_t ort_output_count(const struct eo_model *opened)
 {
+    const struct onnx_model *model = (const struct onnx_model *)opened;
+
     return model->output_count;
 }
 
-static struct eo_port ort_input(const struct eo_model *model, uint32_t index)
+static struct eo_port ort_input(const struct eo_model *opened, uint32_t index)
 {
+    const struct onnx_model *model = (const struct onnx_model *)opened;
+
     return (struct eo_port){.name = model->inputs[index].name, .dtype = model->inputs[index].dtype};
 }
 
-static struct eo_port ort_output(const struct eo_model *model, uint32_t index)
+static struct eo_port ort_output(const struct eo_model *opened, uint32_t index)
 {
+    const struct onnx_model *model = (const struct onnx_model *)opened;
+
     return (struct eo_port){.name = model->outputs[index].name,
                             .dtype = model->outputs[index].dtype};
 }
 
-static const struct eo_tensor *ort_result_of(const struct eo_binding *binding, uint32_t index)
+static const struct eo_tensor *ort_result_of(const struct eo_binding *bound, uint32_t index)
 {
+    const struct onnx_binding *binding = (const struct onnx_binding *)bound;
+
     return &binding->results[index];
 }
 

@@ -26,7 +26,7 @@ struct port {
     int32_t dtype;
 };
 
-struct eo_model {
+struct tvm_model {
     struct tvm_ffi ffi;
     struct tvm_object *get_function; /* ffi.ModuleGetFunction */
     struct tvm_object *get_item;     /* ffi.ArrayGetItem */
@@ -40,8 +40,8 @@ struct eo_model {
     struct port outputs[EO_MAX_TENSORS];
 };
 
-struct eo_binding {
-    struct eo_model *model;
+struct tvm_binding {
+    struct tvm_model *model;
     char name[NAME_SIZE]; /* of the function, for failures */
     struct tvm_object *function;
     struct dl_managed_tensor managed[EO_MAX_TENSORS]; /* what the input tensors are views of */
@@ -117,7 +117,7 @@ static int tvm_version_of(const char *path, char *text, size_t size, struct eo_f
     return 0;
 }
 
-static int global(struct eo_model *model, const char *name, struct tvm_object **function,
+static int global(struct tvm_model *model, const char *name, struct tvm_object **function,
                   struct eo_failure *failure)
 {
     const struct tvm_bytes bytes = {.data = name, .size = strlen(name)};
@@ -144,7 +144,7 @@ static struct tvm_any object_any(struct tvm_object *object)
 }
 
 /* Calls `function` for an object; fails where it returns none. */
-static int call_object(struct eo_model *model, struct tvm_object *function,
+static int call_object(struct tvm_model *model, struct tvm_object *function,
                        struct tvm_any *arguments, int32_t count, const char *where,
                        struct tvm_object **object, struct eo_failure *failure)
 {
@@ -161,7 +161,7 @@ static int call_object(struct eo_model *model, struct tvm_object *function,
     return 0;
 }
 
-static int module_function(struct eo_model *model, struct tvm_object *module, const char *name,
+static int module_function(struct tvm_model *model, struct tvm_object *module, const char *name,
                            struct tvm_object **function, struct eo_failure *failure)
 {
     struct tvm_any arguments[] = {object_any(module), text_any(name),
@@ -171,7 +171,7 @@ static int module_function(struct eo_model *model, struct tvm_object *module, co
 }
 
 /* Calls a function of `module` once; with `object` for the object that it returns. */
-static int call_method(struct eo_model *model, struct tvm_object *module, const char *name,
+static int call_method(struct tvm_model *model, struct tvm_object *module, const char *name,
                        struct tvm_any *arguments, int32_t count, struct tvm_object **object,
                        struct eo_failure *failure)
 {
@@ -225,7 +225,7 @@ static int read_ports(const struct eo_option *option, int typed, struct port *po
     return 0;
 }
 
-static int read_options(struct eo_model *model, const struct eo_open *how,
+static int read_options(struct tvm_model *model, const struct eo_open *how,
                         struct eo_failure *failure)
 {
     for (uint32_t i = 0; i < how->option_count; i++) {
@@ -255,7 +255,7 @@ static int read_options(struct eo_model *model, const struct eo_open *how,
     return 0;
 }
 
-static void release(const struct eo_model *model, struct tvm_object **object)
+static void release(const struct tvm_model *model, struct tvm_object **object)
 {
     if (*object != NULL) {
         (void)model->ffi.release(*object);
@@ -263,7 +263,7 @@ static void release(const struct eo_model *model, struct tvm_object **object)
     }
 }
 
-static void drop_outputs(struct eo_binding *binding)
+static void drop_outputs(struct tvm_binding *binding)
 {
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
         release(binding->model, &binding->elements[i]);
@@ -274,8 +274,10 @@ static void drop_outputs(struct eo_binding *binding)
     binding->output.type_index = TVM_NONE;
 }
 
-static void tvm_unbind(struct eo_binding *binding)
+static void tvm_unbind(struct eo_binding *bound)
 {
+    struct tvm_binding *binding = (struct tvm_binding *)bound;
+
     drop_outputs(binding);
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
         release(binding->model, &binding->arguments[i].value.object);
@@ -284,8 +286,10 @@ static void tvm_unbind(struct eo_binding *binding)
     free(binding);
 }
 
-static void tvm_close(struct eo_model *model)
+static void tvm_close(struct eo_model *opened)
 {
+    struct tvm_model *model = (struct tvm_model *)opened;
+
     release(model, &model->machine);
     release(model, &model->executable);
     release(model, &model->get_item);
@@ -309,7 +313,7 @@ static int set_threads(const struct eo_open *how, struct eo_failure *failure)
     return 0;
 }
 
-static int check_threads(struct eo_model *model, const struct eo_open *how,
+static int check_threads(struct tvm_model *model, const struct eo_open *how,
                          struct eo_failure *failure)
 {
     struct tvm_object *count = NULL;
@@ -331,7 +335,7 @@ static int check_threads(struct eo_model *model, const struct eo_open *how,
 }
 
 /* Loads the model's library from `path`, whatever its name ends in. */
-static int load_module(struct eo_model *model, const char *path, const char *name,
+static int load_module(struct tvm_model *model, const char *path, const char *name,
                        struct eo_failure *failure)
 {
     struct tvm_any arguments[] = {text_any(path), text_any("so")};
@@ -349,7 +353,7 @@ static int load_module(struct eo_model *model, const char *path, const char *nam
 /* The loader takes files only, so what lies in a packed bundle is copied into one in memory. It is
  * held open until the model is closed: the loader knows libraries by their paths, and would give a
  * second model under the same number the first one's code. */
-static int load_mapped(struct eo_model *model, const struct eo_file *file,
+static int load_mapped(struct tvm_model *model, const struct eo_file *file,
                        struct eo_failure *failure)
 {
     const char *data = file->data;
@@ -378,7 +382,7 @@ static int load_mapped(struct eo_model *model, const struct eo_file *file,
     return result;
 }
 
-static int open_model(struct eo_model *model, const struct eo_open *how,
+static int open_model(struct tvm_model *model, const struct eo_open *how,
                       struct eo_failure *failure)
 {
     struct tvm_any device[] = {integer_any(DL_CPU), integer_any(0), integer_any(POOLED_ALLOCATOR)};
@@ -401,22 +405,22 @@ static int open_model(struct eo_model *model, const struct eo_open *how,
 
 static int tvm_open(const struct eo_open *how, struct eo_model **out, struct eo_failure *failure)
 {
-    struct eo_model *model = calloc(1, sizeof *model);
+    struct tvm_model *model = calloc(1, sizeof *model);
 
     if (model == NULL) {
         return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
     }
     model->memory = -1;
     if (open_model(model, how, failure) != 0) {
-        tvm_close(model);
+        tvm_close((struct eo_model *)model);
         return -1;
     }
-    *out = model;
+    *out = (struct eo_model *)model;
     return 0;
 }
 
 /* Points results[index], whose shape was bound, at the tensor `object`. */
-static int view_result(struct eo_binding *binding, uint32_t index, struct tvm_object *object,
+static int view_result(struct tvm_binding *binding, uint32_t index, struct tvm_object *object,
                        struct eo_failure *failure)
 {
     struct eo_tensor *view = &binding->results[index];
@@ -436,9 +440,9 @@ static int view_result(struct eo_binding *binding, uint32_t index, struct tvm_ob
     return 0;
 }
 
-static int view_results(struct eo_binding *binding, struct eo_failure *failure)
+static int view_results(struct tvm_binding *binding, struct eo_failure *failure)
 {
-    struct eo_model *model = binding->model;
+    struct tvm_model *model = binding->model;
 
     if (binding->output.type_index != TVM_ARRAY) {
         if (binding->output.type_index < 64 || model->output_count != 1) {
@@ -458,9 +462,10 @@ static int view_results(struct eo_binding *binding, struct eo_failure *failure)
     return 0;
 }
 
-static int tvm_run(struct eo_binding *binding, struct eo_failure *failure)
+static int tvm_run(struct eo_binding *bound, struct eo_failure *failure)
 {
-    struct eo_model *model = binding->model;
+    struct tvm_binding *binding = (struct tvm_binding *)bound;
+    struct tvm_model *model = binding->model;
 
     drop_outputs(binding);
     if (check(&model->ffi,
@@ -472,10 +477,10 @@ static int tvm_run(struct eo_binding *binding, struct eo_failure *failure)
     return view_results(binding, failure);
 }
 
-static int bind_input(struct eo_binding *binding, uint32_t index, const struct eo_tensor *input,
+static int bind_input(struct tvm_binding *binding, uint32_t index, const struct eo_tensor *input,
                       struct eo_failure *failure)
 {
-    struct eo_model *model = binding->model;
+    struct tvm_model *model = binding->model;
     struct dl_managed_tensor *managed = &binding->managed[index];
     struct tvm_object *tensor = NULL;
 
@@ -496,11 +501,12 @@ static int bind_input(struct eo_binding *binding, uint32_t index, const struct e
     return 0;
 }
 
-static int tvm_bind(struct eo_model *model, const struct eo_tensor *inputs,
+static int tvm_bind(struct eo_model *opened, const struct eo_tensor *inputs,
                     const struct eo_tensor *outputs, struct eo_binding **out,
                     struct eo_failure *failure)
 {
-    struct eo_binding *binding = calloc(1, sizeof *binding);
+    struct tvm_model *model = (struct tvm_model *)opened;
+    struct tvm_binding *binding = calloc(1, sizeof *binding);
     int64_t seq_len = model->input_count > 0 && inputs[0].rank == 2 ? inputs[0].dims[1] : 0;
     int result;
 
@@ -520,36 +526,46 @@ static int tvm_bind(struct eo_model *model, const struct eo_tensor *inputs,
         binding->results[i] = outputs[i];
     }
     if (result != 0) {
-        tvm_unbind(binding);
+        tvm_unbind((struct eo_binding *)binding);
         return -1;
     }
-    *out = binding;
+    *out = (struct eo_binding *)binding;
     return 0;
 }
 
-static uint32_t tvm_input_count(const struct eo_model *model)
+static uint32_t tvm_input_count(const struct eo_model *opened)
 {
+    const struct tvm_model *model = (const struct tvm_model *)opened;
+
     return model->input_count;
 }
 
-static uint32_t tvm_output_count(const struct eo_model *model)
+static uint32_t tvm_output_count(const struct eo_model *opened)
 {
+    const struct tvm_model *model = (const struct tvm_model *)opened;
+
     return model->output_count;
 }
 
-static struct eo_port tvm_input(const struct eo_model *model, uint32_t index)
+static struct eo_port tvm_input(const struct eo_model *opened, uint32_t index)
 {
+    const struct tvm_model *model = (const struct tvm_model *)opened;
+
     return (struct eo_port){.name = model->inputs[index].name, .dtype = model->inputs[index].dtype};
 }
 
-static struct eo_port tvm_output(const struct eo_model *model, uint32_t index)
+static struct eo_port tvm_output(const struct eo_model *opened, uint32_t index)
 {
+    const struct tvm_model *model = (const struct tvm_model *)opened;
+
     return (struct eo_port){.name = model->outputs[index].name,
                             .dtype = model->outputs[index].dtype};
 }
 
-static const struct eo_tensor *tvm_result(const struct eo_binding *binding, uint32_t index)
+static const struct eo_tensor *tvm_result(const struct eo_binding *bound, uint32_t index)
 {
+    const struct tvm_binding *binding = (const struct tvm_binding *)bound;
+
     return &binding->results[index];
 }
 

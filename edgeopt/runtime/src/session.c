@@ -20,7 +20,7 @@ uint32_t eo_abi_version(void)
     return EO_ABI_VERSION;
 }
 
-/* Takes the options of a caller that may know fewer of them. */
+/* Takes the options of a caller that may know fewer of them, or more: those must be unset. */
 static int take_options(const struct eo_session_options *given, struct eo_session_options *options,
                         struct eo_failure *failure)
 {
@@ -32,6 +32,12 @@ static int take_options(const struct eo_session_options *given, struct eo_sessio
         return eo_fail(failure, EO_EINPUT, "options",
                        "struct_bytes is %u; begin with EO_SESSION_OPTIONS",
                        (unsigned)given->struct_bytes);
+    }
+    for (uint32_t i = (uint32_t)sizeof *options; i < given->struct_bytes; i++) {
+        if (((const unsigned char *)given)[i] != 0) {
+            return eo_fail(failure, EO_EUNSUPPORTED, "options",
+                           "sets an option that this version (%s) has not", EO_VERSION);
+        }
     }
     memcpy(options, given,
            given->struct_bytes < sizeof *options ? given->struct_bytes : sizeof *options);
