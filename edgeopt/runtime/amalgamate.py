@@ -113,7 +113,7 @@ def amalgamate() -> str:
         parts.append(_print(header, public, {}, {}))
     for source in sources:
         stem = source.path.stem
-        local = source.named("static", "typedef") | source.enumerators
+        local = source.named("static", "typedef") | source.enumerators | set(source.macros)
         names = {n: f"eo_{stem}__{n}" for n in sorted(local) if not n.startswith("eo_")}
         tags = {
             t: f"eo_{stem}__{t}" for t in sorted(source.tags - taken) if not t.startswith("eo_")
@@ -124,7 +124,6 @@ def amalgamate() -> str:
         without = _ENGINES.get(source.path.name)
         parts.append(f"\n/* ---- {source.path.name} ---- */\n")
         parts.append(f"#ifndef {without}\n{text}#endif\n" if without else text)
-        parts += [f"#undef {macro}\n" for macro in dict.fromkeys(source.macros)]
         if "FP_CONTRACT OFF" in text:
             parts.append("#ifdef __clang__\n#pragma STDC FP_CONTRACT DEFAULT\n#endif\n")
     return "".join(parts)
@@ -361,7 +360,8 @@ def _print(
         for item in source.items
         if item.linkage == "external" and not set(item.names) & public
     }
-    types = {name: names[name] for name in names if name in source.named("typedef")}
+    kinds = source.named("typedef") | set(source.macros)  # what a struct's body may use
+    types = {name: names[name] for name in names if name in kinds}
     out: list[str] = []
     braces: list[str] = []  # "members" of a struct's body, "code" of any other
     before = before2 = ""
@@ -406,7 +406,7 @@ def _print(
 
 
 def _rename_directive(token: _Token, names: dict[str, str], tags: dict[str, str]) -> str:
-    if token.inner[0].text != "define":
+    if token.inner[0].text in ("include", "pragma", "error"):
         return token.text
     out, before = ["#"], ""
     for inner in token.inner:
