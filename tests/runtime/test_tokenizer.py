@@ -793,6 +793,16 @@ def test_wrong_files_are_refused_with_the_key_and_what_was_expected(driver: Path
     assert open_each(driver, documents) == wanted
 
 
+@pytest.mark.parametrize("length", range(55, 70))
+def test_what_a_message_quotes_is_cut_to_its_room(driver: Path, length: int) -> None:
+    document = small_wordpiece() | {"pre_tokenizer": {"type": "x" * length}}
+    ((code, message),) = open_each(driver, [json.dumps(document).encode()])
+    quoted = json.dumps("x" * length)
+    shown = quoted if len(quoted) < 64 else quoted[:60] + "..."
+    assert code == UNSUPPORTED
+    assert message.endswith(f"is {shown}, supported: BertPreTokenizer with WordPiece")
+
+
 def test_files_that_are_no_tokenizer_are_refused(driver: Path) -> None:
     twice = json.dumps(small_wordpiece()).replace('"a": 3', '"[CLS]": 3').encode()
     whole = json.dumps(small_bpe()).encode()

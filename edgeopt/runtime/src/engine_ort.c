@@ -272,6 +272,11 @@ static int open_model(struct onnx_model *model, const struct eo_open *how,
                        EO_ORT_API_VERSION);
     }
     model->api = api;
+    /* From 1.31 on the official builds keep an id of the device and a file of events in the user's
+     * home; who wants that sets the variable. */
+    if (setenv("ORT_DISABLE_TELEMETRY", "1", 0) != 0) {
+        return eo_fail(failure, EO_EENGINE, how->library, "its telemetry cannot be switched off");
+    }
     if (check(api, api->create_env(ORT_LEVEL_ERROR, "edgeopt", &model->env), how->library,
               failure) != 0 ||
         check(api, api->default_allocator(&model->allocator), how->library, failure) != 0 ||

@@ -18,10 +18,7 @@ const char *eo_read_quote(const struct eo_reader *reader, uint32_t node, char ou
         char c = reader->tree.text[begin + i];
         out[i] = (unsigned char)c < 0x20 ? ' ' : c;
     }
-    memcpy(out + shown, "...", 4);
-    if (shown == bytes) {
-        out[shown] = '\0';
-    }
+    memcpy(out + shown, shown < bytes ? "..." : "", shown < bytes ? 4 : 1);
     return out;
 }
 

@@ -1,0 +1,113 @@
+"""Between open and close the library allocates nothing, and onnxruntime keeps no diary."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import edgeopt
+from edgeopt.runtime.build import FLAGS, SOURCES, library_sources
+from tests import checkpoints
+
+pytest.importorskip("torch", reason="needs edgeopt[torch]")
+pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+
+pytestmark = pytest.mark.heavy
+
+# Every allocation of the library's own code goes through these; the engine's, which is opened with
+# dlopen, do not.
+WRAPPED = ("malloc", "calloc", "realloc", "posix_memalign", "strdup")
+DRIVER = """
+#include "edgeopt_rt.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int allocations;
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t m);
+void *__real_realloc(void *p, size_t n);
+int __real_posix_memalign(void **p, size_t a, size_t n);
+char *__real_strdup(const char *s);
+void *__wrap_malloc(size_t n) { allocations++; return __real_malloc(n); }
+void *__wrap_calloc(size_t n, size_t m) { allocations++; return __real_calloc(n, m); }
+void *__wrap_realloc(void *p, size_t n) { allocations++; return __real_realloc(p, n); }
+int __wrap_posix_memalign(void **p, size_t a, size_t n)
+{
+    allocations++;
+    return __real_posix_memalign(p, a, n);
+}
+char *__wrap_strdup(const char *s) { allocations++; return __real_strdup(s); }
+
+int main(int argc, char **argv)
+{
+    eo_session_options options = EO_SESSION_OPTIONS;
+    eo_failure failure;
+    eo_bundle *bundle;
+    eo_session *session;
+    int before;
+
+    options.libraries = argv[2];
+    if (argc != 3 || eo_bundle_open(argv[1], &bundle, &failure) != EO_OK ||
+        eo_session_open(bundle, &options, &session, &failure) != EO_OK) {
+        return printf("%s\\n", failure.message), 1;
+    }
+    before = allocations;
+    for (size_t i = 0; i < 40; i++) {
+        char words[400];
+        memset(words, 'a', sizeof words);
+        for (size_t j = 0; j < sizeof words; j += 1 + i % 7) {
+            words[j] = ' ';
+        }
+        eo_text text = {words, i * 10, "the tool of a library", 21};
+        if (eo_session_run_texts(session, &text, 1, &failure) != EO_OK ||
+            eo_session_result(session, 0) == NULL) {
+            return printf("%s\\n", failure.message), 1;
+        }
+    }
+    printf("%d %d\\n", before, allocations - before);
+    eo_session_close(session);
+    eo_bundle_close(bundle);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["BertForSequenceClassification", "BertForTokenClassification", "RobertaModel"],
+)
+def test_runs_allocate_nothing(
+    architecture: str, onnxruntime_library: Path, tmp_path: Path
+) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    bundle = edgeopt.compile(
+        checkpoints.write(tmp_path / "checkpoint", architecture), "host",
+        output=tmp_path / "b.edgeopt", engines=["onnx"], precisions=["fp32"],
+    )  # fmt: skip
+    (tmp_path / "driver.c").write_text(DRIVER)
+    program = tmp_path / "driver"
+    command = ["gcc", *FLAGS, "-O1", f"-I{SOURCES}", f"-I{SOURCES.parent / 'include'}"]
+    command += [f"-Wl,--wrap={name}" for name in WRAPPED]
+    command += [str(tmp_path / "driver.c"), *map(str, library_sources())]
+    subprocess.run([*command, "-o", str(program), "-ldl", "-lm", "-lpthread"], check=True)
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(
+        [program, bundle.path, onnxruntime_library],
+        env={name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+        | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    opening, running = map(int, done.stdout.split())
+    assert opening > 10
+    assert running == 0
+    assert list(home.rglob("*")) == []
