@@ -274,6 +274,7 @@ def _write(
                 libc=target.device.os.libc,
                 libc_version=target.device.os.libc_version,
                 threads=target.threads,
+                cpus=target.cpus,
                 warmup=target.warmup,
                 runs=target.runs,
             ),

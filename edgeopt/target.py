@@ -6,6 +6,7 @@ a user's own file works as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ class Target:
     ``not_built`` maps an engine to the reason why this target has no artifact for it.
     ``seq_lens`` (tokens, ascending) are the static lengths of the engines that need them; the
     longest is also the default of a measurement. ``threads``, ``warmup`` and ``runs`` are the
-    defaults of a measurement. ``budget`` may hold ``latency_ms`` and ``memory_mib``.
+    defaults of a measurement; ``cpus`` are those that the threads may use, as the kernel numbers
+    them ("4-7", "0,2"), None for any. ``budget`` may hold ``latency_ms`` and ``memory_mib``.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Target:
     recipe: str
     seq_lens: tuple[int, ...]
     threads: int
+    cpus: str | None
     warmup: int
     runs: int
     budget: Mapping[str, float]
@@ -77,6 +80,21 @@ class Target:
     def is_host(self) -> bool:
         """True for the target that stands for the machine edgeopt itself runs on."""
         return self.device.reach == "local"
+
+
+def _cpus(measure: fields.Table, device: DeviceProfile) -> str | None:
+    text = measure.get("cpus", str, "")
+    numbers = [int(number) for number in re.findall(r"\d+", text)]
+    if text and (
+        not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text)
+        or sorted(numbers) != numbers
+        or numbers[-1] >= device.core_count
+    ):
+        raise measure.wrong(
+            "cpus",
+            f"expected ascending CPUs below {device.core_count} such as 4-7 or 0,2, found {text!r}",
+        )
+    return text or None
 
 
 def target_names() -> tuple[str, ...]:
@@ -108,6 +126,7 @@ def load_target(name_or_path: str | Path) -> Target:
         recipe=recipe.name if Path(recipe.path).parent == RECIPES else recipe.path,
         seq_lens=top.ascending("seq_lens", low=1, high=8192),
         threads=measure.integer("threads", high=1024),
+        cpus=_cpus(measure, device),
         warmup=measure.integer("warmup", low=0, high=10_000),
         runs=measure.integer("runs", high=1_000_000),
         budget=_budget(top),

@@ -158,6 +158,12 @@ ONNX = '"1.31.1"\nprecisions = ["fp32", "int8"]'
             "threads = 5",
             "measure.threads: expected at most the 4 cores of raspberry-pi-4, found 5",
         ),
+        (
+            "threads = 4",
+            "threads = 4\ncpus = '2-4'",
+            "measure.cpus: expected ascending CPUs below 4 such as 4-7 or 0,2, found '2-4'",
+        ),
+        ("threads = 4", "threads = 4\ncpus = 'big'", "measure.cpus: expected ascending CPUs"),
         ("runs = 100", "runs = 0", "measure.runs: expected 1 to 1000000, found 0"),
         (
             "[measure]",

@@ -90,6 +90,7 @@ class TargetEntry:
     libc: str
     libc_version: str | None
     threads: int
+    cpus: str | None
     warmup: int
     runs: int
 
@@ -235,6 +236,7 @@ def _target(table: Table) -> TargetEntry:
         libc=table.get("libc", str),
         libc_version=table.get("libc_version", str) if has_version else None,
         threads=table.integer("threads"),
+        cpus=None if table.data.get("cpus") is None else table.get("cpus", str),
         warmup=table.integer("warmup", low=0),
         runs=table.integer("runs"),
     )

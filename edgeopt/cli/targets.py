@@ -125,7 +125,7 @@ def _defaults(target: Target, recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "ships", f"only with a cosine to FP32 PyTorch of at least {bounds}"
     lengths = ", ".join(map(str, target.seq_lens))
     yield "tokens", f"{max(target.seq_lens)} in a measurement; {lengths} where shapes are static"
-    yield "threads", str(target.threads)
+    yield "threads", str(target.threads) + (f" on CPUs {target.cpus}" if target.cpus else "")
     yield "runs", f"{target.runs} timed, after {target.warmup} to warm up"
     for key, limit in target.budget.items():
         name, unit = key.rsplit("_", 1)

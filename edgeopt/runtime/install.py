@@ -1,7 +1,7 @@
 """Put the runtime for one platform into a folder that an app can use at once.
 
 DIR/include/edgeopt_rt.h     DIR/lib/libedgeopt_rt.so     DIR/bin/edgeopt-agent
-DIR/python/edgeopt_rt.py     DIR/ABI.md
+DIR/python/edgeopt_rt.py     DIR/python/edgeopt_pool.py     DIR/ABI.md
 """
 
 from __future__ import annotations
@@ -55,17 +55,16 @@ def install(
     nothing else. Raises InputError where it does or cannot be written, and what ``build_runtime``
     raises.
     """
-    headers = {f"include/{path.name}": path for path in sorted((ROOT / "include").glob("*.h*"))}
-    known = [*headers, f"lib/{LIBRARY}", f"bin/{AGENT}", "python/edgeopt_rt.py", "ABI.md"]
-    _check_folder(folder, known)  # before a minute's build
+    sources = {f"include/{path.name}": path for path in sorted((ROOT / "include").glob("*.h*"))}
+    sources |= {f"python/{path.name}": path for path in sorted((ROOT / "python").glob("*.py"))}
+    sources["ABI.md"] = ROOT / "ABI.md"
+    _check_folder(folder, [*sources, f"lib/{LIBRARY}", f"bin/{AGENT}"])  # before a minute's build
     built = build_runtime(arch, libc, engines=engines)
     needs = needs_of_all([built.library, built.agent])
     files: dict[str, bytes | Path] = {
-        **headers,
+        **sources,
         f"lib/{LIBRARY}": built.library,
         f"bin/{AGENT}": built.agent,
-        "python/edgeopt_rt.py": ROOT / "python" / "edgeopt_rt.py",
-        "ABI.md": ROOT / "ABI.md",
     }
     return Installed(
         folder=folder,

@@ -38,6 +38,7 @@ def manifest(**changes: object) -> Manifest:
             libc="glibc",
             libc_version=None,
             threads=1,
+            cpus=None,
             warmup=1,
             runs=5,
         ),

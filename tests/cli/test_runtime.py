@@ -20,6 +20,7 @@ FILES = {
     "include/edgeopt_rt.h",
     "lib/libedgeopt_rt.so",
     "bin/edgeopt-agent",
+    "python/edgeopt_pool.py",
     "python/edgeopt_rt.py",
     "ABI.md",
 }

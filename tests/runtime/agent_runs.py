@@ -83,6 +83,7 @@ class Case:
         )
         self.options: dict[str, str] = {}
         self.bound = 0.99
+        self.cpus: str | None = None
 
     def write_golden(self, folder: Path, out: np.ndarray) -> None:
         folder.mkdir(exist_ok=True)
@@ -112,7 +113,7 @@ class Case:
             tokenizer=(),
             target=TargetEntry(
                 name="host", device="host", arch="x86_64", libc="glibc", libc_version=None,
-                threads=1, warmup=1, runs=5,
+                threads=1, cpus=self.cpus, warmup=1, runs=5,
             ),
             recipe={}, reference="by hand", origin={}, tools={}, artifacts=(entry,), skipped=(),
             golden=tuple(goldens), image=None, files={},

@@ -229,6 +229,17 @@ def test_engine_options(case: Case) -> None:
     assert failure(case.run("--option", "speed=1"))[1].startswith("unknown option of engine onnx")
 
 
+def test_the_targets_cpus_are_used_where_there_are_such(case: Case) -> None:
+    any_cpus = case.run().one("engine")["cpus"]
+    case.cpus = "0"
+    assert case.run().one("engine")["cpus"] == "0"
+    case.cpus = "900"
+    assert case.run().one("engine")["cpus"] == any_cpus
+    done = case.run("--cpus", "900")
+    assert failure(done)[0] == "cpus"
+    assert "900 cannot be set" in failure(done)[1]
+
+
 def test_info_tells_cpu_and_engine(agent: Path, onnxruntime_library: Path) -> None:
     done = Run(agent, "info", "--engine", "onnx", "--libraries", str(onnxruntime_library))
     assert done.status == 0

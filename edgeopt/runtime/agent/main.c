@@ -1,5 +1,7 @@
 /* edgeopt-agent: opens a bundle on the board with the runtime library, checks an artifact against its
  * golden outputs, and times it. */
+#include "affinity.h"
+#include "arch.h"
 #include "arguments.h"
 #include "clock.h"
 #include "compare.h"
@@ -37,19 +39,32 @@ static void say_hello(struct eo_events *events)
 {
     eo_events_begin(events, "hello");
     eo_events_text(events, "agent", EO_VERSION);
-    eo_events_text(events, "arch", eo_process_arch());
+    eo_events_text(events, "arch", EO_ARCH);
     eo_events_integer(events, "pid", (int64_t)getpid());
     eo_events_end(events);
+}
+
+/* Gives this thread, which computes too, the CPUs of the engine's threads. What is wrong with them
+ * the session tells, and that a bundle's own do not exist here is no failure. */
+static void pin(const struct job *job, const char *asked)
+{
+    eo_cpus before;
+
+    (void)eo_affinity_set(asked != NULL ? asked : job->bundle->manifest.cpus, &before, NULL);
 }
 
 static int open_job(struct job *job, struct eo_failure *failure)
 {
     const struct eo_arguments *arguments = job->arguments;
+    char cpus[128];
     int64_t begin_ns;
     int result = eo_bundle_open(arguments->bundle, &job->bundle, failure);
 
     if (result != EO_OK) {
         return result;
+    }
+    if (arguments->session.cpus != NULL || job->bundle->manifest.cpus != NULL) {
+        pin(job, arguments->session.cpus);
     }
     job->rss_before_bytes = eo_process_rss_bytes();
     begin_ns = eo_clock_wall_ns();
@@ -63,6 +78,8 @@ static int open_job(struct job *job, struct eo_failure *failure)
     eo_events_text(job->events, "precision", eo_session_precision(job->session));
     eo_events_text(job->events, "library", eo_session_library(job->session));
     eo_events_integer(job->events, "load_ns", eo_clock_wall_ns() - begin_ns);
+    eo_process_cpus(cpus, sizeof cpus);
+    eo_events_text(job->events, "cpus", cpus);
     eo_events_end(job->events);
     job->rss_loaded_bytes = eo_process_rss_bytes();
     return reader_gone(job->events, failure);
@@ -305,7 +322,7 @@ static int info(const struct job *job, struct eo_failure *failure)
 
     eo_process_features(text, sizeof text);
     eo_events_begin(events, "cpu");
-    eo_events_text(events, "arch", eo_process_arch());
+    eo_events_text(events, "arch", EO_ARCH);
     eo_events_words(events, "features", text);
     eo_events_integer(events, "cores_online", (int64_t)sysconf(_SC_NPROCESSORS_ONLN));
     eo_events_end(events);

@@ -29,6 +29,25 @@ static int64_t status_bytes(const char *key)
     return fclose(file) == 0 ? bytes : -1;
 }
 
+void eo_process_cpus(char *text, size_t size)
+{
+    static const char key[] = "Cpus_allowed_list:";
+    char line[256];
+    FILE *file = fopen("/proc/thread-self/status", "r");
+
+    text[0] = '\0';
+    if (file == NULL) {
+        return;
+    }
+    while (text[0] == '\0' && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, key, sizeof key - 1) == 0) {
+            const char *value = line + sizeof key - 1 + strspn(line + sizeof key - 1, " \t");
+            (void)snprintf(text, size, "%.*s", (int)strcspn(value, "\n"), value);
+        }
+    }
+    (void)fclose(file); /* it was read only */
+}
+
 int64_t eo_process_rss_bytes(void)
 {
     return status_bytes("VmRSS:");
@@ -37,19 +56,6 @@ int64_t eo_process_rss_bytes(void)
 int64_t eo_process_peak_bytes(void)
 {
     return status_bytes("VmHWM:");
-}
-
-const char *eo_process_arch(void)
-{
-#if defined(__aarch64__)
-    return "aarch64";
-#elif defined(__x86_64__)
-    return "x86_64";
-#elif defined(__arm__)
-    return "armv7";
-#else
-#error "edgeopt-agent is built for aarch64, armv7 and x86_64"
-#endif
 }
 
 #if defined(__aarch64__)

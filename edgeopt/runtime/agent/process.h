@@ -10,8 +10,9 @@
 int64_t eo_process_rss_bytes(void);
 int64_t eo_process_peak_bytes(void);
 
-/* "aarch64", "x86_64" or "armv7": what this program was built for. */
-const char *eo_process_arch(void);
+/* The CPUs that this thread may run on, such as "0-3", into `text`; empty where the kernel does not
+ * say. */
+void eo_process_cpus(char *text, size_t size);
 
 /* The CPU's features as /proc/cpuinfo spells them, blank-separated, into `text`. On aarch64 they
  * come from the auxiliary vector, which is this process's own view also under emulation. */

@@ -133,8 +133,8 @@ typedef struct eo_session_options {
     uint32_t seq_len_count;
     uint32_t max_text_bytes; /* of one text; 0: 65,536 */
     uint32_t max_image_side; /* width and height of one image; 0: 4,096 */
-    /* CPUs that the engine's threads may use, such as "4-7" or "0,2". NULL: any. The calling
-     * thread, which computes too, is the caller's own to pin. */
+    /* CPUs that the engine's threads may use, such as "4-7" or "0,2". NULL: as the target says, where
+     * this machine has them. The calling thread, which computes too, is the caller's own to pin. */
     const char *cpus;
 } eo_session_options;
 #define EO_SESSION_OPTIONS {.struct_bytes = (uint32_t)sizeof(eo_session_options)}

@@ -380,11 +380,15 @@ static void read_goldens(struct reader *reader, struct eo_manifest *manifest)
 
 static void read_target(struct reader *reader, struct eo_manifest *manifest)
 {
-    uint32_t target = member(reader, 0, "target");
+    uint32_t target = member(reader, 0, "target"), cpus;
 
     if (target != 0) {
         manifest->arch = text_member(reader, target, "arch");
         manifest->threads = (int32_t)integer_member(reader, target, "threads", 1, 1024);
+        cpus = member(reader, target, "cpus");
+        if (cpus != 0 && reader->tree->nodes[cpus].type != EO_JSON_NULL) {
+            manifest->cpus = text_of(reader, cpus, "cpus");
+        }
     }
 }
 

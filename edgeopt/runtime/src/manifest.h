@@ -85,6 +85,7 @@ struct eo_manifest {
     const char *tokenizer; /* the file tokenizer.json; NULL: none */
     const char *arch;
     int32_t threads;
+    const char *cpus; /* that the threads may use; NULL: any */
     const struct eo_artifact_entry *artifacts;
     uint32_t artifact_count;
     const struct eo_golden_entry *goldens;

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include "affinity.h"
+#include "arch.h"
 #include "choose.h"
 #include "reading.h"
 #include "shapes.h"
@@ -83,6 +84,19 @@ static int open_pinned(struct eo_session *session, const struct eo_session_optio
     return result;
 }
 
+/* The CPUs of the bundle's target where this machine is one and has them; else NULL. */
+static const char *target_cpus(const struct eo_manifest *manifest)
+{
+    eo_cpus before;
+
+    if (manifest->cpus == NULL || strcmp(manifest->arch, EO_ARCH) != 0 ||
+        eo_affinity_set(manifest->cpus, &before, NULL) != EO_OK) {
+        return NULL;
+    }
+    eo_affinity_restore(&before);
+    return manifest->cpus;
+}
+
 int eo_session_open(eo_bundle *bundle, const eo_session_options *given, eo_session **out,
                     eo_failure *failure)
 {
@@ -98,6 +112,9 @@ int eo_session_open(eo_bundle *bundle, const eo_session_options *given, eo_sessi
     }
     session->bundle = bundle;
     result = take_options(given, &options, told);
+    if (result == EO_OK && options.cpus == NULL) {
+        options.cpus = target_cpus(&bundle->manifest);
+    }
     if (result == EO_OK) {
         result = options.cpus != NULL ? open_pinned(session, &options, told)
                                       : open_session(session, &options, told);
