@@ -63,20 +63,16 @@ def test_a_line_that_is_not_the_protocol(line: str) -> None:
 def test_the_command_line() -> None:
     words = arguments(
         agent="/b/agent",
+        bundle="/b/bundle",
         engine="onnx",
-        library="/b/lib/libonnxruntime.so",
-        model="/b/model.onnx",
+        precision="int8",
+        libraries="/b/bundle/lib",
+        seq_len=32,
         threads=2,
         warmup=1,
         runs=5,
-        golden=["/b/golden/0"],
-        cosine_min=0.97,
-        inputs={"input_ids": "args_0"},
-        outputs={"logits": "output_0"},
-        options={"hint": "f32"},
     )
     assert " ".join(words) == (
-        "/b/agent run --engine onnx --library /b/lib/libonnxruntime.so --model /b/model.onnx "
-        "--threads 2 --warmup 1 --runs 5 --cosine-min 0.97 --golden /b/golden/0 "
-        "--input input_ids=args_0 --output logits=output_0 --option hint=f32"
+        "/b/agent run --bundle /b/bundle --engine onnx --precision int8 --libraries /b/bundle/lib "
+        "--threads 2 --warmup 1 --runs 5 --seq-len 32"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -142,8 +143,15 @@ class Drive:
             str(self.library),
             str(self.threads),
         ]
+        # What this process set for its own TVM would hold for the driver too.
+        environment = {k: v for k, v in os.environ.items() if k != "TVM_NUM_THREADS"}
         done = subprocess.run(
-            [*command, *self.words], capture_output=True, text=True, timeout=300, check=False
+            [*command, *self.words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert "Sanitizer" not in done.stderr, done.stderr
         assert "runtime error" not in done.stderr, done.stderr

@@ -384,6 +384,10 @@ int main(int argc, char **argv)
                    ? EXIT_FAILED
                    : 0;
     }
+    /* One session runs here, with the threads that it is asked for: what was inherited is another's. */
+    if (unsetenv("TVM_NUM_THREADS") != 0) {
+        return EXIT_FAILED;
+    }
     descriptor = take_stdout();
     /* Without SIGPIPE a write to a closed channel fails, and the agent ends in an orderly way. */
     if (descriptor < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR) {
