@@ -58,9 +58,9 @@ def compile(
     specs = _selected(target, engines, precisions)
     limit = FIDELITY_SAMPLES + recipe.calibration_texts
     given = samples.read(Path(data), limit) if data else None
-    if recipe.compress and (isinstance(source, Model) or not data):
+    if recipe.compress and (isinstance(source, Model) or not data or Path(data).is_dir()):
         raise InputError(
-            f"recipe {recipe.name} compresses, which needs a checkpoint and --data",
+            f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
             hint="Give your texts with --data, or another recipe.",
         )
     if isinstance(source, Model):

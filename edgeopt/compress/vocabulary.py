@@ -99,12 +99,14 @@ def _must(model: Model, state: Mapping[str, Any], first: int) -> set[int]:
     must = {token["id"] for token in state["added_tokens"]}
     special = {n for value in _special(network(model).config).values() for n in value}
     must |= special & set(tokens.values())
+    must |= set(_placed(state.get("post_processor") or {}))
     unknown = state["model"].get("unk_token")
     must |= {tokens[unknown]} if unknown in tokens else set()
     # RoBERTa counts positions from its padding's number, so that one must not move.
-    padding = network(model).config.pad_token_id
-    rows = network(model).get_input_embeddings().num_embeddings
-    low = max(first, 0 if padding is None else padding + 1)
+    table = network(model).get_input_embeddings()
+    rows = table.num_embeddings
+    padding = (network(model).config.pad_token_id, table.padding_idx)
+    low = max([first, *(n + 1 for n in padding if n is not None)])
     must |= {n for n in tokens.values() if n < low}
     if max(tokens.values()) >= rows:
         raise InputError(
@@ -247,6 +249,16 @@ def _write(model: Model, state: Mapping[str, Any], numbers: Mapping[int, int]) -
 
     key = cache.key(files=tokenizer.hashes(source), kept=sorted(numbers))
     return cache.entry("tokenizer", key, build)
+
+
+def _placed(processor: Mapping[str, Any]) -> list[int]:
+    """Return the numbers of the special tokens that a post-processor puts around a text."""
+    found = [n for part in processor.get("processors", ()) for n in _placed(part)]
+    for entry in (processor.get("special_tokens") or {}).values():
+        found += entry["ids"]
+    return found + [
+        processor[name][1] for name in ("sep", "cls") if isinstance(processor.get(name), list)
+    ]
 
 
 def _renumber(processor: dict[str, Any], numbers: Mapping[int, int]) -> None:
