@@ -55,14 +55,14 @@ def compile(
     """
     target = target if isinstance(target, Target) else load_target(target)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or target.recipe)
-    specs = _selected(target, engines, precisions)
-    limit = FIDELITY_SAMPLES + recipe.calibration_texts
-    given = samples.read(Path(data), limit) if data else None
     if recipe.compress and (isinstance(source, Model) or not data or Path(data).is_dir()):
         raise InputError(
             f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
             hint="Give your texts with --data, or another recipe.",
         )
+    specs = _selected(target, engines, precisions)
+    limit = FIDELITY_SAMPLES + recipe.calibration_texts
+    given = samples.read(Path(data), limit) if data else None
     if isinstance(source, Model):
         name, origin = source.name, source.digest
     else:
