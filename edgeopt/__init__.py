@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from edgeopt import compress as compress
     from edgeopt.boards import connect
     from edgeopt.bundle import Bundle, open_bundle
     from edgeopt.bundle.verify import Verification, verify
@@ -39,6 +40,7 @@ _HOMES = {
     "Target": "edgeopt.target",
     "Verification": "edgeopt.bundle.verify",
     "compile": "edgeopt.pipeline",
+    "compress": "edgeopt.compress",
     "connect": "edgeopt.boards",
     "import_model": "edgeopt.model.importer",
     "import_torch": "edgeopt.model.torch_module",
@@ -60,6 +62,7 @@ __all__ = [
     "Target",
     "Verification",
     "compile",
+    "compress",
     "connect",
     "import_model",
     "import_torch",
@@ -77,4 +80,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'edgeopt' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module = importlib.import_module(_HOMES[name])
+    # edgeopt.compress is a package that can be called.
+    return module if _HOMES[name] == f"edgeopt.{name}" else getattr(module, name)

@@ -13,6 +13,8 @@ from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped, TargetEntry
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, write
+from edgeopt.compress.run import code_digest as compress_digest
+from edgeopt.compress.run import compressed
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
@@ -44,12 +46,20 @@ def compile(
     user's own samples, used for calibration and for the check in the place of the shipped ones: a
     file of texts (.jsonl with "text", or lines), or for a model of images a folder of images.
 
+    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), and
+    artifacts are checked against the compressed model.
+
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
     format could be made.
     """
     target = target if isinstance(target, Target) else load_target(target)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or target.recipe)
+    if recipe.compress and (isinstance(source, Model) or not data or Path(data).is_dir()):
+        raise InputError(
+            f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
+            hint="Give your texts with --data, or another recipe.",
+        )
     specs = _selected(target, engines, precisions)
     limit = FIDELITY_SAMPLES + recipe.calibration_texts
     given = samples.read(Path(data), limit) if data else None
@@ -59,10 +69,18 @@ def compile(
         name, origin = name_of(source), importer.fingerprint(source) or ""
     place = Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt")
     inputs = _inputs_digest(origin, target, recipe, specs, given)
+    if recipe.compress:
+        texts = cache.file_sha256(Path(str(data)))
+        inputs = cache.key(inputs=inputs, data=texts, code=compress_digest())
     if origin and (done := _up_to_date(place, inputs)) is not None:
         return done
     with reserved(place):  # a wrong place is refused before the long work
-        model = source if isinstance(source, Model) else _import(source)
+        if isinstance(source, Model):
+            model = source
+        elif recipe.compress:
+            model, _ = compressed(source, recipe, Path(str(data)))
+        else:
+            model = _import(source)
         if given is None:
             given = samples.shipped(model, limit)
         samples.check(model, given, str(data))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt import fields
+from edgeopt.steps import Step, read_steps
 
 FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -24,11 +25,15 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Fidelity bounds by precision (fp32, fp16, int8), and how many texts calibrate INT8."""
+    """Fidelity bounds by precision (fp32, fp16, int8), and how many texts calibrate INT8.
+
+    ``compress`` is what is done to the network before it is lowered, in order.
+    """
 
     name: str
     bounds: Mapping[str, Bound]
     calibration_texts: int
+    compress: tuple[Step, ...] = ()
     path: str
 
 
@@ -50,6 +55,7 @@ def load_recipe(name_or_path: str | Path, *, beside: Path | None = None) -> Reci
         name=path.stem,
         bounds={precision: _bound(bounds.table(precision)) for precision in PRECISIONS},
         calibration_texts=top.integer("calibration_texts", high=100_000),
+        compress=read_steps(top.tables("compress", ())),
         path=str(path),
     )
     bounds.close()

@@ -10,11 +10,12 @@ PACKAGE = Path(__file__).parent.parent / "edgeopt"
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = [
     {"errors"},
-    {"fields", "progress", "extras", "cache", "quiet"},
-    {"device", "host", "target", "recipe"},
+    {"fields", "progress", "extras", "cache", "quiet", "place"},
+    {"device", "host", "target", "recipe", "steps"},
     {"engines"},
     {"model"},
     {"fidelity"},
+    {"compress"},
     {"backends"},
     {"bundle"},
     {"lowering", "pipeline"},

@@ -37,12 +37,21 @@ def test_help_pulls_in_no_toolchain_and_no_command() -> None:
     code = "from edgeopt.cli import cli; cli.main(['--help'], standalone_mode=False)"
     loaded = modules_after(code)
     assert not loaded & HEAVY
-    commands = {"compile", "profile", "board", "bundle", "targets", "runtime"}
+    commands = {"compile", "compress", "profile", "board", "bundle", "targets", "runtime"}
     assert not {f"edgeopt.cli.{name}" for name in commands} & loaded
 
 
 def test_every_command_has_help() -> None:
-    for name in ("targets", "compile", "inspect", "verify", "board", "profile", "runtime"):
+    for name in (
+        "targets",
+        "compile",
+        "compress",
+        "inspect",
+        "verify",
+        "board",
+        "profile",
+        "runtime",
+    ):
         out = subprocess.run(
             [sys.executable, "-m", "edgeopt", name, "--help"], capture_output=True, text=True
         )
@@ -52,4 +61,4 @@ def test_every_command_has_help() -> None:
 
 def test_every_public_name_can_be_had() -> None:
     for name in edgeopt.__all__:
-        assert getattr(edgeopt, name).__name__ == name
+        assert getattr(edgeopt, name).__name__.rpartition(".")[2] == name

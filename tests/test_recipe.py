@@ -6,6 +6,7 @@ import pytest
 
 from edgeopt.errors import InputError
 from edgeopt.recipe import FOLDER, load_recipe, recipe_names
+from edgeopt.steps import Layers, Structured, Vocabulary
 
 
 def test_the_default_recipe() -> None:
@@ -35,6 +36,71 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, old: str, new: str, complaint
     assert old in text
     path = tmp_path / "strict.toml"
     path.write_text(text.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"{path}: {complaint}")
+
+
+def test_steps_of_compression_keep_their_order(tmp_path: Path) -> None:
+    steps = load_recipe("prune").compress
+    assert steps == (Vocabulary(first=1000), Structured(max_drop=0.02))
+    assert load_recipe("default").compress == ()
+    path = tmp_path / "own.toml"
+    text = (FOLDER / "default.toml").read_text()
+    path.write_text(
+        text
+        + """
+[[compress]]
+technique = "layers"
+drop = [1, 3]
+[[compress]]
+technique = "structured"
+heads = 8
+neurons = 1024
+widths = "uneven"
+max_drop = 0.5
+"""
+    )
+    assert load_recipe(path).compress == (
+        Layers(drop=(1, 3)),
+        Structured(heads=8, neurons=1024, widths="uneven", max_drop=0.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "complaint"),
+    [
+        ('technique = "quantum"', "compress[0].technique: expected one of vocabulary, structured"),
+        ('technique = "layers"', "compress[0].drop: expected either drop (layers by index) or"),
+        ('technique = "layers"\ncount = 1\ndrop = [0]', "compress[0].drop: expected either drop"),
+        ('technique = "layers"\ndrop = [2, 1]', "compress[0].drop: expected ascending integers"),
+        (
+            'technique = "vocabulary"\nsise = 9',
+            "compress[0].sise: unknown key; did you mean 'size'",
+        ),
+        ('technique = "vocabulary"\nmax_drop = 2', "compress[0].max_drop: expected 0.0 to 1.0"),
+        ('technique = "structured"\nremove = 1.0', "compress[0].remove: expected 0.0 to 0.95"),
+        (
+            'technique = "structured"\nparts = ["heads"]\nneurons = 9',
+            "compress[0].neurons: is given, but parts leaves neurons alone",
+        ),
+        (
+            'technique = "structured"\nheads = 1\nneurons = 9\nremove = 0.5',
+            "compress[0].remove: is given beside heads and neurons, which say it all",
+        ),
+        (
+            'technique = "structured"\nimportance = "magnitude"\nrearrange = true',
+            "compress[0].rearrange: needs",
+        ),
+        (
+            'technique = "vocabulary"\n[[compress]]\ntechnique = "vocabulary"',
+            "compress[1].technique: 'vocabulary' stands there twice",
+        ),
+    ],
+)
+def test_a_wrong_step_is_refused(tmp_path: Path, step: str, complaint: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text((FOLDER / "default.toml").read_text() + "\n[[compress]]\n" + step + "\n")
     with pytest.raises(InputError) as caught:
         load_recipe(path)
     assert str(caught.value).startswith(f"{path}: {complaint}")

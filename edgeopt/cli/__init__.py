@@ -18,6 +18,11 @@ from edgeopt import __version__
 _COMMANDS = {
     "targets": ("edgeopt.cli.targets", "targets", "List targets; show what one builds, and why."),
     "compile": ("edgeopt.cli.compile", "compile_", "Make a bundle of a model for a target."),
+    "compress": (
+        "edgeopt.cli.compress",
+        "compress",
+        "Make a model smaller, checked on your texts.",
+    ),
     "inspect": ("edgeopt.cli.bundle", "inspect", "Show what is in a bundle."),
     "verify": ("edgeopt.cli.bundle", "verify", "Check a bundle's hashes, and its artifacts."),
     "run": ("edgeopt.cli.run", "run", "Run texts through a bundle, here or on a board."),

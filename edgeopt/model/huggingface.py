@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import IMAGE_TASKS, Model, image, name_of, tokenizer, vision
+from edgeopt.model import IMAGE_TASKS, Model, image, name_of, tokenizer, vision, widths
 from edgeopt.model.tasks import OUTPUTS, activation, image_signature, signature
 from edgeopt.quiet import quiet
 
@@ -56,16 +56,16 @@ def import_huggingface(source: str | Path) -> Model:
     and encoder-decoder models.
     """
     require("transformers", "torch")
-    folder = Path(source) if Path(source).is_dir() else _download(str(source))
+    folder = checkpoint(source)
     name = name_of(source)
     config = _config(folder)
     architecture, task, loader = _task(config, folder)
     weights = _weight_files(folder)
-    network = _load(folder, loader, task)
+    network = _load(folder, loader, task, config.get(widths.SECTION))
     labels = _labels(network.config, task)
     parts = (_image_parts if task in IMAGE_TASKS else _text_parts)(network, folder, task, name)
     hashes = {path.name: cache.file_sha256(path) for path in weights}
-    origin = {
+    origin: dict[str, Any] = {
         "kind": "huggingface",
         "source": name,
         "architecture": architecture,
@@ -73,6 +73,8 @@ def import_huggingface(source: str | Path) -> Model:
         "license": _license(folder, config),
         "tools": {p: require(p, "torch").__version__ for p in ("torch", "transformers")},
     }
+    if done := _optional_json(folder / "compress.json"):
+        origin["compressed"] = done
     return Model(
         name=name,
         task=task,
@@ -89,6 +91,11 @@ def import_huggingface(source: str | Path) -> Model:
         ),
         **parts,
     )
+
+
+def checkpoint(source: str | Path) -> Path:
+    """Return the directory of a checkpoint, which is fetched first where ``source`` is a name."""
+    return Path(source) if Path(source).is_dir() else _download(str(source))
 
 
 def _text_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, Any]:
@@ -237,13 +244,16 @@ def _check_weights(path: Path) -> None:
         ) from exc
 
 
-def _load(folder: Path, loader: str, task: str) -> Any:
-    """Return the network in eval mode and FP32, with every weight from the checkpoint."""
+def _load(folder: Path, loader: str, task: str, section: Any) -> Any:
+    """Return the network in eval mode and FP32, with every weight from the checkpoint.
+
+    ``section`` gives the widths of a network whose layers are not all alike, None for others.
+    """
     import torch
     import transformers
 
     # "eager" attention is plain MatMul and Softmax, which every engine fuses and quantises.
-    options = {
+    options: dict[str, Any] = {
         "dtype": torch.float32,
         "attn_implementation": "eager",
         "local_files_only": True,
@@ -252,9 +262,17 @@ def _load(folder: Path, loader: str, task: str) -> Any:
     try:
         with quiet():
             transformers.utils.logging.disable_progress_bar()
-            network, info = getattr(transformers, loader).from_pretrained(
+            kind = plain = getattr(transformers, loader)
+            if section is not None:
+                config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+                plain = kind._model_mapping[type(config)]
+                kind = widths.shaped(plain, config, section, folder / "config.json")
+                options["config"] = config
+            network, info = kind.from_pretrained(
                 str(folder), output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
+    except InputError:
+        raise
     # transformers raises OSError, ValueError, KeyError, RuntimeError, torch's own and pydantic-like
     # validation errors for what is wrong with a checkpoint.
     except Exception as exc:
@@ -265,6 +283,10 @@ def _load(folder: Path, loader: str, task: str) -> Any:
             hint="Check config.json (model_type, architectures) against the weights.",
         ) from exc
     _check_keys(network, info, task, folder)
+    if section is not None:
+        network.__class__ = plain
+    if any("pooler" in key.split(".") for key in info["missing_keys"]):
+        network.base_model.pooler = None  # no output needs it, and it would be saved as trained
     return network.eval().requires_grad_(False)
 
 

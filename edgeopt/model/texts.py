@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,21 +22,63 @@ def read_texts(path: Path | None, limit: int) -> tuple[str, ...]:
     """Return at most ``limit`` texts of ``path``, or of those shipped with edgeopt for None.
 
     A ``.jsonl`` file has an object with ``text`` on each line; any other file has one text on
-    each line. Blank lines do not count. Raises InputError, with the line, where it is not so.
+    each line; either may be packed (``.gz``). Blank lines do not count. Raises InputError, with
+    the line, where it is not so.
     """
     if path is None:
         shipped = resources.files("edgeopt.model").joinpath("texts.jsonl")
         return _parse(shipped.read_text(encoding="utf-8"), "texts.jsonl", limit, jsonl=True)
+    return _parse(_read(path), str(path), limit, jsonl=is_jsonl(path))
+
+
+def read_labelled(path: Path) -> tuple[tuple[str, ...], tuple[str | int, ...] | None]:
+    """Return all texts of ``path`` and their labels, None where no line has any.
+
+    As ``read_texts``, where the objects of a ``.jsonl`` file may have a ``label`` besides: a name,
+    or an index from 0. Raises InputError where only some lines have one.
+    """
+    content, jsonl = _read(path), is_jsonl(path)
+    texts = _parse(content, str(path), None, jsonl=jsonl)
+    if not jsonl:
+        return texts, None
+    labels: list[str | int] = []
+    without = 0
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        label = json.loads(line).get("label")
+        if label is None:
+            without = without or number
+        elif type(label) not in (str, int):
+            raise InputError(
+                f'expected a "label" that is a name or an index, found {label!r}',
+                where=f"{path}: line {number}",
+            )
+        else:
+            labels.append(label)
+    if labels and without:
+        raise InputError('has no "label", which other lines have', where=f"{path}: line {without}")
+    return texts, tuple(labels) or None
+
+
+def is_jsonl(path: Path) -> bool:
+    """Tell by the name whether ``path`` has a JSON object on each line."""
+    return path.name.removesuffix(".gz").endswith(".jsonl")
+
+
+def _read(path: Path) -> str:
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+    except (zlib.error, EOFError, gzip.BadGzipFile) as exc:
+        raise InputError("is damaged, or not packed by gzip", where=str(path)) from exc
     except OSError as exc:
         raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
     except UnicodeDecodeError as exc:
         raise InputError(f"is not UTF-8 text ({exc.reason})", where=str(path)) from exc
-    return _parse(content, str(path), limit, jsonl=path.suffix == ".jsonl")
 
 
-def _parse(content: str, where: str, limit: int, *, jsonl: bool) -> tuple[str, ...]:
+def _parse(content: str, where: str, limit: int | None, *, jsonl: bool) -> tuple[str, ...]:
     texts: list[str] = []
     for number, line in enumerate(content.split("\n"), start=1):
         if len(texts) == limit:

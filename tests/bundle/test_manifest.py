@@ -65,8 +65,8 @@ def test_a_changed_manifest_is_found(make_bundle: MakeBundle) -> None:
 
 def test_another_schema_version(make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
-    rewrite(bundle, lambda d: d.update(schema_version=1))
-    with pytest.raises(BundleError, match="schema version 1; this edgeopt reads version 2"):
+    rewrite(bundle, lambda d: d.update(schema_version=99))
+    with pytest.raises(BundleError, match="schema version 99; this edgeopt reads version 2"):
         open_bundle(bundle.path)
 
 

@@ -1,9 +1,10 @@
+import gzip
 from pathlib import Path
 
 import pytest
 
 from edgeopt.errors import InputError
-from edgeopt.model.texts import read_texts
+from edgeopt.model.texts import read_labelled, read_texts
 
 
 def test_the_shipped_texts_are_many_and_of_several_scripts() -> None:
@@ -43,3 +44,20 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="is not UTF-8 text"):
         read_texts(tmp_path / "a.txt", 9)
+
+
+def test_packed_files_and_labels(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(
+        gzip.compress(b'{"text": "eins", "label": "a"}\n\n{"text": "zwei", "label": 1}\n')
+    )
+    assert read_texts(path, 9) == ("eins", "zwei")
+    assert read_labelled(path) == (("eins", "zwei"), ("a", 1))
+    (tmp_path / "b.txt").write_text("one\ntwo\n")
+    assert read_labelled(tmp_path / "b.txt") == (("one", "two"), None)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="is damaged, or not packed by gzip"):
+        read_texts(path, 9)
+    path.write_bytes(gzip.compress(b'{"text": "eins", "label": 0.5}\n'))
+    with pytest.raises(InputError, match='line 1: expected a "label" that is a name or an index'):
+        read_labelled(path)

@@ -1,0 +1,22 @@
+"""Make a model smaller before it is lowered: one technique a module, joined by a recipe.
+
+A technique has ``check(model, options)`` and ``apply(model, options, data)``, which returns a new
+Model and a line on what changed, and can be used alone. ``edgeopt.compress(...)`` (this module,
+called) is ``edgeopt.compress.run.compress``.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+
+class _Callable(types.ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from edgeopt.compress.run import compress
+
+        return compress(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

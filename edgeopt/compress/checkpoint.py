@@ -1,0 +1,56 @@
+"""A compressed model as a Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import InputError
+from edgeopt.model import Model
+from edgeopt.quiet import quiet
+
+_BESIDE = (
+    "README.md",  # the licence stands in its header
+    "LICENSE",
+    "LICENSE.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
+
+
+def network(model: Model) -> Any:
+    """Return transformers' network inside ``model``. Raises InputError where there is none."""
+    found = getattr(model.module, "network", None)
+    if found is None:
+        raise InputError(
+            "is no checkpoint of transformers, and only those can be compressed", where=model.name
+        )
+    return found
+
+
+def parameters(model: Model) -> int:
+    """Return how many numbers the weights of ``model`` are."""
+    assert model.module is not None
+    return sum(p.numel() for p in model.module.parameters())
+
+
+def save(model: Model, folder: Path, source: Path) -> None:
+    """Write ``model`` into ``folder``: FP32 weights, config.json and the tokenizer.
+
+    The model card and how sentence-transformers pools come from the checkpoint ``source``.
+    """
+    with quiet():
+        network(model).save_pretrained(folder)
+    for path in sorted(model.tokenizer.iterdir()) if model.tokenizer else []:
+        shutil.copyfile(path, folder / path.name)
+    beside = [name for name in _BESIDE if (source / name).is_file()]
+    if "modules.json" in beside:
+        for module in json.loads((source / "modules.json").read_text()):
+            if module.get("path") and (source / module["path"] / "config.json").is_file():
+                beside.append(f"{module['path']}/config.json")
+    for name in beside:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, folder / name)
