@@ -8,6 +8,7 @@
 Lies beside ``edgeopt_rt.py`` and like it keeps to what Python 3.6 reads.
 """
 
+import collections
 import contextlib
 import threading
 
@@ -48,6 +49,7 @@ class Pool:
         self._count = sessions
         self._options = options
         self._changed = threading.Condition()
+        self._line = collections.deque()  # of those who wait for a session, the first one first
         self._swapping = threading.Lock()
         self._current = _Generation(bundle, sessions, options)
 
@@ -61,14 +63,9 @@ class Pool:
 
     @contextlib.contextmanager
     def session(self):
-        """Lend a session; waits for one. ``session.bundle`` is the one that it runs."""
-        with self._changed:
-            while self._current is not None and not self._current.idle:
-                self._changed.wait()
-            if self._current is None:
-                raise ValueError("the pool is closed")
-            generation = self._current
-            session = generation.idle.pop()
+        """Lend a session; waits for one, first come, first served. ``session.bundle`` is the one
+        that it runs."""
+        generation, session = self._take()
         try:
             yield session
         finally:
@@ -78,6 +75,23 @@ class Pool:
                 self._changed.notify_all()
             if ended:
                 generation.close()
+
+    def _take(self):
+        """Wait in line for a session: else who gives one back, and asks again, always wins."""
+        with self._changed:
+            ticket = object()
+            self._line.append(ticket)
+            try:
+                while self._current is not None and (
+                    self._line[0] is not ticket or not self._current.idle
+                ):
+                    self._changed.wait()
+                if self._current is None:
+                    raise ValueError("the pool is closed")
+                return self._current, self._current.idle.pop()
+            finally:
+                self._line.remove(ticket)
+                self._changed.notify_all()
 
     def swap(self, bundle):
         """Open ``bundle`` beside the one that runs, then send every further call to it.
