@@ -7,12 +7,13 @@ of several processes build it while the others wait.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,18 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
         return path
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def scratch(kind: str, key: str) -> Iterator[Path]:
+    """Give a directory for work that can be taken up again: removed only where the block ends well.
+
+    The caller holds the lock of the entry that the work is for.
+    """
+    path = root() / kind / key[:32]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InputError(f"cannot be written ({exc.strerror})", where=str(path)) from exc
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

@@ -6,7 +6,9 @@ import pytest
 
 from edgeopt.errors import InputError
 from edgeopt.recipe import FOLDER, load_recipe, recipe_names
-from edgeopt.steps import Layers, Structured, Vocabulary
+from edgeopt.steps.layers import Layers
+from edgeopt.steps.structured import Structured
+from edgeopt.steps.vocabulary import Vocabulary
 
 
 def test_the_default_recipe() -> None:

@@ -1,8 +1,8 @@
 """Make a model smaller before it is lowered: one technique a module, joined by a recipe.
 
-A technique has ``check(model, options)`` and ``apply(model, options, data)``, which returns a new
-Model and a line on what changed, and can be used alone. ``edgeopt.compress(...)`` (this module,
-called) is ``edgeopt.compress.run.compress``.
+A technique has ``check(model, options)`` and ``apply(model, options, data, context)``, which
+returns a new Model and a line on what changed, and can be used alone. ``edgeopt.compress(...)``
+(this module, called) is ``edgeopt.compress.run.compress``.
 """
 
 from __future__ import annotations

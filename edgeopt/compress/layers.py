@@ -9,11 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from edgeopt.compress.checkpoint import network
+from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.score import answers, score
 from edgeopt.model import Model
-from edgeopt.model.widths import blocks, describe
-from edgeopt.steps import MIN_SAMPLES, Layers, wrong
+from edgeopt.model.section import describe
+from edgeopt.model.widths import blocks
+from edgeopt.steps import wrong
+from edgeopt.steps.layers import Layers
+from edgeopt.steps.limits import MIN_SAMPLES
 
 
 def check(model: Model, options: Layers) -> None:
@@ -28,11 +32,12 @@ def check(model: Model, options: Layers) -> None:
         raise wrong(options, option, f"{going} layers are to go, but there are {count}")
 
 
-def apply(model: Model, options: Layers, data: Data) -> tuple[Model, str]:
+def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -> tuple[Model, str]:
     """Return a model without some layers, and a line on which; ``model`` stays as it is.
 
     Raises InputError as ``check`` does, and where there are too few texts to choose by.
     """
+    del context
     check(model, options)
     going = list(options.drop) or _least(model, options, data.first(options.samples))
     before = len(blocks(network(model)))

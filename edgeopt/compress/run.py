@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeopt import __version__, cache, place, progress
 from edgeopt.compress import checkpoint, score
+from edgeopt.compress.context import Context
 from edgeopt.compress.data import SEQ_LEN, Data, read, split
 from edgeopt.errors import InputError
 from edgeopt.model import Model, importer, name_of
@@ -145,7 +146,7 @@ def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, C
         # Not the bound: who loosens it need not wait for the same work again.
         options = {k: v for k, v in asdict(step).items() if k != "max_drop"}
         tried = cache.key(before=key, step=options)
-        directory = _step(tried, model, step, learning, held_out, (first, before), folder)
+        directory = _step(tried, model, step, learning, held_out, original, (first, before), folder)
         figures = json.loads((directory / "figures.json").read_text())
         report = StepReport(
             technique=step.technique,
@@ -209,17 +210,20 @@ def _step(
     step: Step,
     learning: Data,
     held_out: Data,
+    teacher: Model,
     outputs: tuple[np.ndarray, np.ndarray],
     source: Path,
 ) -> Path:
     """Return the directory with a step's figures, checkpoint, and outputs on held-out texts.
 
-    ``outputs`` are the original's and those of ``model``, on the held-out texts.
+    ``outputs`` are those of ``teacher`` (the original) and of ``model``, on the held-out texts.
     """
     original, before = outputs
 
     def build(directory: Path) -> None:
-        changed, change = _technique(step).apply(model, step, learning)
+        with cache.scratch("training", key) as work:
+            context = Context(teacher=teacher, work=work)
+            changed, change = _technique(step).apply(model, step, learning, context)
         after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")
         scores = [score.score(model, found, original, held_out) for found in (before, after)]
         differences = scores[0] - scores[1]
@@ -262,6 +266,6 @@ def code_digest(package: Path = Path(__file__).parent.parent) -> str:
     """Return a hash of the code that compresses, so that a changed technique is run again."""
     digest = hashlib.sha256(__version__.encode())
     files: Sequence[Path] = [*package.glob("compress/*.py"), *package.glob("model/*.py")]
-    for path in sorted([*files, package / "steps.py"]):
+    for path in sorted([*files, *package.glob("steps/*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from edgeopt import progress
 from edgeopt.compress import importance
 from edgeopt.compress.checkpoint import network
+from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import grams, refit
 from edgeopt.model import Model
-from edgeopt.model.widths import describe, keep, layers
-from edgeopt.steps import MIN_SAMPLES, Structured, wrong
+from edgeopt.model.section import describe
+from edgeopt.model.widths import keep, layers
+from edgeopt.steps import wrong
+from edgeopt.steps.limits import MIN_SAMPLES
+from edgeopt.steps.structured import Structured
 
 if TYPE_CHECKING:
     import torch
@@ -37,13 +41,16 @@ def check(model: Model, options: Structured) -> None:
         raise wrong(options, "multiple", f"is {options.multiple}, but there are {most} neurons")
 
 
-def apply(model: Model, options: Structured, data: Data) -> tuple[Model, str]:
+def apply(
+    model: Model, options: Structured, data: Data, context: Context = ALONE
+) -> tuple[Model, str]:
     """Return a model without the heads and neurons that matter least, and a line on what went.
 
     ``data`` (labelled for a classifier where there are labels) gives importance and
     reconstruction; ``model`` stays as it is. Raises InputError as ``check`` does, and where there
     are too few texts.
     """
+    del context
     check(model, options)
     chosen = data.first(options.samples)
     if len(chosen) < MIN_SAMPLES:

@@ -19,11 +19,13 @@ from typing import Any
 
 from edgeopt import cache, progress
 from edgeopt.compress.checkpoint import network
+from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import Model, tokenizer
-from edgeopt.steps import Vocabulary, wrong
+from edgeopt.steps import wrong
+from edgeopt.steps.vocabulary import Vocabulary
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 """What the trimmed tokenizer is written as: the rest would say the old numbers again."""
@@ -41,11 +43,14 @@ def check(model: Model, options: Vocabulary) -> None:
         )
 
 
-def apply(model: Model, options: Vocabulary, data: Data) -> tuple[Model, str]:
+def apply(
+    model: Model, options: Vocabulary, data: Data, context: Context = ALONE
+) -> tuple[Model, str]:
     """Return a model with fewer tokens, and a line on how many; ``model`` stays as it is.
 
     Raises InputError as ``check`` does.
     """
+    del context
     check(model, options)
     state = _state(model)
     kept = _kept(model, state, options, _counts(model, data))

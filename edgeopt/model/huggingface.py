@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import IMAGE_TASKS, Model, image, name_of, tokenizer, vision, widths
+from edgeopt.model import IMAGE_TASKS, Model, image, name_of, section, tokenizer, vision
 from edgeopt.model.tasks import OUTPUTS, activation, image_signature, signature
 from edgeopt.quiet import quiet
 
@@ -61,7 +61,7 @@ def import_huggingface(source: str | Path) -> Model:
     config = _config(folder)
     architecture, task, loader = _task(config, folder)
     weights = _weight_files(folder)
-    network = _load(folder, loader, task, config.get(widths.SECTION))
+    network = _load(folder, loader, task, config.get(section.SECTION))
     labels = _labels(network.config, task)
     parts = (_image_parts if task in IMAGE_TASKS else _text_parts)(network, folder, task, name)
     hashes = {path.name: cache.file_sha256(path) for path in weights}
@@ -244,10 +244,10 @@ def _check_weights(path: Path) -> None:
         ) from exc
 
 
-def _load(folder: Path, loader: str, task: str, section: Any) -> Any:
+def _load(folder: Path, loader: str, task: str, shape: Any) -> Any:
     """Return the network in eval mode and FP32, with every weight from the checkpoint.
 
-    ``section`` gives the widths of a network whose layers are not all alike, None for others.
+    ``shape`` is the configuration's section of our own, None where it has none.
     """
     import torch
     import transformers
@@ -263,10 +263,10 @@ def _load(folder: Path, loader: str, task: str, section: Any) -> Any:
         with quiet():
             transformers.utils.logging.disable_progress_bar()
             kind = plain = getattr(transformers, loader)
-            if section is not None:
+            if shape is not None:
                 config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
                 plain = kind._model_mapping[type(config)]
-                kind = widths.shaped(plain, config, section, folder / "config.json")
+                kind = section.shaped(plain, config, shape, folder / "config.json")
                 options["config"] = config
             network, info = kind.from_pretrained(
                 str(folder), output_loading_info=True, ignore_mismatched_sizes=True, **options
@@ -283,7 +283,7 @@ def _load(folder: Path, loader: str, task: str, section: Any) -> Any:
             hint="Check config.json (model_type, architectures) against the weights.",
         ) from exc
     _check_keys(network, info, task, folder)
-    if section is not None:
+    if shape is not None:
         network.__class__ = plain
     if any("pooler" in key.split(".") for key in info["missing_keys"]):
         network.base_model.pooler = None  # no output needs it, and it would be saved as trained

@@ -1,15 +1,14 @@
 """The layers of a transformers encoder: how wide each is, and networks of uneven widths.
 
 A checkpoint whose layers have fewer heads than ``num_attention_heads``, or FFNs of unlike widths,
-says so in config.json: ``"edgeopt": {"heads": [8, 8], "neurons": [1075, 1024]}``, one number a
-layer. transformers itself refuses such weights; ``shaped`` gives it a class that takes them.
+says so in the section of our own (``edgeopt.model.section``):
+``{"heads": [8, 8], "neurons": [1075, 1024]}``, one number a layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
@@ -18,7 +17,9 @@ from edgeopt.fields import Table
 if TYPE_CHECKING:
     import torch
 
-SECTION = "edgeopt"
+Build = Callable[[Any], None]
+"""Changes a network of plain shape, in place, into the shape of a checkpoint."""
+
 _BERT = (
     "encoder.layer",
     ("attention.self.query", "attention.self.key", "attention.self.value"),
@@ -33,7 +34,7 @@ _DISTILBERT = (
     "ffn.lin1",
     "ffn.lin2",
 )
-_PLACES = {"bert": _BERT, "roberta": _BERT, "distilbert": _DISTILBERT}
+PLACES = {"bert": _BERT, "roberta": _BERT, "distilbert": _DISTILBERT}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,18 +64,18 @@ class Layer:
 
 def supported(network: Any) -> bool:
     """Tell whether ``layers`` knows the architecture of ``network``."""
-    return network.config.model_type in _PLACES
+    return network.config.model_type in PLACES
 
 
 def blocks(network: Any) -> torch.nn.ModuleList:
     """Return the list of layers inside ``network``. Raises InputError for other architectures."""
     kind = network.config.model_type
-    if kind not in _PLACES:
+    if kind not in PLACES:
         raise InputError(
             f"networks of the type {kind!r} cannot be changed",
-            hint="Supported: " + ", ".join(sorted(_PLACES)),
+            hint="Supported: " + ", ".join(sorted(PLACES)),
         )
-    found: torch.nn.ModuleList = network.base_model.get_submodule(_PLACES[kind][0])
+    found: torch.nn.ModuleList = network.base_model.get_submodule(PLACES[kind][0])
     return found
 
 
@@ -84,7 +85,7 @@ def layers(network: Any) -> list[Layer]:
     Raises InputError for other architectures.
     """
     found: Any = blocks(network)
-    _, qkv, attention_output, ffn_input, ffn_output = _PLACES[network.config.model_type]
+    _, qkv, attention_output, ffn_input, ffn_output = PLACES[network.config.model_type]
     config = network.config
     return [
         Layer(
@@ -123,21 +124,20 @@ def _slice(linear: torch.nn.Linear, kept: Sequence[int], *, dim: int) -> None:
     linear.out_features, linear.in_features = weight.shape
 
 
-def describe(network: Any) -> None:
+def describe(network: Any) -> dict[str, Any]:
     """Write the widths and the number of layers of ``network`` into its configuration, in place.
 
-    The section of our own is there only where transformers' own keys cannot say it.
+    Returns the keys for the section of our own: none where transformers' own keys say it all.
     """
     if not supported(network):
-        return
+        return {}
     found, config = layers(network), network.config
     heads, neurons = [layer.heads for layer in found], [layer.neurons for layer in found]
     config.num_hidden_layers = len(found)
-    if hasattr(config, SECTION):
-        delattr(config, SECTION)
     _set_neurons(config, max(neurons))
     if set(heads) != {config.num_attention_heads} or len(set(neurons)) > 1:
-        setattr(config, SECTION, {"heads": heads, "neurons": neurons})
+        return {"heads": heads, "neurons": neurons}
+    return {}
 
 
 def _set_neurons(config: Any, count: int) -> None:
@@ -145,20 +145,14 @@ def _set_neurons(config: Any, count: int) -> None:
     setattr(config, name, count)
 
 
-def shaped(kind: type, config: Any, section: Mapping[str, Any], where: Path) -> type:
-    """Return a subclass of ``kind`` that builds itself with the widths of ``section``.
+def read(table: Table, config: Any) -> Build | None:
+    """Return what gives a network the widths that ``table`` says; None where it says none.
 
-    Raises InputError where the section is damaged or does not fit the rest of config.json.
+    Raises InputError where they are damaged or do not fit the rest of config.json.
     """
-    if config.model_type not in _PLACES:
-        raise InputError(
-            f"networks of the type {config.model_type!r} have no widths of their own",
-            where=f"{where}: {SECTION}",
-            hint="Supported: " + ", ".join(sorted(_PLACES)),
-        )
-    table = Table({SECTION: section}, file=str(where)).table(SECTION)
+    if "heads" not in table and "neurons" not in table:
+        return None
     heads, neurons = table.array("heads", int), table.array("neurons", int)
-    table.close()
     count = config.num_hidden_layers
     for name, values, most in (
         ("heads", heads, config.num_attention_heads),
@@ -170,12 +164,10 @@ def shaped(kind: type, config: Any, section: Mapping[str, Any], where: Path) -> 
             if value < 1 or (most is not None and value > most):
                 upto = f" to {most}" if most is not None else " or more"
                 raise table.wrong(f"{name}[{i}]", f"expected 1{upto}, found {value}")
-
     _set_neurons(config, max(neurons))
 
-    def build(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        kind.__init__(self, config, *args, **kwargs)  # type: ignore[misc]
-        for layer, h, n in zip(layers(self), heads, neurons, strict=True):
+    def build(network: Any) -> None:
+        for layer, h, n in zip(layers(network), heads, neurons, strict=True):
             keep(layer, range(h), range(n))
 
-    return type(kind.__name__, (kind,), {"__init__": build, "__module__": kind.__module__})
+    return build

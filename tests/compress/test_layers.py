@@ -11,7 +11,7 @@ from edgeopt.errors import InputError
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.model.widths import layers as layers_of
-from edgeopt.steps import Layers
+from edgeopt.steps.layers import Layers
 from tests import checkpoints
 from tests.compress.conftest import ARCHITECTURES
 

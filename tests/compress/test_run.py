@@ -19,7 +19,9 @@ from edgeopt.model.importer import import_model
 from edgeopt.model.widths import layers
 from edgeopt.pipeline import compile
 from edgeopt.recipe import FOLDER, Recipe, load_recipe
-from edgeopt.steps import Layers, Step, Structured
+from edgeopt.steps import Step
+from edgeopt.steps.layers import Layers
+from edgeopt.steps.structured import Structured
 from edgeopt.target import load_target
 from tests import checkpoints
 from tests.compress.conftest import rows, write_rows

@@ -14,7 +14,7 @@ from edgeopt.errors import InputError
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.model.widths import layers
-from edgeopt.steps import Structured
+from edgeopt.steps.structured import Structured
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy

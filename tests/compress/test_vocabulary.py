@@ -12,7 +12,7 @@ from edgeopt.compress.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model, tokenizer
 from edgeopt.model.importer import import_model
-from edgeopt.steps import Vocabulary
+from edgeopt.steps.vocabulary import Vocabulary
 from tests import checkpoints
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")

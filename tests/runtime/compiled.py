@@ -29,14 +29,6 @@ class Compiled:
     dtypes: dict[str, str]
     """Of the artifact's inputs and outputs; a golden call's are the model's."""
 
-    def words(self, library: Path, seq_len: int, **changes: str) -> list[str]:
-        options = {k: v.format(seq_len=seq_len) for k, v in (self.options | changes).items()}
-        words = ["run", "--engine", self.engine, "--library", str(library)]
-        words += ["--model", str(self.model), "--golden", str(self.golden[seq_len])]
-        for key, value in options.items():
-            words += ["--option", f"{key}={value}"]
-        return [*words, "--cosine-min", "0.9999", "--warmup", "1", "--runs", "3"]
-
 
 def lower(engine: str, architecture: str, folder: Path, precision: str = "fp32") -> Compiled:
     """Lower a checkpoint of ``architecture`` and write its golden calls.

@@ -1,0 +1,27 @@
+"""What stands around a step of compression: the teacher, the target, and where to keep its work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt.model import Model
+from edgeopt.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What a technique may use beside the model, its options and the data.
+
+    ``teacher`` is the network as it was before any step (None: the step's own model).
+    ``target`` is what the model is made for, None where that is not known. ``work`` is a directory
+    that outlives a killed process, so that training can go on from there; None where nothing is to
+    be kept.
+    """
+
+    teacher: Model | None = None
+    target: Target | None = None
+    work: Path | None = None
+
+
+ALONE = Context()
