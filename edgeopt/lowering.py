@@ -15,6 +15,7 @@ from edgeopt import __version__, cache, fidelity, progress
 from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
 from edgeopt.fidelity import Fidelity
 from edgeopt.model import Model, reference, samples
+from edgeopt.model.first_token import narrowed
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.target import EngineSpec, Target
@@ -86,7 +87,9 @@ def lower(
         files = directory / "files"
         files.mkdir()
         with progress.step(f"Lowering to {spec.engine} {precision}"):
-            artifact = engine.lower(model, target, spec, precision, prepared.calibration, files)
+            artifact = engine.lower(
+                narrowed(model), target, spec, precision, prepared.calibration, files
+            )
         with progress.step(f"Checking {spec.engine} {precision} against the reference"):
             found = _check(artifact, files, prepared)
         record = {"artifact": asdict(artifact), "fidelity": asdict(found)}
