@@ -50,4 +50,31 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
     measure(model, rounds, calls, output)
 
 
+@bench.command()
+@click.argument("model", type=click.Path(exists=True))
+@click.argument("learn", type=click.Path(exists=True))
+@click.argument("test", type=click.Path(exists=True))
+@click.option("--recipe", "-r", "recipes", multiple=True, help="Only these [one a technique].")
+@click.option("--rounds", default=30, show_default=True, help="Timed calls of each variant.")
+@click.option("--seq-len", default=128, show_default=True, help="Tokens, padded or cut.")
+@click.option("--output", "-o", default="build/bench-compression.json", show_default=True)
+def compression(
+    model: str,
+    learn: str,
+    test: str,
+    recipes: tuple[str, ...],
+    rounds: int,
+    seq_len: int,
+    output: str,
+) -> None:
+    """Compress the classifier MODEL by each recipe on the texts LEARN, and compare on TEST.
+
+    LEARN and TEST are .jsonl(.gz) with "text" and "label". What was compressed is kept in
+    edgeopt's cache, so that a second run only times and scores.
+    """
+    from tools.benchmarks.compression import compare
+
+    compare(model, learn, test, recipes, rounds, seq_len, output)
+
+
 sys.exit(run(bench, sys.argv[1:]))

@@ -1,8 +1,9 @@
 """One cold start in a process of its own: ``cold_start.py KIND MODEL TEXT``; prints JSON.
 
-KIND: runtime (edgeopt_rt.py; MODEL a bundle, with EDGEOPT_RT set), onnxruntime (its Python API and
-the tokenizers package; MODEL an .onnx file with tokenizer.json beside), optimum (ORTModel and
-transformers' tokenizer; MODEL Optimum's folder), torch (transformers; MODEL a checkpoint).
+KIND: runtime:ENGINE:PRECISION (edgeopt_rt.py; MODEL a bundle, with EDGEOPT_RT set), onnxruntime (its
+Python API and the tokenizers package; MODEL an .onnx file with tokenizer.json beside), optimum
+(ORTModel and transformers' tokenizer; MODEL Optimum's folder), torch (transformers; MODEL a
+checkpoint).
 """
 
 import json
@@ -13,13 +14,14 @@ from pathlib import Path
 BEGAN = time.perf_counter()
 
 
-def runtime(model, text):
+def runtime(model, text, engine, precision):
     """Return the best label by the runtime's Python binding."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "edgeopt" / "runtime" / "python"))
     import edgeopt_rt
 
     opened = time.perf_counter()
-    return opened, edgeopt_rt.open(model, engine="onnx", threads=1).run(text=text).label
+    session = edgeopt_rt.open(model, engine=engine, precision=precision, threads=1)
+    return opened, session.run(text=text).label
 
 
 def onnxruntime(model, text):
@@ -74,7 +76,8 @@ def torch(model, text):
 def main():
     """Run one kind and say how long it took and how much memory."""
     kind, model, text = sys.argv[1:]
-    opened, label = globals()[kind](model, text)
+    name, *options = kind.split(":")
+    opened, label = globals()[name](model, text, *options)
     ended = time.perf_counter()
     status = Path("/proc/self/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ MAX_WALL_TO_CPU = 1.3
 """A call whose wall time is this far above its CPU time was disturbed, and is taken again."""
 
 Call = Callable[[Batch], Outputs]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +71,9 @@ def compare(
     model = import_model(source)
     labelled = read(Path(data), text_count)
     batches = texts.tokenize(model, labelled.texts, seq_len)
-    variants = {TORCH: _torch(model)} | _onnxruntime(model)
+    variants = {TORCH: _torch(model), BASE: onnxruntime_fp32(model)}
     try:
-        variants[INCUMBENT] = _onnx_file(model, optimum.int8_model(Path(source), model.task))
+        variants[INCUMBENT] = onnx_file(model, optimum.int8_model(Path(source), model.task))
     except EdgeoptError as exc:
         progress.note(f"{INCUMBENT} is not compared: {exc}")
     variants |= _ours(model, target, seq_len)
@@ -83,9 +84,8 @@ def compare(
         for i, (name, call) in enumerate(variants.items()):  # PyTorch is the first
             outputs = [call(batch) for batch in batches]
             expected = expected or outputs
-            results.append(
-                _result(name, samples, quality(outputs, expected, batches, labelled, model))
-            )
+            found = quality(outputs, expected, batches, labelled, model)
+            results.append({"variant": name} | speed_ups(name, samples) | found)
             step.update(i + 1, len(variants))
     document = {
         "model": model.name,
@@ -108,7 +108,7 @@ def _torch(model: Model) -> Call:
     return lambda batch: reference.run(model, [batch])[0]
 
 
-def _onnxruntime(model: Model) -> dict[str, Call]:
+def onnxruntime_fp32(model: Model) -> Call:
     """Return plain FP32 ONNX, as ``torch.onnx.export`` gives it, in onnxruntime."""
     from edgeopt import cache
 
@@ -117,10 +117,11 @@ def _onnxruntime(model: Model) -> dict[str, Call]:
         export_fp32(model, path, opset=17, ir_version=8, batch=None, seq_len=None)
 
     directory = cache.entry("bench-onnx", cache.key(model=model.digest), build)
-    return {BASE: _onnx_file(model, directory / "model.onnx")}
+    return onnx_file(model, directory / "model.onnx")
 
 
-def _onnx_file(model: Model, path: Path) -> Call:
+def onnx_file(model: Model, path: Path) -> Call:
+    """Return a call of an ONNX file in onnxruntime with one thread."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -151,31 +152,31 @@ def _ours(model: Model, target: str, seq_len: int) -> dict[str, Call]:
 
 
 def time_all(
-    variants: Mapping[str, Call], batches: Sequence[Batch], rounds: int
+    variants: Mapping[str, Callable[[T], Outputs]], calls: Sequence[T], rounds: int
 ) -> dict[str, list[float]]:
     """Return ``rounds`` CPU times (s) of each variant: each round calls all, in a new order, on
-    the same text; a disturbed call is taken again."""
+    the same one of ``calls``; a disturbed one is taken again."""
     samples: dict[str, list[float]] = {name: [] for name in variants}
     order = list(variants)
     shuffle = random.Random(0).shuffle
     for name in order:
-        for batch in batches[:3]:
-            variants[name](batch)
+        for call in calls[:3]:
+            variants[name](call)
     with progress.step(f"Timing {len(order)} variants, {rounds} rounds") as step:
         for i in range(rounds):
             shuffle(order)
-            batch = batches[i % len(batches)]
+            call = calls[i % len(calls)]
             for name in order:
-                samples[name].append(_undisturbed(variants[name], batch))
+                samples[name].append(_undisturbed(variants[name], call))
             step.update(i + 1, rounds)
     return samples
 
 
-def _undisturbed(call: Call, batch: Batch) -> float:
+def _undisturbed(run: Callable[[T], Outputs], call: T) -> float:
     best = float("inf")
     for _ in range(5):
         wall, cpu = time.perf_counter(), time.process_time()
-        call(batch)
+        run(call)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         best = min(best, cpu)
         if wall <= MAX_WALL_TO_CPU * cpu:
@@ -206,9 +207,8 @@ def quality(
     return result
 
 
-def _result(
-    name: str, samples: Mapping[str, Sequence[float]], quality: Mapping[str, float]
-) -> dict[str, Any]:
+def speed_ups(name: str, samples: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Return the times of one variant, and how many times faster it is than what users pick."""
     own = samples[name]
     ratios = {}
     for base in (TORCH, BASE, INCUMBENT):
@@ -222,10 +222,8 @@ def _result(
                 "of_minima": min(samples[base]) / min(own),
             }
     return {
-        "variant": name,
         "cpu_ms": {"median": 1e3 * statistics.median(own), "min": 1e3 * min(own)},
         "times_faster_than": ratios,
-        **quality,
     }
 
 
@@ -247,7 +245,7 @@ def _print(results: Sequence[Mapping[str, Any]], output: str) -> None:
             result["variant"],
             f"{result['cpu_ms']['median']:.2f}",
             f"{result['cpu_ms']['min']:.2f}",
-            *(_ratio(r) for r in ratios),
+            *(ratio_text(r) for r in ratios),
             f"{result['cosine_min']:.4f}",
         ]
         if accurate:
@@ -263,6 +261,7 @@ def _print(results: Sequence[Mapping[str, Any]], output: str) -> None:
     )
 
 
-def _ratio(ratio: Mapping[str, float]) -> str:
+def ratio_text(ratio: Mapping[str, float]) -> str:
+    """Return how many times faster, with ``~`` where the two cannot be told apart."""
     mark = "~" if ratio["p10"] <= 1 <= ratio["p90"] else " "
     return f"{ratio['median']:.2f}{mark}"

@@ -21,13 +21,19 @@ TASKS = {"sequence-classification": "text-classification"}
 """Optimum's name of a task where it is another than ours."""
 
 
+def python() -> Path:
+    """Return the Python of Optimum's environment, which is made first where it is not there."""
+    key = cache.key(requirements=REQUIREMENTS)
+    return cache.entry("optimum", key, _install) / "venv/bin/python"
+
+
 def int8_model(model: Path, task: str) -> Path:
     """Return the ``model_quantized.onnx`` that Optimum makes of a Hugging Face directory."""
-    environment = cache.entry("optimum", cache.key(requirements=REQUIREMENTS), _install)
+    own = str(python())
     weights = cache.file_sha256(model / "model.safetensors")
 
     def build(directory: Path) -> None:
-        program = [str(environment / "venv/bin/python"), "-m", "optimum.commands.optimum_cli"]
+        program = [own, "-m", "optimum.commands.optimum_cli"]
         with progress.step("Optimum: export"):
             flags = ["--task", TASKS.get(task, task), "--model", str(model)]
             _run([*program, "export", "onnx", *flags, str(directory / "onnx")])

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import edgeopt
-from edgeopt import cache, progress
+from edgeopt import progress
 from edgeopt.runtime.build import FLAGS, SMALL, SOURCES, build_runtime, library_sources
 from tests import checkpoints
 from tools.benchmarks import optimum
@@ -86,10 +86,6 @@ def _cold_starts(
     shutil.copy(bundle.path / entry.files[0], beside / "model.onnx")
     shutil.copy(bundle.path / "tokenizer/tokenizer.json", beside)
     quantized = optimum.int8_model(source, bundle.manifest.task).parent
-    optimum_python = (
-        cache.entry("optimum", cache.key(requirements=optimum.REQUIREMENTS), _never)
-        / "venv/bin/python"
-    )
     build = build_runtime(os.uname().machine)
     environment = os.environ | {
         "EDGEOPT_RT": str(build.library),
@@ -107,9 +103,9 @@ def _cold_starts(
     agent += ["--libraries", str(library), "--threads", "1"]
     variants = {
         "edgeopt, C program": lambda: _agent(agent, environment),
-        "edgeopt, Python binding": python(sys.executable, "runtime", bundle.path),
+        "edgeopt, Python binding": python(sys.executable, "runtime:onnx:int8", bundle.path),
         "onnxruntime + tokenizers": python(sys.executable, "onnxruntime", beside / "model.onnx"),
-        "Optimum": python(str(optimum_python), "optimum", quantized),
+        "Optimum": python(str(optimum.python()), "optimum", quantized),
         "PyTorch + transformers": python(sys.executable, "torch", source),
     }
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
@@ -122,10 +118,6 @@ def _cold_starts(
             found[name].append(variants[name]())
             step.update(i + 1, len(order))
     return found
-
-
-def _never(directory: Path) -> None:
-    raise AssertionError(f"{directory}: optimum.int8_model has made it")
 
 
 def _run(words: list[str], environment: dict[str, str], text: str = "") -> str:

@@ -1,0 +1,250 @@
+"""Compression recipes against what a user would pick instead: size, accuracy, time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from edgeopt import pipeline, progress
+from edgeopt.backends import Outputs, backend
+from edgeopt.compress import checkpoint
+from edgeopt.compress.run import compressed
+from edgeopt.errors import EdgeoptError, InputError
+from edgeopt.model import Model, reference, texts
+from edgeopt.model.importer import import_model
+from edgeopt.recipe import Recipe, load_recipe
+from edgeopt.runtime.build import build_runtime
+from edgeopt.target import load_target
+from tools.benchmarks import optimum
+from tools.benchmarks.engines import (
+    BASE,
+    INCUMBENT,
+    TORCH,
+    onnx_file,
+    onnxruntime_fp32,
+    ratio_text,
+    read,
+    speed_ups,
+    time_all,
+)
+
+PLAIN = "not compressed"
+SINGLE = sorted((Path(__file__).parent / "recipes").glob("*.toml"))
+"""Recipes of one technique each, so that what each gives stands alone."""
+
+_HERE = Path(__file__).parent
+_DRAWS = 2000
+
+Call = Callable[[int], Outputs]
+"""One call on the text of that number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A network in one engine: how it is called, and what it weighs."""
+
+    recipe: str
+    engine: str
+    call: Call
+    parameters: int
+    bytes: int | None  # of the artifact's files
+    peak_mb: float | None  # of a process that opens it and labels one text
+
+
+def compare(
+    source: str,
+    learn: str,
+    test: str,
+    recipes: Sequence[str],
+    rounds: int,
+    seq_len: int,
+    output: str,
+) -> None:
+    """Compress ``source`` by each recipe on the texts ``learn``; time and score all on ``test``."""
+    os.environ["TVM_NUM_THREADS"] = "1"
+    model = import_model(source)
+    labelled = read(Path(test), 0)
+    known = {label: i for i, label in enumerate(model.labels)}
+    if not known or not set(labelled.labels) <= set(known):
+        raise InputError("expected a label of the model's with each text", where=test)
+    truth = np.array([known[str(label)] for label in labelled.labels])
+    variants = _baselines(model, Path(source), labelled.texts, seq_len)
+    chosen = [load_recipe(name) for name in recipes or ["default", *SINGLE]]
+    for recipe in chosen:
+        variants |= _ours(source, recipe, Path(learn), labelled.texts, seq_len)
+    calls = {name: variant.call for name, variant in variants.items()}
+    samples = time_all(calls, range(len(labelled.texts)), rounds)
+    right: dict[str, np.ndarray] = {}
+    with progress.step(f"Running {len(calls)} variants on {len(truth)} texts") as step:
+        for i, (name, call) in enumerate(calls.items()):
+            guesses = np.array([int(call(n)["logits"].argmax()) for n in range(len(truth))])
+            right[name] = guesses == truth
+            step.update(i + 1, len(calls))
+    results = [
+        {
+            "recipe": variant.recipe,
+            "engine": variant.engine,
+            "parameters": variant.parameters,
+            "bytes": variant.bytes,
+            "peak_mb": variant.peak_mb,
+            "accuracy": float(right[name].mean()),
+            "kept": _kept(right[name], right[TORCH]),
+            **speed_ups(name, samples),
+        }
+        for name, variant in variants.items()
+    ]
+    document = {
+        "model": model.name,
+        "texts": len(truth),
+        "seq_len": seq_len,
+        "threads": 1,
+        "clock": "process CPU time",
+        "rounds": rounds,
+        "recipes": {r.name: [asdict(s) for s in r.compress] for r in chosen},
+        "results": results,
+    }
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    Path(output).write_text(json.dumps(document, indent=1) + "\n")
+    _print(results, len(truth), seq_len, output)
+
+
+def _baselines(
+    model: Model, source: Path, given: Sequence[str], seq_len: int
+) -> dict[str, Variant]:
+    import torch
+
+    torch.set_num_threads(1)
+    batches = texts.tokenize(model, given, seq_len)
+    parameters = checkpoint.parameters(model)
+    onnx = onnxruntime_fp32(model)
+
+    def variant(engine: str, call: Any, peak_mb: float | None = None) -> Variant:
+        return Variant(
+            recipe="-",
+            engine=engine,
+            call=lambda n: call(batches[n]),
+            parameters=parameters,
+            bytes=None,
+            peak_mb=peak_mb,
+        )
+
+    found = {
+        TORCH: variant(
+            TORCH,
+            lambda batch: reference.run(model, [batch])[0],
+            _peak_mb(sys.executable, "torch", source, given[0]),
+        ),
+        BASE: variant(BASE, onnx),
+    }
+    try:
+        path = optimum.int8_model(source, model.task)
+        found[INCUMBENT] = replace(
+            variant(
+                INCUMBENT,
+                onnx_file(model, path),
+                _peak_mb(str(optimum.python()), "optimum", path.parent, given[0]),
+            ),
+            bytes=path.stat().st_size,
+        )
+    except EdgeoptError as exc:
+        progress.note(f"{INCUMBENT} is not compared: {exc}")
+    return found
+
+
+def _ours(
+    source: str, recipe: Recipe, learn: Path, given: Sequence[str], seq_len: int
+) -> dict[str, Variant]:
+    """Return the INT8 artifacts of the model that ``recipe`` makes, and its FP32 ONNX."""
+    name = recipe.name if recipe.compress else PLAIN
+    model = compressed(source, recipe, learn)[0] if recipe.compress else import_model(source)
+    bundle = pipeline.compile(
+        model,
+        replace(load_target("host"), seq_lens=(seq_len,)),
+        recipe=replace(recipe, compress=()),
+        engines=("onnx", "tflite", "openvino"),
+        data=learn,
+        output=f"build/bench-{model.name}-{recipe.name}.edgeopt",
+    )
+    batches = texts.tokenize(model, given, seq_len)
+    parameters = checkpoint.parameters(model)
+    found = {}
+    for entry in bundle.manifest.artifacts:
+        if entry.precision == "fp32" and entry.engine != "onnx":
+            continue
+        session = backend(entry.engine).open_on_host(bundle.artifact(entry), bundle.path, threads=1)
+        kind = f"runtime:{entry.engine}:{entry.precision}"
+        engine = f"{entry.engine} {entry.precision}"
+        found[f"{name}, {engine}"] = Variant(
+            recipe=name,
+            engine=engine,
+            call=lambda n, run=session.run: run(batches[n]),  # type: ignore[misc]
+            parameters=parameters,
+            bytes=entry.bytes,
+            peak_mb=_peak_mb(sys.executable, kind, bundle.path, given[0]),
+        )
+    return found
+
+
+def _peak_mb(python: str, kind: str, model: Path, text: str) -> float:
+    """Return the peak memory (MB) of a process that opens ``model`` and labels ``text``."""
+    library = build_runtime(os.uname().machine).library
+    environment = os.environ | {
+        "EDGEOPT_RT": str(library), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    # -P: or the modules beside the script stand for installed ones.
+    words = [python, "-P", str(_HERE / "cold_start.py"), kind, str(model), text]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["peak_mb"])
+
+
+def _kept(right: np.ndarray, base: np.ndarray) -> dict[str, float]:
+    """Return the share of the accuracy that is kept, with a 95 % interval.
+
+    Texts are drawn again with both networks' answers together (paired bootstrap, percentiles).
+    """
+    draw = np.random.default_rng(0).integers(len(right), size=(_DRAWS, len(right)))
+    shares = right[draw].mean(1) / base[draw].mean(1)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return {"share": float(right.mean() / base.mean()), "low": float(low), "high": float(high)}
+
+
+def _print(results: Sequence[dict[str, Any]], count: int, seq_len: int, output: str) -> None:
+    bases = [b for b in (TORCH, BASE, INCUMBENT) if b in results[0]["times_faster_than"]]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("recipe", "engine"):
+        table.add_column(name, no_wrap=True)
+    names = ["million\nweights", "MB", "accuracy", "kept, %\n[95 %]", "ms"]
+    for name in [*names, *("x " + base.replace(" ", "\n") for base in bases), "peak\nMB"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        kept = result["kept"]
+        table.add_row(
+            result["recipe"],
+            result["engine"],
+            f"{result['parameters'] / 1e6:.1f}",
+            "" if result["bytes"] is None else f"{result['bytes'] / 1e6:.1f}",
+            f"{result['accuracy']:.4f}",
+            f"{kept['share']:.1%} [{kept['low']:.1%}, {kept['high']:.1%}]".replace("%", ""),
+            f"{result['cpu_ms']['median']:.2f}",
+            *(ratio_text(result["times_faster_than"][base]) for base in bases),
+            "" if result["peak_mb"] is None else f"{result['peak_mb']:.0f}",
+        )
+    console = Console(highlight=False)
+    console.width = max(console.width, 120)
+    console.print(table)
+    console.print(
+        f"{count} test texts, {seq_len} tokens; one thread, process CPU time, shuffled; x: how "
+        "many times faster, median of the rounds; ~: not told apart; peak: of a process that "
+        f"opens it and labels one text\nas JSON: {output}",
+        style="dim",
+    )
