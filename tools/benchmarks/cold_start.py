@@ -1,7 +1,7 @@
 """One cold start in a process of its own: ``cold_start.py KIND MODEL TEXT``; prints JSON.
 
-KIND: runtime:ENGINE:PRECISION (edgeopt_rt.py; MODEL a bundle, with EDGEOPT_RT set), onnxruntime (its
-Python API and the tokenizers package; MODEL an .onnx file with tokenizer.json beside), optimum
+KIND: runtime:ENGINE:PRECISION (edgeopt_rt.py; MODEL a bundle, with EDGEOPT_RT set), onnxruntime
+(its Python API and the tokenizers package; MODEL an .onnx file with tokenizer.json beside), optimum
 (ORTModel and transformers' tokenizer; MODEL Optimum's folder), torch (transformers; MODEL a
 checkpoint).
 """
