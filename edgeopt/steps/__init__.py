@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
+from edgeopt.steps.distil import Distil
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.vocabulary import Vocabulary
@@ -42,8 +43,9 @@ TECHNIQUES: dict[str, Reader] = {
     "vocabulary": Vocabulary,
     "structured": Structured,
     "layers": Layers,
+    "distil": Distil,
 }
-REPEATABLE: frozenset[str] = frozenset()
+REPEATABLE: frozenset[str] = frozenset({"distil"})
 """Those that may stand in a recipe more than once."""
 
 
