@@ -18,6 +18,7 @@ from edgeopt.compress.data import Data
 from edgeopt.compress.teacher import key as teacher_key
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.first_token import narrowing
 from edgeopt.model.section import describe
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil, Losses
@@ -60,6 +61,8 @@ def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -
     everything, parts, rows = _texts(data, options)
     with contextlib.ExitStack() as stack:
         lesson = prepare(stack, teacher, student, losses, options, everything, parts)
+        if not (losses.of_tokens or losses.of_embeddings):
+            stack.enter_context(narrowing(student))
         fitted = training.fit(
             student,
             everything,

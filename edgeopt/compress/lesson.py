@@ -180,7 +180,7 @@ def prepare(
         for name, needed in (("logits", losses.response), ("embeddings", losses.of_embeddings))
         if needed
     ]
-    targets = answers(teacher, parts, outputs, seq_len) if outputs else {}
+    targets = answers(teacher, parts, outputs, options.training) if outputs else {}
     inner = losses.of_tokens or losses.of_embeddings
     ours, theirs = (layers(network(m)) if inner else [] for m in (student, teacher))
     matched: list[tuple[int, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from edgeopt.compress.inside import embed, watch
 from edgeopt.compress.resume import digest
 from edgeopt.errors import InputError
 from edgeopt.model import Model, tokenizer
+from edgeopt.model.first_token import narrowing
 from edgeopt.model.widths import blocks
+from edgeopt.steps.training import Training
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +45,12 @@ def key(teacher: Model) -> str:
 
 
 def answers(
-    teacher: Model, parts: Sequence[Data], outputs: Sequence[str], seq_len: int
+    teacher: Model, parts: Sequence[Data], outputs: Sequence[str], options: Training
 ) -> dict[str, torch.Tensor]:
     """Return the teacher's outputs on all texts of ``parts``, one part behind the other, float32.
 
-    ``outputs`` are "logits" (texts, labels) and "embeddings" (texts, hidden). Each part is kept in
+    ``outputs`` are "logits" (texts, labels) and "embeddings" (texts, hidden), computed in the
+    precision and cut at the length of the training ``options``. Each part is kept in
     the cache by the teacher and the texts: with more copies of the texts only the new ones are run.
     """
     import torch
@@ -58,11 +62,15 @@ def answers(
 
         def build(directory: Path, part: Data = part, which: str = which) -> None:
             text = f"Running the teacher on {which}"
-            for name, values in _run(teacher, part, outputs, seq_len, text).items():
+            for name, values in _run(teacher, part, outputs, options, text).items():
                 np.save(directory / f"{name}.npy", values)
 
         entry = cache.key(
-            teacher=whole, texts=list(part.texts), outputs=sorted(outputs), seq_len=seq_len
+            teacher=whole,
+            texts=list(part.texts),
+            outputs=sorted(outputs),
+            seq_len=options.seq_len,
+            precision=training.precision(options),
         )
         directory = cache.entry("teacher", entry, build)
         for name in outputs:
@@ -71,7 +79,7 @@ def answers(
 
 
 def _run(
-    teacher: Model, data: Data, outputs: Sequence[str], seq_len: int, text: str
+    teacher: Model, data: Data, outputs: Sequence[str], options: Training, text: str
 ) -> dict[str, np.ndarray]:
     import torch
 
@@ -80,14 +88,17 @@ def _run(
     last = [len(blocks(network(teacher))) - 1] if "embeddings" in outputs else []
     done = 0
     place = training.device()
+    mixed = training.precision(options) == "bf16"
     teacher.module.to(place)
     try:
         with (
             progress.step(text) as step,
             torch.inference_mode(),
             watch(teacher, hidden=last) as inside,
+            contextlib.nullcontext() if last else narrowing(teacher),
+            torch.autocast(place.type, torch.bfloat16, enabled=mixed),
         ):
-            for batch in batches(teacher, data, seq_len):
+            for batch in batches(teacher, data, options.seq_len):
                 moved = batch.to(place)
                 (output,) = teacher.module(*moved.inputs)
                 values = {"logits": output}

@@ -8,12 +8,15 @@ an FFN of 4 h) 2 h^2 are left. The logits stay what they were.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.model import Model
-from edgeopt.model.widths import Layer, blocks, layers, supported
+from edgeopt.model.widths import blocks, layers, supported
 
 if TYPE_CHECKING:
     import torch
@@ -24,52 +27,72 @@ def narrowed(model: Model) -> Model:
 
     The model itself comes back where that would not do: for other tasks and architectures.
     """
-    module: Any = model.module
-    network = getattr(module, "network", None)
-    if (
-        model.task != "sequence-classification"
-        or network is None
-        or not supported(network)
-        or not module.additive_mask
-    ):
+    if not _reads_first_only(model):
         return model
-    module = copy.deepcopy(module)
-    found = blocks(module.network)
-    found[-1] = _first_token(found[-1], layers(module.network)[-1]).eval()
+    module: Any = copy.deepcopy(model.module)
+    _narrow(module.network)
     return replace(model, module=module)
 
 
-def _first_token(block: Any, layer: Layer) -> torch.nn.Module:
-    import torch
+@contextlib.contextmanager
+def narrowing(model: Model) -> Iterator[None]:
+    """Have the last layer of ``model`` compute the first token only, within the block.
 
-    heads, head_dim = layer.heads, layer.head_dim
+    Where that would not do, as for other tasks, nothing is changed.
+    """
+    if not _reads_first_only(model):
+        yield
+        return
+    module: Any = model.module
+    block = _narrow(module.network)
+    try:
+        yield
+    finally:
+        del block.forward
 
-    class FirstToken(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.block = block
 
-        def forward(
-            self,
-            hidden: torch.Tensor,  # (batch, seq, hidden)
-            attention_mask: torch.Tensor,  # (batch, 1, 1, seq), added to the scores
-            *args: Any,
-            **kwargs: Any,
-        ) -> torch.Tensor:
-            """Return the hidden state of the first token, (batch, 1, hidden)."""
-            del args, kwargs
-            first = hidden[:, :1]
-            query, key, value = (
-                linear(tokens).unflatten(-1, (heads, head_dim)).transpose(1, 2)
-                for linear, tokens in zip(layer.qkv, (first, hidden, hidden), strict=True)
-            )  # (batch, heads, 1 or seq, head_dim)
-            scores = query @ key.transpose(2, 3) * head_dim**-0.5 + attention_mask
-            context = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-            if hasattr(block, "sa_layer_norm"):  # DistilBERT
-                attended = block.sa_layer_norm(block.attention.out_lin(context) + first)
-                result: torch.Tensor = block.output_layer_norm(block.ffn(attended) + attended)
-                return result
-            result = block.feed_forward_chunk(block.attention.output(context, first))
-            return result
+def _reads_first_only(model: Model) -> bool:
+    module: Any = model.module
+    network = getattr(module, "network", None)
+    return (
+        model.task == "sequence-classification"
+        and network is not None
+        and supported(network)
+        and bool(module.additive_mask)
+    )
 
-    return FirstToken()
+
+def _narrow(network: Any) -> Any:
+    """Change what the last layer of ``network`` computes, and return that layer."""
+    block: Any = blocks(network)[-1]
+    # Not another module in its place: weights keep their names, in checkpoints and artifacts.
+    block.forward = partial(_forward, block, layers(network)[-1].head_dim)
+    return block
+
+
+def _forward(
+    block: Any,
+    head_dim: int,
+    hidden_states: torch.Tensor,  # (batch, seq, hidden)
+    attention_mask: torch.Tensor,  # (batch, 1, 1, seq), added to the scores
+    *args: Any,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Return the last hidden state of the first token, (batch, 1, hidden)."""
+    del args, kwargs
+    first = hidden_states[:, :1]
+    distilbert = hasattr(block, "sa_layer_norm")
+    part = block.attention if distilbert else block.attention.self
+    names = ("q_lin", "k_lin", "v_lin") if distilbert else ("query", "key", "value")
+    query, key, value = (
+        getattr(part, name)(tokens).unflatten(-1, (-1, head_dim)).transpose(1, 2)
+        for name, tokens in zip(names, (first, hidden_states, hidden_states), strict=True)
+    )  # (batch, heads, 1 or seq, head_dim)
+    scores = query @ key.transpose(2, 3) * head_dim**-0.5 + attention_mask
+    context = (part.dropout(scores.softmax(-1)) @ value).transpose(1, 2).flatten(2)
+    if distilbert:
+        attended = block.sa_layer_norm(part.out_lin(context) + first)
+        result: torch.Tensor = block.output_layer_norm(block.ffn(attended) + attended)
+        return result
+    result = block.feed_forward_chunk(block.attention.output(context, first))
+    return result

@@ -1,10 +1,11 @@
 """A classifier's last layer for its first token only."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgeopt.model.first_token import narrowed
+from edgeopt.model.first_token import narrowed, narrowing
 from tests import checkpoints
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
@@ -13,25 +14,32 @@ torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 @pytest.mark.parametrize("kind", ["Bert", "Roberta", "DistilBert"])
 def test_logits_stay_and_the_last_ffn_sees_one_token(kind: str, tmp_path: Path) -> None:
     from edgeopt.model.importer import import_model
-    from edgeopt.model.widths import layers
+    from edgeopt.model.widths import blocks
 
     model = import_model(checkpoints.write(tmp_path / "m", f"{kind}ForSequenceClassification"))
     ids = torch.randint(5, 40, (3, 20), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 12:] = 0
     inputs = [ids, mask, *[torch.zeros_like(ids)] * (len(model.signature.inputs) - 2)]
+    seen: list[int] = []
+
+    def watch(module: Any) -> None:
+        found = blocks(module.network)[-1]
+        linear = found.ffn.lin1 if kind == "DistilBert" else found.intermediate.dense
+        linear.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+
     smaller = narrowed(model)
-    seen = []
-    block = smaller.module.network.base_model.get_submodule(
-        "transformer.layer" if kind == "DistilBert" else "encoder.layer"
-    )[-1].block
-    linear = block.ffn.lin1 if kind == "DistilBert" else block.intermediate.dense
-    linear.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    watch(smaller.module)
+    watch(model.module)
     with torch.inference_mode():
         (expected,), (found,) = model.module(*inputs), smaller.module(*inputs)
-    assert seen == [1]
+        with narrowing(model):
+            (within,) = model.module(*inputs)
+        (after,) = model.module(*inputs)
+    assert seen == [20, 1, 1, 20]
     assert torch.allclose(found, expected, atol=1e-5)
-    assert len(layers(model.module.network)) == 2  # the model itself is as it was
+    assert torch.allclose(within, expected, atol=1e-5)
+    assert torch.equal(after, expected)
 
 
 @pytest.mark.parametrize("kind", ["BertModel", "BertForTokenClassification"])
