@@ -37,6 +37,7 @@ def compile(
     engines: Sequence[str] = (),
     precisions: Sequence[str] = (),
     data: str | Path | None = None,
+    held_out: str | Path | None = None,
 ) -> Bundle:
     """Make a bundle of ``source`` for ``target`` and return it.
 
@@ -46,8 +47,8 @@ def compile(
     user's own samples, used for calibration and for the check in the place of the shipped ones: a
     file of texts (.jsonl with "text", or lines), or for a model of images a folder of images.
 
-    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), and
-    artifacts are checked against the compressed model.
+    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``, with the
+    texts ``held_out``), and artifacts are checked against the compressed model.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
@@ -60,6 +61,13 @@ def compile(
             f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
             hint="Give your texts with --data, or another recipe.",
         )
+    if held_out is not None and not recipe.compress:
+        raise InputError(
+            f"recipe {recipe.name} compresses nothing, so that nothing is checked on them",
+            where=str(held_out),
+        )
+    if held_out is not None and not Path(held_out).is_file():
+        raise InputError("no such file", where=str(held_out))
     specs = _selected(target, engines, precisions)
     limit = FIDELITY_SAMPLES + recipe.calibration_texts
     given = samples.read(Path(data), limit) if data else None
@@ -70,7 +78,7 @@ def compile(
     place = Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt")
     inputs = _inputs_digest(origin, target, recipe, specs, given)
     if recipe.compress:
-        texts = cache.file_sha256(Path(str(data)))
+        texts = [cache.file_sha256(Path(path)) for path in (data, held_out) if path]
         inputs = cache.key(inputs=inputs, data=texts, code=compress_digest())
     if origin and (done := _up_to_date(place, inputs)) is not None:
         return done
@@ -78,7 +86,9 @@ def compile(
         if isinstance(source, Model):
             model = source
         elif recipe.compress:
-            model, _ = compressed(source, recipe, Path(str(data)))
+            model, _ = compressed(
+                source, recipe, Path(str(data)), Path(held_out) if held_out else None
+            )
         else:
             model = _import(source)
         if given is None:

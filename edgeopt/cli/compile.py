@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--precision", "-p", "precisions", multiple=True, metavar="P", help="Only these.")
 @click.option("--recipe", help="A recipe's name, or a .toml file [the target's].")
 @click.option("--data", help="Your texts (.jsonl, lines), or folder of images.")
+@click.option("--held-out", help="Texts to check each step of compression on.")
 @json_option
 def compile_(
     model: str,
@@ -32,6 +33,7 @@ def compile_(
     precisions: tuple[str, ...],
     recipe: str | None,
     data: str | None,
+    held_out: str | None,
     as_json: bool,
 ) -> None:
     """Make a bundle of MODEL for a target.
@@ -50,6 +52,7 @@ def compile_(
         engines=engines,
         precisions=precisions,
         data=data,
+        held_out=held_out,
     )
     emit(document(bundle), as_json, lambda console: render(bundle, console))
 

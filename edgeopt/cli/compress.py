@@ -18,18 +18,28 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--recipe", "-r", default="prune", help="A recipe's name, or a .toml file [prune].")
 @click.option("--data", "-d", required=True, help="Your texts: .jsonl[.gz] with labels, or lines.")
+@click.option("--held-out", help="Texts to check each step on [a fifth of --data].")
 @click.option("--output", "-o", help="The folder of the new model [NAME-RECIPE].")
 @json_option
-def compress(model: str, recipe: str, data: str, output: str | None, as_json: bool) -> None:
+def compress(
+    model: str,
+    recipe: str,
+    data: str,
+    held_out: str | None,
+    output: str | None,
+    as_json: bool,
+) -> None:
     """Make MODEL smaller by the steps of a recipe.
 
-    MODEL is a Hugging Face directory or hub name. Each step is checked on a fifth of your texts
-    that it has not seen: accuracy where they have labels, else agreement with the original. A step
-    that loses more than its bound is rolled back. 'edgeopt compile' takes the new folder.
+    MODEL is a Hugging Face directory or hub name. Each step is checked on texts that it has not
+    seen: accuracy where they have labels, else agreement with the original. Give texts that MODEL
+    itself has not seen either with --held-out: what it has learnt by heart makes losses look larger
+    than they are. A step that loses more than its bound is rolled back. 'edgeopt compile' takes the
+    new folder.
     """
     from edgeopt.compress.run import compress as run
 
-    found = run(model, recipe=recipe, data=data, output=output)
+    found = run(model, recipe=recipe, data=data, held_out=held_out, output=output)
     document = {"path": str(found.path)} | found.document()
     emit(document, as_json, lambda console: render(found, console))
 

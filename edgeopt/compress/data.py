@@ -20,6 +20,9 @@ HELD_OUT = 0.2
 MIN_TEXTS = 100
 """With fewer, the held-out fifth has under 20: one text would be over 5 % of the accuracy."""
 
+MIN_CHECKED = 20
+"""Of texts that are held out: that fifth."""
+
 SEQ_LEN = 128
 _BATCH = 32
 _SEED = 0
@@ -51,16 +54,38 @@ class Data:
         return cache.key(texts=list(self.texts), labels=self.labels and list(self.labels))
 
 
-def read(path: Path, model: Model) -> Data:
+def divide(path: Path, held_out: Path | None, model: Model) -> tuple[Data, Data]:
+    """Return the texts to learn from, and those that every step is checked on.
+
+    Those are the texts of ``held_out``, or without them a fifth of those of ``path``. Raises
+    InputError as ``read`` does, and where only one of the two has labels.
+    """
+    if held_out is None:
+        return split(read(path, model))
+    learning, checked = read(path, model), read(held_out, model, MIN_CHECKED)
+    if (learning.labels is None) != (checked.labels is None):
+        raise InputError(
+            f"has {'no ' if checked.labels is None else ''}labels, unlike {path}",
+            where=str(held_out),
+        )
+    if both := set(learning.texts) & set(checked.texts):
+        progress.note(
+            f"{held_out}: {len(both)} of its texts are also in {path}, so that losses look smaller"
+        )
+    return learning, checked
+
+
+def read(path: Path, model: Model, least: int = MIN_TEXTS) -> Data:
     """Return the texts of ``path`` (``.jsonl[.gz]`` or lines), shuffled with a fixed seed.
 
     Raises InputError where there are too few, or where labels are not those of ``model``.
     """
     found, names = texts.read_labelled(path)
-    if len(found) < MIN_TEXTS:
+    if len(found) < least:
+        why = "a fifth of them is held out, to check each step"
         raise InputError(
-            f"has {len(found)} texts, but {MIN_TEXTS} are needed: a fifth of them is held out, to "
-            "check each step",
+            f"has {len(found)} texts, but {least} are needed"
+            + (f": {why}" if least == MIN_TEXTS else ""),
             where=str(path),
         )
     labels = None

@@ -17,7 +17,7 @@ import numpy as np
 from edgeopt import __version__, cache, place, progress
 from edgeopt.compress import checkpoint, score
 from edgeopt.compress.context import Context
-from edgeopt.compress.data import SEQ_LEN, Data, read, split
+from edgeopt.compress.data import SEQ_LEN, Data, divide
 from edgeopt.compress.resume import read_metrics
 from edgeopt.errors import InputError
 from edgeopt.model import Model, importer, name_of
@@ -96,14 +96,16 @@ def compress(
     source: str | Path,
     *,
     data: str | Path,
+    held_out: str | Path | None = None,
     recipe: str | Path | Recipe = "prune",
     output: str | Path | None = None,
 ) -> Compression:
     """Compress the checkpoint ``source`` by a recipe and write it to the folder ``output``.
 
     ``source`` is a Hugging Face directory or hub name. ``data`` has the user's texts (``.jsonl``
-    or ``.jsonl.gz`` with "text" and, for a classifier, "label"; or a text a line): a fifth is held
-    out to check each step, the others are what techniques learn from. ``output`` (by default
+    or ``.jsonl.gz`` with "text" and, for a classifier, "label"; or a text a line), which techniques
+    learn from. Each step is checked on the texts ``held_out``, or without them on a fifth of
+    ``data``, which is then not learnt from. ``output`` (by default
     ``NAME-RECIPE`` here) appears whole or not at all, with the report ``compress.json``; it loads
     with transformers unless heads were removed or FFN widths are unlike, and ``edgeopt compile``
     takes it in any case.
@@ -115,13 +117,15 @@ def compress(
     if Path(source).is_dir() and Path(source).resolve() == folder.resolve():
         raise InputError("is the model itself", where=str(folder), hint="Give another with -o.")
     with place.reserved(folder, REPORT, "compressed model"):
-        model, found = compressed(source, recipe, Path(data))
+        model, found = compressed(source, recipe, Path(data), Path(held_out) if held_out else None)
         with progress.step(f"Writing {folder}"):
             _write(model, found, folder, checkpoint_folder(source))
     return replace(found, path=folder)
 
 
-def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, Compression]:
+def compressed(
+    source: str | Path, recipe: Recipe, data: Path, held_out: Path | None = None
+) -> tuple[Model, Compression]:
     """Return the Model after the steps of ``recipe``, and the report; both cached by content.
 
     Raises InputError as ``compress`` does.
@@ -140,16 +144,16 @@ def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, C
         raise InputError(f"is for {original.task}; only texts are supported", where=original.name)
     for step in recipe.compress:
         _technique(step).check(original, step)
-    everything = read(data, original)
-    learning, held_out = split(everything)
-    key = cache.key(model=original.digest, data=everything.digest(), code=code_digest())
-    first = _baseline(key, original, held_out)
+    learning, checked = divide(data, held_out, original)
+    digest = cache.key(learning=learning.digest(), held_out=checked.digest())
+    key = cache.key(model=original.digest, data=digest, code=code_digest())
+    first = _baseline(key, original, checked)
     model, before, reports = original, first, []
     for step in recipe.compress:
         # Not the bound: who loosens it need not wait for the same work again.
         options = {k: v for k, v in asdict(step).items() if k != "max_drop"}
         tried = cache.key(before=key, step=options)
-        directory = _step(tried, model, step, learning, held_out, original, (first, before), folder)
+        directory = _step(tried, model, step, learning, checked, original, (first, before), folder)
         figures = json.loads((directory / "figures.json").read_text())
         report = StepReport(
             technique=step.technique,
@@ -167,15 +171,15 @@ def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, C
             before = np.load(directory / "answers.npy")
 
     def mean(found: np.ndarray) -> float:
-        return float(score.score(original, found, first, held_out).mean())
+        return float(score.score(original, found, first, checked).mean())
 
     sizes = [checkpoint.parameters(m) for m in (original, model)]
     result = Compression(
         path=None,
         name=original.name,
         recipe=recipe.name,
-        measure="accuracy" if held_out.labels is not None else score.measure(original),
-        held_out=len(held_out),
+        measure="accuracy" if checked.labels is not None else score.measure(original),
+        held_out=len(checked),
         learnt_from=len(learning),
         seq_len=min(SEQ_LEN, original.max_seq_len),
         score_before=mean(first),
@@ -184,7 +188,7 @@ def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, C
         parameters_after=sizes[1],
         bytes_before=sizes[0] * _FP32_BYTES,
         bytes_after=sizes[1] * _FP32_BYTES,
-        data_sha256=everything.digest(),
+        data_sha256=digest,
         origin=dict(original.origin),
         steps=tuple(reports),
     )

@@ -54,6 +54,7 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
 @click.argument("model", type=click.Path(exists=True))
 @click.argument("learn", type=click.Path(exists=True))
 @click.argument("test", type=click.Path(exists=True))
+@click.option("--held-out", type=click.Path(exists=True), help="Texts to check steps on.")
 @click.option("--recipe", "-r", "recipes", multiple=True, help="Only these [one a technique].")
 @click.option("--rounds", default=30, show_default=True, help="Timed calls of each variant.")
 @click.option("--seq-len", default=128, show_default=True, help="Tokens, padded or cut.")
@@ -62,6 +63,7 @@ def compression(
     model: str,
     learn: str,
     test: str,
+    held_out: str | None,
     recipes: tuple[str, ...],
     rounds: int,
     seq_len: int,
@@ -74,7 +76,7 @@ def compression(
     """
     from tools.benchmarks.compression import compare
 
-    compare(model, learn, test, recipes, rounds, seq_len, output)
+    compare(model, learn, test, held_out, recipes, rounds, seq_len, output)
 
 
 sys.exit(run(bench, sys.argv[1:]))

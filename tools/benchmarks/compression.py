@@ -65,6 +65,7 @@ def compare(
     source: str,
     learn: str,
     test: str,
+    held_out: str | None,
     recipes: Sequence[str],
     rounds: int,
     seq_len: int,
@@ -81,7 +82,7 @@ def compare(
     variants = _baselines(model, Path(source), labelled.texts, seq_len)
     chosen = [load_recipe(name) for name in recipes or ["default", *SINGLE]]
     for recipe in chosen:
-        variants |= _ours(source, recipe, Path(learn), labelled.texts, seq_len)
+        variants |= _ours(source, recipe, (learn, held_out), labelled.texts, seq_len)
     calls = {name: variant.call for name, variant in variants.items()}
     samples = time_all(calls, range(len(labelled.texts)), rounds)
     right: dict[str, np.ndarray] = {}
@@ -162,11 +163,18 @@ def _baselines(
 
 
 def _ours(
-    source: str, recipe: Recipe, learn: Path, given: Sequence[str], seq_len: int
+    source: str,
+    recipe: Recipe,
+    data: tuple[str, str | None],
+    given: Sequence[str],
+    seq_len: int,
 ) -> dict[str, Variant]:
     """Return the INT8 artifacts of the model that ``recipe`` makes, and its FP32 ONNX."""
     name = recipe.name if recipe.compress else PLAIN
-    model = compressed(source, recipe, learn)[0] if recipe.compress else import_model(source)
+    learn, checked = Path(data[0]), Path(data[1]) if data[1] else None
+    model = (
+        compressed(source, recipe, learn, checked)[0] if recipe.compress else import_model(source)
+    )
     bundle = pipeline.compile(
         model,
         replace(load_target("host"), seq_lens=(seq_len,)),
