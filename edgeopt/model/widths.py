@@ -82,18 +82,36 @@ def blocks(network: Any) -> torch.nn.ModuleList:
 def layers(network: Any) -> list[Layer]:
     """Return the layers of ``network``, BERT, RoBERTa or DistilBERT, from the input on.
 
-    Raises InputError for other architectures.
+    Raises InputError for other architectures, and where a layer is two of low rank.
     """
+    from edgeopt.model.factors import Factors
+
+    found = _layers(network)
+    for i, layer in enumerate(found):
+        for part in ("attention_output", "ffn_input", "ffn_output", "qkv"):
+            linear = getattr(layer, part)
+            if any(isinstance(m, Factors) for m in (linear if part == "qkv" else [linear])):
+                raise InputError(
+                    f"{part} of layer {i} is two layers of low rank, so that this step cannot "
+                    "change it any more",
+                    hint="Put low_rank after it, and start from the checkpoint before low_rank.",
+                )
+    return found
+
+
+def _layers(network: Any) -> list[Layer]:
+    """Return the layers of ``network``; those of low rank stand in the place of linear modules."""
     found: Any = blocks(network)
     _, qkv, attention_output, ffn_input, ffn_output = PLACES[network.config.model_type]
-    config = network.config
+    attention = qkv[0].rpartition(".")[0]
     return [
         Layer(
             qkv=tuple(block.get_submodule(name) for name in qkv),
             attention_output=block.get_submodule(attention_output),
             ffn_input=block.get_submodule(ffn_input),
             ffn_output=block.get_submodule(ffn_output),
-            head_dim=config.hidden_size // config.num_attention_heads,
+            # Its own, as the hidden size says it only of a network that was never changed.
+            head_dim=block.get_submodule(attention).attention_head_size,
         )
         for block in found
     ]
@@ -131,7 +149,7 @@ def describe(network: Any) -> dict[str, Any]:
     """
     if not supported(network):
         return {}
-    found, config = layers(network), network.config
+    found, config = _layers(network), network.config
     heads, neurons = [layer.heads for layer in found], [layer.neurons for layer in found]
     config.num_hidden_layers = len(found)
     _set_neurons(config, max(neurons))

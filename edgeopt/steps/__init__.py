@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.steps.layers import Layers
+from edgeopt.steps.low_rank import LowRank
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.vocabulary import Vocabulary
 
@@ -42,22 +43,30 @@ TECHNIQUES: dict[str, Reader] = {
     "vocabulary": Vocabulary,
     "structured": Structured,
     "layers": Layers,
+    "low_rank": LowRank,
 }
 REPEATABLE: frozenset[str] = frozenset()
 """Those that may stand in a recipe more than once."""
+
+BEFORE: dict[str, tuple[str, ...]] = {"structured": ("low_rank",)}
+"""What a technique has to stand before: the layers that it changes are others afterwards."""
 
 
 def read_steps(tables: Sequence[Table]) -> tuple[Step, ...]:
     """Return the steps of a recipe's ``[[compress]]`` tables, in order.
 
-    Raises InputError, with the dotted key, for what is wrong and for a technique that stands there
-    twice: one step of a kind measures on the whole network and does it all.
+    Raises InputError, with the dotted key, for what is wrong, for a technique that stands there
+    twice (one step of a kind measures on the whole network and does it all), and for one that
+    stands behind another which leaves it nothing that it can change.
     """
     steps: list[Step] = []
     for table in tables:
         name = table.choice("technique", tuple(TECHNIQUES))
         if name not in REPEATABLE and any(step.technique == name for step in steps):
             raise table.wrong("technique", f"{name!r} stands there twice, and once does it all")
+        for step in steps:
+            if step.technique in BEFORE.get(name, ()):
+                raise table.wrong("technique", f"{name!r} has to stand before {step.technique!r}")
         steps.append(TECHNIQUES[name].read(table))
         table.close()
     return tuple(steps)
