@@ -122,14 +122,14 @@ def keep(layer: Layer, heads: Sequence[int], neurons: Sequence[int]) -> None:
     columns = [h * layer.head_dim + i for h in heads for i in range(layer.head_dim)]
     if len(heads) < layer.heads:
         for linear in layer.qkv:
-            _slice(linear, columns, dim=0)
-        _slice(layer.attention_output, columns, dim=1)
+            slice_linear(linear, columns, dim=0)
+        slice_linear(layer.attention_output, columns, dim=1)
     if len(neurons) < layer.neurons:
-        _slice(layer.ffn_input, neurons, dim=0)
-        _slice(layer.ffn_output, neurons, dim=1)
+        slice_linear(layer.ffn_input, neurons, dim=0)
+        slice_linear(layer.ffn_output, neurons, dim=1)
 
 
-def _slice(linear: torch.nn.Linear, kept: Sequence[int], *, dim: int) -> None:
+def slice_linear(linear: torch.nn.Linear, kept: Sequence[int], *, dim: int) -> None:
     """Keep the rows (``dim`` 0: outputs) or columns (1: inputs) ``kept`` of a linear module."""
     import torch
 
