@@ -25,7 +25,6 @@ from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.steps import Step
 
 REPORT = "compress.json"
-_FP32_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +32,7 @@ class StepReport:
     """What one step did. Scores are means over the held-out texts, before and after it.
 
     ``drop`` is their difference and ``drop_se`` the standard error of that (texts are paired).
-    Bytes are those of the FP32 weights.
+    Bytes are those of the weights as the checkpoint stores them: FP32, but for a packed table.
     """
 
     technique: str
@@ -179,8 +178,8 @@ def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, C
         score_after=mean(before),
         parameters_before=sizes[0],
         parameters_after=sizes[1],
-        bytes_before=sizes[0] * _FP32_BYTES,
-        bytes_after=sizes[1] * _FP32_BYTES,
+        bytes_before=checkpoint.size_bytes(original),
+        bytes_after=checkpoint.size_bytes(model),
         data_sha256=everything.digest(),
         origin=dict(original.origin),
         steps=tuple(reports),
@@ -232,8 +231,8 @@ def _step(
             "change": change,
             "parameters_before": sizes[0],
             "parameters_after": sizes[1],
-            "bytes_before": sizes[0] * _FP32_BYTES,
-            "bytes_after": sizes[1] * _FP32_BYTES,
+            "bytes_before": checkpoint.size_bytes(model),
+            "bytes_after": checkpoint.size_bytes(changed),
             "score_before": float(scores[0].mean()),
             "score_after": float(scores[1].mean()),
             "drop": float(differences.mean()),

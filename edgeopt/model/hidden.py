@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
+from edgeopt.model.embeddings import plain_table
 from edgeopt.model.widths import Build, blocks, layers, slice_linear, supported
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def stream(network: Any) -> Stream:
             f"the outputs of {type(network).__name__} are the residual stream itself, or are read "
             "from it token by token; only that of a classifier of texts is narrowed"
         )
+    plain_table(network)
     embeddings: Any = network.base_model.embeddings
     norms = [embeddings.LayerNorm]
     norms += [block.get_submodule(name) for block in blocks(network) for name in NORMS[kind]]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
+from edgeopt.steps.embeddings import Embeddings
 from edgeopt.steps.hidden import Hidden
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.low_rank import LowRank
@@ -46,11 +47,16 @@ TECHNIQUES: dict[str, Reader] = {
     "layers": Layers,
     "low_rank": LowRank,
     "hidden": Hidden,
+    "embeddings": Embeddings,
 }
 REPEATABLE: frozenset[str] = frozenset()
 """Those that may stand in a recipe more than once."""
 
-BEFORE: dict[str, tuple[str, ...]] = {"structured": ("low_rank",), "hidden": ("low_rank",)}
+BEFORE: dict[str, tuple[str, ...]] = {
+    "vocabulary": ("embeddings",),
+    "structured": ("low_rank",),
+    "hidden": ("low_rank", "embeddings"),
+}
 """What a technique has to stand before: the layers that it changes are others afterwards."""
 
 
