@@ -28,6 +28,8 @@ from edgeopt.steps.low_rank import LINEARS, LowRank
 if TYPE_CHECKING:
     import torch
 
+    from edgeopt.model.factors import Factors
+
 
 def check(model: Model, options: LowRank) -> None:
     """Raise InputError where ``options`` cannot be done to ``model``, or would change nothing."""
@@ -139,22 +141,23 @@ def _break_even(linear: torch.nn.Linear) -> int:
 
 def _rank(linear: torch.nn.Linear, energies: torch.Tensor, options: LowRank) -> int | None:
     """Return the rank that options ask for, None where it would save nothing."""
-    if options.rank is not None:
-        rank = options.rank
-    elif options.share is not None:
-        products = linear.in_features * linear.out_features
-        # 1e-9 as 0.3 * 10 is a little below 3.
-        rank = int(options.share * products / (linear.in_features + linear.out_features) + 1e-9)
-    else:
-        assert options.energy is not None
+    if options.energy is not None:
         kept = energies.cumsum(0) / energies.sum()
         rank = int((kept < options.energy).sum()) + 1
         rank += -rank % options.multiple  # up: less than this energy was not asked for
-    rank = max(rank - rank % options.multiple, options.multiple)
+    else:
+        if options.share is not None:
+            products = linear.in_features * linear.out_features
+            each = linear.in_features + linear.out_features
+            rank = int(options.share * products / each + 1e-9)  # as 0.3 * 10 is a little below 3
+        else:
+            assert options.rank is not None
+            rank = options.rank
+        rank = max(rank - rank % options.multiple, options.multiple)
     return rank if rank <= _break_even(linear) else None
 
 
-def _fill(made: torch.nn.Module, job: _Job, basis: torch.Tensor) -> None:
+def _fill(made: Factors, job: _Job, basis: torch.Tensor) -> None:
     """Give the Factors ``made`` their weights: outputs are projected on ``basis``."""
     import torch
 
@@ -164,13 +167,13 @@ def _fill(made: torch.nn.Module, job: _Job, basis: torch.Tensor) -> None:
     def parameter(value: torch.Tensor) -> torch.nn.Parameter:
         return torch.nn.Parameter(value.float().contiguous(), requires_grad=False)
 
-    made.get_submodule("first").weight = parameter(first)
-    made.get_submodule("second").weight = parameter(basis)
+    made.first.weight = parameter(first)
+    made.second.weight = parameter(basis)
     if job.linear.bias is not None:
         bias = job.linear.bias.detach().double()
         if job.gram is not None:
             bias = bias + (weight - basis @ first) @ job.gram[:-1, -1]
-        made.get_submodule("second").bias = parameter(bias)
+        made.second.bias = parameter(bias)
 
 
 def _line(ranks: list[int], whole: int, saved: int, jobs: dict[str, _Job]) -> str:

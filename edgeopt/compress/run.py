@@ -101,8 +101,8 @@ def compress(
     or ``.jsonl.gz`` with "text" and, for a classifier, "label"; or a text a line): a fifth is held
     out to check each step, the others are what techniques learn from. ``output`` (by default
     ``NAME-RECIPE`` here) appears whole or not at all, with the report ``compress.json``; it loads
-    with transformers unless heads were removed or FFN widths are unlike, and ``edgeopt compile``
-    takes it in any case.
+    with transformers unless it has a shape that config.json has no word for (its section
+    "edgeopt" says which), and ``edgeopt compile`` takes it in any case.
 
     A step that loses more than its ``max_drop`` is rolled back. Raises InputError for wrong input.
     """

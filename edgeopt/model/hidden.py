@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.model.embeddings import plain_table
-from edgeopt.model.widths import Build, blocks, layers, slice_linear, supported
+from edgeopt.model.widths import Build, blocks, head_dim, layers, slice_linear, supported
 
 if TYPE_CHECKING:
     import torch
@@ -108,10 +108,9 @@ def describe(network: Any) -> dict[str, Any]:
     config = network.config
     if not supported(network):
         return {}
-    block: Any = blocks(network)[0]
-    head_dim = getattr(block.attention, "self", block.attention).attention_head_size
-    whole = config.num_attention_heads * head_dim
-    return {} if config.hidden_size == whole else {"head_dim": head_dim}
+    size = head_dim(network)
+    whole = config.num_attention_heads * size
+    return {} if config.hidden_size == whole else {"head_dim": size}
 
 
 def read(table: Table, config: Any) -> Build | None:
@@ -122,14 +121,14 @@ def read(table: Table, config: Any) -> Build | None:
     """
     if "head_dim" not in table:
         return None
-    head_dim = table.integer("head_dim")
+    size = table.integer("head_dim")
     width, heads = config.hidden_size, config.num_attention_heads
-    if heads * head_dim <= width:
+    if heads * size <= width:
         raise table.wrong(
             "head_dim",
-            f"expected more than hidden_size by heads ({width} / {heads}), found {head_dim}",
+            f"expected more than hidden_size by heads ({width} / {heads}), found {size}",
         )
-    config.hidden_size = heads * head_dim
+    config.hidden_size = heads * size
 
     def build(network: Any) -> None:
         keep(network, range(width))

@@ -6,13 +6,16 @@ by the module's name inside the base model. Its weights are ``NAME.first`` and `
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.fields import Table
 from edgeopt.model.widths import Build
 
+if TYPE_CHECKING:
+    from edgeopt.model.factors import Factors
 
-def replace(network: Any, name: str, rank: int) -> Any:
+
+def replace(network: Any, name: str, rank: int) -> Factors:
     """Put ``Factors`` of ``rank``, not yet initialised, where the linear module ``name`` of the
     base model stands, and return them."""
     from edgeopt.model.factors import Factors

@@ -117,6 +117,11 @@ def _layers(network: Any) -> list[Layer]:
     ]
 
 
+def head_dim(network: Any) -> int:
+    """Return the size of a head, which is the same in all layers."""
+    return _layers(network)[0].head_dim
+
+
 def keep(layer: Layer, heads: Sequence[int], neurons: Sequence[int]) -> None:
     """Remove all heads and neurons of ``layer`` but those numbered here, in place."""
     columns = [h * layer.head_dim + i for h in heads for i in range(layer.head_dim)]

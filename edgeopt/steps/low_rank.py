@@ -17,8 +17,9 @@ class LowRank:
 
     The rank is ``rank``; or such that ``share`` of the multiplications is left; or the least that
     keeps ``energy`` of the outputs' variance (with ``method`` "svd": of the squared weights). It
-    is rounded down to a multiple of ``multiple``. A layer that would not become cheaper is left.
-    ``samples`` texts show the inputs that "activation" weighs errors by; "svd" looks at no text.
+    is rounded to a multiple of ``multiple``, down (up for ``energy``). A layer that would not
+    become cheaper is left whole. ``samples`` texts show the inputs that "activation" weighs errors
+    by; "svd" looks at no text.
     """
 
     technique: str = field(default="low_rank", init=False)
