@@ -39,8 +39,8 @@ def scale_tokens(model: Any, opset: int) -> int:
             rewritten += _scale(source, makers.get(source) in _GELUS, opset)
             scaled.add(source)
         node.input[0] = f"{source}_even"
-        node.output[0] = f"{result}_even"
-        back = [f"{result}_even", f"{source}_scale"]
+        node.output[0] = f"{result}_product"
+        back = [f"{result}_product", f"{source}_scale"]
         rewritten += [node, helper.make_node("Mul", back, [result], name=result)]
     del graph.node[:]
     graph.node.extend(rewritten)

@@ -52,7 +52,7 @@ def render(found: Compression, console: Console) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("step")
-    for column in ("parameters", "FP32 size", found.measure):
+    for column in ("parameters", "size", found.measure):
         table.add_column(column, justify="right")
     table.add_column("")
 

@@ -32,9 +32,19 @@ def network(model: Model) -> Any:
 
 
 def parameters(model: Model) -> int:
-    """Return how many numbers the weights of ``model`` are."""
+    """Return how many numbers the weights of ``model`` are, those of a packed table among them."""
+    from edgeopt.model.tables import Packed
+
     assert model.module is not None
-    return sum(p.numel() for p in model.module.parameters())
+    packed = [m for m in model.module.modules() if isinstance(m, Packed)]
+    return sum(p.numel() for p in model.module.parameters()) + sum(
+        table.num_embeddings * table.embedding_dim for table in packed
+    )
+
+
+def size_bytes(model: Model) -> int:
+    """Return how many bytes the weights of ``model`` are, as the checkpoint stores them."""
+    return sum(v.numel() * v.element_size() for v in network(model).state_dict().values())
 
 
 def save(model: Model, folder: Path, source: Path) -> None:

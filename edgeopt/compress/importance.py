@@ -55,8 +55,8 @@ def gradients(model: Model, data: Data) -> list[Gradients]:
             finally:
                 for hook in hooks:
                     hook.remove()
-            loss = _loss(model, output, batch, generator)
-            for values, gradient in zip(found, torch.autograd.grad(loss, gates), strict=True):
+            total = loss(model, output, batch, generator)
+            for values, gradient in zip(found, torch.autograd.grad(total, gates), strict=True):
                 values.append(gradient)
             done += len(batch.rows)
             step.update(done, len(data))
@@ -87,7 +87,7 @@ def _gates(found: list[Layer], batch: int) -> tuple[list[torch.Tensor], list[Any
     return gates, hooks
 
 
-def _loss(model: Model, output: Any, batch: Batch, generator: torch.Generator) -> Any:
+def loss(model: Model, output: Any, batch: Batch, generator: torch.Generator) -> Any:
     """Return the sum of the texts' losses: each gate belongs to one text, so none is mixed."""
     import torch
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def grams(model: Model, linears: Sequence[torch.nn.Linear], data: Data) -> list[torch.Tensor]:
     """Return G of each of ``linears``, float64 (inputs + 1, inputs + 1); the last is of the ones.
 
-    The mean over all tokens of ``data``, without padding.
+    The mean over all tokens of ``data``, without padding; over all texts where a linear module
+    takes (batch, inputs), as those behind a pooled output do.
     """
     import torch
 
@@ -39,12 +40,12 @@ def grams(model: Model, linears: Sequence[torch.nn.Linear], data: Data) -> list[
     for gram, linear in zip(found, linears, strict=True):
 
         def add(_: Any, inputs: Any, gram: torch.Tensor = gram) -> None:
-            rows = inputs[0][mask]  # (tokens, inputs)
+            rows = inputs[0][mask] if inputs[0].dim() == 3 else inputs[0]  # (tokens, inputs)
             rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
             gram.add_(rows.T @ rows)
 
         hooks.append(linear.register_forward_pre_hook(add))
-    tokens = done = 0
+    done = 0
     try:
         with (
             progress.step(f"Collecting the layers' inputs on {len(data)} texts") as step,
@@ -53,13 +54,12 @@ def grams(model: Model, linears: Sequence[torch.nn.Linear], data: Data) -> list[
             for batch in batches(model, data):
                 mask = batch.mask.bool()
                 model.module(*batch.inputs)
-                tokens += int(mask.sum())
                 done += len(batch.rows)
                 step.update(done, len(data))
     finally:
         for hook in hooks:
             hook.remove()
-    return [gram / tokens for gram in found]
+    return [gram / gram[-1, -1] for gram in found]  # the ones count the rows
 
 
 def refit(

@@ -26,7 +26,6 @@ from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.steps import Step
 
 REPORT = "compress.json"
-_FP32_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +33,9 @@ class StepReport:
     """What one step did. Scores are means over the held-out texts, before and after it.
 
     ``drop`` is their difference and ``drop_se`` the standard error of that (texts are paired).
-    Bytes are those of the FP32 weights. ``training`` are the lines of metrics.jsonl of a step that
-    learns: losses, learning rates, and after each epoch what the validation texts say.
+    Bytes are those of the weights as the checkpoint stores them: FP32, but for a packed table.
+    ``training`` are the lines of metrics.jsonl of a step that learns: losses, learning rates, and
+    after each epoch what the validation texts say.
     """
 
     technique: str
@@ -107,8 +107,8 @@ def compress(
     learn from. Each step is checked on the texts ``held_out``, or without them on a fifth of
     ``data``, which is then not learnt from. ``output`` (by default
     ``NAME-RECIPE`` here) appears whole or not at all, with the report ``compress.json``; it loads
-    with transformers unless heads were removed or FFN widths are unlike, and ``edgeopt compile``
-    takes it in any case.
+    with transformers unless it has a shape that config.json has no word for (its section
+    "edgeopt" says which), and ``edgeopt compile`` takes it in any case.
 
     A step that loses more than its ``max_drop`` is rolled back. Raises InputError for wrong input.
     """
@@ -186,8 +186,8 @@ def compressed(
         score_after=mean(before),
         parameters_before=sizes[0],
         parameters_after=sizes[1],
-        bytes_before=sizes[0] * _FP32_BYTES,
-        bytes_after=sizes[1] * _FP32_BYTES,
+        bytes_before=checkpoint.size_bytes(original),
+        bytes_after=checkpoint.size_bytes(model),
         data_sha256=digest,
         origin=dict(original.origin),
         steps=tuple(reports),
@@ -240,8 +240,8 @@ def _step(
             "change": change,
             "parameters_before": sizes[0],
             "parameters_after": sizes[1],
-            "bytes_before": sizes[0] * _FP32_BYTES,
-            "bytes_after": sizes[1] * _FP32_BYTES,
+            "bytes_before": checkpoint.size_bytes(model),
+            "bytes_after": checkpoint.size_bytes(changed),
             "score_before": float(scores[0].mean()),
             "score_after": float(scores[1].mean()),
             "drop": float(differences.mean()),

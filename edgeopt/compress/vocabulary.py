@@ -24,6 +24,7 @@ from edgeopt.compress.data import Data
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import Model, tokenizer
+from edgeopt.model.embeddings import plain_table
 from edgeopt.steps import wrong
 from edgeopt.steps.vocabulary import Vocabulary
 
@@ -108,7 +109,7 @@ def _must(model: Model, state: Mapping[str, Any], first: int) -> set[int]:
     unknown = state["model"].get("unk_token")
     must |= {tokens[unknown]} if unknown in tokens else set()
     # RoBERTa counts positions from its padding's number, so that one must not move.
-    table = network(model).get_input_embeddings()
+    table = plain_table(network(model))
     rows = table.num_embeddings
     padding = (network(model).config.pad_token_id, table.padding_idx)
     low = max([first, *(n + 1 for n in padding if n is not None)])

@@ -14,10 +14,10 @@ from typing import Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model import widths
+from edgeopt.model import embeddings, hidden, low_rank, widths
 
 SECTION = "edgeopt"
-PARTS = (widths,)
+PARTS = (hidden, widths, low_rank, embeddings)
 """In the order in which a plain network is changed."""
 
 

@@ -145,10 +145,9 @@ def _random(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str, 
 def vocabulary_size(model: Model) -> int:
     """Return how many token ids the model's largest embedding table takes."""
     if model.module is not None:
-        import torch
-
-        tables = [m for m in model.module.modules() if isinstance(m, torch.nn.Embedding)]
-        return max((table.num_embeddings for table in tables), default=2)
+        # Of torch.nn.Embedding, and of a packed table.
+        sizes = [getattr(module, "num_embeddings", 0) for module in model.module.modules()]
+        return max(*sizes, 2)
     import onnx
 
     graph = onnx.load(str(model.onnx)).graph

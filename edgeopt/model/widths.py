@@ -82,21 +82,44 @@ def blocks(network: Any) -> torch.nn.ModuleList:
 def layers(network: Any) -> list[Layer]:
     """Return the layers of ``network``, BERT, RoBERTa or DistilBERT, from the input on.
 
-    Raises InputError for other architectures.
+    Raises InputError for other architectures, and where a layer is two of low rank.
     """
+    from edgeopt.model.factors import Factors
+
+    found = _layers(network)
+    for i, layer in enumerate(found):
+        for part in ("attention_output", "ffn_input", "ffn_output", "qkv"):
+            linear = getattr(layer, part)
+            if any(isinstance(m, Factors) for m in (linear if part == "qkv" else [linear])):
+                raise InputError(
+                    f"{part} of layer {i} is two layers of low rank, so that this step cannot "
+                    "change it any more",
+                    hint="Put low_rank after it, and start from the checkpoint before low_rank.",
+                )
+    return found
+
+
+def _layers(network: Any) -> list[Layer]:
+    """Return the layers of ``network``; those of low rank stand in the place of linear modules."""
     found: Any = blocks(network)
     _, qkv, attention_output, ffn_input, ffn_output = PLACES[network.config.model_type]
-    config = network.config
+    attention = qkv[0].rpartition(".")[0]
     return [
         Layer(
             qkv=tuple(block.get_submodule(name) for name in qkv),
             attention_output=block.get_submodule(attention_output),
             ffn_input=block.get_submodule(ffn_input),
             ffn_output=block.get_submodule(ffn_output),
-            head_dim=config.hidden_size // config.num_attention_heads,
+            # Its own, as the hidden size says it only of a network that was never changed.
+            head_dim=block.get_submodule(attention).attention_head_size,
         )
         for block in found
     ]
+
+
+def head_dim(network: Any) -> int:
+    """Return the size of a head, which is the same in all layers."""
+    return _layers(network)[0].head_dim
 
 
 def keep(layer: Layer, heads: Sequence[int], neurons: Sequence[int]) -> None:
@@ -104,14 +127,14 @@ def keep(layer: Layer, heads: Sequence[int], neurons: Sequence[int]) -> None:
     columns = [h * layer.head_dim + i for h in heads for i in range(layer.head_dim)]
     if len(heads) < layer.heads:
         for linear in layer.qkv:
-            _slice(linear, columns, dim=0)
-        _slice(layer.attention_output, columns, dim=1)
+            slice_linear(linear, columns, dim=0)
+        slice_linear(layer.attention_output, columns, dim=1)
     if len(neurons) < layer.neurons:
-        _slice(layer.ffn_input, neurons, dim=0)
-        _slice(layer.ffn_output, neurons, dim=1)
+        slice_linear(layer.ffn_input, neurons, dim=0)
+        slice_linear(layer.ffn_output, neurons, dim=1)
 
 
-def _slice(linear: torch.nn.Linear, kept: Sequence[int], *, dim: int) -> None:
+def slice_linear(linear: torch.nn.Linear, kept: Sequence[int], *, dim: int) -> None:
     """Keep the rows (``dim`` 0: outputs) or columns (1: inputs) ``kept`` of a linear module."""
     import torch
 
@@ -131,7 +154,7 @@ def describe(network: Any) -> dict[str, Any]:
     """
     if not supported(network):
         return {}
-    found, config = layers(network), network.config
+    found, config = _layers(network), network.config
     heads, neurons = [layer.heads for layer in found], [layer.neurons for layer in found]
     config.num_hidden_layers = len(found)
     _set_neurons(config, max(neurons))

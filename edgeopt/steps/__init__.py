@@ -13,7 +13,10 @@ from typing import Any, ClassVar, Protocol
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.steps.distil import Distil
+from edgeopt.steps.embeddings import Embeddings
+from edgeopt.steps.hidden import Hidden
 from edgeopt.steps.layers import Layers
+from edgeopt.steps.low_rank import LowRank
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.vocabulary import Vocabulary
 
@@ -44,22 +47,36 @@ TECHNIQUES: dict[str, Reader] = {
     "structured": Structured,
     "layers": Layers,
     "distil": Distil,
+    "low_rank": LowRank,
+    "hidden": Hidden,
+    "embeddings": Embeddings,
 }
 REPEATABLE: frozenset[str] = frozenset({"distil"})
 """Those that may stand in a recipe more than once."""
+
+BEFORE: dict[str, tuple[str, ...]] = {
+    "vocabulary": ("embeddings",),
+    "structured": ("low_rank",),
+    "hidden": ("low_rank", "embeddings"),
+}
+"""What a technique has to stand before: the layers that it changes are others afterwards."""
 
 
 def read_steps(tables: Sequence[Table]) -> tuple[Step, ...]:
     """Return the steps of a recipe's ``[[compress]]`` tables, in order.
 
-    Raises InputError, with the dotted key, for what is wrong and for a technique that stands there
-    twice: one step of a kind measures on the whole network and does it all.
+    Raises InputError, with the dotted key, for what is wrong, for a technique that stands there
+    twice (one step of a kind measures on the whole network and does it all), and for one that
+    stands behind another which leaves it nothing that it can change.
     """
     steps: list[Step] = []
     for table in tables:
         name = table.choice("technique", tuple(TECHNIQUES))
         if name not in REPEATABLE and any(step.technique == name for step in steps):
             raise table.wrong("technique", f"{name!r} stands there twice, and once does it all")
+        for step in steps:
+            if step.technique in BEFORE.get(name, ()):
+                raise table.wrong("technique", f"{name!r} has to stand before {step.technique!r}")
         steps.append(TECHNIQUES[name].read(table))
         table.close()
     return tuple(steps)

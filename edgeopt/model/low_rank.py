@@ -1,0 +1,64 @@
+"""Linear layers that are two of low rank.
+
+A checkpoint says so in its section of our own: ``{"ranks": {"encoder.layer.0.output.dense": 48}}``,
+by the module's name inside the base model. Its weights are ``NAME.first`` and ``NAME.second``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.fields import Table
+from edgeopt.model.widths import Build
+
+if TYPE_CHECKING:
+    from edgeopt.model.factors import Factors
+
+
+def replace(network: Any, name: str, rank: int) -> Factors:
+    """Put ``Factors`` of ``rank``, not yet initialised, where the linear module ``name`` of the
+    base model stands, and return them."""
+    from edgeopt.model.factors import Factors
+
+    linear = network.base_model.get_submodule(name)
+    made = Factors(linear.in_features, linear.out_features, rank, bias=linear.bias is not None)
+    made.requires_grad_(linear.weight.requires_grad)
+    network.base_model.set_submodule(name, made)
+    return made
+
+
+def describe(network: Any) -> dict[str, Any]:
+    """Return the key for the section of our own: none where no layer is factored."""
+    from edgeopt.model.factors import Factors
+
+    modules = network.base_model.named_modules()
+    ranks = {name: module.rank for name, module in modules if isinstance(module, Factors)}
+    return {"ranks": ranks} if ranks else {}
+
+
+def read(table: Table, config: Any) -> Build | None:
+    """Return what factors the layers that ``table`` names; None where it names none.
+
+    Raises InputError where a rank is not a number of 1 or more. What is built raises it where the
+    network has no such layer.
+    """
+    del config
+    named = table.optional_table("ranks")
+    if named is None:
+        return None
+    ranks = {name: named.integer(name) for name in named.data}
+
+    def build(network: Any) -> None:
+        import torch
+
+        modules = dict(network.base_model.named_modules())
+        for name, rank in ranks.items():
+            linear = modules.get(name)
+            if not isinstance(linear, torch.nn.Linear):
+                raise named.wrong(name, "the network has no linear layer of this name")
+            most = min(linear.in_features, linear.out_features)
+            if rank > most:
+                raise named.wrong(name, f"expected 1 to {most}, found {rank}")
+            replace(network, name, rank)
+
+    return build
