@@ -13,7 +13,7 @@ from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
-from edgeopt.compress.reconstruct import grams, refit
+from edgeopt.compress.reconstruct import grams, refit, refit_in_turn
 from edgeopt.model import Model
 from edgeopt.model.section import describe
 from edgeopt.model.widths import keep, layers
@@ -137,7 +137,10 @@ def prune(model: Model, heads: Kept, neurons: Kept, options: Structured, data: D
         columns = [h * left.head_dim + i for h in left_heads for i in range(left.head_dim)]
         jobs.append((whole.attention_output, left.attention_output, columns))
         jobs.append((whole.ffn_output, left.ffn_output, left_neurons))
-    if options.reconstruct:
+    if options.sequential:
+        kept = [(jobs[i][2], jobs[i + 1][2]) for i in range(0, len(jobs), 2)]
+        refit_in_turn(model, pruned, kept, data, options.ridge)
+    elif options.reconstruct:
         jobs = [job for job in jobs if job[1].in_features < job[0].in_features]
         found = grams(model, [old for old, _, _ in jobs], data)
         with progress.step("Refitting the projections by least squares"):

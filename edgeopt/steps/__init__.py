@@ -14,6 +14,7 @@ from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.structured import Structured
+from edgeopt.steps.unstructured import Unstructured
 from edgeopt.steps.vocabulary import Vocabulary
 
 
@@ -42,6 +43,7 @@ TECHNIQUES: dict[str, Reader] = {
     "vocabulary": Vocabulary,
     "structured": Structured,
     "layers": Layers,
+    "unstructured": Unstructured,
 }
 REPEATABLE: frozenset[str] = frozenset()
 """Those that may stand in a recipe more than once."""
@@ -50,17 +52,38 @@ REPEATABLE: frozenset[str] = frozenset()
 def read_steps(tables: Sequence[Table]) -> tuple[Step, ...]:
     """Return the steps of a recipe's ``[[compress]]`` tables, in order.
 
-    Raises InputError, with the dotted key, for what is wrong and for a technique that stands there
-    twice: one step of a kind measures on the whole network and does it all.
+    Raises InputError, with the dotted key, for what is wrong, for a technique that stands there
+    twice (one step of a kind measures on the whole network and does it all), and for a step that
+    would undo what one before it made.
     """
     steps: list[Step] = []
     for table in tables:
         name = table.choice("technique", tuple(TECHNIQUES))
         if name not in REPEATABLE and any(step.technique == name for step in steps):
             raise table.wrong("technique", f"{name!r} stands there twice, and once does it all")
-        steps.append(TECHNIQUES[name].read(table))
+        step = TECHNIQUES[name].read(table)
         table.close()
+        _check_order(steps, step, table)
+        steps.append(step)
     return tuple(steps)
+
+
+def _check_order(before: Sequence[Step], step: Step, table: Table) -> None:
+    """Raise InputError where ``step`` would undo what one of those ``before`` it made.
+
+    The options of a technique may say what it ``makes`` and what it ``undoes``: sets of words, such
+    as "zeros".
+    """
+    undone: frozenset[str] = getattr(step, "undoes", frozenset())
+    for earlier in before:
+        lost = undone & getattr(earlier, "makes", frozenset())
+        if lost:
+            raise table.wrong(
+                "technique",
+                f"{step.technique!r} would undo the {' and '.join(sorted(lost))} that "
+                f"{earlier.technique!r} makes before it",
+                hint=f"Put {step.technique!r} before {earlier.technique!r}.",
+            )
 
 
 def wrong(step: Step, option: str, message: str) -> InputError:
