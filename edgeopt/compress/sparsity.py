@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 _BLOCK = 128  # columns whose mask is chosen at once: SparseGPT, section 3.4
 
 
+def cubic(done: float) -> float:
+    """Return the share of the final sparsity that is due where the share ``done`` has passed.
+
+    Zhu and Gupta 2017, "To Prune, or Not to Prune", eq. 1: fast at first, while there is much to
+    spare, then ever slower.
+    """
+    return 1 - (1 - min(1.0, max(0.0, done))) ** 3
+
+
 def lowest(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
     """Return a mask of the shape of ``scores``: False for the share ``sparsity`` of the lowest.
 
@@ -25,7 +34,7 @@ def lowest(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
     import torch
 
     flat = scores.flatten()
-    kept = torch.ones(len(flat), dtype=torch.bool)
+    kept = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
     kept[flat.argsort(stable=True)[: round(sparsity * len(flat))]] = False
     return kept.reshape(scores.shape)
 
@@ -34,7 +43,7 @@ def lowest_of_rows(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
     """Return the mask that is False for the share ``sparsity`` of the lowest in each row."""
     import torch
 
-    kept = torch.ones(scores.shape, dtype=torch.bool)
+    kept = torch.ones(scores.shape, dtype=torch.bool, device=scores.device)
     order = scores.argsort(dim=1, stable=True)
     return kept.scatter(1, order[:, : round(sparsity * scores.shape[1])], False)
 

@@ -12,7 +12,10 @@ from typing import Any, ClassVar, Protocol
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
+from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.layers import Layers
+from edgeopt.steps.lottery import Lottery
+from edgeopt.steps.movement import Movement
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.unstructured import Unstructured
 from edgeopt.steps.vocabulary import Vocabulary
@@ -44,6 +47,9 @@ TECHNIQUES: dict[str, Reader] = {
     "structured": Structured,
     "layers": Layers,
     "unstructured": Unstructured,
+    "gradual": Gradual,
+    "movement": Movement,
+    "lottery": Lottery,
 }
 REPEATABLE: frozenset[str] = frozenset()
 """Those that may stand in a recipe more than once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -42,15 +42,9 @@ class Structured:
     @classmethod
     def read(cls, table: Table) -> Structured:
         """Read a step. Raises InputError where options contradict each other."""
-        parts = table.words("parts", PARTS) if "parts" in table else PARTS
         step = cls(
-            remove=table.number("remove", 0.3, low=0.0, high=0.95),
-            parts=parts,
-            heads=table.integer("heads", None, high=MOST),
-            neurons=table.integer("neurons", None, high=MOST),
+            **read_widths(table, remove=0.3),
             importance=table.choice("importance", IMPORTANCES, "fisher"),
-            widths=table.choice("widths", ("uniform", "uneven"), "uniform"),
-            multiple=table.integer("multiple", 1, high=4096),
             rearrange=table.get("rearrange", bool, True),
             reconstruct=table.get("reconstruct", bool, True),
             sequential=table.get("sequential", bool, False),
@@ -58,13 +52,31 @@ class Structured:
             samples=table.integer("samples", 1024, low=MIN_SAMPLES, high=MOST),
             max_drop=read_max_drop(table),
         )
-        for part in PARTS:
-            if part in table and part not in parts:
-                raise table.wrong(part, f"is given, but parts leaves {part} alone")
-        if "remove" in table and all(part in table for part in parts):
-            raise table.wrong("remove", f"is given beside {' and '.join(parts)}, which say it all")
         if step.sequential and not step.reconstruct:
             raise table.wrong("sequential", "is how to reconstruct, but reconstruct is false")
         if "rearrange" in table and step.rearrange and step.importance != "fisher":
             raise table.wrong("rearrange", f"needs Fisher information, not {step.importance}")
         return step
+
+
+def read_widths(table: Table, *, remove: float) -> dict[str, Any]:
+    """Return what ``table`` says on how many heads and neurons stay, by the options' names.
+
+    ``remove`` is the share that goes where it says nothing. Raises InputError where the options
+    contradict each other.
+    """
+    parts = table.words("parts", PARTS) if "parts" in table else PARTS
+    found = {
+        "remove": table.number("remove", remove, low=0.0, high=0.95),
+        "parts": parts,
+        "heads": table.integer("heads", None, high=MOST),
+        "neurons": table.integer("neurons", None, high=MOST),
+        "widths": table.choice("widths", ("uniform", "uneven"), "uniform"),
+        "multiple": table.integer("multiple", 1, high=4096),
+    }
+    for part in PARTS:
+        if part in table and part not in parts:
+            raise table.wrong(part, f"is given, but parts leaves {part} alone")
+    if "remove" in table and all(part in table for part in parts):
+        raise table.wrong("remove", f"is given beside {' and '.join(parts)}, which say it all")
+    return found
