@@ -116,6 +116,18 @@ max_drop = 0.5
             'compress[0].scope: global needs method = "magnitude" and no pattern',
         ),
         (
+            'technique = "movement"\nthreshold = 0.2',
+            "compress[0].threshold: says nothing where method is 'topk'",
+        ),
+        (
+            'technique = "movement"\nbegin = 0.5\nend = 0.4',
+            "compress[0].end: expected more than begin (0.5)",
+        ),
+        (
+            'technique = "movement"\nblock = 8\n[[compress]]\ntechnique = "lottery"',
+            "compress[1].technique: 'lottery' would undo the zeros that 'movement' makes before it",
+        ),
+        (
             'technique = "structured"\nreconstruct = false\nsequential = true',
             "compress[0].sequential: is how to reconstruct, but reconstruct is false",
         ),

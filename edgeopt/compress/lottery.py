@@ -11,16 +11,17 @@ here faster (``edgeopt.compress.unstructured``), and costs ``rounds + 1`` traini
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgeopt import cache, progress
+from edgeopt import progress
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.sparsity import lowest
 from edgeopt.compress.teaching import taught, wanted
-from edgeopt.compress.training import fit
+from edgeopt.compress.training import Fitted, fit
 from edgeopt.compress.unstructured import linears
 from edgeopt.model import Model
 from edgeopt.model.widths import layers
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 
 def check(model: Model, options: Lottery) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError where ``model`` is of another architecture."""
+    del options
     layers(network(model))
 
 
@@ -44,55 +46,17 @@ def apply(
     """Return a model with zeros among its weights, trained on ``data``, and a line on how many.
 
     The embeddings and what stands on top of the layers are trained, and rewound, but not pruned.
-    Raises InputError as ``check`` and ``fit`` do, and where there are too few texts.
+    ``model`` stays. Raises InputError as ``check`` and ``fit`` do, and where there are too few
+    texts.
     """
     check(model, options)
     if len(data) < MIN_SAMPLES:
         raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
     answered = wanted(model, data, context)
-    module = copy.deepcopy(model.module)
-    assert module is not None
-    ticket = replace(model, module=module)
-    weights = [linear.weight for linear in linears(ticket, Unstructured())]
-    masks = [weight.detach().new_ones(weight.shape) for weight in weights]
-    loss = taught(
-        ticket, answered, temperature=options.temperature, label_share=options.label_share
-    )
-    key = cache.key(**{k: v for k, v in asdict(options).items() if k != "max_drop"})
-
-    def close(_done: int = 0, _total: int = 0) -> None:
-        for weight, mask in zip(weights, masks, strict=True):
-            weight.data.mul_(mask.to(weight.device))
-
-    if options.rewind:
-        short = replace(
-            options.training,
-            steps=options.rewind,
-            schedule="constant",
-            warmup=0.0,
-            validation=0.0,
-            patience=None,
-        )
-        fit(ticket, data, short, loss, context=context, text="The steps to rewind to", key=key)
-    early = copy.deepcopy(module.state_dict())
-    for number in range(1, options.rounds + 2):
-        last = number == options.rounds + 1
-        text = "Training the ticket" if last else f"Round {number} of {options.rounds}"
-        fitted = fit(
-            ticket,
-            data,
-            options.training,
-            loss,
-            context=context,
-            text=text,
-            after_step=close,
-            key=key,
-        )
-        if not last:
-            share = 1 - (1 - options.sparsity) ** (number / options.rounds)
-            masks[:] = _masks(weights, share)
-            module.load_state_dict(early)
-            close()
+    ticket = search(model, options, data, answered, context)
+    weights = _weights(ticket)
+    masks = [(weight != 0).float() for weight in weights]
+    fitted = _train(ticket, options, data, answered, context, "Training the ticket", masks)
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     count = sum(weight.numel() for weight in weights)
     progress.note("lottery: zeros make no engine here faster; they only pack better")
@@ -102,7 +66,72 @@ def apply(
     )
 
 
-def _masks(weights: list[torch.Tensor], share: float) -> list[torch.Tensor]:
+def search(
+    model: Model, options: Lottery, data: Data, answered: torch.Tensor, context: Context = ALONE
+) -> Model:
+    """Return the ticket as it was found: ``model`` with early weights, and zeros where they go.
+
+    ``answered`` are the teacher's answers on ``data``.
+    """
+    module = copy.deepcopy(model.module)
+    assert module is not None
+    ticket = replace(model, module=module)
+    weights = _weights(ticket)
+    masks = [weight.new_ones(weight.shape) for weight in weights]
+    if options.rewind:
+        few = replace(
+            options.training,
+            steps=options.rewind,
+            schedule="constant",
+            warmup=0.0,
+            validation=0.0,
+            patience=None,
+        )
+        early_options = replace(options, training=few)
+        _train(ticket, early_options, data, answered, context, "The steps to rewind to", masks)
+    early = copy.deepcopy(module.state_dict())
+    for number in range(1, options.rounds + 1):
+        text = f"Round {number} of {options.rounds}"
+        _train(ticket, options, data, answered, context, text, masks)
+        masks = _masks(weights, 1 - (1 - options.sparsity) ** (number / options.rounds))
+        module.load_state_dict(early)
+        _close(weights, masks)
+    return ticket
+
+
+def _train(
+    ticket: Model,
+    options: Lottery,
+    data: Data,
+    answered: torch.Tensor,
+    context: Context,
+    text: str,
+    masks: Sequence[torch.Tensor],
+) -> Fitted:
+    """Train ``ticket`` in place; weights stay zero where ``masks`` are."""
+    weights = _weights(ticket)
+    return fit(
+        ticket,
+        data,
+        options.training,
+        taught(ticket, answered, temperature=options.temperature, label_share=options.label_share),
+        context=context,
+        text=text,
+        after_step=lambda _done, _total: _close(weights, masks),
+        key=f"{options.temperature} {options.label_share}",
+    )
+
+
+def _weights(model: Model) -> list[torch.Tensor]:
+    return [linear.weight for linear in linears(model, Unstructured())]
+
+
+def _close(weights: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> None:
+    for weight, mask in zip(weights, masks, strict=True):
+        weight.data.mul_(mask.to(weight.device))
+
+
+def _masks(weights: Sequence[torch.Tensor], share: float) -> list[torch.Tensor]:
     """Return masks, float32, that are 0 for the ``share`` of the smallest weights of all.
 
     Those that are zero already are the smallest, so that what went stays away.

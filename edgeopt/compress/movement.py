@@ -89,8 +89,7 @@ def apply(
             key=cache.key(**{k: v for k, v in asdict(options).items() if k != "max_drop"}),
         )
     masks.done = 1.0
-    zeros = _remove(layers(module.network), made, masks.hard())
-    describe(module.network)
+    zeros = remove(pruned, made, masks.hard())
     line = f"{told(model, pruned)} ({options.method}); {fitted}"
     return pruned, f"{line}; {zeros:.0%} of the attention left is zero" if options.block else line
 
@@ -118,13 +117,14 @@ def _groups(module: Any, masks: Masks, options: Movement) -> list[dict[str, Any]
     ]
 
 
-def _remove(
-    found: Sequence[Layer], made: Sequence[LayerGates], masks: Sequence[torch.Tensor]
-) -> float:
-    """Remove what ``masks``, one a gate, close; return the share of zeros in the attention left."""
+def remove(model: Model, made: Sequence[LayerGates], masks: Sequence[torch.Tensor]) -> float:
+    """Remove what ``masks``, one a gate, close, in place; return the share of zeros in attention.
+
+    ``made`` are the gates of the layers of ``model``.
+    """
     left = iter(masks)
     zeros = count = 0
-    for layer, layer_gates in zip(found, made, strict=True):
+    for layer, layer_gates in zip(layers(network(model)), made, strict=True):
         kept = {"heads": list(range(layer.heads)), "neurons": list(range(layer.neurons))}
         for gate in (*layer_gates.heads, *layer_gates.neurons):
             mask = next(left)
@@ -137,6 +137,7 @@ def _remove(
         for linear in (*layer.qkv, layer.attention_output):
             zeros += int((linear.weight == 0).sum())
             count += linear.weight.numel()
+    describe(network(model))
     return zeros / count
 
 
