@@ -83,7 +83,7 @@ def test_a_score_moves_as_its_head_or_neuron_is_wanted(
             losses.append(float(loss()))
             linear.weight[:, columns] /= factor
         expected = (losses[0] - losses[1]) / 0.02
-        assert float(gradient) == pytest.approx(expected, rel=0.01)
+        assert float(gradient) == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("options", [HALF, SQUARES, replace(SQUARES, remove=0.9)])
