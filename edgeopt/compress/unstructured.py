@@ -10,8 +10,11 @@ runs, AMD EPYC with AVX-512 VNNI): dense / "2:4" / 90 % zeros,
     TVM           FP32   9.9 /  9.8 /  9.7 ms
     .onnx, deflated     14.0 /  8.5 /  2.7 MB          3.5 / 2.7 / 1.0 MB
 
-OpenVINO's CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE (.5, .9) changed nothing there either: its kernels
-for it are those of AMX. A bundle stores its files uncompressed, so that it stays as large as it is.
+OpenVINO's CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE (at .5 and .9) changed nothing here either: as its
+documentation says ("CPU Device", limitations), it is for INT8 on CPUs with AMX, and for widths that
+are multiples of 64. XNNPACK's sparse kernels are for convolutional networks alone (its TFLite
+delegate's README, "Sparse Inference"). A bundle stores its files uncompressed: it stays as large
+as it is.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ def check(model: Model, options: Unstructured) -> None:
                     options,
                     "pattern",
                     f"layer {number} has a projection of {linear.in_features} inputs, which is no "
-                    f"multiple of {options.group[1]}",
+                    f"multiple of {options.group[1]} (structured keeps such with its option "
+                    f"multiple)",
                 )
 
 
