@@ -133,6 +133,11 @@ class Encoded:
         )
         self.lengths = [len(ids) for ids in self._encoded["input_ids"]]
 
+    def tokens(self, row: int) -> list[str]:
+        """Return the tokens of a text as strings."""
+        found: list[str] = self._tokens.convert_ids_to_tokens(self._encoded["input_ids"][row])
+        return found
+
     def batch(self, rows: list[int]) -> Batch:
         """Return the texts ``rows``, padded to the longest of them."""
         import torch

@@ -139,6 +139,7 @@ class Loop:
             [group for group in made if group["params"]],
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
+            fused=True,
         )
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         work = self.context.work

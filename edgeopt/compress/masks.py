@@ -145,7 +145,7 @@ class Masks:
         def refresh(_module: torch.nn.Module, _inputs: object) -> None:
             # All at once, as those of a kind compete; the scores' own value cancels itself out.
             masks[:] = [
-                gate.spread(mask + gate.score - gate.score.detach())
+                gate.spread(mask + (gate.score - gate.score.detach()))
                 for gate, mask in zip(self.gates, self.hard(), strict=True)
             ]
 

@@ -56,7 +56,7 @@ def apply(
     check(model, options)
     if len(data) < MIN_SAMPLES:
         raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
-    answered = wanted(model, data, context)
+    answered = wanted(model, data, context, options.training.seq_len)
     module = copy.deepcopy(model.module)
     assert module is not None
     pruned = replace(model, module=module)
@@ -86,7 +86,9 @@ def apply(
             before_step=before_step,
             extra={"scores": torch.nn.ParameterList([gate.score for gate in masks.gates])},
             best_from=options.end,
-            key=cache.key(**{k: v for k, v in asdict(options).items() if k != "max_drop"}),
+            key=cache.key(
+                **{k: v for k, v in asdict(options).items() if k not in ("training", "max_drop")}
+            ),
         )
     masks.done = 1.0
     zeros = remove(pruned, made, masks.hard())

@@ -18,6 +18,7 @@ from edgeopt import __version__, cache, place, progress
 from edgeopt.compress import checkpoint, score
 from edgeopt.compress.context import Context
 from edgeopt.compress.data import SEQ_LEN, Data, read, split
+from edgeopt.compress.resume import read_metrics
 from edgeopt.errors import InputError
 from edgeopt.model import Model, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
@@ -33,7 +34,8 @@ class StepReport:
     """What one step did. Scores are means over the held-out texts, before and after it.
 
     ``drop`` is their difference and ``drop_se`` the standard error of that (texts are paired).
-    Bytes are those of the FP32 weights.
+    Bytes are those of the FP32 weights. ``training`` are the lines of metrics.jsonl of a step that
+    learns: losses, learning rates, and after each epoch what the validation texts say.
     """
 
     technique: str
@@ -49,6 +51,7 @@ class StepReport:
     drop: float
     drop_se: float
     max_drop: float
+    training: Sequence[dict[str, Any]] = ()
 
     def __str__(self) -> str:
         """One line for people."""
@@ -224,6 +227,7 @@ def _step(
         with cache.scratch("training", key) as work:
             context = Context(teacher=teacher, work=work, source=source)
             changed, change = _technique(step).apply(model, step, learning, context)
+            metrics = read_metrics(work)
         after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")
         scores = [score.score(model, found, original, held_out) for found in (before, after)]
         differences = scores[0] - scores[1]
@@ -238,6 +242,7 @@ def _step(
             "score_after": float(scores[1].mean()),
             "drop": float(differences.mean()),
             "drop_se": float(differences.std() / np.sqrt(len(differences))),
+            "training": metrics,
         }
         (directory / "model").mkdir()
         checkpoint.save(changed, directory / "model", source)

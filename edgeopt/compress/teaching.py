@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeopt.compress import teacher
 from edgeopt.compress.context import Context
 from edgeopt.compress.data import Batch, Data
 from edgeopt.compress.loop import Objective
-from edgeopt.compress.score import answers, pool
+from edgeopt.compress.score import pool
 from edgeopt.model import Model
 
 if TYPE_CHECKING:
     import torch
 
 
-def wanted(model: Model, data: Data, context: Context) -> torch.Tensor:
+def wanted(model: Model, data: Data, context: Context, seq_len: int) -> torch.Tensor:
     """Return the answers on ``data`` of the teacher (without one: of ``model`` as it is now).
 
-    Float32 (texts, labels), or (texts, hidden) for embeddings.
+    Float32 (texts, labels), or (texts, hidden) for embeddings. Kept in the cache.
     """
-    import torch
-
-    teacher = context.teacher or model
-    return torch.from_numpy(answers(teacher, data, f"Asking the teacher on {len(data)} texts"))
+    output = "embeddings" if model.task == "feature-extraction" else "logits"
+    return teacher.answers(context.teacher or model, [data], [output], seq_len)[output]
 
 
 def taught(
@@ -31,13 +30,10 @@ def taught(
     """Return the loss of ``model`` against ``answered``, the teacher's answers on the data.
 
     For a classifier ``(1 - label_share) T^2 KL(teacher / T, student / T) + label_share *
-    cross-entropy with the label`` (Hinton et al. 2015, "Distilling the Knowledge in a Neural
-    Network", section 2); texts without labels have the first term only. For embeddings the squared
-    distance to the teacher's as a share of its squared length.
+    cross-entropy with the label``; texts without labels have the first term only. For embeddings
+    the squared distance to the teacher's as a share of its squared length.
     """
-    import torch
-
-    nn = torch.nn.functional
+    from edgeopt.compress import losses
 
     def embedding(batch: Batch) -> torch.Tensor:
         assert model.module is not None
@@ -49,16 +45,10 @@ def taught(
     def classifier(batch: Batch) -> torch.Tensor:
         assert model.module is not None
         (logits,) = model.module(*batch.inputs)
-        labels = batch.labels
-        share = label_share if labels is not None else 0.0
-        loss = logits.new_zeros((), dtype=torch.float32)
-        if share < 1:
-            target = (answered[batch.rows].to(logits.device) / temperature).log_softmax(1)
-            found = (logits.float() / temperature).log_softmax(1)
-            kl = nn.kl_div(found, target, reduction="batchmean", log_target=True)
-            loss = loss + (1 - share) * temperature**2 * kl
-        if labels is not None and share > 0:
-            loss = loss + share * nn.cross_entropy(logits.float(), labels)
-        return loss
+        target = answered[batch.rows].to(logits.device)
+        response = losses.response(logits, target, temperature)
+        if batch.labels is None:
+            return response
+        return (1 - label_share) * response + label_share * losses.labels(logits, batch.labels)
 
     return embedding if model.task == "feature-extraction" else classifier

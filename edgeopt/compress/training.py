@@ -2,7 +2,7 @@
 
 The loss is the caller's (an ``Objective``); the loop has what all need: seeds, AdamW, a schedule,
 clipped gradients, mixed precision, validation, the best weights, and checkpoints, from which the
-same call goes on after its process was killed, to the very same weights.
+same call goes on after its process was killed (on a CPU to the very same weights).
 """
 
 from __future__ import annotations

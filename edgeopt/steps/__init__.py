@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
+from edgeopt.steps.distil import Distil
 from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.lottery import Lottery
@@ -46,12 +47,13 @@ TECHNIQUES: dict[str, Reader] = {
     "vocabulary": Vocabulary,
     "structured": Structured,
     "layers": Layers,
+    "distil": Distil,
     "unstructured": Unstructured,
     "gradual": Gradual,
     "movement": Movement,
     "lottery": Lottery,
 }
-REPEATABLE: frozenset[str] = frozenset()
+REPEATABLE: frozenset[str] = frozenset({"distil"})
 """Those that may stand in a recipe more than once."""
 
 
