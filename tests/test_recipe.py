@@ -116,6 +116,10 @@ max_drop = 0.5
             'compress[0].scope: global needs method = "magnitude" and no pattern',
         ),
         (
+            'technique = "unstructured"\n[[compress]]\ntechnique = "distil"',
+            "compress[1].technique: 'distil' would undo the zeros that 'unstructured' makes",
+        ),
+        (
             'technique = "movement"\nthreshold = 0.2',
             "compress[0].threshold: says nothing where method is 'topk'",
         ),
