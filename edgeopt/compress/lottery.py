@@ -78,21 +78,17 @@ def search(
     ticket = replace(model, module=module)
     weights = _weights(ticket)
     masks = [weight.new_ones(weight.shape) for weight in weights]
+    # To the end, as the papers do: the best on validation texts may be those it began with, whose
+    # sizes say nothing of what training makes of them.
+    whole = replace(options.training, validation=0.0, patience=None)
     if options.rewind:
-        few = replace(
-            options.training,
-            steps=options.rewind,
-            schedule="constant",
-            warmup=0.0,
-            validation=0.0,
-            patience=None,
-        )
-        early_options = replace(options, training=few)
-        _train(ticket, early_options, data, answered, context, "The steps to rewind to", masks)
+        few = replace(whole, steps=options.rewind, schedule="constant", warmup=0.0)
+        start = replace(options, training=few)
+        _train(ticket, start, data, answered, context, "The steps to rewind to", masks)
     early = copy.deepcopy(module.state_dict())
     for number in range(1, options.rounds + 1):
         text = f"Round {number} of {options.rounds}"
-        _train(ticket, options, data, answered, context, text, masks)
+        _train(ticket, replace(options, training=whole), data, answered, context, text, masks)
         masks = _masks(weights, 1 - (1 - options.sparsity) ** (number / options.rounds))
         module.load_state_dict(early)
         _close(weights, masks)
