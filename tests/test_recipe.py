@@ -98,6 +98,43 @@ max_drop = 0.5
             'technique = "vocabulary"\n[[compress]]\ntechnique = "vocabulary"',
             "compress[1].technique: 'vocabulary' stands there twice",
         ),
+        (
+            'technique = "unstructured"\n[[compress]]\ntechnique = "structured"',
+            "compress[1].technique: 'structured' would undo the zeros that 'unstructured' makes "
+            "before it\nPut 'structured' before 'unstructured'.",
+        ),
+        (
+            'technique = "unstructured"\npattern = "4:4"',
+            "compress[0].pattern: keeps 4 of 4, so that nothing goes",
+        ),
+        (
+            'technique = "unstructured"\npattern = "2:4"\nsparsity = 0.5',
+            "compress[0].sparsity: is given beside pattern, which says it",
+        ),
+        (
+            'technique = "unstructured"\nscope = "global"',
+            'compress[0].scope: global needs method = "magnitude" and no pattern',
+        ),
+        (
+            'technique = "unstructured"\n[[compress]]\ntechnique = "distil"',
+            "compress[1].technique: 'distil' would undo the zeros that 'unstructured' makes",
+        ),
+        (
+            'technique = "movement"\nthreshold = 0.2',
+            "compress[0].threshold: says nothing where method is 'topk'",
+        ),
+        (
+            'technique = "movement"\nbegin = 0.5\nend = 0.4',
+            "compress[0].end: expected more than begin (0.5)",
+        ),
+        (
+            'technique = "movement"\nblock = 8\n[[compress]]\ntechnique = "lottery"',
+            "compress[1].technique: 'lottery' would undo the zeros that 'movement' makes before it",
+        ),
+        (
+            'technique = "structured"\nreconstruct = false\nsequential = true',
+            "compress[0].sequential: is how to reconstruct, but reconstruct is false",
+        ),
     ],
 )
 def test_a_wrong_step_is_refused(tmp_path: Path, step: str, complaint: str) -> None:

@@ -7,6 +7,12 @@ whole one's output W x on the model's own inputs is, with ridge penalty r toward
 
 (the normal equations; compare Kwon et al. 2022, section 4.3, which fits a scale for each head and
 neuron only). A column of ones stands for the bias, which is refitted with the weight.
+
+``refit_in_turn`` goes from the first projection to the last instead. Each is refitted on the inputs
+z that those before it, refitted already, now give it, and towards what the whole network has there:
+W x and, as the two are added, what the way around the projection (the residual) has lost by then,
+
+    W' = (sum of (W x + residual - residual') z^T + r W[:, s]) (sum of z z^T + r I)^-1
 """
 
 from __future__ import annotations
@@ -16,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
 from edgeopt.compress.data import Data, batches
+from edgeopt.compress.layerwise import first_calls, inputs, through, with_ones
 from edgeopt.model import Model
+from edgeopt.model.widths import blocks, layers
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +47,9 @@ def grams(model: Model, linears: Sequence[torch.nn.Linear], data: Data) -> list[
     hooks = []
     for gram, linear in zip(found, linears, strict=True):
 
-        def add(_: Any, inputs: Any, gram: torch.Tensor = gram) -> None:
-            rows = inputs[0][mask] if inputs[0].dim() == 3 else inputs[0]  # (tokens, inputs)
-            rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+        def add(_: Any, given: Any, gram: torch.Tensor = gram) -> None:
+            inputs = given[0]
+            rows = with_ones(inputs[mask] if inputs.dim() == 3 else inputs)  # (tokens, inputs + 1)
             gram.add_(rows.T @ rows)
 
         hooks.append(linear.register_forward_pre_hook(add))
@@ -75,10 +83,73 @@ def refit(
     bias = linear.bias.detach().double()
     whole = torch.cat([weight, bias.unsqueeze(1)], dim=1)  # (outputs, inputs + 1)
     index = torch.tensor([*columns, linear.in_features])
-    penalty = ridge * gram.diagonal()[:-1].mean() * torch.ones(len(index), dtype=torch.float64)
+    size = ridge * gram.diagonal()[:-1].mean()
+    return _solve(whole @ gram[:, index], gram[index][:, index], whole[:, index], size)
+
+
+def _solve(
+    right: torch.Tensor, left: torch.Tensor, old: torch.Tensor, size: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight and bias, float32, of ``(right + size old) (left + size I)^-1``.
+
+    The last column is the bias'; ``size`` is the ridge penalty, which the bias has not.
+    """
+    import torch
+
+    penalty = size * torch.ones(len(left), dtype=torch.float64)
     penalty[-1] = 0  # the bias is free
-    right = whole @ gram[:, index] + whole[:, index] * penalty
     # A neuron that is always zero leaves no penalty of its own; the smallest keeps it solvable.
-    left = gram[index][:, index] + torch.diag(penalty.clamp_min(1e-12))
-    solved = torch.linalg.solve(left, right, left=False)
+    solved = torch.linalg.solve(
+        left + torch.diag(penalty.clamp_min(1e-12)), right + old * penalty, left=False
+    )
     return solved[:, :-1].float(), solved[:, -1].float()
+
+
+def refit_in_turn(
+    model: Model,
+    pruned: torch.nn.Module,
+    columns: Sequence[tuple[Sequence[int], Sequence[int]]],
+    data: Data,
+    ridge: float,
+) -> None:
+    """Refit the projections of the network ``pruned`` to be like ``model``, in place.
+
+    ``columns`` are, for each layer, the inputs of its attention output and of its FFN output that
+    are left. Costs about six runs of the network on ``data``.
+    """
+    import torch
+
+    assert model.module is not None
+    wholes = layers(model.module.network)
+    lefts = layers(pruned.network)
+    pairs = list(zip(blocks(model.module.network), blocks(pruned.network), strict=True))
+    before = after = first_calls(model, data)  # the embeddings are the same
+    with progress.step(f"Refitting layer by layer on {len(data)} texts") as step:
+        for number, ((block, new_block), whole, left) in enumerate(
+            zip(pairs, wholes, lefts, strict=True)
+        ):
+            jobs = (  # projection, the same refitted, what is given the residual in both
+                (whole.attention_output, left.attention_output, whole.qkv[0], left.qkv[0]),
+                (whole.ffn_output, left.ffn_output, whole.ffn_input, left.ffn_input),
+            )
+            for (old, new, around, new_around), kept in zip(jobs, columns[number], strict=True):
+                if len(kept) == old.in_features:
+                    continue
+                gram = torch.zeros(len(kept) + 1, len(kept) + 1, dtype=torch.float64)
+                right = torch.zeros(old.out_features, len(kept) + 1, dtype=torch.float64)
+                for call, new_call in zip(before, after, strict=True):
+                    x, residual = inputs(block, (old, around), call)
+                    z, new_residual = inputs(new_block, (new, new_around), new_call)
+                    z = with_ones(z)
+                    wanted = old(x) + residual - new_residual
+                    gram.add_(z.T @ z)
+                    right.add_(wanted.T @ z)
+                bias = old.bias.double().unsqueeze(1)
+                slices = torch.cat([old.weight[:, list(kept)].double(), bias], dim=1)
+                size = ridge * gram.diagonal()[:-1].mean()
+                weight, new_bias = _solve(right, gram, slices, size)
+                new.weight.data.copy_(weight)
+                new.bias.data.copy_(new_bias)
+            before = [through(block, call) for call in before]
+            after = [through(new_block, call) for call in after]
+            step.update(number + 1, len(pairs))

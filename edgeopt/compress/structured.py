@@ -13,7 +13,7 @@ from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
-from edgeopt.compress.reconstruct import grams, refit
+from edgeopt.compress.reconstruct import grams, refit, refit_in_turn
 from edgeopt.model import Model
 from edgeopt.model.section import describe
 from edgeopt.model.widths import keep, layers
@@ -24,12 +24,19 @@ from edgeopt.steps.structured import Structured
 if TYPE_CHECKING:
     import torch
 
+    from edgeopt.steps.gradual import Gradual
+
 Kept = list[list[int]]
 """For each layer which heads, or which neurons, are left."""
 
 
 def check(model: Model, options: Structured) -> None:
     """Raise InputError where ``options`` cannot be done to ``model``."""
+    check_widths(model, options)
+
+
+def check_widths(model: Model, options: Structured | Gradual) -> None:
+    """Raise InputError where ``model`` has not the heads and neurons that are to stay."""
     found = layers(network(model))
     for part in ("heads", "neurons"):
         there = min(getattr(layer, part) for layer in found)
@@ -57,14 +64,21 @@ def apply(
         raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(chosen)}")
     heads, neurons = choose(model, options, chosen)
     pruned = prune(model, heads, neurons, options, chosen)
-    before, after = layers(network(model)), layers(network(pruned))
+    return pruned, told(model, pruned)
 
-    def told(part: str) -> str:
-        counts = sorted({getattr(layer, part) for layer in after})
-        left = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
-        return f"{left} of {getattr(before[0], part)} {part}"
 
-    return pruned, f"{told('heads')} and {told('neurons')} kept in each layer"
+def told(before: Model, after: Model) -> str:
+    """Return a line on how many heads and neurons of ``before`` the layers of ``after`` have."""
+    whole, left = layers(network(before)), layers(network(after))
+
+    def part(name: str) -> str:
+        ranges = []
+        for found in (left, whole):
+            counts = sorted({getattr(layer, name) for layer in found})
+            ranges.append("-".join(map(str, dict.fromkeys((counts[0], counts[-1])))))
+        return f"{ranges[0]} of {ranges[1]} {name}"
+
+    return f"{part('heads')} and {part('neurons')} kept in each layer"
 
 
 def choose(model: Model, options: Structured, data: Data) -> tuple[Kept, Kept]:
@@ -137,7 +151,10 @@ def prune(model: Model, heads: Kept, neurons: Kept, options: Structured, data: D
         columns = [h * left.head_dim + i for h in left_heads for i in range(left.head_dim)]
         jobs.append((whole.attention_output, left.attention_output, columns))
         jobs.append((whole.ffn_output, left.ffn_output, left_neurons))
-    if options.reconstruct:
+    if options.sequential:
+        kept = [(jobs[i][2], jobs[i + 1][2]) for i in range(0, len(jobs), 2)]
+        refit_in_turn(model, pruned, kept, data, options.ridge)
+    elif options.reconstruct:
         jobs = [job for job in jobs if job[1].in_features < job[0].in_features]
         found = grams(model, [old for old, _, _ in jobs], data)
         with progress.step("Refitting the projections by least squares"):

@@ -14,10 +14,14 @@ from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.steps.distil import Distil
 from edgeopt.steps.embeddings import Embeddings
+from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.hidden import Hidden
 from edgeopt.steps.layers import Layers
+from edgeopt.steps.lottery import Lottery
 from edgeopt.steps.low_rank import LowRank
+from edgeopt.steps.movement import Movement
 from edgeopt.steps.structured import Structured
+from edgeopt.steps.unstructured import Unstructured
 from edgeopt.steps.vocabulary import Vocabulary
 
 
@@ -50,36 +54,50 @@ TECHNIQUES: dict[str, Reader] = {
     "low_rank": LowRank,
     "hidden": Hidden,
     "embeddings": Embeddings,
+    "unstructured": Unstructured,
+    "gradual": Gradual,
+    "movement": Movement,
+    "lottery": Lottery,
 }
 REPEATABLE: frozenset[str] = frozenset({"distil"})
 """Those that may stand in a recipe more than once."""
-
-BEFORE: dict[str, tuple[str, ...]] = {
-    "vocabulary": ("embeddings",),
-    "structured": ("low_rank",),
-    "hidden": ("low_rank", "embeddings"),
-}
-"""What a technique has to stand before: the layers that it changes are others afterwards."""
 
 
 def read_steps(tables: Sequence[Table]) -> tuple[Step, ...]:
     """Return the steps of a recipe's ``[[compress]]`` tables, in order.
 
     Raises InputError, with the dotted key, for what is wrong, for a technique that stands there
-    twice (one step of a kind measures on the whole network and does it all), and for one that
-    stands behind another which leaves it nothing that it can change.
+    twice (one step of a kind measures on the whole network and does it all), and for a step that
+    does not keep, or cannot take, what one before it made.
     """
     steps: list[Step] = []
     for table in tables:
         name = table.choice("technique", tuple(TECHNIQUES))
         if name not in REPEATABLE and any(step.technique == name for step in steps):
             raise table.wrong("technique", f"{name!r} stands there twice, and once does it all")
-        for step in steps:
-            if step.technique in BEFORE.get(name, ()):
-                raise table.wrong("technique", f"{name!r} has to stand before {step.technique!r}")
-        steps.append(TECHNIQUES[name].read(table))
+        step = TECHNIQUES[name].read(table)
         table.close()
+        _check_order(steps, step, table)
+        steps.append(step)
     return tuple(steps)
+
+
+def _check_order(before: Sequence[Step], step: Step, table: Table) -> None:
+    """Raise InputError where ``step`` would undo what one of those ``before`` it made.
+
+    The options of a technique may say what it ``makes`` and what it ``undoes``, or cannot take: sets
+    of words, such as "zeros".
+    """
+    undone: frozenset[str] = getattr(step, "undoes", frozenset())
+    for earlier in before:
+        lost = undone & getattr(earlier, "makes", frozenset())
+        if lost:
+            raise table.wrong(
+                "technique",
+                f"{step.technique!r} would undo the {' and '.join(sorted(lost))} that "
+                f"{earlier.technique!r} makes before it",
+                hint=f"Put {step.technique!r} before {earlier.technique!r}.",
+            )
 
 
 def wrong(step: Step, option: str, message: str) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MOST, read_max_drop
@@ -78,6 +79,7 @@ class Distil:
     learnt from besides, changed by ``augmentations``.
     """
 
+    undoes: ClassVar[frozenset[str]] = frozenset({"zeros"})
     technique: str = field(default="distil", init=False)
     losses: Losses | None = None
     temperature: float = 2.0

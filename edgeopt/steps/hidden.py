@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -18,6 +19,7 @@ class Hidden:
     on ``samples`` texts; ``ridge`` is the penalty's share of the mean square input.
     """
 
+    undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "factored layers", "changed table"})
     technique: str = field(default="hidden", init=False)
     remove: float = 0.25
     size: int | None = None

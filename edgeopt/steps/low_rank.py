@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -22,6 +23,7 @@ class LowRank:
     by; "svd" looks at no text.
     """
 
+    makes: ClassVar[frozenset[str]] = frozenset({"factored layers"})
     technique: str = field(default="low_rank", init=False)
     method: str = "activation"
     parts: tuple[str, ...] = LINEARS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -18,9 +19,13 @@ class Structured:
     ``remove`` is the share that goes, of each of ``parts``; ``heads`` and ``neurons`` say instead
     how many each layer keeps (on average where ``widths`` is "uneven"). The neurons that a layer
     keeps are rounded to a multiple of ``multiple``. ``samples`` texts give importance and
-    reconstruction; ``ridge`` is the penalty's share of the mean square input.
+    reconstruction, which is ``sequential`` where each layer is refitted on what the pruned layers
+    before it give; ``ridge`` is the penalty's share of the mean square input.
     """
 
+    undoes: ClassVar[frozenset[str]] = frozenset(
+        {"zeros", "factored layers"}
+    )  # the refitted weights have none
     technique: str = field(default="structured", init=False)
     remove: float = 0.3
     parts: tuple[str, ...] = PARTS
@@ -31,6 +36,7 @@ class Structured:
     multiple: int = 1
     rearrange: bool = True
     reconstruct: bool = True
+    sequential: bool = False
     ridge: float = 0.01
     samples: int = 1024
     max_drop: float = 0.01
@@ -38,26 +44,41 @@ class Structured:
     @classmethod
     def read(cls, table: Table) -> Structured:
         """Read a step. Raises InputError where options contradict each other."""
-        parts = table.words("parts", PARTS) if "parts" in table else PARTS
         step = cls(
-            remove=table.number("remove", 0.3, low=0.0, high=0.95),
-            parts=parts,
-            heads=table.integer("heads", None, high=MOST),
-            neurons=table.integer("neurons", None, high=MOST),
+            **read_widths(table, remove=0.3),
             importance=table.choice("importance", IMPORTANCES, "fisher"),
-            widths=table.choice("widths", ("uniform", "uneven"), "uniform"),
-            multiple=table.integer("multiple", 1, high=4096),
             rearrange=table.get("rearrange", bool, True),
             reconstruct=table.get("reconstruct", bool, True),
+            sequential=table.get("sequential", bool, False),
             ridge=table.number("ridge", 0.01, low=1e-8, high=1e3),
             samples=table.integer("samples", 1024, low=MIN_SAMPLES, high=MOST),
             max_drop=read_max_drop(table),
         )
-        for part in PARTS:
-            if part in table and part not in parts:
-                raise table.wrong(part, f"is given, but parts leaves {part} alone")
-        if "remove" in table and all(part in table for part in parts):
-            raise table.wrong("remove", f"is given beside {' and '.join(parts)}, which say it all")
+        if step.sequential and not step.reconstruct:
+            raise table.wrong("sequential", "is how to reconstruct, but reconstruct is false")
         if "rearrange" in table and step.rearrange and step.importance != "fisher":
             raise table.wrong("rearrange", f"needs Fisher information, not {step.importance}")
         return step
+
+
+def read_widths(table: Table, *, remove: float) -> dict[str, Any]:
+    """Return what ``table`` says on how many heads and neurons stay, by the options' names.
+
+    ``remove`` is the share that goes where it says nothing. Raises InputError where the options
+    contradict each other.
+    """
+    parts = table.words("parts", PARTS) if "parts" in table else PARTS
+    found = {
+        "remove": table.number("remove", remove, low=0.0, high=0.95),
+        "parts": parts,
+        "heads": table.integer("heads", None, high=MOST),
+        "neurons": table.integer("neurons", None, high=MOST),
+        "widths": table.choice("widths", ("uniform", "uneven"), "uniform"),
+        "multiple": table.integer("multiple", 1, high=4096),
+    }
+    for part in PARTS:
+        if part in table and part not in parts:
+            raise table.wrong(part, f"is given, but parts leaves {part} alone")
+    if "remove" in table and all(part in table for part in parts):
+        raise table.wrong("remove", f"is given beside {' and '.join(parts)}, which say it all")
+    return found
