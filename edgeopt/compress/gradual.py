@@ -41,7 +41,7 @@ def apply(
     chosen = data.first(options.samples)
     if len(chosen) < MIN_SAMPLES:
         raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(chosen)}")
-    answered = wanted(model, data, context, options.training.seq_len)
+    answered = wanted(model, data, context, options.training)
     pruned = model
     for number in range(1, options.rounds + 1):
         due = stage(model, options, cubic(number / options.rounds))

@@ -52,7 +52,7 @@ def apply(
     check(model, options)
     if len(data) < MIN_SAMPLES:
         raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
-    answered = wanted(model, data, context, options.training.seq_len)
+    answered = wanted(model, data, context, options.training)
     ticket = search(model, options, data, answered, context)
     weights = _weights(ticket)
     masks = [(weight != 0).float() for weight in weights]

@@ -56,7 +56,7 @@ def apply(
     check(model, options)
     if len(data) < MIN_SAMPLES:
         raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
-    answered = wanted(model, data, context, options.training.seq_len)
+    answered = wanted(model, data, context, options.training)
     module = copy.deepcopy(model.module)
     assert module is not None
     pruned = replace(model, module=module)

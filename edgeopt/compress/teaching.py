@@ -10,18 +10,19 @@ from edgeopt.compress.data import Batch, Data
 from edgeopt.compress.loop import Objective
 from edgeopt.compress.score import pool
 from edgeopt.model import Model
+from edgeopt.steps.training import Training
 
 if TYPE_CHECKING:
     import torch
 
 
-def wanted(model: Model, data: Data, context: Context, seq_len: int) -> torch.Tensor:
+def wanted(model: Model, data: Data, context: Context, options: Training) -> torch.Tensor:
     """Return the answers on ``data`` of the teacher (without one: of ``model`` as it is now).
 
     Float32 (texts, labels), or (texts, hidden) for embeddings. Kept in the cache.
     """
     output = "embeddings" if model.task == "feature-extraction" else "logits"
-    return teacher.answers(context.teacher or model, [data], [output], seq_len)[output]
+    return teacher.answers(context.teacher or model, [data], [output], options)[output]
 
 
 def taught(

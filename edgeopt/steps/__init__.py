@@ -85,8 +85,8 @@ def read_steps(tables: Sequence[Table]) -> tuple[Step, ...]:
 def _check_order(before: Sequence[Step], step: Step, table: Table) -> None:
     """Raise InputError where ``step`` would undo what one of those ``before`` it made.
 
-    The options of a technique may say what it ``makes`` and what it ``undoes``, or cannot take: sets
-    of words, such as "zeros".
+    The options of a technique may say what it ``makes`` and what it ``undoes``, or cannot take:
+    sets of words, such as "zeros".
     """
     undone: frozenset[str] = getattr(step, "undoes", frozenset())
     for earlier in before:

@@ -23,9 +23,8 @@ class Structured:
     before it give; ``ridge`` is the penalty's share of the mean square input.
     """
 
-    undoes: ClassVar[frozenset[str]] = frozenset(
-        {"zeros", "factored layers"}
-    )  # the refitted weights have none
+    # The refitted weights have no zeros.
+    undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "factored layers"})
     technique: str = field(default="structured", init=False)
     remove: float = 0.3
     parts: tuple[str, ...] = PARTS
