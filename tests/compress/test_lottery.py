@@ -49,7 +49,9 @@ def weights(model: Model) -> np.ndarray:
 
 
 def test_what_is_left_goes_back_to_where_it_began(model: Model, data: Data) -> None:
-    found = lottery.search(model, OPTIONS, data, wanted(model, data, Context(), 16))
+    found = lottery.search(
+        model, OPTIONS, data, wanted(model, data, Context(), Training(seq_len=16))
+    )
     start, ticket = weights(model), weights(found)
     left = ticket != 0
     assert left.sum() == 16384 // 4
@@ -71,7 +73,9 @@ def test_zeros_stay_through_training_and_a_killed_search_goes_on(
         "step 2; 4 steps in fp32 on the cpu, best after "
     )
     trained = weights(whole)
-    early = weights(lottery.search(model, options, data, wanted(model, data, Context(), 16)))
+    early = weights(
+        lottery.search(model, options, data, wanted(model, data, Context(), Training(seq_len=16)))
+    )
     np.testing.assert_array_equal(trained == 0, early == 0)
     assert (trained != early).any()
     assert (early[early != 0] != weights(model)[early != 0]).all()  # rewound to step 2, not to 0

@@ -21,7 +21,7 @@ def test_a_classifier_learns_the_softened_answers_and_the_labels(
 ) -> None:
     model = import_model(bert)
     data = read(texts_file, model).first(20)
-    own = wanted(model, data, ALONE, 38)
+    own = wanted(model, data, ALONE, Training(seq_len=38))
     (batch,) = batches(model, data)
 
     def loss(answered: torch.Tensor, share: float) -> float:
@@ -46,7 +46,7 @@ def test_an_embedder_is_pruned_towards_the_embeddings_of_its_teacher(
 ) -> None:
     model = import_model(checkpoints.write(tmp_path / "embedder", "BertModel"))
     data = read(texts_file, model).first(48)
-    own = wanted(model, data, ALONE, 38)
+    own = wanted(model, data, ALONE, Training(seq_len=38))
     (_, batch) = batches(model, data)
     loss = taught(model, own * torch.tensor(2.0), temperature=1.0, label_share=0.5)
     assert float(loss(batch)) == pytest.approx(0.25, abs=1e-3)  # |x - 2x|^2 / |2x|^2
@@ -54,5 +54,7 @@ def test_an_embedder_is_pruned_towards_the_embeddings_of_its_teacher(
     options = Movement(remove=0.25, training=training)
     small, text = movement.apply(model, options, data, Context(teacher=model))
     assert "of 64 neurons kept in each layer" in text
-    distance = (wanted(small, data, ALONE, 38) - own).norm(dim=1) / own.norm(dim=1)
+    distance = (wanted(small, data, ALONE, Training(seq_len=38)) - own).norm(dim=1) / own.norm(
+        dim=1
+    )
     assert distance.mean() < 0.5
