@@ -13,6 +13,7 @@ from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped, TargetEntry
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, write
+from edgeopt.compress.latency import artifact, counting
 from edgeopt.compress.run import code_digest as compress_digest
 from edgeopt.compress.run import compressed
 from edgeopt.engines.releases import releases
@@ -46,8 +47,9 @@ def compile(
     user's own samples, used for calibration and for the check in the place of the shipped ones: a
     file of texts (.jsonl with "text", or lines), or for a model of images a folder of images.
 
-    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), and
-    artifacts are checked against the compressed model.
+    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), for
+    the target by counts (``edgeopt.compress.latency``), and artifacts are checked against the
+    compressed model.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
@@ -60,7 +62,7 @@ def compile(
             f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
             hint="Give your texts with --data, or another recipe.",
         )
-    specs = _selected(target, engines, precisions)
+    specs = selected(target, engines, precisions)
     limit = FIDELITY_SAMPLES + recipe.calibration_texts
     given = samples.read(Path(data), limit) if data else None
     if isinstance(source, Model):
@@ -78,7 +80,8 @@ def compile(
         if isinstance(source, Model):
             model = source
         elif recipe.compress:
-            model, _ = compressed(source, recipe, Path(str(data)))
+            aiming = counting(target, *artifact(specs))
+            model, _ = compressed(source, recipe, Path(str(data)), aiming)
         else:
             model = _import(source)
         if given is None:
@@ -125,7 +128,7 @@ def _up_to_date(output: Path, inputs: str) -> Bundle | None:
     return bundle
 
 
-def _selected(
+def selected(
     target: Target, engines: Sequence[str], precisions: Sequence[str]
 ) -> list[tuple[EngineSpec, str]]:
     """Return the (engine, precision) pairs to build. Raises InputError where none is left."""

@@ -1,4 +1,7 @@
-"""Run a recipe's steps on a model: each checked on held-out texts, kept or rolled back."""
+"""Run a recipe's steps on a model: each checked on held-out texts, kept or rolled back.
+
+Where there is a target, a step that aims at latency is also held against the model before it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from edgeopt import __version__, cache, place, progress
 from edgeopt.compress import checkpoint, score
 from edgeopt.compress.context import Context
 from edgeopt.compress.data import SEQ_LEN, Data, read, split
-from edgeopt.errors import InputError
+from edgeopt.compress.latency import Aiming, Gain, Judge, Source
+from edgeopt.errors import CompileError, InputError
 from edgeopt.model import Model, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
 from edgeopt.recipe import Recipe, load_recipe
@@ -33,7 +37,8 @@ class StepReport:
     """What one step did. Scores are means over the held-out texts, before and after it.
 
     ``drop`` is their difference and ``drop_se`` the standard error of that (texts are paired).
-    Bytes are those of the FP32 weights.
+    Bytes are those of the FP32 weights. ``latency`` is None where no target was given, or where
+    the step had failed already. ``rolled_back`` says why the step was, None where it was kept.
     """
 
     technique: str
@@ -49,10 +54,15 @@ class StepReport:
     drop: float
     drop_se: float
     max_drop: float
+    aims: str
+    latency: Gain | None
+    rolled_back: str | None
 
     def __str__(self) -> str:
         """One line for people."""
-        verdict = "kept" if self.kept else f"ROLLED BACK, as it loses more than {self.max_drop:g}"
+        verdict = "kept" if self.kept else f"ROLLED BACK, as it {self.rolled_back}"
+        if self.kept and self.latency is not None:
+            verdict += f", {self.latency.ratio:.2f} times as fast"
         return (
             f"{self.technique}: {self.change}; {self.bytes_before / 1e6:.1f} -> "
             f"{self.bytes_after / 1e6:.1f} MB; {self.score_before:.4f} -> {self.score_after:.4f}: "
@@ -65,6 +75,8 @@ class Compression:
     """What a recipe did. ``path`` is the folder written, None where none was asked for.
 
     ``measure`` is what scores are: accuracy, "same label" as the original, or cosine with it.
+    ``latency`` is where latencies come from and ``times_faster`` that of the result against the
+    original; None where no target was given.
     """
 
     path: Path | None
@@ -83,6 +95,8 @@ class Compression:
     data_sha256: str
     origin: dict[str, Any]
     steps: tuple[StepReport, ...]
+    latency: Source | None
+    times_faster: float | None
 
     def document(self) -> dict[str, Any]:
         """Return it as plain JSON values, without the path: what ``compress.json`` holds."""
@@ -95,6 +109,7 @@ def compress(
     data: str | Path,
     recipe: str | Path | Recipe = "prune",
     output: str | Path | None = None,
+    aiming: Aiming | None = None,
 ) -> Compression:
     """Compress the checkpoint ``source`` by a recipe and write it to the folder ``output``.
 
@@ -105,20 +120,27 @@ def compress(
     with transformers unless heads were removed or FFN widths are unlike, and ``edgeopt compile``
     takes it in any case.
 
-    A step that loses more than its ``max_drop`` is rolled back. Raises InputError for wrong input.
+    A step that loses more than its ``max_drop`` is rolled back, and so is one that aims at latency
+    gains none on the target of ``aiming`` (None: it is made for no target).
+    Raises InputError for wrong input, and what ``aiming`` raises.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(output) if output is not None else Path(f"{name_of(source)}-{recipe.name}")
     if Path(source).is_dir() and Path(source).resolve() == folder.resolve():
         raise InputError("is the model itself", where=str(folder), hint="Give another with -o.")
     with place.reserved(folder, REPORT, "compressed model"):
-        model, found = compressed(source, recipe, Path(data))
+        model, found = compressed(source, recipe, Path(data), aiming)
         with progress.step(f"Writing {folder}"):
             _write(model, found, folder, checkpoint_folder(source))
     return replace(found, path=folder)
 
 
-def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, Compression]:
+def compressed(
+    source: str | Path,
+    recipe: Recipe,
+    data: Path,
+    aiming: Aiming | None = None,
+) -> tuple[Model, Compression]:
     """Return the Model after the steps of ``recipe``, and the report; both cached by content.
 
     Raises InputError as ``compress`` does.
@@ -138,30 +160,46 @@ def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, C
     for step in recipe.compress:
         _technique(step).check(original, step)
     everything = read(data, original)
+    aim = None if aiming is None else aiming(original)
     learning, held_out = split(everything)
     key = cache.key(model=original.digest, data=everything.digest(), code=code_digest())
     first = _baseline(key, original, held_out)
     model, before, reports = original, first, []
+    times_faster = None if aim is None else 1.0
     for step in recipe.compress:
         # Not the bound: who loosens it need not wait for the same work again.
         options = {k: v for k, v in asdict(step).items() if k != "max_drop"}
+        around = Context(teacher=original)
         tried = cache.key(before=key, step=options)
-        directory = _step(tried, model, step, learning, held_out, original, (first, before), folder)
+        if aim is not None and options.get("latency") is not None:
+            around = replace(around, target=aim.target, costs=aim.costs)
+            tried = cache.key(before=key, step=options, costs=aim.costs.name)
+        directory = _step(tried, model, step, learning, held_out, around, (first, before), folder)
         figures = json.loads((directory / "figures.json").read_text())
+        failed, gain = None, None
+        if figures["drop"] > step.max_drop + 1e-9:  # a mean may miss the bound that it equals
+            failed = f"loses more than {step.max_drop:g}"
+        else:
+            with progress.step(f"Loading what {step.technique} made"):
+                changed = importer.import_model(directory / "model")
+            if aim is not None:
+                gain, failed = _judge(aim.judge, step, original, model, changed)
         report = StepReport(
             technique=step.technique,
             options=options,
-            kept=figures["drop"] <= step.max_drop + 1e-9,  # a mean may miss the bound it equals
+            kept=failed is None,
             max_drop=step.max_drop,
+            aims=step.aims,
+            latency=gain,
+            rolled_back=failed,
             **figures,
         )
         progress.note(str(report))
         reports.append(report)
-        if report.kept:
-            key = tried
-            with progress.step(f"Loading what {step.technique} made"):
-                model = importer.import_model(directory / "model")
+        if failed is None:
+            key, model = tried, changed
             before = np.load(directory / "answers.npy")
+            times_faster = None if gain is None else gain.of_original
 
     def mean(found: np.ndarray) -> float:
         return float(score.score(original, found, first, held_out).mean())
@@ -184,9 +222,27 @@ def compressed(source: str | Path, recipe: Recipe, data: Path) -> tuple[Model, C
         data_sha256=everything.digest(),
         origin=dict(original.origin),
         steps=tuple(reports),
+        latency=None if aim is None else aim.judge.source,
+        times_faster=times_faster,
     )
     origin = dict(original.origin) | {"compressed": result.document()}
     return replace(model, name=original.name, origin=origin), result
+
+
+def _judge(
+    judge: Judge, step: Step, original: Model, before: Model, after: Model
+) -> tuple[Gain | None, str | None]:
+    """Return what a step gains, and why it is to be rolled back for that, None where it is not."""
+    try:
+        gain = judge(original, before, after)
+    except CompileError as exc:
+        return None, f"leaves a model that does not run on the target: {exc}"
+    if step.aims != "latency" or gain.gains:
+        return gain, None
+    found = f"{judge.source.kind} {gain.ratio:.2f} times as fast"
+    if gain.rounds:
+        found += f", {gain.p10:.2f} to {gain.p90:.2f} in {gain.rounds} rounds"
+    return gain, f"gains no latency on {judge.source.where} ({found})"
 
 
 def _technique(step: Step) -> Any:
@@ -210,19 +266,19 @@ def _step(
     step: Step,
     learning: Data,
     held_out: Data,
-    teacher: Model,
+    around: Context,
     outputs: tuple[np.ndarray, np.ndarray],
     source: Path,
 ) -> Path:
     """Return the directory with a step's figures, checkpoint, and outputs on held-out texts.
 
-    ``outputs`` are those of ``teacher`` (the original) and of ``model``, on the held-out texts.
+    ``outputs`` are those of the original and of ``model``, on the held-out texts.
     """
     original, before = outputs
 
     def build(directory: Path) -> None:
         with cache.scratch("training", key) as work:
-            context = Context(teacher=teacher, work=work)
+            context = replace(around, work=work)
             changed, change = _technique(step).apply(model, step, learning, context)
         after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")
         scores = [score.score(model, found, original, held_out) for found in (before, after)]
