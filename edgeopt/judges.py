@@ -132,7 +132,7 @@ class OnBoard:
 
     def check(self, original: Model) -> None:
         """Raise where ``original`` does not run on the board: CompileError, BoardError, ..."""
-        self._samples({original.digest: original}, rounds=1)
+        self._samples({original.digest: original}, rounds=1)  # which deploys it, and checks it
 
     def __call__(self, original: Model, before: Model, after: Model) -> Gain:
         """See ``Judge``."""

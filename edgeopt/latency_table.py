@@ -1,13 +1,15 @@
 """A layer's costs by its widths, timed on this machine with the target's engine.
 
-Each width's attention or FFN is a graph of its own, lowered as a whole model is; all are timed
-against each other (``edgeopt.timing``). Kept by content, so that the same table is timed once on a
-machine.
+Each width's attention or FFN, ``DEPTH`` times one behind the other, is a graph of its own, lowered
+as a whole model is; all are timed against each other (``edgeopt.timing``). Kept by content, so that
+the same table is timed once on a machine.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -32,6 +34,9 @@ from edgeopt.target import EngineSpec, Target
 
 if TYPE_CHECKING:
     import torch
+
+DEPTH = 4
+"""So that the cost of a call, some 10 to 20 us, is not taken for that of a layer."""
 
 ROUNDS = 30
 _CALIBRATION = 8  # random inputs: what quantised values are worth does not change their cost
@@ -62,7 +67,8 @@ class MeasuredCosts:
         }
 
         def build(directory: Path) -> None:
-            samples = self._time(shape, widths, directory)
+            with tempfile.TemporaryDirectory(prefix="edgeopt-table-") as scratch:
+                samples = self._time(shape, widths, Path(scratch))
             (directory / "samples.json").write_text(json.dumps(samples))
 
         key = cache.key(name=self.name, shape=asdict(shape), widths=widths, code=code_digest())
@@ -70,14 +76,14 @@ class MeasuredCosts:
         samples = json.loads((directory / "samples.json").read_text())
 
         def medians(part: str) -> dict[int, float]:
-            return {n: float(median(samples[f"{part} {n}"])) for n in widths[part]}
+            return {n: median(samples[f"{part} {n}"]) / DEPTH for n in widths[part]}
 
         return LayerCosts(heads=medians("heads"), neurons=medians("neurons"))
 
     def _time(
         self, shape: Shape, widths: dict[str, list[int]], directory: Path
     ) -> dict[str, list[int]]:
-        """Return the CPU times, ns, of each part and width; files stay in ``directory``."""
+        """Return the CPU times, ns, of each part and width; files are written to ``directory``."""
         parts = {"heads": attention, "neurons": ffn}
         jobs = [(part, n) for part in parts for n in widths[part]]
         draw = np.random.default_rng(0)
@@ -92,7 +98,7 @@ class MeasuredCosts:
             for i, (part, n) in enumerate(jobs):
                 place = directory / f"{part}-{n}"
                 place.mkdir()
-                model = _model(parts[part](shape, n), shape, self.seq_len)
+                model = _model([parts[part](shape, n) for _ in range(DEPTH)], shape, self.seq_len)
                 made = engine.lower(model, target, self.spec, self.precision, inputs, place)
                 session = engine.open_on_host(made, place, 1)
                 calls[f"{part} {n}"] = lambda i, run=session.run: run(inputs[i % _CALIBRATION])
@@ -100,8 +106,18 @@ class MeasuredCosts:
         return timing.interleaved(calls, ROUNDS, f"Timing a layer in {len(jobs)} widths")
 
 
-def _model(part: torch.nn.Module, shape: Shape, seq_len: int) -> Model:
-    """Return ``part`` as what backends lower."""
+def _model(parts: Sequence[torch.nn.Module], shape: Shape, seq_len: int) -> Model:
+    """Return ``parts``, one behind the other, as what backends lower."""
+    import torch
+
+    class Tuple(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = torch.nn.Sequential(*parts)
+
+        def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (self.parts(hidden),)
+
     dims: tuple[int | str, ...] = ("batch", "seq", shape.hidden)
     return Model(
         name="layer",
@@ -110,7 +126,7 @@ def _model(part: torch.nn.Module, shape: Shape, seq_len: int) -> Model:
             inputs=(TensorSpec(name="hidden", dtype="float32", dims=dims),),
             outputs=(TensorSpec(name="last_hidden_state", dtype="float32", dims=dims),),
         ),
-        module=part,
+        module=Tuple().eval(),
         onnx=None,
         tokenizer=None,
         labels=(),

@@ -119,7 +119,7 @@ def attention(shape: Shape, heads: int) -> torch.nn.Module:
             scores = query @ key.transpose(2, 3) * shape.head_dim**-0.5
             mixed = (scores.softmax(-1) @ value).transpose(1, 2)
             mixed = mixed.reshape(batch, seq, heads * shape.head_dim)
-            return (self.norm(self.output(mixed) + hidden),)
+            return self.norm(self.output(mixed) + hidden)
 
     return Attention().eval().requires_grad_(False)
 
@@ -137,6 +137,6 @@ def ffn(shape: Shape, neurons: int) -> torch.nn.Module:
 
         def forward(self, hidden: Any) -> Any:
             inner = torch.nn.functional.gelu(self.input(hidden))
-            return (self.norm(self.output(inner) + hidden),)
+            return self.norm(self.output(inner) + hidden)
 
     return Ffn().eval().requires_grad_(False)

@@ -241,7 +241,7 @@ def _judge(
         return gain, None
     found = f"{judge.source.kind} {gain.ratio:.2f} times as fast"
     if gain.rounds:
-        found += f", {gain.p10:.2f} to {gain.p90:.2f} in {gain.rounds} rounds"
+        found += f", {gain.low:.3f} to {gain.high:.3f} by {gain.rounds} rounds"
     return gain, f"gains no latency on {judge.source.where} ({found})"
 
 
