@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -93,7 +93,7 @@ class OnHost:
 
     def _call(self, model: Model, lowered: Lowered) -> Callable[[int], object]:
         """Return what runs ``model`` once, on one of a few texts."""
-        batches: list[Batch] = calls(model, self.seq_len, _CALLS)
+        batches: Sequence[Batch] = calls(model, self.seq_len, _CALLS)
         engine = backend(self.spec.engine)
         session = engine.open_on_host(lowered.artifact, lowered.directory, 1)
         return lambda i: session.run(batches[i % _CALLS])

@@ -30,7 +30,6 @@ pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-USELESS = Structured(remove=0.0, reconstruct=False, max_drop=1.0)
 HALF = Layers(drop=(0,), max_drop=1.0)
 BARE = replace(MACS, element=0.0)  # so small a network is mostly elements
 BUDGET = Structured(latency=0.7, widths="uneven", multiple=8, max_drop=1.0)
