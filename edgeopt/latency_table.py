@@ -59,6 +59,11 @@ class MeasuredCosts:
             f"{self.precision}, at {self.seq_len} tokens"
         )
 
+    @property
+    def key(self) -> str:
+        """See ``Costs``."""
+        return self.name
+
     def __call__(self, shape: Shape, multiple: int) -> LayerCosts:
         """See ``Costs``. Raises what the backend raises: CompileError, MissingDependencyError."""
         widths = {
@@ -71,7 +76,7 @@ class MeasuredCosts:
                 samples = self._time(shape, widths, Path(scratch))
             (directory / "samples.json").write_text(json.dumps(samples))
 
-        key = cache.key(name=self.name, shape=asdict(shape), widths=widths, code=code_digest())
+        key = cache.key(table=self.key, shape=asdict(shape), widths=widths, code=code_digest())
         directory = cache.entry("latency", key, build)
         samples = json.loads((directory / "samples.json").read_text())
 

@@ -127,7 +127,7 @@ def test_widths_are_chosen_within_a_budget(bert: Path, texts_file: Path) -> None
     assert [layer.heads for layer in layers(network(kept))] == [4, 4]
     assert structured._cost(kept, table) / structured._cost(model, table) <= 0.7
     narrowest = replace(BUDGET, latency=0.05)
-    with pytest.raises(InputError, match=r"latency: is 0.05, but the narrowest layers cost 0\.\d"):
+    with pytest.raises(InputError, match=r"latency: is 0.05, but the cheapest widths cost 0\.\d"):
         structured.apply(model, narrowest, data, Context(costs=costs))
 
 

@@ -47,7 +47,11 @@ class Costs(Protocol):
 
     @property
     def name(self) -> str:
-        """What it was measured or counted with: all that its figures depend on, for people too."""
+        """What it was measured or counted with, for people."""
+
+    @property
+    def key(self) -> str:
+        """All that its figures depend on."""
 
     def __call__(self, shape: Shape, multiple: int) -> LayerCosts:
         """Return the costs of one layer; neurons in multiples of ``multiple`` (1: its choice)."""
@@ -60,6 +64,11 @@ class CountedCosts:
     name: str = f"counted, at {SEQ_LEN} tokens"
     seq_len: int = SEQ_LEN
     rates: Rates = MACS
+
+    @property
+    def key(self) -> str:
+        """See ``Costs``."""
+        return repr(self)
 
     def __call__(self, shape: Shape, multiple: int) -> LayerCosts:
         """See ``Costs``."""

@@ -121,8 +121,8 @@ def compress(
     takes it in any case.
 
     A step that loses more than its ``max_drop`` is rolled back, and so is one that aims at latency
-    gains none on the target of ``aiming`` (None: it is made for no target).
-    Raises InputError for wrong input, and what ``aiming`` raises.
+    and gains none on the target of ``aiming`` (None: the model is made for no target). Raises
+    InputError for wrong input, and what ``aiming`` raises.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(output) if output is not None else Path(f"{name_of(source)}-{recipe.name}")
@@ -173,7 +173,7 @@ def compressed(
         tried = cache.key(before=key, step=options)
         if aim is not None and options.get("latency") is not None:
             around = replace(around, target=aim.target, costs=aim.costs)
-            tried = cache.key(before=key, step=options, costs=aim.costs.name)
+            tried = cache.key(before=key, step=options, costs=aim.costs.key)
         directory = _step(tried, model, step, learning, held_out, around, (first, before), folder)
         figures = json.loads((directory / "figures.json").read_text())
         failed, gain = None, None

@@ -40,6 +40,8 @@ def check(model: Model, options: Structured) -> None:
     most = min(layer.neurons for layer in found)
     if "neurons" in options.parts and options.multiple > most:
         raise wrong(options, "multiple", f"is {options.multiple}, but there are {most} neurons")
+    if options.latency is not None and options.importance == "magnitude":
+        raise wrong(options, "importance", "magnitudes of heads and neurons do not compare")
 
 
 def apply(
@@ -161,7 +163,7 @@ def _within(
     if found is None:
         least = sum(min(cost for cost, _ in choice.values()) for choice in choices) / whole
         raise wrong(
-            options, "latency", f"is {options.latency:g}, but the narrowest layers cost {least:.3f}"
+            options, "latency", f"is {options.latency:g}, but the cheapest widths cost {least:.3f}"
         )
     return found[: len(heads)], found[len(heads) :]
 

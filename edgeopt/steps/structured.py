@@ -83,5 +83,5 @@ def _check_latency(table: Table, step: Structured) -> None:
     if step.importance == "magnitude":
         raise table.wrong(
             "importance",
-            "expected fisher or taylor: magnitudes of heads do not compare with those of neurons",
+            "expected fisher or taylor: magnitudes of heads and neurons do not compare",
         )
