@@ -13,6 +13,7 @@ from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped, TargetEntry
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, write
+from edgeopt.compress.latency import artifact, counting
 from edgeopt.compress.run import code_digest as compress_digest
 from edgeopt.compress.run import compressed
 from edgeopt.engines.releases import releases
@@ -48,7 +49,8 @@ def compile(
     file of texts (.jsonl with "text", or lines), or for a model of images a folder of images.
 
     Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``, with the
-    texts ``held_out``), and artifacts are checked against the compressed model.
+    texts ``held_out``), for the target by counts (``edgeopt.compress.latency``), and artifacts are
+    checked against the compressed model.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
@@ -68,7 +70,7 @@ def compile(
         )
     if held_out is not None and not Path(held_out).is_file():
         raise InputError("no such file", where=str(held_out))
-    specs = _selected(target, engines, precisions)
+    specs = selected(target, engines, precisions)
     limit = FIDELITY_SAMPLES + recipe.calibration_texts
     given = samples.read(Path(data), limit) if data else None
     if isinstance(source, Model):
@@ -86,9 +88,9 @@ def compile(
         if isinstance(source, Model):
             model = source
         elif recipe.compress:
-            model, _ = compressed(
-                source, recipe, Path(str(data)), Path(held_out) if held_out else None
-            )
+            aiming = counting(target, *artifact(specs))
+            checked = Path(held_out) if held_out else None
+            model, _ = compressed(source, recipe, Path(str(data)), checked, aiming)
         else:
             model = _import(source)
         if given is None:
@@ -135,7 +137,7 @@ def _up_to_date(output: Path, inputs: str) -> Bundle | None:
     return bundle
 
 
-def _selected(
+def selected(
     target: Target, engines: Sequence[str], precisions: Sequence[str]
 ) -> list[tuple[EngineSpec, str]]:
     """Return the (engine, precision) pairs to build. Raises InputError where none is left."""

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 @click.option("--data", "-d", required=True, help="Your texts: .jsonl[.gz] with labels, or lines.")
 @click.option("--held-out", help="Texts to check each step on [a fifth of --data].")
 @click.option("--output", "-o", help="The folder of the new model [NAME-RECIPE].")
+@click.option("--target", "-t", help="What it is made for: a target's name, or a .toml file.")
+@click.option("--board", "-b", help="Measure latency on this board; not on an emulated one.")
+@click.option("--engine", "-e", help="Time this engine's artifact [the target's first].")
+@click.option("--precision", "-p", help="In this precision [int8 where the target builds it].")
+@click.option(
+    "--seq-len", type=click.IntRange(1), help="Tokens that are timed [the target's most]."
+)
 @json_option
 def compress(
     model: str,
@@ -27,6 +34,11 @@ def compress(
     data: str,
     held_out: str | None,
     output: str | None,
+    target: str | None,
+    board: str | None,
+    engine: str | None,
+    precision: str | None,
+    seq_len: int | None,
     as_json: bool,
 ) -> None:
     """Make MODEL smaller by the steps of a recipe.
@@ -36,10 +48,24 @@ def compress(
     itself has not seen either with --held-out: what it has learnt by heart makes losses look larger
     than they are. A step that loses more than its bound is rolled back. 'edgeopt compile' takes the
     new folder.
-    """
-    from edgeopt.compress.run import compress as run
 
-    found = run(model, recipe=recipe, data=data, held_out=held_out, output=output)
+    With a target, a step that is there for latency and gains none is rolled back as well: it is
+    measured on the board, or here for the target 'host', and else counted.
+    """
+    from edgeopt.compression import compress as run
+
+    found = run(
+        model,
+        recipe=recipe,
+        data=data,
+        held_out=held_out,
+        output=output,
+        target=target,
+        board=board,
+        engine=engine,
+        precision=precision,
+        seq_len=seq_len,
+    )
     document = {"path": str(found.path)} | found.document()
     emit(document, as_json, lambda console: render(found, console))
 
@@ -52,23 +78,42 @@ def render(found: Compression, console: Console) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("step")
-    for column in ("parameters", "size", found.measure):
+    latency = found.latency
+    faster = [] if latency is None else [f"times faster\n{latency.kind}"]
+    for column in ("parameters", "size", *faster, found.measure):
         table.add_column(column, justify="right")
     table.add_column("")
 
-    def row(name: str, parameters: int, count: int, score: float, text: str) -> None:
-        table.add_row(name, f"{parameters:,}", size(count), f"{score:.4f}", text)
+    def row(
+        name: str, parameters: int, count: int, times: float | None, score: float, text: str
+    ) -> None:
+        shown = [] if latency is None else ["-" if times is None else f"{times:.2f}"]
+        table.add_row(name, f"{parameters:,}", size(count), *shown, f"{score:.4f}", text)
 
-    row("original", found.parameters_before, found.bytes_before, found.score_before, "")
+    first = None if latency is None else 1.0
+    row("original", found.parameters_before, found.bytes_before, first, found.score_before, "")
     for step in found.steps:
-        note = "" if step.kept else f"ROLLED BACK: loses {step.drop:.4f}, over {step.max_drop:g}; "
+        note = "" if step.kept else f"ROLLED BACK: {step.rolled_back}; "
         row(
             step.technique,
             step.parameters_after,
             step.bytes_after,
+            None if step.latency is None else step.latency.of_original,
             step.score_after,
             note + step.change,
         )
-    row("result", found.parameters_after, found.bytes_after, found.score_after, "")
+    row(
+        "result",
+        found.parameters_after,
+        found.bytes_after,
+        found.times_faster,
+        found.score_after,
+        "",
+    )
     console.print(table)
-    console.print(f"{found.measure} on {found.held_out} held-out texts\n\n{found.path}")
+    console.print(f"{found.measure} on {found.held_out} held-out texts")
+    if latency is not None:
+        console.print(str(latency))
+        if latency.known_error:
+            console.print(f"error of counted ratios: {latency.known_error}")
+    console.print(f"\n{found.path}")

@@ -2,7 +2,7 @@
 
 A technique has ``check(model, options)`` and ``apply(model, options, data, context)``, which
 returns a new Model and a line on what changed, and can be used alone. ``edgeopt.compress(...)``
-(this module, called) is ``edgeopt.compress.run.compress``.
+(this module, called) is ``edgeopt.compression.compress``, which stands above: it measures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 class _Callable(types.ModuleType):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from edgeopt.compress.run import compress
+        from edgeopt.compression import compress
 
         return compress(*args, **kwargs)
 

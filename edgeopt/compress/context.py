@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeopt.compress.costs import COUNTED, Costs
 from edgeopt.model import Model
 from edgeopt.target import Target
 
@@ -14,13 +15,16 @@ class Context:
     """What a technique may use beside the model, its options and the data.
 
     ``teacher`` is the network as it was before any step (None: the step's own model).
-    ``target`` is what the model is made for, None where that is not known. ``work`` is a directory
-    that outlives a killed process, so that training can go on from there; None where nothing is to
-    be kept. ``source`` is the folder of the checkpoint that came in.
+    ``target`` is what the model is made for, None where that is not known, and ``costs`` what a
+    layer costs there by its widths. Only a step whose option ``latency`` is set gets these two: the
+    work of others is the same for every target, and so is its place in the cache. ``work`` is a
+    directory that outlives a killed process, so that training can go on from there; None where
+    nothing is to be kept. ``source`` is the folder of the checkpoint that came in.
     """
 
     teacher: Model | None = None
     target: Target | None = None
+    costs: Costs = COUNTED
     work: Path | None = None
     source: Path | None = None
 

@@ -1,4 +1,7 @@
-"""Run a recipe's steps on a model: each checked on held-out texts, kept or rolled back."""
+"""Run a recipe's steps on a model: each checked on held-out texts, kept or rolled back.
+
+Where there is a target, a step that aims at latency is also held against the model before it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ from edgeopt import __version__, cache, place, progress
 from edgeopt.compress import checkpoint, score
 from edgeopt.compress.context import Context
 from edgeopt.compress.data import SEQ_LEN, Data, divide
+from edgeopt.compress.latency import Aiming, Gain, Judge, Source
 from edgeopt.compress.resume import read_metrics
-from edgeopt.errors import InputError
+from edgeopt.errors import CompileError, InputError
 from edgeopt.model import Model, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
 from edgeopt.recipe import Recipe, load_recipe
@@ -34,8 +38,10 @@ class StepReport:
 
     ``drop`` is their difference and ``drop_se`` the standard error of that (texts are paired).
     Bytes are those of the weights as the checkpoint stores them: FP32, but for a packed table.
-    ``training`` are the lines of metrics.jsonl of a step that learns: losses, learning rates, and
-    after each epoch what the validation texts say.
+    ``latency`` is None where no target was given, or where the step had failed already.
+    ``rolled_back`` says why the step was, None where it was kept. ``training`` are the lines of
+    metrics.jsonl of a step that learns: losses, learning rates, and after each epoch what the
+    validation texts say.
     """
 
     technique: str
@@ -51,11 +57,16 @@ class StepReport:
     drop: float
     drop_se: float
     max_drop: float
+    aims: str
+    latency: Gain | None
+    rolled_back: str | None
     training: Sequence[dict[str, Any]] = ()
 
     def __str__(self) -> str:
         """One line for people."""
-        verdict = "kept" if self.kept else f"ROLLED BACK, as it loses more than {self.max_drop:g}"
+        verdict = "kept" if self.kept else f"ROLLED BACK, as it {self.rolled_back}"
+        if self.kept and self.latency is not None:
+            verdict += f", {self.latency.ratio:.2f} times as fast"
         return (
             f"{self.technique}: {self.change}; {self.bytes_before / 1e6:.1f} -> "
             f"{self.bytes_after / 1e6:.1f} MB; {self.score_before:.4f} -> {self.score_after:.4f}: "
@@ -68,6 +79,8 @@ class Compression:
     """What a recipe did. ``path`` is the folder written, None where none was asked for.
 
     ``measure`` is what scores are: accuracy, "same label" as the original, or cosine with it.
+    ``latency`` is where latencies come from and ``times_faster`` that of the result against the
+    original; None where no target was given.
     """
 
     path: Path | None
@@ -86,6 +99,8 @@ class Compression:
     data_sha256: str
     origin: dict[str, Any]
     steps: tuple[StepReport, ...]
+    latency: Source | None
+    times_faster: float | None
 
     def document(self) -> dict[str, Any]:
         """Return it as plain JSON values, without the path: what ``compress.json`` holds."""
@@ -99,6 +114,7 @@ def compress(
     held_out: str | Path | None = None,
     recipe: str | Path | Recipe = "prune",
     output: str | Path | None = None,
+    aiming: Aiming | None = None,
 ) -> Compression:
     """Compress the checkpoint ``source`` by a recipe and write it to the folder ``output``.
 
@@ -110,21 +126,29 @@ def compress(
     with transformers unless it has a shape that config.json has no word for (its section
     "edgeopt" says which), and ``edgeopt compile`` takes it in any case.
 
-    A step that loses more than its ``max_drop`` is rolled back. Raises InputError for wrong input.
+    A step that loses more than its ``max_drop`` is rolled back, and so is one that aims at latency
+    and gains none on the target of ``aiming`` (None: the model is made for no target). Raises
+    InputError for wrong input, and what ``aiming`` raises.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(output) if output is not None else Path(f"{name_of(source)}-{recipe.name}")
     if Path(source).is_dir() and Path(source).resolve() == folder.resolve():
         raise InputError("is the model itself", where=str(folder), hint="Give another with -o.")
     with place.reserved(folder, REPORT, "compressed model"):
-        model, found = compressed(source, recipe, Path(data), Path(held_out) if held_out else None)
+        model, found = compressed(
+            source, recipe, Path(data), Path(held_out) if held_out else None, aiming
+        )
         with progress.step(f"Writing {folder}"):
             _write(model, found, folder, checkpoint_folder(source))
     return replace(found, path=folder)
 
 
 def compressed(
-    source: str | Path, recipe: Recipe, data: Path, held_out: Path | None = None
+    source: str | Path,
+    recipe: Recipe,
+    data: Path,
+    held_out: Path | None = None,
+    aiming: Aiming | None = None,
 ) -> tuple[Model, Compression]:
     """Return the Model after the steps of ``recipe``, and the report; both cached by content.
 
@@ -145,30 +169,46 @@ def compressed(
     for step in recipe.compress:
         _technique(step).check(original, step)
     learning, checked = divide(data, held_out, original)
+    aim = None if aiming is None else aiming(original)
     digest = cache.key(learning=learning.digest(), held_out=checked.digest())
     key = cache.key(model=original.digest, data=digest, code=code_digest())
     first = _baseline(key, original, checked)
     model, before, reports = original, first, []
+    times_faster = None if aim is None else 1.0
     for step in recipe.compress:
         # Not the bound: who loosens it need not wait for the same work again.
         options = {k: v for k, v in asdict(step).items() if k != "max_drop"}
+        around = Context(teacher=original)
         tried = cache.key(before=key, step=options)
-        directory = _step(tried, model, step, learning, checked, original, (first, before), folder)
+        if aim is not None and options.get("latency") is not None:
+            around = replace(around, target=aim.target, costs=aim.costs)
+            tried = cache.key(before=key, step=options, costs=aim.costs.key)
+        directory = _step(tried, model, step, learning, checked, around, (first, before), folder)
         figures = json.loads((directory / "figures.json").read_text())
+        failed, gain = None, None
+        if figures["drop"] > step.max_drop + 1e-9:  # a mean may miss the bound that it equals
+            failed = f"loses more than {step.max_drop:g}"
+        else:
+            with progress.step(f"Loading what {step.technique} made"):
+                changed = importer.import_model(directory / "model")
+            if aim is not None:
+                gain, failed = _judge(aim.judge, step, original, model, changed)
         report = StepReport(
             technique=step.technique,
             options=options,
-            kept=figures["drop"] <= step.max_drop + 1e-9,  # a mean may miss the bound it equals
+            kept=failed is None,
             max_drop=step.max_drop,
+            aims=step.aims,
+            latency=gain,
+            rolled_back=failed,
             **figures,
         )
         progress.note(str(report))
         reports.append(report)
-        if report.kept:
-            key = tried
-            with progress.step(f"Loading what {step.technique} made"):
-                model = importer.import_model(directory / "model")
+        if failed is None:
+            key, model = tried, changed
             before = np.load(directory / "answers.npy")
+            times_faster = None if gain is None else gain.of_original
 
     def mean(found: np.ndarray) -> float:
         return float(score.score(original, found, first, checked).mean())
@@ -191,9 +231,27 @@ def compressed(
         data_sha256=digest,
         origin=dict(original.origin),
         steps=tuple(reports),
+        latency=None if aim is None else aim.judge.source,
+        times_faster=times_faster,
     )
     origin = dict(original.origin) | {"compressed": result.document()}
     return replace(model, name=original.name, origin=origin), result
+
+
+def _judge(
+    judge: Judge, step: Step, original: Model, before: Model, after: Model
+) -> tuple[Gain | None, str | None]:
+    """Return what a step gains, and why it is to be rolled back for that, None where it is not."""
+    try:
+        gain = judge(original, before, after)
+    except CompileError as exc:
+        return None, f"leaves a model that does not run on the target: {exc}"
+    if step.aims != "latency" or gain.gains:
+        return gain, None
+    found = f"{judge.source.kind} {gain.ratio:.2f} times as fast"
+    if gain.rounds:
+        found += f", {gain.low:.3f} to {gain.high:.3f} by {gain.rounds} rounds"
+    return gain, f"gains no latency on {judge.source.where} ({found})"
 
 
 def _technique(step: Step) -> Any:
@@ -217,19 +275,19 @@ def _step(
     step: Step,
     learning: Data,
     held_out: Data,
-    teacher: Model,
+    around: Context,
     outputs: tuple[np.ndarray, np.ndarray],
     source: Path,
 ) -> Path:
     """Return the directory with a step's figures, checkpoint, and outputs on held-out texts.
 
-    ``outputs`` are those of ``teacher`` (the original) and of ``model``, on the held-out texts.
+    ``outputs`` are those of the original and of ``model``, on the held-out texts.
     """
     original, before = outputs
 
     def build(directory: Path) -> None:
         with cache.scratch("training", key) as work:
-            context = Context(teacher=teacher, work=work, source=source)
+            context = replace(around, work=work, source=source)
             changed, change = _technique(step).apply(model, step, learning, context)
             metrics = read_metrics(work)
         after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeopt import progress
-from edgeopt.compress import importance
+from edgeopt.compress import budget, importance
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
+from edgeopt.compress.costs import LayerCosts, Shape
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import grams, refit, refit_in_turn
@@ -33,6 +34,8 @@ Kept = list[list[int]]
 def check(model: Model, options: Structured) -> None:
     """Raise InputError where ``options`` cannot be done to ``model``."""
     check_widths(model, options)
+    if options.latency is not None and options.importance == "magnitude":
+        raise wrong(options, "importance", "magnitudes of heads and neurons do not compare")
 
 
 def check_widths(model: Model, options: Structured | Gradual) -> None:
@@ -57,14 +60,18 @@ def apply(
     reconstruction; ``model`` stays as it is. Raises InputError as ``check`` does, and where there
     are too few texts.
     """
-    del context
     check(model, options)
     chosen = data.first(options.samples)
     if len(chosen) < MIN_SAMPLES:
         raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(chosen)}")
-    heads, neurons = choose(model, options, chosen)
+    table = None if options.latency is None else _costs(model, options, context)
+    heads, neurons = choose(model, options, chosen, table)
     pruned = prune(model, heads, neurons, options, chosen)
-    return pruned, told(model, pruned)
+    text = told(model, pruned)
+    if table is not None:
+        share = _cost(pruned, table) / _cost(model, table)
+        text += f", {share:.3f} of the layers' cost ({context.costs.name})"
+    return pruned, text
 
 
 def told(before: Model, after: Model) -> str:
@@ -81,8 +88,13 @@ def told(before: Model, after: Model) -> str:
     return f"{part('heads')} and {part('neurons')} kept in each layer"
 
 
-def choose(model: Model, options: Structured, data: Data) -> tuple[Kept, Kept]:
-    """Return the heads and the neurons that each layer keeps, ascending."""
+def choose(
+    model: Model, options: Structured, data: Data, table: LayerCosts | None = None
+) -> tuple[Kept, Kept]:
+    """Return the heads and the neurons that each layer keeps, ascending.
+
+    ``table`` is what they cost; it is needed where ``options.latency`` is set.
+    """
     found = layers(network(model))
     if options.importance == "magnitude":
         pairs = [importance.magnitude(layer) for layer in found]
@@ -92,10 +104,19 @@ def choose(model: Model, options: Structured, data: Data) -> tuple[Kept, Kept]:
         )
     per_layer = importance.gradients(model, data)
     measure = importance.fisher if options.importance == "fisher" else importance.taylor
+    widths = None
+    if table is not None:
+        widths = _within(
+            [measure(layer.heads).tolist() for layer in per_layer],
+            [measure(layer.neurons).tolist() for layer in per_layer],
+            options,
+            table,
+        )
     parts = []
-    for part in ("heads", "neurons"):
+    for i, part in enumerate(("heads", "neurons")):
         gradients: list[torch.Tensor] = [getattr(layer, part) for layer in per_layer]
-        kept = _select([measure(gradient) for gradient in gradients], options, part)
+        scores = [measure(gradient) for gradient in gradients]
+        kept = _best(scores, widths[i]) if widths else _select(scores, options, part)
         if options.rearrange and options.importance == "fisher":
             with progress.step(f"Rearranging the {part}"):
                 kept = [
@@ -104,6 +125,69 @@ def choose(model: Model, options: Structured, data: Data) -> tuple[Kept, Kept]:
                 ]
         parts.append(kept)
     return parts[0], parts[1]
+
+
+def _costs(model: Model, options: Structured, context: Context) -> LayerCosts:
+    """Return the costs of the widest layer's widths, and of all below."""
+    found = layers(network(model))
+    shape = Shape(
+        hidden=found[0].ffn_input.in_features,
+        head_dim=found[0].head_dim,
+        heads=max(layer.heads for layer in found),
+        neurons=max(layer.neurons for layer in found),
+    )
+    return context.costs(shape, options.multiple)
+
+
+def _cost(model: Model, table: LayerCosts) -> float:
+    """Return what all layers cost; a width that is not in the table as the next wider one."""
+
+    def at_least(costs: Mapping[int, float], width: int) -> float:
+        return costs[min(n for n in costs if n >= width)]
+
+    return sum(
+        at_least(table.heads, layer.heads) + at_least(table.neurons, layer.neurons)
+        for layer in layers(network(model))
+    )
+
+
+def _within(
+    heads: Sequence[Sequence[float]],
+    neurons: Sequence[Sequence[float]],
+    options: Structured,
+    table: LayerCosts,
+) -> tuple[list[int], list[int]]:
+    """Return how many heads and neurons each layer keeps, by the importance of each of them.
+
+    A part that ``options.parts`` leaves alone stays whole, and counts.
+    """
+    choices = []
+    for part, costs, scores in (
+        *(("heads", table.heads, layer) for layer in heads),
+        *(("neurons", table.neurons, layer) for layer in neurons),
+    ):
+        here = {n: cost for n, cost in costs.items() if n <= len(scores)}
+        here[len(scores)] = costs[min(n for n in costs if n >= len(scores))]
+        widths = list(here) if part in options.parts else [len(scores)]
+        kept = budget.kept_importance(scores, widths)
+        choices.append({n: (here[n], kept[n]) for n in widths})
+    whole = sum(choice[max(choice)][0] for choice in choices)
+    assert options.latency is not None
+    found = budget.choose(choices, options.latency * whole)
+    if found is None:
+        least = sum(min(cost for cost, _ in choice.values()) for choice in choices) / whole
+        raise wrong(
+            options, "latency", f"is {options.latency:g}, but the cheapest widths cost {least:.3f}"
+        )
+    return found[: len(heads)], found[len(heads) :]
+
+
+def _best(scores: Sequence[torch.Tensor], widths: Sequence[int]) -> Kept:
+    """Return the indices of as many of the highest ``scores`` of each layer, ascending."""
+    return [
+        sorted(score.argsort(descending=True)[:width].tolist())
+        for score, width in zip(scores, widths, strict=True)
+    ]
 
 
 def _select(scores: Sequence[torch.Tensor], options: Structured, part: str) -> Kept:
@@ -127,10 +211,7 @@ def _select(scores: Sequence[torch.Tensor], options: Structured, part: str) -> K
             max(step, min(round(kept / step), count // step) * step)
             for kept, count in zip(keeps, counts, strict=True)
         ]
-    return [
-        sorted(score.argsort(descending=True)[: max(1, kept)].tolist())
-        for score, kept in zip(scores, keeps, strict=True)
-    ]
+    return _best(scores, [max(1, kept) for kept in keeps])
 
 
 def prune(model: Model, heads: Kept, neurons: Kept, options: Structured, data: Data) -> Model:

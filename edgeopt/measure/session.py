@@ -48,6 +48,7 @@ def profile(
     warmup: int | None = None,
     runs: int | None = None,
     output: str | Path | None = None,
+    activate: bool = True,
 ) -> Report:
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
@@ -55,7 +56,8 @@ def profile(
     lengths (the longest by default). ``threads``, ``warmup`` and ``runs`` default to the target's;
     on an emulated board the latter two to ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
-    artifact that this board cannot run is told in ``report.not_run``.
+    artifact that this board cannot run is told in ``report.not_run``. Without ``activate`` the
+    bundle is only tried: what apps open stays what it was.
 
     Raises BundleError for a damaged bundle, BoardError where the board cannot be reached or is of
     another architecture, MeasurementError where nothing could be measured.
@@ -92,7 +94,7 @@ def profile(
             )
             for artifact in artifacts
         ]
-        runs_made, not_run, agent_version = _measure(bundle, reached, plans)
+        runs_made, not_run, agent_version = _measure(bundle, reached, plans, activate=activate)
         taken = Measurement(
             started_utc=started.isoformat(timespec="seconds"),
             edgeopt_version=__version__,
@@ -152,7 +154,7 @@ def _length(bundle: Bundle, seq_len: int | None) -> int:
 
 
 def _measure(
-    bundle: Bundle, board: Board, plans: Sequence[_Plan]
+    bundle: Bundle, board: Board, plans: Sequence[_Plan], *, activate: bool
 ) -> tuple[list[Run], list[NotRun], str]:
     """Run every plan that this board can; a plan that fails does not sink the others."""
     runs: list[Run] = []
@@ -168,7 +170,7 @@ def _measure(
             not_run.append(
                 NotRun(engine=artifact.engine, precision=artifact.precision, reason=str(exc))
             )
-    if runs and all(run.outputs_agree for run in runs):
+    if activate and runs and all(run.outputs_agree for run in runs):
         store.activate(
             re.sub(r"[^A-Za-z0-9._-]", "-", bundle.manifest.name), bundle.manifest.digest
         )

@@ -8,7 +8,7 @@ The options of a technique are ``edgeopt.steps.NAME``, what it does is ``edgeopt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
@@ -26,9 +26,18 @@ from edgeopt.steps.vocabulary import Vocabulary
 
 
 class Step(Protocol):
-    """The options of one technique: a frozen dataclass, so that it can be hashed and stored."""
+    """The options of one technique: a frozen dataclass, so that it can be hashed and stored.
+
+    ``aims`` is what the technique is for. One that aims at latency and gains none on the target is
+    rolled back; one that makes the file smaller, or the model better, need not.
+    A step whose option ``latency`` is set is given the target's costs (``Context.costs``).
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def aims(self) -> Literal["latency", "size", "accuracy"]:
+        """What the step is for: one for latency is rolled back where it gains none."""
 
     @property
     def technique(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MOST, read_max_drop
@@ -94,6 +94,12 @@ class Distil:
     augmentations: tuple[str, ...] = ("crop", "drop")
     training: Training = field(default_factory=Training)
     max_drop: float = 0.01
+
+    @property
+    def aims(self) -> Literal["latency", "accuracy"]:
+        """What the step is for: a smaller student, or a better one."""
+        made = (self.layers, self.hidden, self.heads, self.neurons)
+        return "latency" if any(size is not None for size in made) else "accuracy"
 
     @classmethod
     def read(cls, table: Table) -> Distil:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MOST, read_max_drop
@@ -18,6 +18,7 @@ class Embeddings:
     a row by a scale of its own.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "size"
     makes: ClassVar[frozenset[str]] = frozenset({"changed table"})
     technique: str = field(default="embeddings", init=False)
     rank: int | None = None

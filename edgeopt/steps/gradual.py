@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -23,6 +23,7 @@ class Gradual:
     teacher's answers, which are softened by ``temperature``.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "factored layers"})
     technique: str = field(default="gradual", init=False)
     remove: float = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -19,6 +19,7 @@ class Hidden:
     on ``samples`` texts; ``ridge`` is the penalty's share of the mean square input.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "factored layers", "changed table"})
     technique: str = field(default="hidden", init=False)
     remove: float = 0.25

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -15,6 +16,7 @@ class Layers:
     ``samples`` texts show what a layer changes.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"
     technique: str = field(default="layers", init=False)
     drop: tuple[int, ...] = ()
     count: int | None = None

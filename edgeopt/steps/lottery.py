@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MOST, read_max_drop
@@ -21,6 +21,7 @@ class Lottery:
     ``rounds + 1`` times. ``label_share`` is what labels count beside the teacher's answers.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "size"
     makes: ClassVar[frozenset[str]] = frozenset({"zeros"})
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros"})
     technique: str = field(default="lottery", init=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -23,6 +23,7 @@ class LowRank:
     by; "svd" looks at no text.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"
     makes: ClassVar[frozenset[str]] = frozenset({"factored layers"})
     technique: str = field(default="low_rank", init=False)
     method: str = "activation"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MOST, read_max_drop
@@ -26,6 +26,7 @@ class Movement:
     done, and the last goes at ``end``. Scores are learnt at ``score_learning_rate``.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "factored layers"})
     technique: str = field(default="movement", init=False)
     method: str = "topk"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -18,11 +18,14 @@ class Structured:
 
     ``remove`` is the share that goes, of each of ``parts``; ``heads`` and ``neurons`` say instead
     how many each layer keeps (on average where ``widths`` is "uneven"). The neurons that a layer
-    keeps are rounded to a multiple of ``multiple``. ``samples`` texts give importance and
-    reconstruction, which is ``sequential`` where each layer is refitted on what the pruned layers
-    before it give; ``ridge`` is the penalty's share of the mean square input.
+    keeps are rounded to a multiple of ``multiple``. ``latency`` says in place of all three which
+    share of the layers' cost is left: widths are then chosen against the target's table of costs,
+    heads and neurons against each other. ``samples`` texts give importance and reconstruction,
+    which is ``sequential`` where each layer is refitted on what the pruned layers before it give;
+    ``ridge`` is the penalty's share of the mean square input.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"
     # The refitted weights have no zeros.
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "factored layers"})
     technique: str = field(default="structured", init=False)
@@ -30,6 +33,7 @@ class Structured:
     parts: tuple[str, ...] = PARTS
     heads: int | None = None
     neurons: int | None = None
+    latency: float | None = None
     importance: str = "fisher"
     widths: str = "uniform"
     multiple: int = 1
@@ -45,6 +49,7 @@ class Structured:
         """Read a step. Raises InputError where options contradict each other."""
         step = cls(
             **read_widths(table, remove=0.3),
+            latency=table.number("latency", None, low=0.05, high=0.99),
             importance=table.choice("importance", IMPORTANCES, "fisher"),
             rearrange=table.get("rearrange", bool, True),
             reconstruct=table.get("reconstruct", bool, True),
@@ -55,6 +60,8 @@ class Structured:
         )
         if step.sequential and not step.reconstruct:
             raise table.wrong("sequential", "is how to reconstruct, but reconstruct is false")
+        if step.latency is not None:
+            _check_latency(table, step)
         if "rearrange" in table and step.rearrange and step.importance != "fisher":
             raise table.wrong("rearrange", f"needs Fisher information, not {step.importance}")
         return step
@@ -81,3 +88,19 @@ def read_widths(table: Table, *, remove: float) -> dict[str, Any]:
     if "remove" in table and all(part in table for part in parts):
         raise table.wrong("remove", f"is given beside {' and '.join(parts)}, which say it all")
     return found
+
+
+def _check_latency(table: Table, step: Structured) -> None:
+    """Raise InputError where other options do not go with a budget of latency."""
+    for name in ("remove", *PARTS):
+        if name in table:
+            raise table.wrong(name, "is given beside latency, which says how much goes")
+    if step.widths != "uneven":
+        raise table.wrong(
+            "widths", 'expected "uneven": within a budget of latency each layer gets its own'
+        )
+    if step.importance == "magnitude":
+        raise table.wrong(
+            "importance",
+            "expected fisher or taylor: magnitudes of heads and neurons do not compare",
+        )

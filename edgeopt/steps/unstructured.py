@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MIN_SAMPLES, MOST, read_max_drop
@@ -23,6 +23,7 @@ class Unstructured:
     as a share of it.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "size"
     makes: ClassVar[frozenset[str]] = frozenset({"zeros"})
     technique: str = field(default="unstructured", init=False)
     method: str = "sparsegpt"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from edgeopt.fields import Table
 from edgeopt.steps.limits import MOST, read_max_drop
@@ -17,6 +17,7 @@ class Vocabulary:
     and the pieces without which a text might not tokenise.
     """
 
+    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "size"
     undoes: ClassVar[frozenset[str]] = frozenset({"changed table"})
     technique: str = field(default="vocabulary", init=False)
     size: int | None = None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import random
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from edgeopt import fidelity, pipeline, progress
+from edgeopt import fidelity, pipeline, progress, timing
 from edgeopt.backends import Batch, Outputs, backend
 from edgeopt.backends.onnx import export_fp32
 from edgeopt.errors import EdgeoptError, InputError
@@ -24,8 +22,6 @@ from edgeopt.model.importer import import_model
 from tools.benchmarks import optimum
 
 BASE, INCUMBENT, TORCH = "onnxruntime FP32", "Optimum INT8", "PyTorch FP32"
-MAX_WALL_TO_CPU = 1.3
-"""A call whose wall time is this far above its CPU time was disturbed, and is taken again."""
 
 Call = Callable[[Batch], Outputs]
 T = TypeVar("T")
@@ -92,7 +88,7 @@ def compare(
         "texts": len(batches),
         "seq_len": seq_len,
         "threads": 1,
-        "clock": "process CPU time",
+        "clock": timing.CLOCK,
         "rounds": rounds,
         "results": results,
     }
@@ -154,34 +150,11 @@ def _ours(model: Model, target: str, seq_len: int) -> dict[str, Call]:
 def time_all(
     variants: Mapping[str, Callable[[T], Outputs]], calls: Sequence[T], rounds: int
 ) -> dict[str, list[float]]:
-    """Return ``rounds`` CPU times (s) of each variant: each round calls all, in a new order, on
-    the same one of ``calls``; a disturbed one is taken again."""
-    samples: dict[str, list[float]] = {name: [] for name in variants}
-    order = list(variants)
-    shuffle = random.Random(0).shuffle
-    for name in order:
-        for call in calls[:3]:
-            variants[name](call)
-    with progress.step(f"Timing {len(order)} variants, {rounds} rounds") as step:
-        for i in range(rounds):
-            shuffle(order)
-            call = calls[i % len(calls)]
-            for name in order:
-                samples[name].append(_undisturbed(variants[name], call))
-            step.update(i + 1, rounds)
-    return samples
-
-
-def _undisturbed(run: Callable[[T], Outputs], call: T) -> float:
-    best = float("inf")
-    for _ in range(5):
-        wall, cpu = time.perf_counter(), time.process_time()
-        run(call)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        best = min(best, cpu)
-        if wall <= MAX_WALL_TO_CPU * cpu:
-            return cpu
-    return best
+    """Return ``rounds`` CPU times (s) of each variant, all on the same one of ``calls`` in each
+    round."""
+    timed = {name: lambda i, run=run: run(calls[i % len(calls)]) for name, run in variants.items()}
+    found = timing.interleaved(timed, rounds, f"Timing {len(timed)} variants, {rounds} rounds")
+    return {name: [ns / 1e9 for ns in samples] for name, samples in found.items()}
 
 
 def quality(

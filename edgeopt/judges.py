@@ -1,0 +1,194 @@
+"""The judges of compression that measure: on this machine, or on a board of the user's."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from edgeopt import cache, timing
+from edgeopt.backends import Batch, backend
+from edgeopt.bundle import Bundle
+from edgeopt.compress.latency import Gain, Source, calls, paired
+from edgeopt.errors import CompileError
+from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, code_digest, lower, prepare
+from edgeopt.measure.session import profile
+from edgeopt.model import Model, samples
+from edgeopt.pipeline import compile
+from edgeopt.recipe import Recipe
+from edgeopt.target import EngineSpec, Target
+
+ROUNDS = 60
+BOARD_ROUNDS = 5
+"""Each is a session of its own on the board, in a new order: what warms it up warms up all."""
+
+_CALLS = 8
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnHost:
+    """Times on this machine, one thread, process CPU time; ``recipe`` says how INT8 is calibrated.
+
+    Samples are kept by content: the same models are timed once on a machine.
+    """
+
+    target: Target
+    spec: EngineSpec
+    precision: str
+    seq_len: int
+    recipe: Recipe
+
+    @property
+    def source(self) -> Source:
+        """See ``Judge``."""
+        return Source(
+            kind="measured",
+            where=f"this machine ({self.target.device.soc})",
+            target=self.target.name,
+            engine=self.spec.engine,
+            engine_version=self.spec.version,
+            precision=self.precision,
+            seq_len=self.seq_len,
+            threads=1,
+            unit=f"{timing.CLOCK}, ns",
+        )
+
+    def check(self, original: Model) -> None:
+        """Raise CompileError or MissingDependencyError where ``original`` does not run here."""
+        self._lowered(original)
+
+    def __call__(self, original: Model, before: Model, after: Model) -> Gain:
+        """See ``Judge``."""
+        models = {model.digest: model for model in (original, before, after)}
+        lowered = {digest: self._lowered(model) for digest, model in models.items()}
+
+        def build(directory: Path) -> None:
+            timed = {digest: self._call(models[digest], found) for digest, found in lowered.items()}
+            text = f"Timing {self.spec.engine} {self.precision} before and after, {ROUNDS} rounds"
+            found = timing.interleaved(timed, ROUNDS, text)
+            (directory / "samples.json").write_text(json.dumps(found))
+
+        tools = [dict(found.artifact.tools) for found in lowered.values()]
+        directory = cache.entry("latency", _key(self.source, models, tools=tools), build)
+        taken = json.loads((directory / "samples.json").read_text())
+        return paired(taken[original.digest], taken[before.digest], taken[after.digest])
+
+    def _lowered(self, model: Model) -> Lowered:
+        return lower(
+            model,
+            replace(self.target, seq_lens=(self.seq_len,)),
+            self.spec,
+            self.precision,
+            self._prepared(model),
+        )
+
+    def _prepared(self, model: Model) -> Prepared:
+        given = samples.shipped(model, FIDELITY_SAMPLES + self.recipe.calibration_texts)
+        return prepare(model, (self.seq_len,), given)
+
+    def _call(self, model: Model, lowered: Lowered) -> Callable[[int], object]:
+        """Return what runs ``model`` once, on one of a few texts."""
+        batches: Sequence[Batch] = calls(model, self.seq_len, _CALLS)
+        engine = backend(self.spec.engine)
+        session = engine.open_on_host(lowered.artifact, lowered.directory, 1)
+        return lambda i: session.run(batches[i % _CALLS])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnBoard:
+    """Times on ``board``, with the engine that it runs, on its own clock.
+
+    ``recipe`` has the bounds that artifacts keep to. ``identity`` tells this board from others.
+    """
+
+    target: Target
+    spec: EngineSpec
+    precision: str
+    seq_len: int
+    recipe: Recipe
+    board: str
+    identity: str
+    threads: int
+
+    @property
+    def source(self) -> Source:
+        """See ``Judge``."""
+        return Source(
+            kind="measured",
+            where=f"board {self.board} ({self.identity})",
+            target=self.target.name,
+            engine=self.spec.engine,
+            engine_version=self.spec.version,
+            precision=self.precision,
+            seq_len=self.seq_len,
+            threads=self.threads,
+            unit="the board's monotonic clock, ns",
+        )
+
+    def check(self, original: Model) -> None:
+        """Raise where ``original`` does not run on the board: CompileError, BoardError, ..."""
+        self._samples({original.digest: original}, rounds=1)  # which deploys it, and checks it
+
+    def __call__(self, original: Model, before: Model, after: Model) -> Gain:
+        """See ``Judge``."""
+        models = {model.digest: model for model in (original, before, after)}
+        taken = self._samples(models, rounds=BOARD_ROUNDS)
+        return paired(taken[original.digest], taken[before.digest], taken[after.digest])
+
+    def _samples(self, models: Mapping[str, Model], *, rounds: int) -> dict[str, list[int]]:
+        """Return each model's median, ns, in each round; raw measurements stay in the cache."""
+
+        def build(directory: Path) -> None:
+            found: dict[str, list[int]] = {digest: [] for digest in models}
+            with tempfile.TemporaryDirectory(prefix="edgeopt-judge-") as scratch:
+                bundles = {
+                    digest: self._bundle(model, Path(scratch) / f"{i}.edgeopt")
+                    for i, (digest, model) in enumerate(models.items())
+                }
+                order = list(models)
+                shuffle = random.Random(_SEED).shuffle
+                for i in range(rounds):
+                    shuffle(order)
+                    for digest in order:
+                        path = directory / f"{i}-{digest[:16]}.json"
+                        found[digest].append(self._measure(bundles[digest], path))
+            (directory / "samples.json").write_text(json.dumps(found))
+
+        directory = cache.entry("latency", _key(self.source, models, rounds=rounds), build)
+        taken: dict[str, list[int]] = json.loads((directory / "samples.json").read_text())
+        return taken
+
+    def _bundle(self, model: Model, place: Path) -> Bundle:
+        return compile(
+            model,
+            replace(self.target, seq_lens=(self.seq_len,)),
+            output=place,
+            recipe=replace(self.recipe, compress=()),
+            engines=[self.spec.engine],
+            precisions=[self.precision],
+        )
+
+    def _measure(self, bundle: Bundle, path: Path) -> int:
+        """Return the median of one session, ns."""
+        report = profile(
+            bundle,
+            self.board,
+            seq_len=self.seq_len,
+            threads=self.threads,
+            runs=max(10, self.target.runs // BOARD_ROUNDS),
+            output=path,
+            activate=False,
+        )
+        (run,) = report.runs
+        if not run.run.outputs_agree:
+            raise CompileError("its outputs there are not those of the model", where=self.board)
+        return int(median(run.run.wall_ns))
+
+
+def _key(source: Source, models: Mapping[str, Model], **also: object) -> str:
+    return cache.key(source=asdict(source), models=sorted(models), code=code_digest(), **also)
