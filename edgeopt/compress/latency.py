@@ -16,6 +16,7 @@ from edgeopt.compress.costs import Costs, CountedCosts
 from edgeopt.compress.counted import ERROR, Work, count, rates
 from edgeopt.errors import InputError
 from edgeopt.model import Model, texts
+from edgeopt.model.first_token import narrowed
 from edgeopt.target import EngineSpec, Target
 
 if TYPE_CHECKING:
@@ -238,8 +239,9 @@ class Counted:
     def _work(self, model: Model) -> Work:
         import torch
 
-        assert model.module is not None
+        module = narrowed(model).module  # as it is lowered
+        assert module is not None
         (batch,) = calls(model, self.seq_len, 1)
         return count(
-            model.module, [torch.from_numpy(batch[spec.name]) for spec in model.signature.inputs]
+            module, [torch.from_numpy(batch[spec.name]) for spec in model.signature.inputs]
         )
