@@ -16,7 +16,7 @@ from edgeopt.fields import Table
 QUANTIZED = ("int8", "int4")
 ACTIVATIONS = ("dynamic", "static", "none")
 CALIBRATIONS = ("min-max", "percentile", "entropy", "mse")
-ALGORITHMS = ("rtn", "gptq", "awq", "scale-estimation", "hqq", "mse")
+ALGORITHMS = ("rtn", "gptq", "awq", "scale-estimation", "hqq")
 BIAS_CORRECTIONS = ("fast", "accurate", "off")
 GROUP_SIZES = (0, 32, 64, 128, 256)
 """Weights that share a scale; 0: all of an output channel."""

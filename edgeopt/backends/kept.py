@@ -12,30 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeopt.compress.grid import linears
 from edgeopt.errors import CompileError
 from edgeopt.fields import nearest
 from edgeopt.model import Model
-
-NETWORK = "network."
-"""Before every name in the wrapped module, and of no use to a reader."""
-
-
-def linears(model: Model) -> dict[str, Any]:
-    """Return the linear modules of ``model`` by name, in its own order."""
-    if model.module is None:
-        raise CompileError(
-            "came as an .onnx file, and layers are kept in floating point by the modules of a "
-            "checkpoint",
-            where=model.name,
-            hint="Import the checkpoint itself.",
-        )
-    import torch
-
-    return {
-        name.removeprefix(NETWORK): module
-        for name, module in model.module.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
 
 
 class Kept:
@@ -46,6 +26,13 @@ class Kept:
         self._names: dict[str, str] = {}
         self._found: set[str] = set()
         known = linears(model) if names else {}
+        if names and not known:
+            raise CompileError(
+                "came as an .onnx file; layers are kept in floating point by the modules of a "
+                "checkpoint",
+                where=model.name,
+                hint="Import the checkpoint itself.",
+            )
         for name in names:
             if name not in known:
                 raise CompileError(

@@ -32,6 +32,10 @@ ABILITIES = Abilities(
     why={"activations static": "int4 weights go with activations in floating point"},
 )
 
+_ENTROPY_BINS = 1024
+"""TensorRT's calibration has 2,048 (Migacz 2017, "8-bit Inference with TensorRT"); half of them take
+a quarter of the time."""
+
 _INT8_PRODUCTS = 4
 """MatMulNBits' ``accuracy_level``: activations are quantised to 8 bits inside the kernel."""
 
@@ -147,20 +151,52 @@ def _static(
         "percentile": CalibrationMethod.Percentile,
         "entropy": CalibrationMethod.Entropy,
     }
+    products = ["MatMul", "Gemm", "Gather"]
+    ranges = path.with_name("ranges.json")
+    if how.calibration == "entropy":
+        _entropy(fp32, ranges, products, calibration)
     attention = [node.name for node, weight in _products(onnx.load(str(fp32))) if weight is None]
-    quantize_static(
-        fp32,
-        path,
-        _reader(calibration),
-        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=[*excluded, *attention],
-        calibrate_method=methods[how.calibration],
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
+    try:
+        quantize_static(
+            fp32,
+            path,
+            _reader(calibration),
+            op_types_to_quantize=products,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[*excluded, *attention],
+            calibrate_method=methods[how.calibration],
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+            calibration_cache_path=ranges if how.calibration == "entropy" else None,
+        )
+    finally:
+        ranges.unlink(missing_ok=True)
     return f"GELU fusion -> quantize_static (QDQ, {how.calibration}, {len(calibration)} samples)"
+
+
+def _entropy(
+    fp32: Path, ranges: Path, products: Sequence[str], calibration: Sequence[Batch]
+) -> None:
+    """Write ranges of least entropy to ``ranges``, as ``quantize_static`` reads them.
+
+    With the 128 bins that ``quantize_static`` of onnxruntime 1.31 is bound to there is nothing to
+    choose from: every range stays whole.
+    """
+    from onnxruntime.quantization import CalibrationMethod, calibrate
+
+    calibrator = calibrate.create_calibrator(
+        fp32,
+        products,
+        augmented_model_path=str(fp32.with_name("augmented.onnx")),
+        calibrate_method=CalibrationMethod.Entropy,
+        extra_options={"num_bins": _ENTROPY_BINS},
+    )
+    try:
+        calibrator.collect_data(_reader(calibration))
+        calibrate.save_tensors_data(calibrator.compute_data(), ranges)
+    finally:
+        fp32.with_name("augmented.onnx").unlink(missing_ok=True)
 
 
 def _reader(calibration: Sequence[Batch]) -> Any:

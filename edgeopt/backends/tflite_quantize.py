@@ -19,14 +19,9 @@ from edgeopt.quantize import GROUP_SIZES, Abilities, Plan, Quantize, plan
 from edgeopt.quiet import quiet
 
 _GROUPS = (32, *(size for size in GROUP_SIZES if size != 32))
-_ROUNDINGS = ("rtn", "mse")
 ABILITIES = Abilities(
     activations={"int8": ("dynamic", "none"), "int4": ("dynamic", "none")},
-    algorithms={
-        f"{precision} {activations}": _ROUNDINGS
-        for precision in ("int8", "int4")
-        for activations in ("dynamic", "none")
-    },
+    algorithms={},
     groups={"int4 dynamic": _GROUPS},
     why={"activations static": "calibrated ones broke this kind of model (cosine .14)"},
 )
@@ -86,7 +81,6 @@ def _recipe(how: Plan, kept: Sequence[str]) -> tuple[Any, str]:
 
     algorithms = algorithm_manager.AlgorithmName
     operations = qtyping.TFLOperationName
-    rounding = {"rtn": algorithms.MIN_MAX_UNIFORM_QUANT, "mse": algorithms.MSE}[how.algorithm]
     granularity = qtyping.QuantGranularity
     by = granularity[f"BLOCKWISE_{how.group_size}"] if how.group_size else granularity.CHANNELWISE
     recipe = recipe_manager.RecipeManager()
@@ -98,7 +92,6 @@ def _recipe(how: Plan, kept: Sequence[str]) -> tuple[Any, str]:
         operation_name=operations.ALL_SUPPORTED,
         num_bits=8,
         granularity=granularity.CHANNELWISE,
-        algorithm_key=rounding,
     )
     line = f"{'dynamic' if how.activations == 'dynamic' else 'weight_only'}_wi{how.bits}"
     if how.bits == 4:
@@ -107,7 +100,6 @@ def _recipe(how: Plan, kept: Sequence[str]) -> tuple[Any, str]:
             operation_name=operations.FULLY_CONNECTED,
             num_bits=4,
             granularity=by,
-            algorithm_key=rounding,
         )
         line += f"{f'b{how.group_size}' if how.group_size else 'c'}"
     for scope in kept:
@@ -117,7 +109,7 @@ def _recipe(how: Plan, kept: Sequence[str]) -> tuple[Any, str]:
             algorithm_key=algorithms.NO_QUANTIZE,
         )
     line += "_afp32"
-    return recipe.get_quantization_recipe(), line + ("" if how.algorithm == "rtn" else ", mse")
+    return recipe.get_quantization_recipe(), line
 
 
 def _scopes(source: Path, kept: Kept) -> list[str]:

@@ -43,6 +43,12 @@ def artifacts(bundle: Bundle, console: Console) -> None:
     top1 = any(a.same_top1 is not None for a in manifest.artifacts)
     if top1:
         table.add_column("same label", justify="right")
+    scored = [a.accuracy for a in manifest.artifacts if a.accuracy]
+    if scored:
+        table.add_column(scored[0]["measure"], justify="right")
+        table.add_column("drop", justify="right")
+    if any(a.kept for a in manifest.artifacts):
+        table.add_column("in FP32", justify="right")
     for a in manifest.artifacts:
         row = [
             f"{a.engine} {a.engine_version}",
@@ -54,12 +60,24 @@ def artifacts(bundle: Bundle, console: Console) -> None:
         ]
         if top1:
             row.append("" if a.same_top1 is None else f"{100 * a.same_top1:.1f} %")
+        if scored:
+            found = a.accuracy
+            row.append(f"{found['score']:.4f}" if found else "")
+            row.append(f"{found['drop']:.4f}±{found['drop_se']:.4f}" if found else "")
+        if any(a.kept for a in manifest.artifacts):
+            row.append(f"{len(a.kept)} modules" if a.kept else "")
         table.add_row(*row)
     console.print(table)
     if manifest.artifacts:
         console.print(
             f"against {manifest.reference}, worst of {max(a.calls for a in manifest.artifacts)} "
             f"calls on {'real text' if manifest.image is None else 'images'}",
+            style="dim",
+        )
+    if scored:
+        console.print(
+            f"{scored[0]['measure']} on {scored[0]['texts']} held-out texts; drop from FP32's "
+            f"{scored[0]['reference']:.4f} with its standard error",
             style="dim",
         )
     for s in manifest.skipped:
