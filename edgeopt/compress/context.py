@@ -16,12 +16,13 @@ class Context:
     ``teacher`` is the network as it was before any step (None: the step's own model).
     ``target`` is what the model is made for, None where that is not known. ``work`` is a directory
     that outlives a killed process, so that training can go on from there; None where nothing is to
-    be kept.
+    be kept. ``source`` is the folder of the checkpoint that came in.
     """
 
     teacher: Model | None = None
     target: Target | None = None
     work: Path | None = None
+    source: Path | None = None
 
 
 ALONE = Context()

@@ -104,30 +104,57 @@ class Batch:
     rows: list[int]
     labels: torch.Tensor | None  # (batch,), int64
 
-
-def batches(model: Model, data: Data, seq_len: int = SEQ_LEN) -> Iterator[Batch]:
-    """Yield ``data`` as batches of texts of like lengths, at most ``seq_len`` tokens each."""
-    import torch
-
-    if model.tokenizer is None:
-        raise InputError("has no tokenizer, so nothing can be learnt of texts", where=model.name)
-    tokens = tokenizer.load(model.tokenizer)
-    encoded: Any = tokens(
-        list(data.texts),
-        truncation=True,
-        max_length=min(seq_len, model.max_seq_len),
-        return_token_type_ids=True,
-        return_attention_mask=True,
-    )
-    order = sorted(range(len(data)), key=lambda i: len(encoded["input_ids"][i]))
-    for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
-        padded = tokens.pad(
-            {name: [encoded[name][i] for i in rows] for name in encoded}, return_tensors="pt"
+    def to(self, device: torch.device) -> Batch:
+        """Return it with its tensors on ``device``."""
+        return Batch(
+            inputs=tuple(tensor.to(device) for tensor in self.inputs),
+            mask=self.mask.to(device),
+            rows=self.rows,
+            labels=None if self.labels is None else self.labels.to(device),
         )
-        yield Batch(
-            inputs=tuple(padded[spec.name] for spec in model.signature.inputs),
+
+
+class Encoded:
+    """Texts as token numbers, of which any can be made a batch. ``lengths`` are in tokens."""
+
+    def __init__(self, model: Model, data: Data, seq_len: int = SEQ_LEN) -> None:
+        if model.tokenizer is None:
+            raise InputError(
+                "has no tokenizer, so nothing can be learnt of texts", where=model.name
+            )
+        self._model, self._labels = model, data.labels
+        self._tokens = tokenizer.load(model.tokenizer)
+        self._encoded: Any = self._tokens(
+            list(data.texts),
+            truncation=True,
+            max_length=min(seq_len, model.max_seq_len),
+            return_token_type_ids=True,
+            return_attention_mask=True,
+        )
+        self.lengths = [len(ids) for ids in self._encoded["input_ids"]]
+
+    def batch(self, rows: list[int]) -> Batch:
+        """Return the texts ``rows``, padded to the longest of them."""
+        import torch
+
+        padded = self._tokens.pad(
+            {name: [self._encoded[name][i] for i in rows] for name in self._encoded},
+            return_tensors="pt",
+        )
+        labels = self._labels
+        return Batch(
+            inputs=tuple(padded[spec.name] for spec in self._model.signature.inputs),
             mask=padded["attention_mask"],
             rows=rows,
-            labels=None if data.labels is None else torch.tensor([data.labels[i] for i in rows]),
+            labels=None if labels is None else torch.tensor([labels[i] for i in rows]),
         )
+
+
+def batches(
+    model: Model, data: Data, seq_len: int = SEQ_LEN, size: int = _BATCH
+) -> Iterator[Batch]:
+    """Yield ``data`` as batches of texts of like lengths, at most ``seq_len`` tokens each."""
+    encoded = Encoded(model, data, seq_len)
+    order = sorted(range(len(data)), key=lambda i: encoded.lengths[i])
+    for start in range(0, len(order), size):
+        yield encoded.batch(order[start : start + size])

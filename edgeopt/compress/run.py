@@ -222,7 +222,7 @@ def _step(
 
     def build(directory: Path) -> None:
         with cache.scratch("training", key) as work:
-            context = Context(teacher=teacher, work=work)
+            context = Context(teacher=teacher, work=work, source=source)
             changed, change = _technique(step).apply(model, step, learning, context)
         after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")
         scores = [score.score(model, found, original, held_out) for found in (before, after)]
