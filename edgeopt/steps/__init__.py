@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.steps.layers import Layers
+from edgeopt.steps.qat import Qat
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.vocabulary import Vocabulary
 
@@ -42,6 +43,7 @@ TECHNIQUES: dict[str, Reader] = {
     "vocabulary": Vocabulary,
     "structured": Structured,
     "layers": Layers,
+    "qat": Qat,
 }
 REPEATABLE: frozenset[str] = frozenset()
 """Those that may stand in a recipe more than once."""
