@@ -60,7 +60,9 @@ def lower(
         )
         route = f"torch.onnx.export (TorchScript, opset {spec.opset})"
     if precision in QUANTIZED:
-        route += " -> " + quantize_graph(model, path, precision, quantize, calibration)
+        route += " -> " + quantize_graph(
+            model, path, precision, quantize, calibration, spec.version
+        )
         _check_versions(path, spec.opset, spec.ir_version, "Quantising raised it; choose")
     return Artifact(
         engine="onnx",

@@ -7,6 +7,7 @@ none       ``MatMulNBits``: the weights alone, in groups, of 4 or 8 bits; embedd
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from edgeopt.backends import Batch
 from edgeopt.backends.kept import Kept
 from edgeopt.backends.onnx_scaling import scale_tokens
+from edgeopt.engines.elf import version_key
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model
@@ -37,6 +39,9 @@ ABILITIES = Abilities(
     },
 )
 
+_GROUPED_SINCE = {4: "1.17", 8: "1.22"}
+"""onnxruntime's pull requests 17890 (October 2023) and 24384 (April 2025)."""
+
 _ENTROPY_BINS = 1024
 """TensorRT's calibration has 2,048 (Migacz 2017, "8-bit Inference with TensorRT"); half as many
 take a quarter of the time."""
@@ -46,13 +51,25 @@ _INT8_PRODUCTS = 4
 
 
 def quantize(
-    model: Model, path: Path, precision: str, asked: Quantize, calibration: Sequence[Batch]
+    model: Model,
+    path: Path,
+    precision: str,
+    asked: Quantize,
+    calibration: Sequence[Batch],
+    version: str,
 ) -> str:
     """Replace the FP32 graph at ``path`` by its quantised form and return how, in a line.
 
-    Raises CompileError for options that onnxruntime has not, and where its tools fail.
+    Raises CompileError for options that onnxruntime, or that of the target's ``version``, has not,
+    and where its tools fail.
     """
     how = plan("onnx", precision, asked, ABILITIES)
+    grouped = how.bits == 4 or how.activations == "none"
+    if grouped and version_key(version) < version_key(_GROUPED_SINCE[how.bits]):
+        raise CompileError(
+            f"MatMulNBits of {how.bits} bits came with onnxruntime {_GROUPED_SINCE[how.bits]}, but "
+            f"the target runs {version}"
+        )
     kept = Kept(model, asked.keep)
     onnx = require("onnx", "onnx")
     require("onnxruntime", "onnx")
@@ -62,14 +79,23 @@ def quantize(
         fp32 = path.with_name("fp32.onnx")
         try:
             scaled = how.activations == "dynamic" and how.bits == 8
-            excluded = _prepare(path, fp32, kept, scaled=scaled)
+            # Calibration does not see behind a fused operator, whose type is not inferred.
+            if how.activations == "static":
+                shutil.copy(path, fp32)
+            else:
+                _fuse(path, fp32)
+            proto = onnx.load(str(fp32))
+            excluded = _nodes(proto, kept)
             kept.check("onnx")
             if how.activations == "static":
                 line = _static(fp32, path, excluded, how, calibration)
             elif scaled:
+                opset = next(i.version for i in proto.opset_import if i.domain in ("", "ai.onnx"))
+                scale_tokens(proto, opset, excluded)
+                onnx.save(proto, str(fp32))
                 line = _dynamic(fp32, path, excluded)
             else:
-                line = _weights(onnx.load(str(fp32)), path, excluded, how)
+                line = _weights(proto, path, excluded, how)
         except CompileError:
             raise
         # onnxruntime's Python tools raise what they meet, plain Exception among it.
@@ -80,17 +106,14 @@ def quantize(
     return line
 
 
-def _prepare(source: Path, path: Path, kept: Kept, *, scaled: bool) -> list[str]:
-    """Write ``source`` with GELU as one node and, if ``scaled``, every token's own scale.
+def _fuse(source: Path, path: Path) -> None:
+    """Write ``source`` to ``path`` with GELU as one node.
 
-    Returns the names of the nodes whose weights are ``kept``.
-
-    On an x86 core with VNNI at 128 tokens this took 14.1 ms against 13.4 ms for
-    ``quantize_dynamic`` on the plain graph and 30.5 ms in FP32, and lifted the worst cosine from
-    .967 to .988. Slower or worse there: fused SkipLayerNormalization (+2 ms), MatMulNBits
-    (21 ms), uint8 weights (22 ms), FFN output in FP32 (19 ms), SmoothQuant (.976).
+    On an x86 core with VNNI at 128 tokens this, with every token's own scale, took 14.1 ms against
+    13.4 ms for ``quantize_dynamic`` on the plain graph and 30.5 ms in FP32, and lifted the worst
+    cosine from .967 to .988. Slower or worse there: fused SkipLayerNormalization (+2 ms),
+    MatMulNBits (21 ms), uint8 weights (22 ms), FFN output in FP32 (19 ms), SmoothQuant (.976).
     """
-    import onnx
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_model
 
@@ -102,17 +125,17 @@ def _prepare(source: Path, path: Path, kept: Kept, *, scaled: bool) -> list[str]
     optimize_model(
         str(source), model_type="bert", opt_level=0, optimization_options=wanted
     ).save_model_to_file(str(path))  # which also names the domains in use
-    fused = onnx.load(str(path))
-    excluded = [
+
+
+def _nodes(proto: Any, kept: Kept) -> list[str]:
+    """Return the names of the products whose weights are ``kept``."""
+    from onnx import numpy_helper
+
+    return [
         node.name
-        for node, weight in _products(fused)
-        if weight is not None and onnx.numpy_helper.to_array(weight) in kept
+        for node, weight in _products(proto)
+        if weight is not None and numpy_helper.to_array(weight) in kept
     ]
-    if scaled:
-        opset = next(i.version for i in fused.opset_import if i.domain in ("", "ai.onnx"))
-        scale_tokens(fused, opset, excluded)
-        onnx.save(fused, str(path))
-    return excluded
 
 
 def _products(proto: Any) -> Iterable[tuple[Any, Any]]:
@@ -177,7 +200,7 @@ def _static(
         )
     finally:
         ranges.unlink(missing_ok=True)
-    return f"GELU fusion -> quantize_static (QDQ, {how.calibration}, {len(calibration)} samples)"
+    return f"quantize_static (QDQ, {how.calibration}, {len(calibration)} samples)"
 
 
 def _entropy(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from edgeopt.bundle import Bundle
-    from edgeopt.bundle.manifest import Manifest
+    from edgeopt.bundle.manifest import ArtifactEntry, Manifest
 
 
 def size(count: int) -> str:
@@ -28,6 +29,18 @@ def _input(manifest: Manifest) -> str:
     return f"{manifest.image.height} x {manifest.image.width}"
 
 
+def _quantised(a: ArtifactEntry) -> Iterator[str]:
+    """Yield what there is to say of how an artifact was quantised."""
+    found = a.accuracy
+    if found:
+        yield (
+            f"{found['measure']} {found['score']:.4f} on {found['texts']} held-out texts, a drop "
+            f"of {found['drop']:.4f} (standard error {found['drop_se']:.4f})"
+        )
+    if a.kept:
+        yield f"in floating point: {', '.join(a.kept)}"
+
+
 def artifacts(bundle: Bundle, console: Console) -> None:
     """Print one row for each artifact, and one line for each that was skipped."""
     from rich.table import Table
@@ -43,12 +56,6 @@ def artifacts(bundle: Bundle, console: Console) -> None:
     top1 = any(a.same_top1 is not None for a in manifest.artifacts)
     if top1:
         table.add_column("same label", justify="right")
-    scored = [a.accuracy for a in manifest.artifacts if a.accuracy]
-    if scored:
-        table.add_column(scored[0]["measure"], justify="right")
-        table.add_column("drop", justify="right")
-    if any(a.kept for a in manifest.artifacts):
-        table.add_column("in FP32", justify="right")
     for a in manifest.artifacts:
         row = [
             f"{a.engine} {a.engine_version}",
@@ -60,12 +67,6 @@ def artifacts(bundle: Bundle, console: Console) -> None:
         ]
         if top1:
             row.append("" if a.same_top1 is None else f"{100 * a.same_top1:.1f} %")
-        if scored:
-            found = a.accuracy
-            row.append(f"{found['score']:.4f}" if found else "")
-            row.append(f"{found['drop']:.4f}±{found['drop_se']:.4f}" if found else "")
-        if any(a.kept for a in manifest.artifacts):
-            row.append(f"{len(a.kept)} modules" if a.kept else "")
         table.add_row(*row)
     console.print(table)
     if manifest.artifacts:
@@ -74,11 +75,8 @@ def artifacts(bundle: Bundle, console: Console) -> None:
             f"calls on {'real text' if manifest.image is None else 'images'}",
             style="dim",
         )
-    if scored:
-        console.print(
-            f"{scored[0]['measure']} on {scored[0]['texts']} held-out texts; drop from FP32's "
-            f"{scored[0]['reference']:.4f} with its standard error",
-            style="dim",
-        )
+    for a in manifest.artifacts:
+        if a.accuracy or a.kept:
+            console.print(f"{a.engine} {a.precision}: {'; '.join(_quantised(a))}")
     for s in manifest.skipped:
         console.print(f"skipped {s.engine} {s.precision}: {s.reason}", style="yellow")
