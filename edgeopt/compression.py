@@ -65,7 +65,7 @@ def _aiming(
     seq_len: int | None,
 ) -> Aiming:
     target = _target(named, board)
-    pairs = selected(target, [engine] if engine else [], [precision] if precision else [])
+    pairs = selected(target, recipe, [engine] if engine else [], [precision] if precision else [])
     spec, precision = artifact(pairs)
     if board is not None:
         with _reached(board) as reached:

@@ -18,6 +18,7 @@ from edgeopt.model import Model, reference, samples
 from edgeopt.model.first_token import narrowed
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
+from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.target import EngineSpec, Target
 
 FIDELITY_SAMPLES = 32
@@ -75,20 +76,33 @@ class Lowered:
 
 
 def lower(
-    model: Model, target: Target, spec: EngineSpec, precision: str, prepared: Prepared
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    prepared: Prepared,
+    quantize: Quantize = PLAIN,
 ) -> Lowered:
     """Lower for one engine and precision and check on this host, or take both from the cache.
 
     Raises what the backend raises: CompileError, MissingDependencyError.
     """
     engine = backend(spec.engine)
+    # A backend without options of quantisation does all that a plain recipe asks for.
+    options = {} if quantize.is_plain else {"quantize": quantize}
 
     def build(directory: Path) -> None:
         files = directory / "files"
         files.mkdir()
         with progress.step(f"Lowering to {spec.engine} {precision}"):
             artifact = engine.lower(
-                narrowed(model), target, spec, precision, prepared.calibration, files
+                narrowed(model),
+                target,
+                spec,
+                precision,
+                prepared.calibration,
+                files,
+                **options,
             )
         with progress.step(f"Checking {spec.engine} {precision} against the reference"):
             found = _check(artifact, files, prepared)
@@ -102,6 +116,7 @@ def lower(
         seq_lens=list(prepared.checks),
         engine=asdict(spec) | {"precisions": None, "why": None},
         precision=precision,
+        quantize=quantize.options(),
         device=[target.device.arch, target.device.os.libc, list(target.device.isa)],
         code=code_digest(),
     )
@@ -138,6 +153,7 @@ def code_digest() -> str:
     """Return a hash of the code that makes artifacts, so that a changed backend is run again."""
     digest = hashlib.sha256(__version__.encode())
     package = Path(__file__).parent
-    for path in sorted([*package.glob("backends/*.py"), *package.glob("model/*.*")]):
+    makers = [package / "quantize.py", *package.glob("backends/*.py"), *package.glob("model/*.*")]
+    for path in sorted(makers):
         digest.update(path.read_bytes())
     return digest.hexdigest()

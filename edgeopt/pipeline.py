@@ -7,23 +7,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from edgeopt import __version__, cache, progress
+from edgeopt import __version__, accuracy, cache, progress
 from edgeopt.backends import Artifact
+from edgeopt.backoff import Made, lower_within
 from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped, TargetEntry
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, write
+from edgeopt.compress.data import Data
 from edgeopt.compress.latency import artifact, counting
 from edgeopt.compress.run import code_digest as compress_digest
 from edgeopt.compress.run import compressed
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
-from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, code_digest, lower, prepare
-from edgeopt.model import Model, importer, name_of, reference, samples
+from edgeopt.lowering import FIDELITY_SAMPLES, Prepared, code_digest, prepare
+from edgeopt.model import Model, importer, name_of, reference, samples, texts
 from edgeopt.model.samples import Samples
 from edgeopt.model.tokenizer import has_token_types, pad_id
-from edgeopt.recipe import Recipe, load_recipe
+from edgeopt.recipe import INT4, Recipe, load_recipe
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
 GOLDEN_PER_LENGTH = 2
@@ -48,9 +50,12 @@ def compile(
     user's own samples, used for calibration and for the check in the place of the shipped ones: a
     file of texts (.jsonl with "text", or lines), or for a model of images a folder of images.
 
-    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``, with the
-    texts ``held_out``), for the target by counts (``edgeopt.compress.latency``), and artifacts are
-    checked against the compressed model.
+    ``held_out`` has the texts on which a recipe's bounds on accuracy are checked, by default a
+    fifth of ``data``.
+
+    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), for
+    the target by counts (``edgeopt.compress.latency``), and artifacts are checked against the
+    compressed model.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
@@ -63,14 +68,22 @@ def compile(
             f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
             hint="Give your texts with --data, or another recipe.",
         )
-    if held_out is not None and not recipe.compress:
+    bounded = recipe.quantize.max_drop is not None
+    if bounded and (not data or Path(data).is_dir()):
         raise InputError(
-            f"recipe {recipe.name} compresses nothing, so that nothing is checked on them",
+            f"recipe {recipe.name} bounds what quantising may lose (max_drop), which is measured "
+            "on a file of texts",
+            hint="Give your texts, best with labels, with --data, or another recipe.",
+        )
+    if held_out is not None and not (recipe.compress or bounded):
+        raise InputError(
+            f"recipe {recipe.name} compresses nothing and bounds no loss, so that nothing is "
+            "checked on them",
             where=str(held_out),
         )
     if held_out is not None and not Path(held_out).is_file():
         raise InputError("no such file", where=str(held_out))
-    specs = selected(target, engines, precisions)
+    specs = selected(target, recipe, engines, precisions)
     limit = FIDELITY_SAMPLES + recipe.calibration_texts
     given = samples.read(Path(data), limit) if data else None
     if isinstance(source, Model):
@@ -79,24 +92,29 @@ def compile(
         name, origin = name_of(source), importer.fingerprint(source) or ""
     place = Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt")
     inputs = _inputs_digest(origin, target, recipe, specs, given)
-    if recipe.compress:
-        texts = [cache.file_sha256(Path(path)) for path in (data, held_out) if path]
-        inputs = cache.key(inputs=inputs, data=texts, code=compress_digest())
+    if recipe.compress or bounded:
+        whole = [cache.file_sha256(Path(path)) for path in (data, held_out) if path]
+        inputs = cache.key(inputs=inputs, data=whole, code=compress_digest())
     if origin and (done := _up_to_date(place, inputs)) is not None:
         return done
+    apart = Path(held_out) if held_out else None
     with reserved(place):  # a wrong place is refused before the long work
         if isinstance(source, Model):
             model = source
         elif recipe.compress:
             aiming = counting(target, *artifact(specs))
-            checked = Path(held_out) if held_out else None
-            model, _ = compressed(source, recipe, Path(str(data)), checked, aiming)
+            model, _ = compressed(source, recipe, Path(str(data)), apart, aiming)
         else:
             model = _import(source)
         if given is None:
             given = samples.shipped(model, limit)
         samples.check(model, given, str(data))
-        return _compile(model, target, recipe, specs, given, place, inputs)
+        held = accuracy.held_out(model, Path(str(data)), apart) if bounded else None
+        if held is not None:  # what is to be judged on is not calibrated on
+            kept_apart = set(held.texts)
+            everything = texts.read_labelled(Path(str(data)))[0]
+            given = tuple(text for text in everything if text not in kept_apart)[:limit]
+        return _compile(model, target, recipe, specs, given, held, place, inputs)
 
 
 def _import(source: str | Path) -> Model:
@@ -138,9 +156,14 @@ def _up_to_date(output: Path, inputs: str) -> Bundle | None:
 
 
 def selected(
-    target: Target, engines: Sequence[str], precisions: Sequence[str]
+    target: Target, recipe: Recipe, engines: Sequence[str], precisions: Sequence[str]
 ) -> list[tuple[EngineSpec, str]]:
-    """Return the (engine, precision) pairs to build. Raises InputError where none is left."""
+    """Return the (engine, precision) pairs to build. Raises InputError where none is left.
+
+    Where ``recipe`` asks for int4, it stands in the place of int8.
+    """
+    four = recipe.quantize.weights == INT4
+    known = [INT4 if four and p == "int8" else p for p in PRECISIONS]
     built = [spec.engine for spec in target.engines]
     for name in engines:
         if name not in built:
@@ -151,12 +174,19 @@ def selected(
                 hint=f"It builds: {', '.join(built)}",
             )
     for name in precisions:
-        if name not in PRECISIONS:
-            raise InputError(f"unknown precision {name!r}, expected {', '.join(PRECISIONS)}")
+        if name not in known:
+            raise InputError(
+                f"recipe {recipe.name} makes no {name!r}, only {', '.join(known)}"
+                if name in (*PRECISIONS, INT4)
+                else f"unknown precision {name!r}, expected {', '.join(known)}",
+                hint='A recipe with weights = "int4" in [quantize] makes it.'
+                if name == INT4
+                else None,
+            )
     pairs = [
         (spec, precision)
         for spec in target.engines
-        for precision in spec.precisions
+        for precision in (known[PRECISIONS.index(p)] for p in spec.precisions)
         if (not engines or spec.engine in engines) and (not precisions or precision in precisions)
     ]
     for spec, _ in pairs:
@@ -191,6 +221,7 @@ def _compile(
     recipe: Recipe,
     pairs: Sequence[tuple[EngineSpec, str]],
     given: Samples,
+    held: Data | None,
     output: Path,
     inputs: str,
 ) -> Bundle:
@@ -204,25 +235,17 @@ def _compile(
         )
     target = replace(target, seq_lens=seq_lens)
     prepared = prepare(model, seq_lens, given)
+    texts_held = None if held is None else accuracy.prepare(model, held, max(prepared.checks))
     made: list[tuple[ArtifactEntry, Path]] = []
     skipped: list[Skipped] = []
     for spec, precision in pairs:
-        reason = None
         try:
-            lowered = lower(model, target, spec, precision, prepared)
-            entry = _entry(lowered, spec, recipe)
-            if entry.cosine_min < entry.bound:
-                reason = (
-                    f"cosine {entry.cosine_min:.4f} is below the recipe's bound "
-                    f"{entry.bound} (worst of {entry.calls} {samples.name(model)})"
-                )
+            found = lower_within(model, target, spec, precision, prepared, recipe, texts_held)
         except (CompileError, MissingDependencyError) as exc:
-            reason = str(exc)
-        if reason is None:
-            made.append((entry, lowered.directory))
+            progress.note(f"skipped {spec.engine} {precision}: {exc}")
+            skipped.append(Skipped(engine=spec.engine, precision=precision, reason=str(exc)))
         else:
-            progress.note(f"skipped {spec.engine} {precision}: {reason}")
-            skipped.append(Skipped(engine=spec.engine, precision=precision, reason=reason))
+            made.append((_entry(found, spec, recipe), found.lowered.directory))
     if not made:
         reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
         raise CompileError(f"no artifact could be made for {target.name}\n{reasons}")
@@ -230,8 +253,9 @@ def _compile(
         return _write(model, target, recipe, prepared, made, skipped, inputs, output)
 
 
-def _entry(lowered: Lowered, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
+def _entry(made: Made, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
     """Return the manifest's entry of an artifact."""
+    lowered = made.lowered
     artifact, found = lowered.artifact, lowered.fidelity
     return ArtifactEntry(
         engine=artifact.engine,
@@ -250,6 +274,8 @@ def _entry(lowered: Lowered, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
         same_top1=found.same_top1,
         calls=found.calls,
         bound=recipe.bounds[artifact.precision].cosine_min,
+        kept=made.kept,
+        accuracy=None if made.accuracy is None else asdict(made.accuracy),
     )
 
 
@@ -312,7 +338,8 @@ def _write(
                 "name": recipe.name,
                 "bounds": {p: b.cosine_min for p, b in recipe.bounds.items()},
                 "calibration_texts": recipe.calibration_texts,
-            },
+            }
+            | ({} if recipe.quantize.is_plain else {"quantize": recipe.quantize.options()}),
             reference=reference.name(model),
             origin=dict(model.origin) | {f"{samples.name(model)}_sha256": prepared.digest},
             tools={"edgeopt": __version__},

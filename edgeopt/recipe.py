@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeopt import fields
+from edgeopt.quantize import Quantize
 from edgeopt.steps import Step, read_steps
 
 FOLDER = Path(__file__).parent / "recipes"
 PRECISIONS = ("fp32", "fp16", "int8")
+INT4 = "int4"
+"""A recipe's ``[quantize]`` may ask for it in the place of int8; no target does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,13 +30,15 @@ class Bound:
 class Recipe:
     """Fidelity bounds by precision (fp32, fp16, int8), and how many texts calibrate INT8.
 
-    ``compress`` is what is done to the network before it is lowered, in order.
+    ``compress`` is what is done to the network before it is lowered, in order, and ``quantize``
+    how that is quantised; where it asks for int4, ``bounds`` has int4 as well.
     """
 
     name: str
     bounds: Mapping[str, Bound]
     calibration_texts: int
     compress: tuple[Step, ...] = ()
+    quantize: Quantize = field(default_factory=Quantize)
     path: str
 
 
@@ -51,11 +56,15 @@ def load_recipe(name_or_path: str | Path, *, beside: Path | None = None) -> Reci
     path = fields.locate(name_or_path, FOLDER, "recipe", beside=beside)
     top = fields.read_toml(path)
     bounds = top.table("bounds")
+    quantize = Quantize.read(top.optional_table("quantize"))
+    # Only a recipe that asks for int4 makes it, and must say how near it has to be.
+    held = (*PRECISIONS, INT4) if quantize.weights == INT4 else PRECISIONS
     recipe = Recipe(
         name=path.stem,
-        bounds={precision: _bound(bounds.table(precision)) for precision in PRECISIONS},
+        bounds={precision: _bound(bounds.table(precision)) for precision in held},
         calibration_texts=top.integer("calibration_texts", high=100_000),
         compress=read_steps(top.tables("compress", ())),
+        quantize=quantize,
         path=str(path),
     )
     bounds.close()

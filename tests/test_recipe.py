@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt.errors import InputError
+from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.recipe import FOLDER, load_recipe, recipe_names
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.structured import Structured
@@ -67,6 +68,64 @@ max_drop = 0.5
         Layers(drop=(1, 3)),
         Structured(heads=8, neurons=1024, widths="uneven", max_drop=0.5),
     )
+
+
+def test_options_of_quantising(tmp_path: Path) -> None:
+    assert load_recipe("default").quantize == PLAIN
+    assert load_recipe("int8").quantize == Quantize(max_drop=0.005)
+    assert load_recipe("accurate").quantize == Quantize(mixed=True, max_drop=0.002)
+    path = tmp_path / "own.toml"
+    path.write_text(
+        (FOLDER / "default.toml").read_text()
+        + """
+[bounds.int4]
+cosine_min = 0.9
+
+[quantize]
+weights = "int4"
+group_size = 64
+algorithm = "hqq"
+keep = ["classifier"]
+keep_fp = 0.25
+"""
+    )
+    recipe = load_recipe(path)
+    assert recipe.bounds["int4"].cosine_min == 0.9
+    assert recipe.quantize == Quantize(
+        weights="int4", group_size=64, algorithm="hqq", keep=("classifier",), keep_fp=0.25
+    )
+    assert recipe.quantize.lowering(("b", "a")) == Quantize(
+        weights="int4", group_size=64, algorithm="hqq", keep=("a", "b")
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ('weights = "int3"', "quantize.weights: expected one of int8, int4, found 'int3'"),
+        ('weights = "int4"', "bounds.int4: is missing, expected a table"),
+        ("group_size = 48", "quantize.group_size: expected one of 0, 32, 64, 128, 256, found 48"),
+        ("keep_fp = 1.5", "quantize.keep_fp: expected 0.0 to 1.0, found 1.5"),
+        ("keep_fp = -1", "quantize.keep_fp: expected 0 to 100000, found -1"),
+        ("smooth = 1", "quantize.smooth: unknown key; did you mean 'smooth_quant'? (known: "),
+        (
+            'activations = "dynamic"\ncalibration = "mse"',
+            "quantize.calibration: is for static activations, not 'dynamic'",
+        ),
+        (
+            'weights = "int4"\nactivations = "static"',
+            "quantize.activations: static ones go with int8 weights, not with int4",
+        ),
+    ],
+)
+def test_wrong_options_of_quantising_are_refused(
+    tmp_path: Path, options: str, complaint: str
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text((FOLDER / "default.toml").read_text() + f"[quantize]\n{options}\n")
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"{path}: {complaint}")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 A backend is a module of this package with two functions, found by the engine's name:
 
-    lower(model, target, spec, precision, calibration, directory) -> Artifact
+    lower(model, target, spec, precision, calibration, directory, quantize) -> Artifact
     open_on_host(artifact, directory, threads) -> Session
 
 Third parties add one through the entry point group ``edgeopt.backends``.
@@ -22,6 +22,7 @@ import numpy as np
 from edgeopt.errors import CompileError, EdgeoptError, InputError
 from edgeopt.model import Model
 from edgeopt.model.signature import NO_LENGTH, Signature
+from edgeopt.quantize import Quantize
 from edgeopt.target import ENGINES, EngineSpec, Target
 
 Batch = Mapping[str, np.ndarray]
@@ -72,12 +73,14 @@ class Backend(Protocol):
         precision: str,
         calibration: Sequence[Batch],
         directory: Path,
+        quantize: Quantize = ...,
     ) -> Artifact:
         """Write the artifact's files into the empty ``directory`` and describe them.
 
         ``calibration`` are real inputs, padded to one of the target's lengths; only INT8 routes
-        that calibrate use them. Raises CompileError (this format is then skipped, the others go
-        on) or MissingDependencyError.
+        that calibrate use them. ``quantize`` has the recipe's options for INT8 and INT4; one that
+        this engine has not is a CompileError, never left out. Raises CompileError (this format is
+        then skipped, the others go on) or MissingDependencyError.
         """
 
     def open_on_host(self, artifact: Artifact, directory: Path, threads: int) -> Session:

@@ -1,4 +1,4 @@
-"""ONNX for onnxruntime: FP32 by the TorchScript exporter, INT8 by dynamic quantisation.
+"""ONNX for onnxruntime: FP32 by the TorchScript exporter, INT8 and INT4 by its own quantisers.
 
 The dynamo exporter gives opset 18 whatever it is asked for, and IR 10, which onnxruntime before
 1.18 cannot read; the TorchScript exporter keeps to the target's.
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from edgeopt.backends import Artifact, Batch, Outputs
-from edgeopt.backends.onnx_scaling import scale_tokens
+from edgeopt.backends.onnx_quantize import quantize as quantize_graph
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model
+from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
 
@@ -36,15 +37,15 @@ def lower(
     precision: str,
     calibration: Sequence[Batch],
     directory: Path,
+    quantize: Quantize = PLAIN,
 ) -> Artifact:
     """Write ``model.onnx`` (any batch, any length) within the target's opset and IR version.
 
     FP32 is the exported graph; INT8 has 8-bit weights by output channel and activations quantised
-    call by call, so ``calibration`` is not used. Raises CompileError for another precision, and
-    where opset or IR version cannot be had.
+    call by call, unless ``quantize`` says otherwise; only static activations use ``calibration``.
+    Raises CompileError for another precision, and where opset or IR version cannot be had.
     """
-    del calibration
-    if precision not in ("fp32", "int8"):
+    if precision not in ("fp32", *QUANTIZED):
         raise CompileError(f"onnxruntime has no {precision} CPU kernels", where=f"onnx {precision}")
     if spec.opset is None or spec.ir_version is None:
         raise CompileError("the target names no opset and ir_version", where=target.path)
@@ -58,9 +59,10 @@ def lower(
             model, path, opset=spec.opset, ir_version=spec.ir_version, batch=None, seq_len=None
         )
         route = f"torch.onnx.export (TorchScript, opset {spec.opset})"
-    if precision == "int8":
-        _quantize(model, path)
-        route += " -> GELU fusion -> scale per token -> quantize_dynamic (int8 weights by channel)"
+    if precision in QUANTIZED:
+        route += " -> " + quantize_graph(
+            model, path, precision, quantize, calibration, spec.version
+        )
         _check_versions(path, spec.opset, spec.ir_version, "Quantising raised it; choose")
     return Artifact(
         engine="onnx",
@@ -69,7 +71,7 @@ def lower(
         signature=model.signature,
         seq_lens=(),
         route=route,
-        options=_INT8_OPTIONS if precision == "int8" else {},
+        options=_INT8_OPTIONS if precision in QUANTIZED else {},
         tools={n: require(n, "onnx").__version__ for n in ("onnx", "onnxruntime")}
         | ({"torch": require("torch", "torch").__version__} if model.module is not None else {}),
     )
@@ -156,57 +158,6 @@ def _check_inputs(model: Model, path: Path) -> None:
     if kept != wanted:
         unused = [n for n in wanted if n not in kept]
         raise CompileError(f"the network does not use {', '.join(unused)}", where=model.name)
-
-
-def _quantize(model: Model, path: Path) -> None:
-    """Replace the FP32 graph at ``path`` by its INT8 form."""
-    onnx = require("onnx", "onnx")
-    require("onnxruntime", "onnx")
-    with quiet():
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        fp32 = path.with_name("fp32.onnx")
-        try:
-            _prepare(path, fp32)
-            quantize_dynamic(
-                fp32,
-                path,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                # Shape inference stops at fused operators; what follows them is float as well.
-                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-            )
-        # onnxruntime's Python tools raise what they meet, plain Exception among it.
-        except Exception as exc:
-            raise CompileError(f"quantize_dynamic failed ({exc})", where=model.name) from exc
-        finally:
-            fp32.unlink(missing_ok=True)
-
-
-def _prepare(source: Path, path: Path) -> None:
-    """Write ``source`` with GELU as one node and every token's own scale.
-
-    On an x86 core with VNNI at 128 tokens this took 14.1 ms against 13.4 ms for
-    ``quantize_dynamic`` on the plain graph and 30.5 ms in FP32, and lifted the worst cosine from
-    .967 to .988. Slower or worse there: fused SkipLayerNormalization (+2 ms), MatMulNBits
-    (21 ms), uint8 weights (22 ms), FFN output in FP32 (19 ms), SmoothQuant (.976).
-    """
-    import onnx
-    from onnxruntime.transformers.fusion_options import FusionOptions
-    from onnxruntime.transformers.optimizer import optimize_model
-
-    wanted = FusionOptions("bert")
-    wanted.enable_attention = False
-    wanted.enable_embed_layer_norm = False
-    wanted.enable_skip_layer_norm = False
-    # opt_level 0 runs the fusions alone: onnxruntime's own passes would tie the file to a version.
-    optimize_model(
-        str(source), model_type="bert", opt_level=0, optimization_options=wanted
-    ).save_model_to_file(str(path))  # which also names the domains in use
-    fused = onnx.load(str(path))
-    opset = next(i.version for i in fused.opset_import if i.domain in ("", "ai.onnx"))
-    scale_tokens(fused, opset)
-    onnx.save(fused, str(path))
 
 
 class _Session:

@@ -8,6 +8,7 @@ LiteRT's INT8 kernels do the same inside.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ _GELU_DEPTH = 0.17  # GELU's least value is -0.16997, so its maximum bounds its 
 _GELUS = ("Gelu", "BiasGelu", "FastGelu")
 
 
-def scale_tokens(model: Any, opset: int) -> int:
+def scale_tokens(model: Any, opset: int, excluded: Sequence[str] = ()) -> int:
     """Scale the inputs of the weight MatMuls of the ModelProto ``model``, in place.
 
-    Only products of an activation with a 2-D weight; return how many inputs were scaled. The
-    network computes the same as before up to float32 rounding.
+    Only products of an activation with a 2-D weight whose node is not ``excluded``; return how
+    many inputs were scaled. The network computes the same as before up to float32 rounding.
     """
     from onnx import helper, numpy_helper
 
@@ -31,7 +32,8 @@ def scale_tokens(model: Any, opset: int) -> int:
     scaled: set[str] = set()
     rewritten = []
     for node in list(graph.node):
-        if node.op_type != "MatMul" or ranks.get(node.input[1]) != 2:
+        weighs = node.op_type == "MatMul" and ranks.get(node.input[1]) == 2
+        if not weighs or node.name in excluded:
             rewritten.append(node)
             continue
         source, result = node.input[0], node.output[0]

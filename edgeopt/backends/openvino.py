@@ -1,4 +1,4 @@
-"""OpenVINO IR: converted from the module or the .onnx file, INT8 by NNCF's calibration."""
+"""OpenVINO IR: converted from the module or the .onnx file, INT8 and INT4 by NNCF."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgeopt.backends import Artifact, Batch, Outputs
+from edgeopt.backends.openvino_quantize import quantize as quantize_graph
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model
+from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
 
@@ -29,26 +31,27 @@ def lower(
     precision: str,
     calibration: Sequence[Batch],
     directory: Path,
+    quantize: Quantize = PLAIN,
 ) -> Artifact:
     """Write ``model.xml`` and ``model.bin`` (any batch, any length).
 
-    FP16 stores weights in half precision. INT8 calibrates NNCF on ``calibration``. Artifacts of
-    FP32 and INT8 carry ``INFERENCE_PRECISION_HINT`` f32: OpenVINO would else compute in BF16 or
-    FP16 where the CPU can, at another accuracy than was checked. Raises CompileError where the
-    conversion fails.
+    FP16 stores weights in half precision. INT8 calibrates NNCF on ``calibration``, unless
+    ``quantize`` leaves activations alone; INT4 does. Artifacts of FP32, INT8 and INT4 carry
+    ``INFERENCE_PRECISION_HINT`` f32: OpenVINO would else compute in BF16 or FP16 where the CPU can,
+    at another accuracy than was checked. Raises CompileError where the conversion fails.
     """
     del target, spec
     route = "openvino.convert_model"
     converted = _convert(model)
-    if precision == "int8":
-        converted = _quantize(model, converted, calibration)
-        route += f" -> nncf.quantize (TRANSFORMER, {len(calibration)} samples)"
+    if precision in QUANTIZED:
+        converted, line = quantize_graph(model, converted, precision, quantize, calibration)
+        route += f" -> {line}"
     openvino = _openvino()
     with quiet():
         openvino.save_model(
             converted, str(directory / _FILES[0]), compress_to_fp16=precision == "fp16"
         )
-    packages = ["openvino"] + (["nncf"] if precision == "int8" else [])
+    packages = ["openvino"] + (["nncf"] if precision in QUANTIZED else [])
     packages += ["torch"] if model.module is not None else []
     return Artifact(
         engine="openvino",
@@ -98,26 +101,6 @@ def _name(model: Model, converted: Any) -> None:
         port.get_node().set_friendly_name(tensor.name)
     for port, tensor in zip(converted.outputs, model.signature.outputs, strict=True):
         port.get_tensor().set_names({tensor.name})
-
-
-def _quantize(model: Model, converted: Any, calibration: Sequence[Batch]) -> Any:
-    if not calibration:
-        raise CompileError(
-            "INT8 needs texts or images to calibrate on, and there are none", where=model.name
-        )
-    with quiet():
-        nncf = require("nncf", "openvino")
-        try:
-            return nncf.quantize(
-                converted,
-                nncf.Dataset([dict(batch) for batch in calibration]),
-                model_type=nncf.ModelType.TRANSFORMER,
-                subset_size=len(calibration),
-            )
-        # NNCF raises its own kinds, RuntimeError and what OpenVINO's nodes raise.
-        except Exception as exc:
-            text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-            raise CompileError(f"nncf.quantize failed ({text})", where=model.name) from exc
 
 
 def _openvino() -> ModuleType:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt.backends import Artifact, Batch, Outputs, static_lengths
+from edgeopt.backends.tflite_quantize import quantize as quantize_file
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.model.tasks import INPUTS, PIXELS
+from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
 
@@ -32,6 +34,7 @@ def lower(
     precision: str,
     calibration: Sequence[Batch],
     directory: Path,
+    quantize: Quantize = PLAIN,
 ) -> Artifact:
     """Write ``model.tflite`` with the signatures ``seq_N`` of the target's lengths, batch 1.
 
@@ -40,9 +43,9 @@ def lower(
     Inputs are int32; names are the model's (LiteRT itself lists them by the alphabet, so they go
     by name). FP16 keeps weights in half precision and leaves activations to the engine; INT8 has
     int8 weights by channel
-    (the embeddings as well) and quantises activations call by call, so that ``calibration`` is
-    not used: calibrated activations broke this kind of model (cosine .14). Raises CompileError
-    for a model that came as an .onnx file.
+    (the embeddings as well) and quantises activations call by call, unless ``quantize`` says
+    otherwise; ``calibration`` is not used. Raises CompileError for a model that came as an .onnx
+    file.
     """
     del spec, calibration
     if model.module is None:
@@ -56,8 +59,8 @@ def lower(
     _convert(model, lengths, path)
     route = f"litert-torch, signatures {', '.join(_name(n) for n in lengths)}"
     if precision != "fp32":
-        _quantize(model, path, precision)
-        route += " -> ai-edge-quantizer " + _RECIPES[precision]
+        route += " -> ai-edge-quantizer "
+        route += quantize_file(model, path, precision, quantize)
     packages = ["torch", "litert-torch"] + ([] if precision == "fp32" else ["ai-edge-quantizer"])
     return Artifact(
         engine="tflite",
@@ -136,44 +139,6 @@ def _named(model: Model) -> torch.nn.Module:
             return dict(zip(outputs, self.module(*tensors), strict=True))
 
     return Named().eval()
-
-
-_RECIPES = {"fp16": "float16 weights", "int8": "dynamic_wi8_afp32"}
-
-
-def _quantize(model: Model, path: Path, precision: str) -> None:
-    """Replace the FP32 file at ``path`` by its FP16 or INT8 form."""
-    source = path.rename(path.with_name("fp32.tflite"))
-    with quiet():
-        require("ai_edge_quantizer", "tflite")
-        from ai_edge_quantizer import quantizer, recipe
-
-        work = quantizer.Quantizer(str(source))
-        work.load_quantization_recipe(
-            recipe.dynamic_wi8_afp32() if precision == "int8" else _fp16_recipe()
-        )
-        try:
-            work.quantize().export_model(str(path))
-        # The quantizer raises ValueError, RuntimeError and what its C++ part maps them to.
-        except Exception as exc:
-            raise CompileError(f"ai-edge-quantizer failed ({exc})", where=model.name) from exc
-        finally:
-            source.unlink()
-
-
-def _fp16_recipe() -> Any:
-    from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
-
-    recipe = recipe_manager.RecipeManager()
-    operations = qtyping.TFLOperationName
-    for operation in (operations.FULLY_CONNECTED, operations.EMBEDDING_LOOKUP):
-        recipe.add_weight_only_config(
-            regex=".*",
-            operation_name=operation,
-            num_bits=16,
-            algorithm_key=algorithm_manager.AlgorithmName.FLOAT_CASTING,
-        )
-    return recipe.get_quantization_recipe()
 
 
 class _Session:

@@ -43,6 +43,7 @@ from edgeopt.errors import CompileError, InputError
 from edgeopt.extras import require
 from edgeopt.model import Model
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
+from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
 
@@ -67,13 +68,14 @@ def lower(
     precision: str,
     calibration: Sequence[Batch],
     directory: Path,
+    quantize: Quantize = PLAIN,
 ) -> Artifact:
     """Compile ``model`` for the CPU ``spec.options["mcpu"]`` (LLVM's name; the host has its own).
 
     Raises CompileError for a precision, CPU or model that this backend does not take, and
     MissingDependencyError where TVM or a linker for the target is not installed.
     """
-    del calibration
+    del calibration, quantize
     if precision != "fp32":
         raise CompileError(
             f"TVM is built in fp32 only, not {precision}: its loops for lower precisions run "

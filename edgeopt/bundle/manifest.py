@@ -38,7 +38,9 @@ class ArtifactEntry:
 
     ``files`` are bundle paths, the one that the engine opens first. ``cosine_min`` and the rest
     were taken over ``calls`` real texts at each of the artifact's lengths; ``bound`` is the
-    cosine that the recipe demands, on the host and again on the board.
+    cosine that the recipe demands, on the host and again on the board. ``kept`` are the linear
+    modules that stayed in floating point, and ``accuracy`` (``edgeopt.accuracy``) is how it scored
+    on held-out texts, None where that was not asked for.
     """
 
     engine: str
@@ -57,6 +59,8 @@ class ArtifactEntry:
     same_top1: float | None
     calls: int
     bound: float
+    kept: tuple[str, ...] = ()
+    accuracy: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,6 +265,8 @@ def _artifact(table: Table) -> ArtifactEntry:
         same_top1=None if same is None else table.number("same_top1", low=0, high=1),
         calls=table.integer("calls"),
         bound=table.number("bound", low=-1, high=1),
+        kept=table.array("kept", str, ()),
+        accuracy=table.get("accuracy", dict) if table.data.get("accuracy") else None,
     )
 
 

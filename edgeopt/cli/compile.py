@@ -58,7 +58,8 @@ def compile_(
 
 
 compile_.help = (compile_.help or "") + (
-    f"\n\nEngines: {', '.join(ENGINES)}. Precisions: {', '.join(PRECISIONS)}."
+    f"\n\nEngines: {', '.join(ENGINES)}. Precisions: {', '.join(PRECISIONS)}, "
+    "and int4 by a recipe that asks for it."
 )
 
 
@@ -82,6 +83,9 @@ def document(bundle: Bundle) -> dict[str, Any]:
                 "max_abs_error": a.max_abs_error,
                 "same_top1": a.same_top1,
                 "bound": a.bound,
+                "route": a.route,
+                "kept": list(a.kept),
+                "accuracy": a.accuracy,
             }
             for a in manifest.artifacts
         ],

@@ -24,7 +24,7 @@ _SHOWN = 3  # findings of one text
 @click.option("--context", help="The second part of each text: what a question is asked about.")
 @click.option("--board", "-b", help="A board's name [this machine].")
 @click.option("--engine", "-e", metavar="ENGINE", help="[the first that opens]")
-@click.option("--precision", "-p", metavar="P", help="[int8 before fp16 before fp32]")
+@click.option("--precision", "-p", metavar="P", help="[int8, int4, fp16, fp32]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads [the target's].")
 @json_option
 def run(

@@ -137,7 +137,7 @@ def _candidates(
     bundle: Bundle, engine: str | None, precision: str | None
 ) -> Iterable[ArtifactEntry]:
     """Return the artifacts that are allowed in the runtime's order (runtime/src/choose.c)."""
-    order = ("int8", "fp16", "fp32")
+    order = ("int8", "int4", "fp16", "fp32")
     held = bundle.manifest.artifacts
     chosen = [
         a

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from edgeopt.bundle import Bundle
-    from edgeopt.bundle.manifest import Manifest
+    from edgeopt.bundle.manifest import ArtifactEntry, Manifest
 
 
 def size(count: int) -> str:
@@ -26,6 +27,18 @@ def _input(manifest: Manifest) -> str:
     if manifest.image is None:
         return f"1-{manifest.max_seq_len}"
     return f"{manifest.image.height} x {manifest.image.width}"
+
+
+def _quantised(a: ArtifactEntry) -> Iterator[str]:
+    """Yield what there is to say of how an artifact was quantised."""
+    found = a.accuracy
+    if found:
+        yield (
+            f"{found['measure']} {found['score']:.4f} on {found['texts']} held-out texts, a drop "
+            f"of {found['drop']:.4f} (standard error {found['drop_se']:.4f})"
+        )
+    if a.kept:
+        yield f"in floating point: {', '.join(a.kept)}"
 
 
 def artifacts(bundle: Bundle, console: Console) -> None:
@@ -62,5 +75,8 @@ def artifacts(bundle: Bundle, console: Console) -> None:
             f"calls on {'real text' if manifest.image is None else 'images'}",
             style="dim",
         )
+    for a in manifest.artifacts:
+        if a.accuracy or a.kept:
+            console.print(f"{a.engine} {a.precision}: {'; '.join(_quantised(a))}")
     for s in manifest.skipped:
         console.print(f"skipped {s.engine} {s.precision}: {s.reason}", style="yellow")

@@ -20,6 +20,7 @@ from edgeopt.steps.layers import Layers
 from edgeopt.steps.lottery import Lottery
 from edgeopt.steps.low_rank import LowRank
 from edgeopt.steps.movement import Movement
+from edgeopt.steps.qat import Qat
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.unstructured import Unstructured
 from edgeopt.steps.vocabulary import Vocabulary
@@ -67,6 +68,7 @@ TECHNIQUES: dict[str, Reader] = {
     "gradual": Gradual,
     "movement": Movement,
     "lottery": Lottery,
+    "qat": Qat,
 }
 REPEATABLE: frozenset[str] = frozenset({"distil"})
 """Those that may stand in a recipe more than once."""

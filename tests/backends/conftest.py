@@ -9,6 +9,7 @@ from edgeopt.backends import Artifact, backend
 from edgeopt.model import Model, images, reference, samples, texts
 from edgeopt.model.importer import import_model
 from edgeopt.model.signature import NO_LENGTH
+from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.target import Target, load_target
 from tests import checkpoints
 
@@ -45,12 +46,16 @@ def target() -> Target:
 def lower(target: Target, tmp_path: Path) -> Lower:
     """Return a function that lowers a model for the host and returns artifact and directory."""
 
-    def call(model: Model, engine: str, precision: str) -> tuple[Artifact, Path]:
+    def call(
+        model: Model, engine: str, precision: str, quantize: Quantize = PLAIN
+    ) -> tuple[Artifact, Path]:
         spec = next(s for s in target.engines if s.engine == engine)
         calibration = samples.calls(model, given(model)[16:], NO_LENGTH if model.image else 32)
         directory = tmp_path / f"{engine}-{precision}"
         directory.mkdir()
-        made = backend(engine).lower(model, target, spec, precision, calibration, directory)
+        made = backend(engine).lower(
+            model, target, spec, precision, calibration, directory, quantize
+        )
         return made, directory
 
     return call

@@ -119,7 +119,7 @@ typedef struct eo_session_options {
     uint32_t struct_bytes; /* sizeof(eo_session_options) of the header you compiled with */
     int32_t threads;       /* 0: as the target says */
     const char *engine;    /* NULL: the first of the bundle's artifacts that opens here */
-    const char *precision; /* NULL: int8 before fp16 before fp32 */
+    const char *precision; /* NULL: int8, else int4, fp16, fp32 */
     /* Where the engines' libraries are: files and directories with ':' between. NULL: as in
      * $EDGEOPT_RT_LIBRARIES, then the bundle's own lib/, the directory of the program or library
      * that this code is in, and last what the system's loader finds by name. */

@@ -5,9 +5,10 @@
 
 enum { MAX_OPTIONS = 64 };
 
-/* The smaller the weights, the faster; which engine is fastest only a measurement on the device
- * tells, and until then the target's order stands. */
-static const char *const by_preference[] = {"int8", "fp16", "fp32"};
+/* The smaller the weights, the faster, but for int4, whose products are mostly in floating point;
+ * which engine is fastest only a measurement on the device tells, and until then the target's order
+ * stands. */
+static const char *const by_preference[] = {"int8", "int4", "fp16", "fp32"};
 
 static int rank(const char *precision)
 {

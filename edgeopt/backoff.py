@@ -1,0 +1,144 @@
+"""Lower within the recipe's bounds: the most sensitive layers stay in FP32 until they hold.
+
+Which layers those are is found once, in torch (``compress.sensitivity``); what an artifact loses is
+measured in its own engine, every time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgeopt import accuracy, cache, progress
+from edgeopt.accuracy import Accuracy, HeldOut
+from edgeopt.compress.grid import Grid, linears
+from edgeopt.compress.run import code_digest
+from edgeopt.compress.sensitivity import by_sensitivity
+from edgeopt.errors import CompileError
+from edgeopt.lowering import Lowered, Prepared, lower
+from edgeopt.model import Model, samples
+from edgeopt.quantize import GROUP_SIZE_INT4, PLAIN, QUANTIZED, Quantize
+from edgeopt.recipe import Recipe
+from edgeopt.target import EngineSpec, Target
+
+MOST_KEPT = 0.5
+"""With more than this share in floating point, little is left to gain by the rest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """An artifact within its bounds, and which linear modules of it are in floating point."""
+
+    lowered: Lowered
+    accuracy: Accuracy | None
+    kept: tuple[str, ...]
+
+
+def lower_within(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    prepared: Prepared,
+    recipe: Recipe,
+    held: HeldOut | None,
+) -> Made:
+    """Lower for one engine and precision, as quantised as the recipe's bounds allow.
+
+    ``held`` has the texts that ``max_drop`` is measured on. Raises CompileError where the bounds
+    cannot be held, with what was missed, and what a backend raises.
+    """
+    asked = recipe.quantize if precision in QUANTIZED else PLAIN
+    reason = ""
+    for names in _choices(model, prepared, asked):
+        if reason:
+            progress.note(
+                f"{spec.engine} {precision}: {reason}; {len(names)} linear modules stay in FP32"
+            )
+        lowered = lower(model, target, spec, precision, prepared, asked.lowering(names))
+        found = None
+        reason = _beyond_cosine(lowered, recipe, samples.name(model))
+        if not reason and asked.max_drop is not None and held is not None:
+            found = accuracy.judge(model, lowered.artifact, lowered.directory, held)
+            reason = _beyond_drop(found, asked.max_drop)
+        if not reason:
+            return Made(lowered=lowered, accuracy=found, kept=names)
+    if asked.mixed:
+        reason += f", with {len(names)} linear modules in FP32"
+    raise CompileError(reason)
+
+
+def _beyond_cosine(lowered: Lowered, recipe: Recipe, what: str) -> str:
+    """Return what is wrong with an artifact's outputs, "" for nothing."""
+    found = lowered.fidelity
+    bound = recipe.bounds[lowered.artifact.precision].cosine_min
+    if found.cosine_min >= bound:
+        return ""
+    return (
+        f"cosine {found.cosine_min:.4f} is below the recipe's bound {bound} "
+        f"(worst of {found.calls} {what})"
+    )
+
+
+def _beyond_drop(found: Accuracy, most: float) -> str:
+    if found.drop <= most + 1e-9:  # a mean may miss the bound it equals
+        return ""
+    return (
+        f"{found.measure} falls from {found.reference:.4f} to {found.score:.4f} on {found.texts} "
+        f"held-out texts, by more than {most:g}"
+    )
+
+
+def _choices(model: Model, prepared: Prepared, asked: Quantize) -> Iterator[tuple[str, ...]]:
+    """Yield the modules to keep in floating point: first those asked for, then ever more.
+
+    Their number doubles, so that the engine is tried few times.
+    """
+    if not asked.mixed and not asked.keep_fp:
+        yield asked.keep
+        return
+    modules = linears(model)
+    if not modules:
+        raise CompileError(
+            "came as an .onnx file; layers are kept in floating point by the modules of a "
+            "checkpoint",
+            where=model.name,
+            hint="Import the checkpoint itself, or leave mixed and keep_fp out.",
+        )
+    share = isinstance(asked.keep_fp, float)
+    count = round(asked.keep_fp * len(modules)) if share else int(asked.keep_fp)
+    if not count:
+        yield asked.keep
+        count = 1
+    order = [n for n in _order(model, prepared, asked) if n not in asked.keep]
+    while True:
+        yield (*asked.keep, *order[:count])
+        if not asked.mixed or 2 * count > MOST_KEPT * len(modules):
+            return
+        count *= 2
+
+
+def _order(model: Model, prepared: Prepared, asked: Quantize) -> Sequence[str]:
+    """Return the linear modules, the most sensitive first (cached by content)."""
+    four = asked.weights == "int4"
+    size = (GROUP_SIZE_INT4 if four else 0) if asked.group_size is None else asked.group_size
+    grid = Grid(bits=4 if four else 8, group_size=size, full=four)
+    activations = not four and asked.activations != "none"
+
+    def build(directory: Path) -> None:
+        found = by_sensitivity(model, prepared.calibration, grid, activations=activations)
+        (directory / "order.json").write_text(json.dumps(found))
+
+    key = cache.key(
+        model=model.digest,
+        texts=prepared.digest,
+        calibration=len(prepared.calibration),
+        seq_lens=list(prepared.checks),
+        grid=asdict(grid),
+        activations=activations,
+        code=code_digest(),
+    )
+    order = json.loads((cache.entry("sensitivity", key, build) / "order.json").read_text())
+    return [name for name, _ in order]
