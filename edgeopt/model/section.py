@@ -14,10 +14,10 @@ from typing import Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model import widths
+from edgeopt.model import tokens, widths
 
 SECTION = "edgeopt"
-PARTS = (widths,)
+PARTS = (widths, tokens)
 """In the order in which a plain network is changed."""
 
 

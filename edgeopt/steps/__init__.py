@@ -14,6 +14,7 @@ from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.structured import Structured
+from edgeopt.steps.tokens import Tokens
 from edgeopt.steps.vocabulary import Vocabulary
 
 
@@ -42,6 +43,7 @@ TECHNIQUES: dict[str, Reader] = {
     "vocabulary": Vocabulary,
     "structured": Structured,
     "layers": Layers,
+    "tokens": Tokens,
 }
 REPEATABLE: frozenset[str] = frozenset()
 """Those that may stand in a recipe more than once."""
