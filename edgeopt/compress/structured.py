@@ -17,6 +17,7 @@ from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import grams, refit, refit_in_turn
 from edgeopt.model import Model
 from edgeopt.model.section import describe
+from edgeopt.model.tokens import reductions
 from edgeopt.model.widths import keep, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
@@ -46,6 +47,8 @@ def check_widths(model: Model, options: Structured | Gradual) -> None:
         kept = getattr(options, part)
         if kept is not None and kept > there:
             raise wrong(options, part, f"{kept} are to be kept a layer, but there are {there}")
+    if options.reconstruct and reductions(network(model)):
+        raise wrong(options, "reconstruct", "layers hand on fewer tokens; let this step come first")
     most = min(layer.neurons for layer in found)
     if "neurons" in options.parts and options.multiple > most:
         raise wrong(options, "multiple", f"is {options.multiple}, but there are {most} neurons")

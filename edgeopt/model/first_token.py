@@ -59,6 +59,7 @@ def _reads_first_only(model: Model) -> bool:
         and network is not None
         and supported(network)
         and bool(module.additive_mask)
+        and not hasattr(blocks(network)[-1], "reduction")  # it hands on a mask besides
     )
 
 

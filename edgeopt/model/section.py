@@ -14,10 +14,10 @@ from typing import Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model import embeddings, hidden, low_rank, widths
+from edgeopt.model import embeddings, hidden, low_rank, tokens, widths
 
 SECTION = "edgeopt"
-PARTS = (hidden, widths, low_rank, embeddings)
+PARTS = (hidden, widths, low_rank, embeddings, tokens)
 """In the order in which a plain network is changed."""
 
 

@@ -22,6 +22,7 @@ from edgeopt.steps.low_rank import LowRank
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.qat import Qat
 from edgeopt.steps.structured import Structured
+from edgeopt.steps.tokens import Tokens
 from edgeopt.steps.unstructured import Unstructured
 from edgeopt.steps.vocabulary import Vocabulary
 
@@ -69,6 +70,7 @@ TECHNIQUES: dict[str, Reader] = {
     "movement": Movement,
     "lottery": Lottery,
     "qat": Qat,
+    "tokens": Tokens,
 }
 REPEATABLE: frozenset[str] = frozenset({"distil"})
 """Those that may stand in a recipe more than once."""
