@@ -37,6 +37,8 @@ def check(model: Model, options: Structured) -> None:
     check_widths(model, options)
     if options.latency is not None and options.importance == "magnitude":
         raise wrong(options, "importance", "magnitudes of heads and neurons do not compare")
+    if options.reconstruct and reductions(network(model)):
+        raise wrong(options, "reconstruct", "layers hand on fewer tokens; let this step come first")
 
 
 def check_widths(model: Model, options: Structured | Gradual) -> None:
@@ -47,8 +49,6 @@ def check_widths(model: Model, options: Structured | Gradual) -> None:
         kept = getattr(options, part)
         if kept is not None and kept > there:
             raise wrong(options, part, f"{kept} are to be kept a layer, but there are {there}")
-    if options.reconstruct and reductions(network(model)):
-        raise wrong(options, "reconstruct", "layers hand on fewer tokens; let this step come first")
     most = min(layer.neurons for layer in found)
     if "neurons" in options.parts and options.multiple > most:
         raise wrong(options, "multiple", f"is {options.multiple}, but there are {most} neurons")
