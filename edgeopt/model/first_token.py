@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.model import Model
-from edgeopt.model.widths import blocks, layers, supported
+from edgeopt.model.widths import blocks, head_dim, supported
 
 if TYPE_CHECKING:
     import torch
@@ -67,13 +67,13 @@ def _narrow(network: Any) -> Any:
     """Change what the last layer of ``network`` computes, and return that layer."""
     block: Any = blocks(network)[-1]
     # Not another module in its place: weights keep their names, in checkpoints and artifacts.
-    block.forward = partial(_forward, block, layers(network)[-1].head_dim)
+    block.forward = partial(_forward, block, head_dim(network))
     return block
 
 
 def _forward(
     block: Any,
-    head_dim: int,
+    size: int,
     hidden_states: torch.Tensor,  # (batch, seq, hidden)
     attention_mask: torch.Tensor,  # (batch, 1, 1, seq), added to the scores
     *args: Any,
@@ -86,10 +86,10 @@ def _forward(
     part = block.attention if distilbert else block.attention.self
     names = ("q_lin", "k_lin", "v_lin") if distilbert else ("query", "key", "value")
     query, key, value = (
-        getattr(part, name)(tokens).unflatten(-1, (-1, head_dim)).transpose(1, 2)
+        getattr(part, name)(tokens).unflatten(-1, (-1, size)).transpose(1, 2)
         for name, tokens in zip(names, (first, hidden_states, hidden_states), strict=True)
     )  # (batch, heads, 1 or seq, head_dim)
-    scores = query @ key.transpose(2, 3) * head_dim**-0.5 + attention_mask
+    scores = query @ key.transpose(2, 3) * size**-0.5 + attention_mask
     context = (part.dropout(scores.softmax(-1)) @ value).transpose(1, 2).flatten(2)
     if distilbert:
         attended = block.sa_layer_norm(part.out_lin(context) + first)
