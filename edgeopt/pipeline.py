@@ -49,7 +49,8 @@ def compile(
     file of texts (.jsonl with "text", or lines), or for a model of images a folder of images.
 
     Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), and
-    artifacts are checked against the compressed model.
+    artifacts are checked against the compressed model. Where its ``[quantize]`` has ``max_drop``,
+    a fifth of the texts of ``data`` is held out to measure what INT8 and INT4 lose.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
