@@ -55,7 +55,8 @@ def compile(
 
     Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), for
     the target by counts (``edgeopt.compress.latency``), and artifacts are checked against the
-    compressed model.
+    compressed model. Where its ``[quantize]`` has ``max_drop``, what INT8 and INT4 lose is measured
+    on the texts held out.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no

@@ -43,8 +43,7 @@ _GROUPED_SINCE = {4: "1.17", 8: "1.22"}
 """onnxruntime's pull requests 17890 (October 2023) and 24384 (April 2025)."""
 
 _ENTROPY_BINS = 1024
-"""TensorRT's calibration has 2,048 (Migacz 2017, "8-bit Inference with TensorRT"); half as many
-take a quarter of the time."""
+"""Half of TensorRT's (Migacz 2017, "8-bit Inference with TensorRT"), as the search is slow."""
 
 _INT8_PRODUCTS = 4
 """MatMulNBits' ``accuracy_level``: activations are quantised to 8 bits inside the kernel."""
