@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -56,6 +57,14 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
 @click.argument("test", type=click.Path(exists=True))
 @click.option("--held-out", type=click.Path(exists=True), help="Texts to check steps on.")
 @click.option("--recipe", "-r", "recipes", multiple=True, help="Only these [one a technique].")
+@click.option(
+    "--checkpoint",
+    "-c",
+    "checkpoints",
+    multiple=True,
+    type=click.Path(exists=True),
+    help="A folder that 'edgeopt compress' made of MODEL, compared as well.",
+)
 @click.option("--rounds", default=30, show_default=True, help="Timed calls of each variant.")
 @click.option("--seq-len", default=128, show_default=True, help="Tokens, padded or cut.")
 @click.option("--output", "-o", default="build/bench-compression.json", show_default=True)
@@ -65,6 +74,7 @@ def compression(
     test: str,
     held_out: str | None,
     recipes: tuple[str, ...],
+    checkpoints: tuple[str, ...],
     rounds: int,
     seq_len: int,
     output: str,
@@ -74,9 +84,10 @@ def compression(
     LEARN and TEST are .jsonl(.gz) with "text" and "label". What was compressed is kept in
     edgeopt's cache, so that a second run only times and scores.
     """
-    from tools.benchmarks.compression import compare
+    from tools.benchmarks.compression import Texts, compare
 
-    compare(model, learn, test, held_out, recipes, rounds, seq_len, output)
+    texts = Texts(learn=Path(learn), held_out=held_out and Path(held_out), test=Path(test))
+    compare(model, texts, recipes, checkpoints, rounds, seq_len, output)
 
 
 sys.exit(run(bench, sys.argv[1:]))

@@ -38,7 +38,6 @@ from tools.benchmarks.engines import (
     time_all,
 )
 
-PLAIN = "not compressed"
 SINGLE = sorted((Path(__file__).parent / "recipes").glob("*.toml"))
 """Recipes of one technique each, so that what each gives stands alone."""
 
@@ -47,6 +46,15 @@ _DRAWS = 2000
 
 Call = Callable[[int], Outputs]
 """One call on the text of that number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Texts:
+    """Files of texts with labels: to learn from, to check steps on, and to test all on."""
+
+    learn: Path
+    held_out: Path | None
+    test: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,26 +71,33 @@ class Variant:
 
 def compare(
     source: str,
-    learn: str,
-    test: str,
-    held_out: str | None,
+    given: Texts,
     recipes: Sequence[str],
+    checkpoints: Sequence[str],
     rounds: int,
     seq_len: int,
     output: str,
 ) -> None:
-    """Compress ``source`` by each recipe on the texts ``learn``; time and score all on ``test``."""
+    """Compress ``source`` by each recipe; time and score all, and ``checkpoints`` beside them."""
     os.environ["TVM_NUM_THREADS"] = "1"
     model = import_model(source)
-    labelled = read(Path(test), 0)
+    labelled = read(given.test, 0)
     known = {label: i for i, label in enumerate(model.labels)}
     if not known or not set(labelled.labels) <= set(known):
-        raise InputError("expected a label of the model's with each text", where=test)
+        raise InputError("expected a label of the model's with each text", where=str(given.test))
     truth = np.array([known[str(label)] for label in labelled.labels])
     variants = _baselines(model, Path(source), labelled.texts, seq_len)
-    chosen = [load_recipe(name) for name in recipes or ["default", *SINGLE]]
+    plain = load_recipe("default")
+    chosen = [load_recipe(name) for name in recipes or SINGLE]
+    variants |= _ours("not compressed", model, plain, given, labelled.texts, seq_len)
     for recipe in chosen:
-        variants |= _ours(source, recipe, (learn, held_out), labelled.texts, seq_len)
+        name, made = recipe.name, model
+        if recipe.compress:
+            made, _ = compressed(source, recipe, given.learn, given.held_out)
+        variants |= _ours(name, made, replace(recipe, compress=()), given, labelled.texts, seq_len)
+    for folder in checkpoints:
+        made = import_model(folder)
+        variants |= _ours(Path(folder).name, made, plain, given, labelled.texts, seq_len)
     calls = {name: variant.call for name, variant in variants.items()}
     samples = time_all(calls, range(len(labelled.texts)), rounds)
     right: dict[str, np.ndarray] = {}
@@ -163,27 +178,19 @@ def _baselines(
 
 
 def _ours(
-    source: str,
-    recipe: Recipe,
-    data: tuple[str, str | None],
-    given: Sequence[str],
-    seq_len: int,
+    name: str, model: Model, recipe: Recipe, given: Texts, test: Sequence[str], seq_len: int
 ) -> dict[str, Variant]:
-    """Return the INT8 artifacts of the model that ``recipe`` makes, and its FP32 ONNX."""
-    name = recipe.name if recipe.compress else PLAIN
-    learn, checked = Path(data[0]), Path(data[1]) if data[1] else None
-    model = (
-        compressed(source, recipe, learn, checked)[0] if recipe.compress else import_model(source)
-    )
+    """Return the INT8 artifacts of ``model``, and its FP32 ONNX."""
     bundle = pipeline.compile(
         model,
         replace(load_target("host"), seq_lens=(seq_len,)),
         recipe=replace(recipe, compress=()),
         engines=("onnx", "tflite", "openvino"),
-        data=learn,
-        output=f"build/bench-{model.name}-{recipe.name}.edgeopt",
+        data=given.learn,
+        held_out=given.held_out if recipe.quantize.max_drop is not None else None,
+        output=f"build/bench-{model.name}-{name.replace(' ', '-')}.edgeopt",
     )
-    batches = texts.tokenize(model, given, seq_len)
+    batches = texts.tokenize(model, test, seq_len)
     parameters = checkpoint.parameters(model)
     found = {}
     for entry in bundle.manifest.artifacts:
@@ -198,7 +205,7 @@ def _ours(
             call=lambda n, run=session.run: run(batches[n]),  # type: ignore[misc]
             parameters=parameters,
             bytes=entry.bytes,
-            peak_mb=_peak_mb(sys.executable, kind, bundle.path, given[0]),
+            peak_mb=_peak_mb(sys.executable, kind, bundle.path, test[0]),
         )
     return found
 
