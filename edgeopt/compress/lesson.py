@@ -90,6 +90,8 @@ class Lesson:
             total = total + self.embeddings(batch)
         if weights.of_tokens:
             total = total + self.tokens(batch)
+        if not total.requires_grad:  # no text of the batch is cut alike: there is nothing to learn
+            total = total + output.float().sum() * 0
         return total
 
     def target(self, name: str, batch: Batch, like: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,15 @@ from edgeopt import cache, progress
 from edgeopt.compress import checkpoint
 from edgeopt.compress.context import Context
 from edgeopt.compress.data import Batch, Encoded
-from edgeopt.compress.resume import Metrics, Store, digest, random_state, set_random_state
+from edgeopt.compress.resume import (
+    Metrics,
+    Store,
+    copied,
+    digest,
+    finite,
+    random_state,
+    set_random_state,
+)
 from edgeopt.errors import InputError
 from edgeopt.model import Model
 from edgeopt.model.section import describe
@@ -305,7 +313,7 @@ class Loop:
             return
         state.epochs_without = 0
         state.best_step, state.best_loss, state.best_accuracy = state.step, loss, accuracy
-        self.best = {"weights": {part: _copied(values) for part, values in self._weights().items()}}
+        self.best = {"weights": {part: copied(values) for part, values in self._weights().items()}}
         self.store.write("best.pt", self.best)
 
     def line(self, loss: float, accuracy: float | None) -> str:
@@ -333,7 +341,7 @@ class Loop:
             return
         self.state.elapsed_s = time.monotonic() - self.began
         weights = self._weights()
-        if not all(_finite(values) for values in weights.values()):
+        if not all(finite(values) for values in weights.values()):
             raise self.diverged("a weight", math.nan)
         self.store.write(
             "checkpoint.pt",
@@ -392,19 +400,3 @@ class Loop:
     def _load(self, weights: Mapping[str, Mapping[str, Any]]) -> None:
         for name, module in self.modules.items():
             module.load_state_dict(weights[name])
-
-
-def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
-    import torch
-
-    return {
-        name: value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
-        for name, value in values.items()
-    }
-
-
-def _finite(values: Mapping[str, Any]) -> bool:
-    import torch
-
-    found = [v for v in values.values() if isinstance(v, torch.Tensor) and v.is_floating_point()]
-    return all(bool(torch.isfinite(v).all()) for v in found)

@@ -61,7 +61,8 @@ def attention(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) 
 def attention_scores(queries: torch.Tensor, keys: torch.Tensor, heads: int) -> torch.Tensor:
     """Return (batch, heads, seq, seq) of queries and keys (batch, seq, heads * head_dim)."""
     q, k = _heads(queries.float(), heads), _heads(keys.float(), heads)
-    return q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    with torch.autocast(q.device.type, enabled=False):  # which would take the product in bfloat16
+        return q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
 
 
 def relations(
@@ -114,7 +115,8 @@ def angles(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     found = []
     for values in (student.float(), teacher.float()):
         lines = F.normalize(values.unsqueeze(0) - values.unsqueeze(1), dim=-1, eps=1e-6)
-        found.append((lines @ lines.transpose(1, 2))[counts])
+        with torch.autocast(lines.device.type, enabled=False):
+            found.append((lines @ lines.transpose(1, 2))[counts])
     return F.smooth_l1_loss(found[0], found[1])
 
 

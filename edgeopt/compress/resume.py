@@ -61,6 +61,24 @@ class Store:
         return found
 
 
+def copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights in ``values`` as they are now, on the CPU."""
+    import torch
+
+    return {
+        name: value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
+        for name, value in values.items()
+    }
+
+
+def finite(values: Mapping[str, Any]) -> bool:
+    """Tell whether no weight in ``values`` is infinite or NaN."""
+    import torch
+
+    found = [v for v in values.values() if isinstance(v, torch.Tensor) and v.is_floating_point()]
+    return all(bool(torch.isfinite(v).all()) for v in found)
+
+
 def digest(states: Mapping[str, Mapping[str, torch.Tensor]]) -> str:
     """Return a hash of the weights in ``states``."""
     return cache.key(

@@ -77,14 +77,15 @@ def fit(
     """Train ``model.module`` and the modules ``extra`` in place, to the best weights found.
 
     ``objective`` gives a batch's loss and closes over the modules; a batch's ``rows`` are places in
-    ``data``. ``text`` is what progress calls it. ``groups`` are the optimiser's parameter groups
-    where not all weights are to be learnt at one rate (a group without ``lr`` or ``weight_decay``
-    has that of the options); what stands in none stays as it is, and ``freeze_embeddings`` is then
-    the caller's. ``before_step`` and ``after_step`` may change weights and buffers, by the step's
-    number only: what they keep elsewhere is lost where a killed run goes on. ``rows`` are the texts
-    to learn from and to validate on, by default ``split``. Weights of the first share ``best_from``
-    of the steps are never the best: for objectives under which they are not yet what they shall
-    become, as a network that is not yet pruned.
+    ``data``. ``text`` is what progress and metrics call it, unlike others of the same step.
+    ``groups`` are the optimiser's parameter groups where not all weights are to be learnt at one
+    rate (a group without ``lr`` or ``weight_decay`` has that of the options); what stands in none
+    stays as it is, and ``freeze_embeddings`` is then the caller's. ``before_step`` and
+    ``after_step`` may change weights and buffers, by the step's number only: what they keep
+    elsewhere is lost where a killed run goes on. ``rows`` are the texts to learn from and to
+    validate on, by default ``split``. Weights of the first share ``best_from`` of the steps are
+    never the best: for objectives under which they are not yet what they shall become, as a
+    network that is not yet pruned.
 
     The best are those of the highest accuracy on the validation share where ``data`` has labels and
     the model is a classifier, of the lowest loss otherwise and among equals. A checkpoint in

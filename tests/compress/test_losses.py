@@ -83,3 +83,12 @@ def test_distances_and_angles_between_texts() -> None:
     for loss in (losses.distances, losses.angles):
         assert float(loss(turned, values(6, 4))) == pytest.approx(0, abs=1e-9)
         assert float(loss(turned[:1], turned[:1])) == 0
+
+
+def test_losses_are_exact_in_mixed_precision() -> None:
+    student, teacher = values(2, 3, 8), values(2, 3, 8, seed=1)
+    texts = student[:, :, 0].T, teacher[:, :, 0].T
+    plain = [losses.relations(student, teacher, MASK, 2), losses.angles(*texts)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = [losses.relations(student, teacher, MASK, 2), losses.angles(*texts)]
+    assert [float(loss) for loss in mixed] == [float(loss) for loss in plain]
