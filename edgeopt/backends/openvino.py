@@ -36,7 +36,7 @@ def lower(
     """Write ``model.xml`` and ``model.bin`` (any batch, any length).
 
     FP16 stores weights in half precision. INT8 calibrates NNCF on ``calibration``, unless
-    ``quantize`` leaves activations alone; INT4 does. Artifacts of FP32, INT8 and INT4 carry
+    ``quantize`` leaves activations alone, as INT4 always does. All but FP16 carry
     ``INFERENCE_PRECISION_HINT`` f32: OpenVINO would else compute in BF16 or FP16 where the CPU can,
     at another accuracy than was checked. Raises CompileError where the conversion fails.
     """
