@@ -6,12 +6,10 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
-from edgeopt.compress.score import answers, score
+from edgeopt.compress.score import answers, change
 from edgeopt.model import Model
 from edgeopt.model.section import describe
 from edgeopt.model.widths import blocks
@@ -66,7 +64,7 @@ def _least(model: Model, options: Layers, data: Data) -> list[int]:
     for _ in range(options.count):
         left = [i for i in range(len(blocks(network(model)))) if i not in gone]
         changes = {
-            i: _change(
+            i: change(
                 model,
                 answers(drop(model, [*gone, i]), data, f"Trying without layer {i}"),
                 original,
@@ -76,17 +74,3 @@ def _least(model: Model, options: Layers, data: Data) -> list[int]:
         }
         gone.append(min(left, key=lambda i: changes[i]))
     return sorted(gone)
-
-
-def _change(model: Model, found: np.ndarray, original: np.ndarray, data: Data) -> float:
-    """Return how far outputs are from the original's: KL distance of the labels, 1 - cosine."""
-    if model.task == "feature-extraction":
-        return float(1 - score(model, found, original, data).mean())
-    p, q = _log_softmax(original), _log_softmax(found)
-    return float((np.exp(p) * (p - q)).sum(1).mean())
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return result

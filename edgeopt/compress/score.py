@@ -81,3 +81,20 @@ def score(model: Model, found: np.ndarray, original: np.ndarray, data: Data) -> 
         )
     expected = original.argmax(1) if data.labels is None else np.array(data.labels)
     return (found.argmax(1) == expected).astype(np.float64)
+
+
+def change(model: Model, found: np.ndarray, original: np.ndarray, data: Data) -> float:
+    """Return how far outputs are from the original's: KL distance of the labels, 1 - cosine.
+
+    The mean over the texts; outputs are as ``answers`` gives them.
+    """
+    if model.task == "feature-extraction":
+        return float(1 - score(model, found, original, data).mean())
+    p, q = _log_softmax(original), _log_softmax(found)
+    return float((np.exp(p) * (p - q)).sum(1).mean())
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return result

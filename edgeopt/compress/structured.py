@@ -15,6 +15,7 @@ from edgeopt.compress.costs import LayerCosts, Shape
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import grams, refit, refit_in_turn
+from edgeopt.compress.score import answers, change
 from edgeopt.model import Model
 from edgeopt.model.section import describe
 from edgeopt.model.tokens import reductions
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     import torch
 
     from edgeopt.steps.gradual import Gradual
+
+_CHECKED = 256
+"""Texts that show whether refitting helped."""
 
 Kept = list[list[int]]
 """For each layer which heads, or which neurons, are left."""
@@ -71,10 +75,25 @@ def apply(
     heads, neurons = choose(model, options, chosen, table)
     pruned = prune(model, heads, neurons, options, chosen)
     text = told(model, pruned)
+    if options.reconstruct:
+        # Least squares are of all tokens alike, of which a few with large values may rule.
+        plain = replace(options, reconstruct=False, sequential=False)
+        sliced = prune(model, heads, neurons, plain, chosen)
+        unseen = data.take(range(options.samples, min(len(data), options.samples + _CHECKED)))
+        if _nearer(model, sliced, pruned, unseen if len(unseen) >= MIN_SAMPLES else chosen):
+            pruned = sliced
+            text += ", not refitted, which would have changed the outputs more"
     if table is not None:
         share = _cost(pruned, table) / _cost(model, table)
         text += f", {share:.3f} of the layers' cost ({context.costs.name})"
     return pruned, text
+
+
+def _nearer(model: Model, one: Model, other: Model, data: Data) -> bool:
+    """Tell whether the outputs of ``one`` are nearer to those of ``model`` than ``other``'s."""
+    found = [answers(m, data, "Comparing with and without refitting") for m in (model, one, other)]
+    changes = [change(model, outputs, found[0], data) for outputs in found[1:]]
+    return changes[0] < changes[1]
 
 
 def told(before: Model, after: Model) -> str:

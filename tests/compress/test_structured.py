@@ -164,6 +164,19 @@ def test_reconstruction_brings_the_network_nearer(model: Model, data: Data) -> N
     assert errors[2] < errors[1] < errors[0]
 
 
+def test_a_refit_that_does_harm_is_left_out(model: Model, data: Data) -> None:
+    one = Data(texts=("the game",) * 16, labels=(0,) * 16)  # nothing else is fitted to
+    both = Data(texts=one.texts + data.texts, labels=(*one.labels, *(data.labels or ())))
+    options = Structured(remove=0.5, samples=16, ridge=1e-6)
+    heads, neurons = structured.choose(model, options, one)
+    sliced = structured.prune(model, heads, neurons, PLAIN, one)
+    found, text = structured.apply(model, options, both)
+    assert "not refitted, which would have changed the outputs more" in text
+    np.testing.assert_array_equal(answers(found, data, "found"), answers(sliced, data, "sliced"))
+    _, text = structured.apply(model, Structured(remove=0.5, samples=64), data)
+    assert "not refitted" not in text
+
+
 def test_uneven_widths_keep_the_same_number_in_all(model: Model, data: Data) -> None:
     layers(network(model))[0].ffn_output.weight *= 0.5
     options = replace(PLAIN, remove=0.5, widths="uneven")
