@@ -74,17 +74,17 @@ def test_without_labels_the_second_models_count(
 def test_more_texts_are_needed_where_the_surest_are_spoilt(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    _, second, labels = (values[:600] for values in drawn)
-    first = np.where(np.arange(3) == labels[:, None], 4.0, 0.0)
-    first[0] = [9.0, 0.0, 0.0] if labels[0] else [0.0, 9.0, 0.0]  # the surest of all, and wrong
-    second[0] = first[0, ::-1] * 0 + np.eye(3)[labels[0]]
+    labels = drawn[2][:600]
+    second = np.eye(3)[labels] * 4
+    first = second.copy()
+    first[0] = np.eye(3)[(labels[0] + 1) % 3] * 9  # the surest of all, and wrong
     found = choose(first, second, labels, parts=PARTS, max_drop=0.01)
-    # One of 300: (1 - .01)^n + n .01 (1 - .01)^(n - 1) is .20 for 300, and needs 388 to be .1;
-    # at this rate those have two, which need 531, which have two.
+    # One of 300 is not enough: (1 - .01)^300 + 300 .01 (1 - .01)^299 = .198. At this rate 531
+    # have two, and so .0996; the search goes in steps of 2 %.
     assert (found.shown, found.spoilt, found.chosen_on) == (False, 1, 300)
     needed = found.needed()
     assert needed is not None
-    assert 2 * 531 <= needed <= 2 * 545
+    assert 2 * 531 <= needed <= 2 * 542
 
 
 def test_it_is_read_as_it_was_written(
