@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from edgeopt.boards import connect
     from edgeopt.bundle import Bundle, open_bundle
     from edgeopt.bundle.verify import Verification, verify
+    from edgeopt.compress.cascade import Cascade
     from edgeopt.errors import EdgeoptError
+    from edgeopt.measure.cascade import CascadeReading, cascade, read_cascade
     from edgeopt.measure.measurement import Measurement
     from edgeopt.measure.reading import Reading, read
     from edgeopt.measure.session import profile
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Bundle": "edgeopt.bundle",
+    "Cascade": "edgeopt.compress.cascade",
+    "CascadeReading": "edgeopt.measure.cascade",
     "EdgeoptError": "edgeopt.errors",
     "Measurement": "edgeopt.measure.measurement",
     "Model": "edgeopt.model",
@@ -39,6 +43,7 @@ _HOMES = {
     "Report": "edgeopt.report.profile",
     "Target": "edgeopt.target",
     "Verification": "edgeopt.bundle.verify",
+    "cascade": "edgeopt.measure.cascade",
     "compile": "edgeopt.pipeline",
     "compress": "edgeopt.compress",
     "connect": "edgeopt.boards",
@@ -48,12 +53,15 @@ _HOMES = {
     "open_bundle": "edgeopt.bundle",
     "profile": "edgeopt.measure.session",
     "read": "edgeopt.measure.reading",
+    "read_cascade": "edgeopt.measure.cascade",
     "target_names": "edgeopt.target",
     "verify": "edgeopt.bundle.verify",
 }
 
 __all__ = [
     "Bundle",
+    "Cascade",
+    "CascadeReading",
     "EdgeoptError",
     "Measurement",
     "Model",
@@ -61,6 +69,7 @@ __all__ = [
     "Report",
     "Target",
     "Verification",
+    "cascade",
     "compile",
     "compress",
     "connect",
@@ -70,6 +79,7 @@ __all__ = [
     "open_bundle",
     "profile",
     "read",
+    "read_cascade",
     "target_names",
     "verify",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from edgeopt.cli.output import emit, json_option
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgeopt.measure.cascade import CascadeReading
     from edgeopt.measure.reading import Reading, Result
 
 _SHOWN = 3  # findings of one text
@@ -26,6 +27,8 @@ _SHOWN = 3  # findings of one text
 @click.option("--engine", "-e", metavar="ENGINE", help="[the first that opens]")
 @click.option("--precision", "-p", metavar="P", help="[int8, int4, fp16, fp32]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads [the target's].")
+@click.option("--cascade", "cascade_file", metavar="FILE", help="What 'edgeopt cascade' wrote.")
+@click.option("--large", metavar="BUNDLE", help="With --cascade: answers where BUNDLE is not sure.")
 @json_option
 def run(
     bundle: str,
@@ -35,15 +38,28 @@ def run(
     engine: str | None,
     precision: str | None,
     threads: int | None,
+    cascade_file: str | None,
+    large: str | None,
     as_json: bool,
 ) -> None:
     """Run TEXTs through BUNDLE with the runtime library, here or on a board.
 
-    Without TEXT, each line of standard input is one.
+    Without TEXT, each line of standard input is one. With --cascade the artifacts are those that
+    it was found for.
     """
+    if (cascade_file is None) != (large is None):
+        raise click.UsageError("--cascade and --large go together.")
+    if cascade_file is not None and any((context, engine, precision)):
+        raise click.UsageError("--cascade takes no --context, --engine or --precision.")
+    given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
+    if cascade_file is not None and large is not None:
+        from edgeopt.measure.cascade import read_cascade
+
+        found = read_cascade(bundle, large, cascade_file, given, board=board, threads=threads)
+        emit(_document(found), as_json, lambda console: _render_cascade(found, given, console))
+        return
     from edgeopt.measure.reading import read
 
-    given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
     pairs = [text if context is None else (text, context) for text in given]
     reading = read(bundle, pairs, board=board, engine=engine, precision=precision, threads=threads)
     emit(asdict(reading), as_json, lambda console: _render(reading, given, console))
@@ -51,16 +67,40 @@ def run(
 
 def _render(reading: Reading, texts: tuple[str, ...], console: Console) -> None:
     for text, result in zip(texts, reading.results, strict=True):
-        for line in _lines(result):
-            console.print(line, highlight=False, markup=False)
-        console.print(f"    {text[:90]}", style="dim", highlight=False, markup=False)
+        _print_result(result, text, "", console)
+    console.print(_engine(reading), style="dim", highlight=False)
+
+
+def _document(found: CascadeReading) -> dict[str, Any]:
+    """Return ``found`` with each result once: that of the bundle that answered."""
+    document = asdict(found)
+    for reading in (document["first"], document["second"]):
+        if reading is not None:
+            del reading["results"]
+    return document
+
+
+def _render_cascade(found: CascadeReading, texts: tuple[str, ...], console: Console) -> None:
+    for text, result, early in zip(texts, found.results, found.early, strict=True):
+        _print_result(result, text, "small: " if early else "large: ", console)
+    count = sum(found.early)
+    console.print(f"small answered {count}: {_engine(found.first)}", style="dim", highlight=False)
+    if found.second is not None:
+        rest = len(texts) - count
+        shown = f"large answered {rest}: {_engine(found.second)}"
+        console.print(shown, style="dim", highlight=False)
+
+
+def _print_result(result: Result, text: str, answered: str, console: Console) -> None:
+    for line in _lines(result):
+        console.print(f"{answered}{line}", highlight=False, markup=False)
+    console.print(f"    {text[:90]}", style="dim", highlight=False, markup=False)
+
+
+def _engine(reading: Reading) -> str:
     place = f" on {reading.board}" if reading.board else ""
     emulated = " (emulated)" if reading.emulated else ""
-    console.print(
-        f"{reading.engine} {reading.engine_version} {reading.precision}{place}{emulated}",
-        style="dim",
-        highlight=False,
-    )
+    return f"{reading.engine} {reading.engine_version} {reading.precision}{place}{emulated}"
 
 
 def _lines(result: Result) -> list[str]:

@@ -4,6 +4,7 @@ Engines for small devices run graphs without branches, so an exit is a model of 
 shallower checkpoint of the same labels, as the steps ``layers`` and ``distil`` make it. Each of
 the two is compiled as usual, and whoever runs them asks ``Cascade.sure`` in between. The first
 model's layers are not shared: a text that goes on costs both models (``Cascade.cost``).
+Logits come from the compiled bundles (``edgeopt.measure.cascade``): those of INT8 are not FP32's.
 
 Confidence is the highest probability after temperature scaling (Guo et al. 2017, "On Calibration
 of Modern Neural Networks", section 4.2). The threshold is the lowest for which it is shown, at the
@@ -17,19 +18,31 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgeopt.compress import score
-from edgeopt.compress.data import Data
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model import Model
+
+SCHEMA_VERSION = 1
+MEASURES = ("accuracy", "same label")
 
 _TEMPERATURES = np.geomspace(0.05, 20, 241)  # steps of 2.5 %
 _STEPS = 100
+_MOST_TEXTS = 10_000_000  # who has no more than this many will not be told of more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """The bundle (``digest`` is its manifest's) and the artifact that a Cascade was found for."""
+
+    name: str
+    digest: str
+    engine: str
+    precision: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,18 +50,30 @@ class Cascade:
     """When the first model's answer stands, and what was measured on ``texts`` other texts.
 
     ``early`` is the share of texts that only the first model sees; ``accuracy`` is the cascade's,
-    beside those of the two models alone (without labels: the share with the second one's label).
+    beside those of the two models alone. Without labels (``measure`` is "same label") the second
+    model's stand for them. ``spoilt`` of the ``chosen_on`` texts that chose the threshold left
+    early and wrong where the second model is right.
     """
 
+    first: Part
+    second: Part
     temperature: float
     threshold: float  # above 1 where nothing could be shown: no text leaves early
     max_drop: float
     doubt: float
+    chosen_on: int
+    spoilt: int
+    measure: str
     early: float
     accuracy: float
     accuracy_first: float
     accuracy_second: float
     texts: int
+
+    @property
+    def shown(self) -> bool:
+        """Whether any text may leave early."""
+        return self.threshold <= 1
 
     def sure(self, logits: np.ndarray) -> np.ndarray:
         """Return bool (texts,): where the first model's ``logits`` (texts, labels) stand."""
@@ -59,43 +84,92 @@ class Cascade:
         """Return the mean cost of a text, where the models alone cost ``first`` and ``second``."""
         return first + (1 - self.early) * second
 
+    def needed(self) -> int | None:
+        """Return about how many texts in all would show that the surest of them may leave early.
+
+        It takes the share that was spoilt as it was found. None where no number would do.
+        """
+        share = self.spoilt / self.chosen_on if self.chosen_on else 0.0
+        count = least(self.max_drop, self.doubt)
+        while _at_most(math.ceil(share * count), count, self.max_drop) > self.doubt:
+            count += math.ceil(count / 50)
+            if count > _MOST_TEXTS:
+                return None
+        return 2 * count
+
     def save(self, path: Path) -> None:
-        """Write it to ``path`` as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2))
+        """Write it to ``path`` as JSON, whole or not at all. Raises InputError where it cannot."""
+        text = json.dumps({"schema_version": SCHEMA_VERSION} | asdict(self), indent=2) + "\n"
+        check_writable(path)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+        ) as file:
+            work = Path(file.name)
+            try:
+                file.write(text)
+                file.flush()
+                work.chmod(0o644)
+                work.replace(path)
+            except BaseException:
+                work.unlink(missing_ok=True)
+                raise
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError where ``save`` could not write the file ``path``."""
+    if path.is_dir():
+        raise InputError("is a directory; expected a file to write", where=str(path))
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as exc:
+        raise InputError(f"cannot be written ({exc.strerror})", where=str(path)) from exc
 
 
 def load(path: Path) -> Cascade:
     """Read what ``save`` wrote. Raises InputError where it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise InputError(f"cannot be read as JSON ({exc})", where=str(path)) from exc
+    except OSError as exc:
+        raise InputError(
+            f"cannot be read ({exc.strerror})",
+            where=str(path),
+            hint="Make one with: edgeopt cascade SMALL LARGE --data FILE",
+        ) from exc
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"is not JSON ({exc})", where=str(path)) from exc
     if not isinstance(found, dict):
         raise InputError("expected a JSON object", where=str(path))
     table = Table(found, file=str(path))
-    values = {f.name: table.number(f.name, low=0.0, high=1e9) for f in fields(Cascade)}
+    table.integer("schema_version", high=SCHEMA_VERSION)
+    cascade = Cascade(
+        first=_part(table.table("first")),
+        second=_part(table.table("second")),
+        temperature=table.number("temperature", low=1e-9, high=1e9),
+        threshold=table.number("threshold", low=0, high=2),
+        max_drop=table.number("max_drop", low=0, high=1),
+        doubt=table.number("doubt", low=0, high=1),
+        chosen_on=table.integer("chosen_on"),
+        spoilt=table.integer("spoilt", low=0),
+        measure=table.choice("measure", MEASURES),
+        early=table.number("early", low=0, high=1),
+        accuracy=table.number("accuracy", low=0, high=1),
+        accuracy_first=table.number("accuracy_first", low=0, high=1),
+        accuracy_second=table.number("accuracy_second", low=0, high=1),
+        texts=table.integer("texts"),
+    )
     table.close()
-    return Cascade(**values | {"texts": int(values["texts"])})  # type: ignore[arg-type]
+    return cascade
 
 
-def calibrate(
-    first: Model, second: Model, data: Data, *, max_drop: float = 0.01, doubt: float = 0.1
-) -> Cascade:
-    """Return when the answer of ``first`` stands in the place of that of ``second``.
+def _part(table: Table) -> Part:
+    part = Part(**{name: table.text(name) for name in Part.__slots__})
+    table.close()
+    return part
 
-    ``data`` are texts that neither model learnt from: one half chooses, the other measures. Raises
-    InputError unless both are classifiers of the same labels.
-    """
-    for model in (first, second):
-        score.check(model)
-        if model.task != "sequence-classification":
-            raise InputError(f"is for {model.task}, not a classifier of texts", where=model.name)
-    if first.labels != second.labels:
-        raise InputError("has other labels than the second model", where=first.name)
-    small = score.answers(first, data, f"Running the first model, {first.name}")
-    large = score.answers(second, data, f"Running the second model, {second.name}")
-    labels = None if data.labels is None else np.array(data.labels)
-    return choose(small, large, labels, max_drop=max_drop, doubt=doubt)
+
+def least(max_drop: float, doubt: float) -> int:
+    """Return how many texts must choose, so that it can be shown where not one is spoilt."""
+    return math.ceil(math.log(doubt) / math.log1p(-max_drop))  # (1 - max_drop)^texts <= doubt
 
 
 def choose(
@@ -103,13 +177,16 @@ def choose(
     second: np.ndarray,
     labels: np.ndarray | None,
     *,
+    parts: tuple[Part, Part],
     max_drop: float,
     doubt: float = 0.1,
 ) -> Cascade:
     """Return the Cascade of two models' logits (texts, labels) on the same texts, shuffled.
 
-    Without ``labels`` (texts,) the second model's stand for them.
+    One half chooses, the other measures. Without ``labels`` (texts,) the second model's stand for
+    them. ``parts`` are what gave the logits.
     """
+    measure = MEASURES[labels is None]
     if labels is None:
         labels = second.argmax(1)
     right = [logits.argmax(1) == labels for logits in (first, second)]
@@ -117,13 +194,18 @@ def choose(
     temperature = fit_temperature(first[:half], labels[:half])
     sure = confidence(first, temperature)
     spoilt = ~right[0] & right[1]
-    threshold = _threshold(sure[:half], spoilt[:half], max_drop, doubt)
+    threshold, count = _threshold(sure[:half], spoilt[:half], max_drop, doubt)
     early = sure[half:] >= threshold
     return Cascade(
+        first=parts[0],
+        second=parts[1],
         temperature=temperature,
         threshold=threshold,
         max_drop=max_drop,
         doubt=doubt,
+        chosen_on=half,
+        spoilt=count,
+        measure=measure,
         early=float(early.mean()),
         accuracy=float(np.where(early, right[0][half:], right[1][half:]).mean()),
         accuracy_first=float(right[0][half:].mean()),
@@ -151,16 +233,20 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(min(_TEMPERATURES, key=loss))
 
 
-def _threshold(sure: np.ndarray, spoilt: np.ndarray, max_drop: float, doubt: float) -> float:
-    """Return the lowest threshold that passes the test, with all above it; 2 where none does."""
-    found = 2.0
+def _threshold(
+    sure: np.ndarray, spoilt: np.ndarray, max_drop: float, doubt: float
+) -> tuple[float, int]:
+    """Return the lowest threshold that passes the test, with all above it, and how many texts it
+    spoils; 2 where none does, and how many the highest spoils."""
+    found = None
     # A hundred quantiles: tested one after the other, so that their number costs no power.
     for share in np.arange(1, _STEPS + 1) / _STEPS:
         threshold = float(np.quantile(sure, 1 - share))
         count = int((spoilt & (sure >= threshold)).sum())
         if _at_most(count, len(sure), max_drop) > doubt:
-            break
-        found = threshold
+            return found or (2.0, count)
+        found = threshold, count
+    assert found is not None
     return found
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
@@ -26,6 +26,22 @@ MIN_CHECKED = 20
 SEQ_LEN = 128
 _BATCH = 32
 _SEED = 0
+
+
+class Named(Protocol):
+    """What labels are checked against: a Model, or the manifest of a bundle."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def task(self) -> str:
+        """As transformers names it."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names by index."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +91,7 @@ def divide(path: Path, held_out: Path | None, model: Model) -> tuple[Data, Data]
     return learning, checked
 
 
-def read(path: Path, model: Model, least: int = MIN_TEXTS) -> Data:
+def read(path: Path, model: Named, least: int = MIN_TEXTS) -> Data:
     """Return the texts of ``path`` (``.jsonl[.gz]`` or lines), shuffled with a fixed seed.
 
     Raises InputError where there are too few, or where labels are not those of ``model``.
@@ -100,7 +116,7 @@ def read(path: Path, model: Model, least: int = MIN_TEXTS) -> Data:
     return data.take([int(i) for i in order])
 
 
-def _label(name: str | int, model: Model, path: Path, number: int) -> int:
+def _label(name: str | int, model: Named, path: Path, number: int) -> int:
     """Return the index of the label ``name``."""
     if isinstance(name, int) and 0 <= name < len(model.labels):
         return name

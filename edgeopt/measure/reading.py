@@ -20,6 +20,7 @@ Text = str | tuple[str, str]
 """A text, or a text with its second part: a question with its context."""
 
 _TIMEOUT_S = 600.0
+_TEXT_TIMEOUT_S = 10.0  # a large model, emulated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +128,8 @@ def _read_there(
             words += ["--precision", artifact.precision]
             words += ["--threads", str(threads)] if threads else []
             lines = "".join(json.dumps(_line(text)) + "\n" for text in texts)
-            done = board.transport.run(words, stdin=lines.encode(), timeout_s=_TIMEOUT_S)
+            limit_s = _TIMEOUT_S + len(texts) * _TEXT_TIMEOUT_S
+            done = board.transport.run(words, stdin=lines.encode(), timeout_s=limit_s)
             events = [_event(line, name) for line in done.stdout.decode().splitlines()]
             return _reading(events, texts, name, board.emulated)
     raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
