@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgeopt import progress
 from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
+from edgeopt.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -158,7 +159,8 @@ def _follow(peers: Peers) -> Any:
     """Train beside the main process until it is done, and return what it made."""
     while True:
         none: tuple[str, Any] = ("", None)
-        what, told = peers.tell(none)
+        with quiet():  # what comes imports transformers
+            what, told = peers.tell(none)
         if what == "done":
             return told
         if what == "failed":
@@ -182,11 +184,16 @@ def _apply(technique: str, model: Any, step: Any, data: Any, context: Context) -
 @contextmanager
 def _silent() -> Iterator[None]:
     """Have a process tell nothing, and die where the launcher says so, even in an exchange."""
+    before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-    with progress.listen(lambda event: None):
-        yield
+            before[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        with progress.listen(lambda event: None):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _sum(values: torch.Tensor) -> torch.Tensor:
@@ -203,6 +210,6 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as exc:  # of gloo and NCCL
         raise EdgeoptError(
-            f"another process of this training ended ({str(exc).splitlines()[0]})",
+            f"another process of this training ended ({str(exc).split('. ')[0]})",
             hint="Run the same again: training goes on from its last checkpoint.",
         ) from exc
