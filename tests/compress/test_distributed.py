@@ -29,7 +29,7 @@ precision = "fp32"
 seq_len = 16
 learning_rate = 1e-3
 """
-LAUNCH = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "-m"]
+LAUNCH = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
 
 
 @pytest.fixture
