@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeopt.boards import Board, connect, registry
+from edgeopt.compress import distributed
 from edgeopt.compress.latency import Aim, Aiming, artifact, counting, length
 from edgeopt.compress.run import Compression
 from edgeopt.compress.run import compress as run
@@ -41,19 +42,35 @@ def compress(
     artifact stands for the target is said by ``engine`` and ``precision``: by default that of its
     first engine, in INT8 where it builds one; ``seq_len`` is by default its longest length.
 
+    Under ``accelerate launch`` the processes train together: one compresses and writes, and each
+    returns what it did.
+
     Raises InputError for wrong input, an emulated board among it, and BoardError where the board
     cannot be reached or is of another architecture.
     """
-    aiming = None
-    if target is not None or board is not None:
-        recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-        aiming = _aiming(target, board, recipe, engine, precision, seq_len)
-    elif engine or precision or seq_len:
-        raise InputError(
-            "an engine, a precision or a length is of a target's artifact, and no target is given",
-            hint="Give one with --target, or leave them out.",
+
+    def work(peers: distributed.Peers) -> Compression:
+        aiming, named = None, recipe
+        if target is not None or board is not None:
+            named = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+            aiming = _aiming(target, board, named, engine, precision, seq_len)
+        elif engine or precision or seq_len:
+            raise InputError(
+                "an engine, a precision or a length is of a target's artifact, and no target is "
+                "given",
+                hint="Give one with --target, or leave them out.",
+            )
+        return run(
+            source,
+            data=data,
+            held_out=held_out,
+            recipe=named,
+            output=output,
+            aiming=aiming,
+            peers=peers,
         )
-    return run(source, data=data, held_out=held_out, recipe=recipe, output=output, aiming=aiming)
+
+    return distributed.run(work)
 
 
 def _aiming(

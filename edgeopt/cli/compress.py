@@ -52,6 +52,7 @@ def compress(
     With a target, a step that is there for latency and gains none is rolled back as well: it is
     measured on the board, or here for the target 'host', and else counted.
     """
+    from edgeopt.compress.distributed import rank
     from edgeopt.compression import compress as run
 
     found = run(
@@ -66,6 +67,8 @@ def compress(
         precision=precision,
         seq_len=seq_len,
     )
+    if rank():
+        return  # the main process prints it
     document = {"path": str(found.path)} | found.document()
     emit(document, as_json, lambda console: render(found, console))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeopt.compress import distributed
 from edgeopt.compress.costs import COUNTED, Costs
 from edgeopt.model import Model
 from edgeopt.target import Target
@@ -19,7 +20,8 @@ class Context:
     layer costs there by its widths. Only a step whose option ``latency`` is set gets these two: the
     work of others is the same for every target, and so is its place in the cache. ``work`` is a
     directory that outlives a killed process, so that training can go on from there; None where
-    nothing is to be kept. ``source`` is the folder of the checkpoint that came in.
+    nothing is to be kept. ``source`` is the folder of the checkpoint that came in. ``peers``
+    are the processes that train together.
     """
 
     teacher: Model | None = None
@@ -27,6 +29,7 @@ class Context:
     costs: Costs = COUNTED
     work: Path | None = None
     source: Path | None = None
+    peers: distributed.Peers = distributed.ALONE
 
 
 ALONE = Context()

@@ -14,6 +14,7 @@ from edgeopt import cache, progress
 from edgeopt.compress import checkpoint
 from edgeopt.compress.context import Context
 from edgeopt.compress.data import Batch, Encoded
+from edgeopt.compress.distributed import Peers
 from edgeopt.compress.resume import (
     Metrics,
     Store,
@@ -126,6 +127,11 @@ class Loop:
     saved: float = field(default_factory=time.monotonic)
 
     @property
+    def peers(self) -> Peers:
+        """The processes that train together."""
+        return self.context.peers
+
+    @property
     def total(self) -> int:
         """How many steps there are."""
         epochs = self.options.epochs * math.ceil(len(self.rows[0]) / self.options.batch_size)
@@ -150,6 +156,9 @@ class Loop:
             fused=True,
         )
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        if self.peers.count > 1:
+            own = {part: copied(values) for part, values in self._weights().items()}
+            self._load(self.peers.tell(own))
         work = self.context.work
         if work is not None:
             # How often it is written down changes nothing, so that it may be changed.
@@ -163,8 +172,9 @@ class Loop:
 
     def take_up(self) -> None:
         """Go on from the last checkpoint, where there is one."""
-        found = self.store.read("checkpoint.pt")
-        best = self.store.read("best.pt")
+        found, best = self.peers.tell(
+            (self.store.read("checkpoint.pt"), self.store.read("best.pt"))
+        )
         if found is None or (best is None and found["state"]["best_step"] >= 0):
             self.metrics.take_up([])
             return
@@ -229,12 +239,15 @@ class Loop:
         for group, lr in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = lr * rate
         self.optimiser.zero_grad()
-        loss = self.loss(self.encoded.batch(rows).to(self.device))
-        value = float(loss.detach())
+        own, value = self.peers.share(rows), 0.0
+        if own:
+            loss = self.loss(self.encoded.batch(own).to(self.device)) * (len(own) / len(rows))
+            value = float(loss.detach())
+            loss.backward()
+        learnt = [p for group in self.optimiser.param_groups for p in group["params"]]
+        value = self.peers.gradients(learnt, value)
         if not math.isfinite(value):
             raise self.diverged("the loss", value)
-        loss.backward()
-        learnt = [p for group in self.optimiser.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(learnt, options.max_grad_norm))
         if not math.isfinite(norm):
             raise self.diverged("the gradient", norm)
@@ -281,12 +294,12 @@ class Loop:
         hook = self.modules["model"].register_forward_hook(
             lambda _module, _inputs, output: logits.__setitem__(0, output[0])
         )
-        total, right, labelled = 0.0, 0, 0
+        total, right, labelled = 0.0, 0.0, 0.0
         size = self.options.batch_size
         order = sorted(rows, key=lambda row: self.encoded.lengths[row])
         try:
             with torch.no_grad():
-                for start in range(0, len(order), size):
+                for start in self.peers.share(range(0, len(order), size)):
                     batch = self.encoded.batch(order[start : start + size]).to(self.device)
                     total += float(self.loss(batch)) * len(batch.rows)
                     if batch.labels is not None and self.model.task == "sequence-classification":
@@ -294,6 +307,7 @@ class Loop:
                         labelled += len(batch.rows)
         finally:
             hook.remove()
+        total, right, labelled = self.peers.sums(total, right, labelled)
         loss = total / len(rows)
         if not math.isfinite(loss):
             raise self.diverged("the loss on validation texts", loss)

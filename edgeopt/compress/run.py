@@ -21,6 +21,7 @@ from edgeopt import __version__, cache, place, progress
 from edgeopt.compress import checkpoint, score
 from edgeopt.compress.context import Context
 from edgeopt.compress.data import SEQ_LEN, Data, divide
+from edgeopt.compress.distributed import ALONE, Peers, trains
 from edgeopt.compress.latency import Aiming, Gain, Judge, Source
 from edgeopt.compress.resume import read_metrics
 from edgeopt.errors import CompileError, InputError
@@ -115,6 +116,7 @@ def compress(
     recipe: str | Path | Recipe = "prune",
     output: str | Path | None = None,
     aiming: Aiming | None = None,
+    peers: Peers = ALONE,
 ) -> Compression:
     """Compress the checkpoint ``source`` by a recipe and write it to the folder ``output``.
 
@@ -127,8 +129,9 @@ def compress(
     "edgeopt" says which), and ``edgeopt compile`` takes it in any case.
 
     A step that loses more than its ``max_drop`` is rolled back, and so is one that aims at latency
-    and gains none on the target of ``aiming`` (None: the model is made for no target). Raises
-    InputError for wrong input, and what ``aiming`` raises.
+    and gains none on the target of ``aiming`` (None: the model is made for no target). The others
+    of ``peers`` train beside this process. Raises InputError for wrong input, and what ``aiming``
+    raises.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(output) if output is not None else Path(f"{name_of(source)}-{recipe.name}")
@@ -136,7 +139,7 @@ def compress(
         raise InputError("is the model itself", where=str(folder), hint="Give another with -o.")
     with place.reserved(folder, REPORT, "compressed model"):
         model, found = compressed(
-            source, recipe, Path(data), Path(held_out) if held_out else None, aiming
+            source, recipe, Path(data), Path(held_out) if held_out else None, aiming, peers
         )
         with progress.step(f"Writing {folder}"):
             _write(model, found, folder, checkpoint_folder(source))
@@ -149,6 +152,7 @@ def compressed(
     data: Path,
     held_out: Path | None = None,
     aiming: Aiming | None = None,
+    peers: Peers = ALONE,
 ) -> tuple[Model, Compression]:
     """Return the Model after the steps of ``recipe``, and the report; both cached by content.
 
@@ -178,11 +182,14 @@ def compressed(
     for step in recipe.compress:
         # Not the bound: who loosens it need not wait for the same work again.
         options = {k: v for k, v in asdict(step).items() if k != "max_drop"}
-        around = Context(teacher=original)
-        tried = cache.key(before=key, step=options)
+        around = Context(teacher=original, peers=peers)
+        parts: dict[str, Any] = {"before": key, "step": options}
+        if peers.count > 1 and trains(step):
+            parts["processes"] = peers.count  # they round otherwise than one does
+        tried = cache.key(**parts)
         if aim is not None and options.get("latency") is not None:
             around = replace(around, target=aim.target, costs=aim.costs)
-            tried = cache.key(before=key, step=options, costs=aim.costs.key)
+            tried = cache.key(**parts, costs=aim.costs.key)
         directory = _step(tried, model, step, learning, checked, around, (first, before), folder)
         figures = json.loads((directory / "figures.json").read_text())
         failed, gain = None, None
@@ -288,7 +295,7 @@ def _step(
     def build(directory: Path) -> None:
         with cache.scratch("training", key) as work:
             context = replace(around, work=work, source=source)
-            changed, change = _technique(step).apply(model, step, learning, context)
+            changed, change = context.peers.apply(step.technique, model, step, learning, context)
             metrics = read_metrics(work)
         after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")
         scores = [score.score(model, found, original, held_out) for found in (before, after)]
