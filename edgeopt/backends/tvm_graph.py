@@ -33,7 +33,7 @@ def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[i
     from tvm import relax
     from tvm.relax.frontend.onnx import from_onnx
 
-    functions = {}
+    imported = {}
     for seq_len in seq_lens:
         with (
             mapped_errors(f"import the graph for {seq_len} tokens", source.name),
@@ -42,8 +42,8 @@ def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[i
             fixed = Path(folder) / "fixed.onnx"
             shapes = {spec.name: spec.shape(batch=1, seq=seq_len) for spec in inputs}
             _fix_shapes(source, shapes, fixed)
-            imported = from_onnx(onnx.load(fixed), keep_params_in_input=False)["main"]
-        for parameter in imported.params:
+            module = from_onnx(onnx.load(fixed), keep_params_in_input=False)
+        for parameter in module["main"].params:
             shape = ", ".join(str(getattr(d, "value", d)) for d in parameter.ty.shape)
             expected = ", ".join(map(str, shapes[parameter.name]))
             if shape != expected:
@@ -52,8 +52,7 @@ def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[i
                     where=source.name,
                     hint="Export it with free dimensions, or give the target this length.",
                 )
-        name = function_name(seq_len)
-        functions[name] = imported.with_attr("global_symbol", name)
+        imported[function_name(seq_len)] = module
     passes = relax.transform
     fuse = tvm.transform.Sequential(
         [
@@ -68,7 +67,28 @@ def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[i
         ]
     )
     with mapped_errors("fuse the graph", source.name):
-        return fuse(tvm.IRModule(functions))
+        return fuse(_merged(imported))
+
+
+def _merged(imported: Mapping[str, Any]) -> Any:
+    """Return one IRModule with each module's ``main`` under its name here.
+
+    A main calls kernels of its own module where the importer wrote loops (Pad, Tile, Einsum): each
+    comes along, under a name that is free; kernels that are alike become one.
+    """
+    import tvm
+    from tvm.relax.expr_functor import PyExprMutator, mutator
+
+    @mutator
+    class Adopter(PyExprMutator):
+        def visit_global_var_(self, variable: Any) -> Any:
+            return self.builder_.add_func(module[variable], variable.name_hint)
+
+    adopter = Adopter(tvm.IRModule())
+    for name, module in imported.items():  # the one that visit_global_var_ reads
+        main = adopter.visit_expr(module["main"])
+        adopter.builder_.add_func(main.with_attr("global_symbol", name), name)
+    return adopter.builder_.get()
 
 
 @contextlib.contextmanager

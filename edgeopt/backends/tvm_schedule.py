@@ -1,11 +1,12 @@
 """How a lowered model's loops run on a CPU: register tiles, vectors, threads.
 
 TVM compiles a loop nest as it stands; one that was not scheduled runs a hundred times slower than
-it could. Three shapes make up a transformer, and each has its rule here:
+it could. Four shapes make up a transformer, and each has its rule here:
 
     a matrix product and what follows it    one register tile of the result at a time, from a
                                             weight packed into panels of the tile's width
     a row reduction (softmax, norms)        one row at a time, all of its steps
+    a sum or maximum alone (pooled tokens)  vectors of results, all terms of one after the other
     everything else (copies, additions)     one fused loop, vectorised
 
 A function that fits none of them, or sizes that a tile does not divide, keep TVM's plain loops:
@@ -86,6 +87,8 @@ def schedule_function(function: Any, registers: Registers, constants: frozenset[
             if len({tuple(_spatial(schedule, b)) for b in blocks}) > 1:
                 return Scheduled(function=function, plain="its steps have several shapes")
             packing = _schedule_product(schedule, blocks, registers, constants)
+        elif _is_reduction(schedule.get(blocks[-1])) and _spatial(schedule, blocks[-1]):
+            _schedule_sum(schedule, blocks, registers)
         else:
             _schedule_rows(schedule, blocks, registers)
     except ScheduleError as exc:  # a block of a form that the rule did not foresee
@@ -229,6 +232,21 @@ def _schedule_rows(schedule: Any, blocks: Sequence[Any], registers: Registers) -
             schedule.decompose_reduction(block, k)
         elif loops:
             _vectorize(schedule, loops[-1], registers)
+
+
+def _schedule_sum(schedule: Any, blocks: Sequence[Any], registers: Registers) -> None:
+    """Add up whole vectors of results; the steps before are computed as each term is read."""
+    *steps, last = blocks
+    for block in steps:
+        schedule.compute_inline(block)
+    loops = schedule.get_loops(last)
+    count = len(_spatial(schedule, last))
+    outer, column, terms = loops[: count - 1], loops[count - 1], loops[count:]
+    schedule.reorder(*terms, column)
+    if outer and prod(_extents(schedule, last)) >= PARALLEL_MIN_ELEMENTS:
+        schedule.parallel(schedule.fuse(*outer))
+    _vectorize(schedule, column, registers)
+    schedule.decompose_reduction(last, terms[0])
 
 
 def _schedule_elements(schedule: Any, blocks: Sequence[Any], registers: Registers) -> None:

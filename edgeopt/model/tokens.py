@@ -201,8 +201,9 @@ def _prune(
 
     real = _real(mask)
     left = reduction.length(hidden.shape[1])
-    # The sum over queries is a product with the mask; (batch, heads, 1, seq) is summed over heads.
-    received = torch.matmul(real[:, None, None], weights)[:, :, 0].sum(1)
+    # Summed over heads and real queries. Not as a matrix product with the mask: quantisers give
+    # its factors 8 bits, in which neighbours in rank become equal.
+    received = (weights.sum(1) * real.unsqueeze(2)).sum(1)
     importance = received * real + (real - 1)  # padding gets -1, behind every real token
     importance = torch.nn.functional.pad(importance[:, 1:], (1, 0), value=_MOST)
     chosen = torch.topk(importance, left, dim=1).indices

@@ -12,12 +12,15 @@ import pytest
 
 from edgeopt import progress
 from edgeopt.backends import Artifact, tvm
+from edgeopt.compress import tokens
+from edgeopt.compress.data import Data
 from edgeopt.errors import CompileError, InputError
 from edgeopt.fidelity import compare
 from edgeopt.model import Model, samples
 from edgeopt.model.importer import import_model
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.quiet import quiet
+from edgeopt.steps.tokens import Tokens
 from edgeopt.target import EngineSpec, Target, load_target
 from tests import checkpoints
 
@@ -235,6 +238,17 @@ def test_other_architectures_and_cpus_agree(
     artifact, said = lowered(model, target, (24,), directory)
     assert said == []
     assert_agrees(model, artifact, directory)
+
+
+def test_layers_that_pool_tokens_agree_at_two_lengths(tmp_path: Path) -> None:
+    """The importer writes loops of its own for Pad, one kernel a length."""
+    folder = checkpoints.write(tmp_path / "model", "BertForSequenceClassification")
+    half = Tokens(method="pool", layers=(0,), keep=(0.5,))
+    model, _ = tokens.apply(import_model(folder), half, Data(texts=()))
+    (tmp_path / "files").mkdir()
+    artifact, said = lowered(model, "host", (17, 20), tmp_path / "files")
+    assert said == []  # no kernel keeps plain loops
+    assert_agrees(model, artifact, tmp_path / "files")
 
 
 def test_an_onnx_file_and_two_lengths_share_one_copy_of_the_weights(tmp_path: Path) -> None:
