@@ -111,7 +111,7 @@ def _render(found: Cascade, path: Path, console: Console) -> None:
         style="yellow",
     )
     console.print(
-        "no number of texts would show it at this rate; allow a larger drop, or train small better"
+        "no reasonable number of texts would show it at this rate; no file was written"
         if needed is None
         else f"at this rate about {needed:,} texts would be needed; no file was written"
     )

@@ -32,7 +32,7 @@ MEASURES = ("accuracy", "same label")
 
 _TEMPERATURES = np.geomspace(0.05, 20, 241)  # steps of 2.5 %
 _STEPS = 100
-_MOST_TEXTS = 10_000_000  # who has no more than this many will not be told of more
+_MOST_TEXTS = 100_000  # beyond, the search takes seconds and the number helps nobody
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,9 +87,12 @@ class Cascade:
     def needed(self) -> int | None:
         """Return about how many texts in all would show that the surest of them may leave early.
 
-        It takes the share that was spoilt as it was found. None where no number would do.
+        It takes the share that was spoilt as it was found. None where no number
+        would do, or only one beyond 200,000.
         """
         share = self.spoilt / self.chosen_on if self.chosen_on else 0.0
+        if share >= self.max_drop:
+            return None
         count = least(self.max_drop, self.doubt)
         while _at_most(math.ceil(share * count), count, self.max_drop) > self.doubt:
             count += math.ceil(count / 50)
