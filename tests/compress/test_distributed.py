@@ -19,7 +19,7 @@ bounds = {fp32 = {cosine_min = 0.9}, fp16 = {cosine_min = 0.9}, int8 = {cosine_m
 [[compress]]
 technique = "distil"
 max_drop = 1.0
-losses = {response = 1.0}
+losses = {labels = 1.0}  # the teacher is what learns here: its own answers would teach nothing
 
 [compress.training]
 epochs = 1
