@@ -52,9 +52,9 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
 
 
 @bench.command()
-@click.argument("model", type=click.Path(exists=True))
-@click.argument("learn", type=click.Path(exists=True))
-@click.argument("test", type=click.Path(exists=True))
+@click.argument("model", required=False, type=click.Path(exists=True))
+@click.argument("learn", required=False, type=click.Path(exists=True))
+@click.argument("test", required=False, type=click.Path(exists=True))
 @click.option("--held-out", type=click.Path(exists=True), help="Texts to check steps on.")
 @click.option("--recipe", "-r", "recipes", multiple=True, help="Only these [one a technique].")
 @click.option(
@@ -69,9 +69,9 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
 @click.option("--seq-len", default=128, show_default=True, help="Tokens, padded or cut.")
 @click.option("--output", "-o", default="build/bench-compression.json", show_default=True)
 def compression(
-    model: str,
-    learn: str,
-    test: str,
+    model: str | None,
+    learn: str | None,
+    test: str | None,
     held_out: str | None,
     recipes: tuple[str, ...],
     checkpoints: tuple[str, ...],
@@ -81,11 +81,20 @@ def compression(
 ) -> None:
     """Compress the classifier MODEL by each recipe on the texts LEARN, and compare on TEST.
 
-    LEARN and TEST are .jsonl(.gz) with "text" and "label". What was compressed is kept in
+    LEARN and TEST are .jsonl(.gz) with "text" and "label". Without the three, a classifier and
+    texts are made: their accuracy says little, sizes and times hold. What was compressed is kept in
     edgeopt's cache, so that a second run only times and scores.
     """
     from tools.benchmarks.compression import Texts, compare
 
+    if model is None:
+        from tools.benchmarks.made import made
+
+        own = made()
+        model, learn, test = str(own.model), str(own.learn), str(own.test)
+        held_out = str(own.held_out)
+    if learn is None or test is None:
+        raise click.UsageError("give all of MODEL, LEARN and TEST, or none")
     texts = Texts(learn=Path(learn), held_out=held_out and Path(held_out), test=Path(test))
     compare(model, texts, recipes, checkpoints, rounds, seq_len, output)
 
