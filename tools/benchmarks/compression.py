@@ -255,7 +255,7 @@ def _print(results: Sequence[dict[str, Any]], count: int, seq_len: int, output: 
             "" if result["peak_mb"] is None else f"{result['peak_mb']:.0f}",
         )
     console = Console(highlight=False)
-    console.width = max(console.width, 120)
+    console.width = max(console.width, 150)
     console.print(table)
     console.print(
         f"{count} test texts, {seq_len} tokens; one thread, process CPU time, shuffled; x: how "
