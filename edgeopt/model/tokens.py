@@ -202,7 +202,7 @@ def _prune(
     real = _real(mask)
     left = reduction.length(hidden.shape[1])
     # Summed over heads and real queries. Not as a matrix product with the mask: quantisers give
-    # its factors 8 bits, in which neighbours in rank become equal.
+    # its factors 8 bits, and the ranking is by them.
     received = (weights.sum(1) * real.unsqueeze(2)).sum(1)
     importance = received * real + (real - 1)  # padding gets -1, behind every real token
     importance = torch.nn.functional.pad(importance[:, 1:], (1, 0), value=_MOST)
