@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeopt.compress.data import Data
 from edgeopt.model import Model
 from tests import checkpoints
 
@@ -45,7 +46,7 @@ def train(folder: Path, steps: int = 60) -> Path:
     import torch
 
     from edgeopt.compress.checkpoint import save
-    from edgeopt.compress.data import Data, batches
+    from edgeopt.compress.data import batches
     from edgeopt.model.importer import import_model
 
     model: Model = import_model(folder)
@@ -79,3 +80,17 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bert") / "sorter"
     return train(checkpoints.write(folder, initializer_range=0.1))
+
+
+@pytest.fixture
+def model(bert: Path) -> Model:
+    from edgeopt.model.importer import import_model
+
+    return import_model(bert)
+
+
+@pytest.fixture
+def data(model: Model, texts_file: Path) -> Data:
+    from edgeopt.compress.data import read
+
+    return read(texts_file, model).first(64)

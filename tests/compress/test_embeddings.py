@@ -24,16 +24,6 @@ pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy
 
 
-@pytest.fixture
-def model(bert: Path) -> Model:
-    return import_model(bert)
-
-
-@pytest.fixture
-def data(model: Model, texts_file: Path) -> Data:
-    return read(texts_file, model).first(64)
-
-
 @pytest.mark.parametrize("bits", [4, 8])
 def test_numbers_on_the_levels_come_back(bits: int) -> None:
     import torch

@@ -25,11 +25,6 @@ OPTIONS = Gradual(remove=0.75, rounds=2, final_epochs=3, training=TRAINING, labe
 
 
 @pytest.fixture
-def model(bert: Path) -> Model:
-    return import_model(bert)
-
-
-@pytest.fixture
 def data(model: Model, texts_file: Path) -> tuple[Data, Data]:
     return split(read(texts_file, model))
 

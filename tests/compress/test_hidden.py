@@ -24,16 +24,6 @@ pytestmark = pytest.mark.heavy
 PLAIN = Hidden(reconstruct=False)
 
 
-@pytest.fixture
-def model(bert: Path) -> Model:
-    return import_model(bert)
-
-
-@pytest.fixture
-def data(model: Model, texts_file: Path) -> Data:
-    return read(texts_file, model).first(64)
-
-
 def test_a_narrowed_network_does_what_the_whole_one_does_without_the_channels(
     trained: Path, texts_file: Path
 ) -> None:

@@ -8,7 +8,7 @@ from edgeopt import progress
 from edgeopt.compress import lottery
 from edgeopt.compress.checkpoint import network, save
 from edgeopt.compress.context import Context
-from edgeopt.compress.data import Data, read
+from edgeopt.compress.data import Data
 from edgeopt.compress.score import answers
 from edgeopt.compress.teaching import wanted
 from edgeopt.model import Model
@@ -26,16 +26,6 @@ TRAINING = Training(
     epochs=1, learning_rate=1e-2, batch_size=16, precision="fp32", seq_len=16, checkpoint_s=0.0
 )
 OPTIONS = Lottery(sparsity=0.75, rounds=2, training=TRAINING)
-
-
-@pytest.fixture
-def model(bert: Path) -> Model:
-    return import_model(bert)
-
-
-@pytest.fixture
-def data(model: Model, texts_file: Path) -> Data:
-    return read(texts_file, model).first(64)
 
 
 def weights(model: Model) -> np.ndarray:

@@ -24,16 +24,6 @@ pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy
 
 
-@pytest.fixture
-def model(bert: Path) -> Model:
-    return import_model(bert)
-
-
-@pytest.fixture
-def data(model: Model, texts_file: Path) -> Data:
-    return read(texts_file, model).first(64)
-
-
 @pytest.mark.parametrize("method", ["svd", "activation"])
 def test_weights_of_low_rank_become_two_that_do_the_same(
     trained: Path, texts_file: Path, method: str

@@ -27,11 +27,6 @@ SQUARES = replace(HALF, block=4, remove=0.7)
 
 
 @pytest.fixture
-def model(bert: Path) -> Model:
-    return import_model(bert)
-
-
-@pytest.fixture
 def data(model: Model, texts_file: Path) -> tuple[Data, Data]:
     return split(read(texts_file, model))
 

@@ -27,11 +27,6 @@ def model(trained: Path) -> Model:
     return import_model(trained)
 
 
-@pytest.fixture
-def data(model: Model, texts_file: Path) -> Data:
-    return read(texts_file, model).first(64)
-
-
 def widths(model: Model) -> list[tuple[int, int]]:
     return [(layer.heads, layer.neurons) for layer in layers(network(model))]
 

@@ -24,16 +24,6 @@ MAGNITUDE = replace(HALF, method="magnitude")
 WANDA = replace(HALF, method="wanda")
 
 
-@pytest.fixture
-def model(bert: Path) -> Model:
-    return import_model(bert)
-
-
-@pytest.fixture
-def data(model: Model, texts_file: Path) -> Data:
-    return read(texts_file, model).first(64)
-
-
 def zeros(model: Model, options: Unstructured) -> list[np.ndarray]:
     return [one.weight.numpy() == 0 for one in unstructured.linears(model, options)]
 
