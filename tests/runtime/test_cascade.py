@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
@@ -117,6 +118,31 @@ def test_it_decides_as_python_does(
                 scores = [item.score for item in two.items]
                 assert [item.score for item in one.items] == pytest.approx(scores, abs=1e-5)
                 assert (one.tokens, one.truncated) == (two.tokens, two.truncated)
+
+
+def test_a_score_of_0_is_no_infinite_certainty(
+    pair: Pair, opened: tuple[Any, Any], tmp_path: Path
+) -> None:
+    checkpoint = checkpoints.write(tmp_path / "steep", initializer_range=30.0)
+    steep = edgeopt.compile(
+        checkpoint, "host", output=tmp_path / "s.edgeopt", engines=["onnx"], precisions=["fp32"]
+    )
+    part = replace(pair.cascade.first, digest=steep.manifest.digest)
+    results = edgeopt.read(steep, TEXTS).results
+    assert sum(r.items[1].score == r.items[2].score == 0 for r in results) > len(TEXTS) / 3
+    # Where a score of 0 stands for 1e-30, this is the confidence of such a text: log(1e-30) = -69.
+    highest = 1 / (1 + 2 * np.exp(-69.07755 / 40))
+    library = opened[0]._library._name
+    for threshold, leave in ((highest - 1e-3, True), (highest + 1e-3, False)):
+        path = pair.save(
+            tmp_path / "cascade.json", first=part, temperature=40.0, threshold=threshold
+        )
+        expected = edgeopt.read_cascade(steep, pair.large, path, TEXTS)
+        small = edgeopt_rt.Bundle(steep.path, library)
+        with small, edgeopt_rt.Cascade(path, small, opened[1], batch=len(TEXTS)) as cascade:
+            cascade.run_texts(TEXTS)
+            assert tuple(cascade.early) == expected.early
+            assert any(cascade.early) is leave
 
 
 @pytest.mark.parametrize(("threshold", "leave"), [(0, True), (1.0001, False), (2.0, False)])
@@ -245,6 +271,31 @@ def test_options_that_contradict_it_are_refused(
     assert refused(path, opened, threads=-1)[1] == "threads: expected up to 1024, found -1"
     with edgeopt_rt.Cascade(path, *opened, engine="onnx", precision="fp32") as cascade:
         assert cascade.run("the tool").label in checkpoints.LABELS
+
+
+@pytest.mark.parametrize("more", [8 - ctypes.sizeof(edgeopt_rt._Options), 0, 64])
+def test_options_of_another_header_are_taken(
+    pair: Pair,
+    opened: tuple[Any, Any],
+    onnxruntime_library: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: int,
+) -> None:
+    monkeypatch.setenv("EDGEOPT_RT_LIBRARIES", str(onnxruntime_library))
+    size = ctypes.sizeof(edgeopt_rt._Options) + more
+    given = ctypes.create_string_buffer(size)
+    given[:4] = size.to_bytes(4, "little")
+    library, handle, failure = opened[0]._library, ctypes.c_void_p(), edgeopt_rt._Failure()
+    options = ctypes.cast(given, ctypes.POINTER(edgeopt_rt._Options))
+    path = os.fsencode(pair.save(tmp_path / "cascade.json"))
+    rest = (opened[0]._handle, opened[1]._handle, options, ctypes.byref(handle), failure)
+    assert library.eo_cascade_open(path, *rest) == 0, failure.message
+    library.eo_cascade_close(handle)
+    if more > 0:
+        given[size - 1] = 1
+        assert library.eo_cascade_open(path, *rest) == edgeopt_rt.UNSUPPORTED
+        assert (failure.where, handle.value) == (b"options", None)
 
 
 LARGEST = 2**53

@@ -20,7 +20,7 @@ struct reader {
 
 /* What load() of edgeopt/compress/cascade.py takes. */
 static const struct range {
-    const char *key;
+    char key[16];
     bool whole;
     double low;
     double high;
