@@ -21,7 +21,7 @@ pytestmark = pytest.mark.heavy
 # Every allocation of the library's own code goes through these; the engine's, which is opened with
 # dlopen, do not.
 WRAPPED = ("malloc", "calloc", "realloc", "posix_memalign", "strdup")
-DRIVER = """
+COUNTER = """
 #include "edgeopt_rt.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +42,10 @@ int __wrap_posix_memalign(void **p, size_t a, size_t n)
     return __real_posix_memalign(p, a, n);
 }
 char *__wrap_strdup(const char *s) { allocations++; return __real_strdup(s); }
-
+"""
+DRIVER = (
+    COUNTER
+    + """
 int main(int argc, char **argv)
 {
     eo_session_options options = EO_SESSION_OPTIONS;
@@ -75,6 +78,7 @@ int main(int argc, char **argv)
     return 0;
 }
 """
+)
 
 
 @pytest.mark.parametrize(

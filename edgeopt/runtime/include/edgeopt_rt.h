@@ -211,6 +211,34 @@ EO_API int eo_session_run_images(eo_session *session, const eo_image *images, ui
 /* Of text or image `index` of the last run; lives until the next. NULL where there is none. */
 EO_API const eo_result *eo_session_result(const eo_session *session, uint32_t index);
 
+/* ---- early exit ---- */
+
+/* A small classifier, whose answer stands where it is sure, and a large one that reads the other
+ * texts: what `edgeopt cascade` found. For one thread at a time, as a session is. */
+typedef struct eo_cascade eo_cascade;
+
+/* Opens a session on each bundle, with `options` (may be NULL) for both. `path` is cascade.json. It
+ * says which artifacts are run and of which bundles, by their digests: others are refused with
+ * EO_EINPUT, and so is an engine or precision in `options` that is not its own for both. Leave those
+ * NULL. Where its threshold is above 1 no text leaves early, and the small bundle gets no session.
+ * Both bundles must outlive the cascade. Nothing is allocated until eo_cascade_close. */
+EO_API int eo_cascade_open(const char *path, eo_bundle *small, eo_bundle *large,
+                           const eo_session_options *options, eo_cascade **cascade,
+                           eo_failure *failure);
+EO_API void eo_cascade_close(eo_cascade *cascade);
+
+/* Runs 1 to `batch` texts through the small model, and those it is not sure of through the large
+ * one, together in one run. It is sure where the highest probability, after the temperature in
+ * cascade.json, is the threshold or more: as edgeopt.read_cascade in Python decides, but for what
+ * lies within a rounding error of the threshold. A text that goes on costs both models. */
+EO_API int eo_cascade_run_texts(eo_cascade *cascade, const eo_text *texts, uint32_t count,
+                                eo_failure *failure);
+/* Of text `index` of the last run, from the model whose answer stands; lives until the next. The
+ * labels of both bundles are the same. NULL where there is none. */
+EO_API const eo_result *eo_cascade_result(const eo_cascade *cascade, uint32_t index);
+/* 1 where that text left early: the small model's answer stands. Else 0. */
+EO_API uint32_t eo_cascade_early(const eo_cascade *cascade, uint32_t index);
+
 /* Points `image` into a binary PPM (P6, 8 bits a channel) of `bytes` at `data`. */
 EO_API int eo_image_from_ppm(const void *data, size_t bytes, eo_image *image, eo_failure *failure);
 

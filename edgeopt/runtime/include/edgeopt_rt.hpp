@@ -3,7 +3,8 @@
  *     edgeopt::session session{edgeopt::bundle{"minilm.edgeopt"}};
  *     for (const eo_result &result : session.run({{"where is the station?"}})) { ... }
  *
- * A session keeps its bundle open. A session is for one thread at a time, a bundle for any. */
+ * A session keeps its bundle open, and a cascade its two. Either is for one thread at a time, a bundle
+ * for any. */
 #ifndef EDGEOPT_RT_HPP
 #define EDGEOPT_RT_HPP
 
@@ -77,6 +78,17 @@ inline eo_session_options session_options()
     return options;
 }
 
+/* The texts as the C library takes them. */
+inline std::vector<eo_text> c_texts(const std::vector<text> &texts)
+{
+    std::vector<eo_text> given;
+    for (const text &one : texts) {
+        given.push_back({one.first.data() == nullptr ? "" : one.first.data(), one.first.size(),
+                         one.second.data(), one.second.size()});
+    }
+    return given;
+}
+
 class session {
 public:
     explicit session(class bundle bundle, const eo_session_options &options = session_options())
@@ -90,11 +102,7 @@ public:
     /* One result for each text, in one run; they live until the next run. */
     std::vector<eo_result> run(const std::vector<text> &texts)
     {
-        std::vector<eo_text> given;
-        for (const text &one : texts) {
-            given.push_back({one.first.data() == nullptr ? "" : one.first.data(), one.first.size(),
-                             one.second.data(), one.second.size()});
-        }
+        const std::vector<eo_text> given = c_texts(texts);
         eo_failure failure{};
         check(eo_session_run_texts(get(), given.data(), static_cast<uint32_t>(given.size()),
                                    &failure),
@@ -117,6 +125,50 @@ private:
     };
     class bundle bundle_; /* before the session, so that it is closed after it */
     std::unique_ptr<eo_session, closer> handle_;
+};
+
+/* A small classifier that answers where it is sure, and a large one that reads the other texts. */
+class cascade {
+public:
+    /* `path` is the cascade.json that was found for these bundles; leave the options' engine and
+     * precision unset. */
+    cascade(const std::string &path, bundle small, bundle large,
+            const eo_session_options &options = session_options())
+        : small_(std::move(small)), large_(std::move(large))
+    {
+        eo_failure failure{};
+        eo_cascade *opened = nullptr;
+        check(eo_cascade_open(path.c_str(), small_.get(), large_.get(), &options, &opened,
+                              &failure),
+              failure);
+        handle_.reset(opened);
+    }
+    /* One result for each text; they live until the next run. */
+    std::vector<eo_result> run(const std::vector<text> &texts)
+    {
+        const std::vector<eo_text> given = c_texts(texts);
+        eo_failure failure{};
+        check(eo_cascade_run_texts(get(), given.data(), static_cast<uint32_t>(given.size()),
+                                   &failure),
+              failure);
+        std::vector<eo_result> results;
+        for (uint32_t i = 0; i < given.size(); i++) {
+            results.push_back(*eo_cascade_result(get(), i));
+        }
+        return results;
+    }
+    /* Whether the small model answered text `index` of the last run. */
+    bool early(uint32_t index) const { return eo_cascade_early(get(), index) != 0; }
+    std::string_view label(uint32_t index) const { return large_.label(index); }
+    eo_cascade *get() const { return handle_.get(); }
+
+private:
+    struct closer {
+        void operator()(eo_cascade *cascade) const { eo_cascade_close(cascade); }
+    };
+    bundle small_; /* before the handle, so that they are closed after it */
+    bundle large_;
+    std::unique_ptr<eo_cascade, closer> handle_;
 };
 
 } // namespace edgeopt

@@ -16,7 +16,7 @@ import importlib.util
 import os
 import sys
 
-__all__ = ["Artifact", "Bundle", "Failure", "Item", "Result", "Session", "open"]
+__all__ = ["Artifact", "Bundle", "Cascade", "Failure", "Item", "Result", "Session", "open"]
 
 ABI_VERSION = 1
 LIBRARY = "libedgeopt_rt.so"
@@ -206,6 +206,24 @@ _SIGNATURES = {
         [_HANDLE, ctypes.POINTER(_Image), ctypes.c_uint32, _FAILURE],
     ),
     "eo_session_result": (ctypes.POINTER(_Result), [_HANDLE, ctypes.c_uint32]),
+    "eo_cascade_open": (
+        ctypes.c_int,
+        [
+            ctypes.c_char_p,
+            _HANDLE,
+            _HANDLE,
+            ctypes.POINTER(_Options),
+            ctypes.POINTER(_HANDLE),
+            _FAILURE,
+        ],
+    ),
+    "eo_cascade_close": (None, [_HANDLE]),
+    "eo_cascade_run_texts": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.POINTER(_Text), ctypes.c_uint32, _FAILURE],
+    ),
+    "eo_cascade_result": (ctypes.POINTER(_Result), [_HANDLE, ctypes.c_uint32]),
+    "eo_cascade_early": (ctypes.c_uint32, [_HANDLE, ctypes.c_uint32]),
     "eo_image_from_ppm": (
         ctypes.c_int,
         [ctypes.c_char_p, ctypes.c_size_t, ctypes.POINTER(_Image), _FAILURE],
@@ -252,9 +270,11 @@ def _beside(name):
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
 
 
-def _engine_places(bundle):
+def _engine_places(bundles):
     """Return where engines' libraries may be, the user's own choice first."""
-    places = [os.environ.get("EDGEOPT_RT_LIBRARIES", ""), os.path.join(bundle, "lib"), _beside("")]
+    places = [os.environ.get("EDGEOPT_RT_LIBRARIES", "")]
+    places += [os.path.join(bundle.path, "lib") for bundle in bundles]
+    places.append(_beside(""))
     for package, folder in _WHEELS:
         try:
             spec = importlib.util.find_spec(package)
@@ -346,6 +366,38 @@ class Bundle:
         self.close()
 
 
+def _asked(
+    bundles,
+    engine=None,
+    precision=None,
+    libraries=None,
+    threads=0,
+    batch=1,
+    seq_lens=(),
+    max_text_bytes=0,
+    max_image_side=0,
+    cpus=None,
+    options=None,
+):
+    """Return the _Options of what is to be opened of ``bundles``."""
+    own = [_Option(_bytes(k), _bytes(str(v))) for k, v in (options or {}).items()]
+    return _Options(
+        struct_bytes=ctypes.sizeof(_Options),
+        threads=threads,
+        engine=_bytes(engine),
+        precision=_bytes(precision),
+        libraries=_bytes(_engine_places(bundles) if libraries is None else libraries),
+        options=(_Option * len(own))(*own),
+        option_count=len(own),
+        batch=batch,
+        seq_lens=(ctypes.c_int32 * len(seq_lens))(*seq_lens) if seq_lens else None,
+        seq_len_count=len(seq_lens),
+        max_text_bytes=max_text_bytes,
+        max_image_side=max_image_side,
+        cpus=_bytes(cpus),
+    )
+
+
 class Session:
     """One artifact of a bundle in its engine. For one thread at a time."""
 
@@ -365,21 +417,18 @@ class Session:
         owns_bundle=False,
     ):
         """Open the artifact. Raises Failure."""
-        own = [_Option(_bytes(k), _bytes(str(v))) for k, v in (options or {}).items()]
-        asked = _Options(
-            struct_bytes=ctypes.sizeof(_Options),
+        asked = _asked(
+            [bundle],
+            engine=engine,
+            precision=precision,
+            libraries=libraries,
             threads=threads,
-            engine=_bytes(engine),
-            precision=_bytes(precision),
-            libraries=_bytes(_engine_places(bundle.path) if libraries is None else libraries),
-            options=(_Option * len(own))(*own),
-            option_count=len(own),
             batch=batch,
-            seq_lens=(ctypes.c_int32 * len(seq_lens))(*seq_lens) if seq_lens else None,
-            seq_len_count=len(seq_lens),
+            seq_lens=seq_lens,
             max_text_bytes=max_text_bytes,
             max_image_side=max_image_side,
-            cpus=_bytes(cpus),
+            cpus=cpus,
+            options=options,
         )
         self.bundle = bundle
         self._library = bundle._library
@@ -422,19 +471,12 @@ class Session:
 
     def run_texts(self, texts):
         """Return one Result for each text, or (text, pair), in one run of the engine."""
-        pairs = [t if isinstance(t, tuple) else (t, None) for t in texts]
-        encoded = [(_utf8(text), _utf8(pair)) for text, pair in pairs]
-        given = (_Text * len(pairs))(
-            *[_Text(a, len(a), b, len(b) if b is not None else 0) for a, b in encoded]
-        )
+        given, read = _texts(texts)
         self.bundle._check(
-            self._library.eo_session_run_texts(self._handle, given, len(pairs), self._failure),
+            self._library.eo_session_run_texts(self._handle, given, len(given), self._failure),
             self._failure,
         )
-        return [
-            self._result(i, text if pair is None else pair, a if pair is None else b)
-            for i, ((text, pair), (a, b)) in enumerate(zip(pairs, encoded))
-        ]
+        return [self._result(i, text, encoded) for i, (text, encoded) in enumerate(read)]
 
     def run_images(self, images):
         """Return one Result for each image, in one run of the engine."""
@@ -469,23 +511,7 @@ class Session:
 
     def _result(self, index, text, encoded):
         found = self._library.eo_session_result(self._handle, index).contents
-        items = []
-        for i in range(found.item_count):
-            item = found.items[i]
-            labels = self.bundle.labels
-            label = labels[item.label] if labels else None
-            begin = end = part = None
-            if item.end and encoded is not None:
-                begin = len(encoded[: item.begin].decode("utf-8", "replace"))
-                end = begin + len(encoded[item.begin : item.end].decode("utf-8", "replace"))
-                part = text[begin:end] if isinstance(text, str) else encoded[item.begin : item.end]
-            items.append(Item(label, item.score, begin, end, part))
-        vector = None
-        if found.vector:
-            vector = array.array("f", found.vector[: found.vector_count])
-            if _numpy() is not None:
-                vector = _numpy().array(vector, dtype="float32")
-        return Result(items, vector, found.tokens, bool(found.truncated))
+        return _result(found, self.bundle.labels, text, encoded)
 
     def select(self, batch=1, seq_len=0):
         """Choose the shape that ``inputs``, ``execute`` and ``outputs`` are of; 0: the longest."""
@@ -518,6 +544,104 @@ class Session:
             )
             for i in range(library.eo_session_output_count(self._handle))
         }
+
+
+class Cascade:
+    """A small classifier that answers where it is sure, and a large one that reads the other texts:
+    what ``edgeopt cascade`` found. For one thread at a time.
+
+    ``early`` tells of each text of the last run whether the small one's answer stands.
+    """
+
+    def __init__(self, path, small, large, **options):
+        """Open both Bundles as ``path``, the file cascade.json, says. Options are those of
+        ``open``, but for ``library``. Raises Failure where they are not the bundles, or the
+        artifacts, that it was found for."""
+        asked = _asked([small, large], **options)
+        self.small = small
+        self.large = large
+        self.early = []
+        self._library = small._library
+        self._handle = None
+        handle, failure = _HANDLE(), _Failure()
+        small._check(
+            self._library.eo_cascade_open(
+                _bytes(os.fspath(path)),
+                small._handle,
+                large._handle,
+                ctypes.byref(asked),
+                ctypes.byref(handle),
+                failure,
+            ),
+            failure,
+        )
+        self._handle = handle
+        self._failure = failure
+
+    def close(self):
+        """Close it; the bundles stay open."""
+        if self._handle:
+            self._library.eo_cascade_close(self._handle)
+            self._handle = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, text, pair=None):
+        """Return the Result of one text (``pair``: its second part)."""
+        return self.run_texts([text if pair is None else (text, pair)])[0]
+
+    def run_texts(self, texts):
+        """Return one Result for each text, or (text, pair). Those that the small model is not sure
+        of go through the large one together."""
+        given, read = _texts(texts)
+        self.early = []
+        self.small._check(
+            self._library.eo_cascade_run_texts(self._handle, given, len(given), self._failure),
+            self._failure,
+        )
+        places = range(len(read))
+        self.early = [bool(self._library.eo_cascade_early(self._handle, i)) for i in places]
+        found = [self._library.eo_cascade_result(self._handle, i).contents for i in places]
+        return [_result(one, self.large.labels, *two) for one, two in zip(found, read)]
+
+
+def _texts(texts):
+    """Return texts as the library takes them, and of each what its findings lie in, as it was given
+    and as bytes."""
+    pairs = [t if isinstance(t, tuple) else (t, None) for t in texts]
+    encoded = [(_utf8(text), _utf8(pair)) for text, pair in pairs]
+    given = (_Text * len(pairs))(
+        *[_Text(a, len(a), b, len(b) if b is not None else 0) for a, b in encoded]
+    )
+    read = [
+        (text if pair is None else pair, a if pair is None else b)
+        for (text, pair), (a, b) in zip(pairs, encoded)
+    ]
+    return given, read
+
+
+def _result(found, labels, text, encoded):
+    """Return the Result of the library's ``found``."""
+    items = []
+    for i in range(found.item_count):
+        item = found.items[i]
+        label = labels[item.label] if labels else None
+        begin = end = part = None
+        if item.end and encoded is not None:
+            begin = len(encoded[: item.begin].decode("utf-8", "replace"))
+            end = begin + len(encoded[item.begin : item.end].decode("utf-8", "replace"))
+            part = text[begin:end] if isinstance(text, str) else encoded[item.begin : item.end]
+        items.append(Item(label, item.score, begin, end, part))
+    vector = None
+    if found.vector:
+        vector = array.array("f", found.vector[: found.vector_count])
+        if _numpy() is not None:
+            vector = _numpy().array(vector, dtype="float32")
+    return Result(items, vector, found.tokens, bool(found.truncated))
 
 
 def _utf8(text):

@@ -21,9 +21,8 @@ uint32_t eo_abi_version(void)
     return EO_ABI_VERSION;
 }
 
-/* Takes the options of a caller that may know fewer of them, or more: those must be unset. */
-static int take_options(const struct eo_session_options *given, struct eo_session_options *options,
-                        struct eo_failure *failure)
+int eo_session_take_options(const struct eo_session_options *given,
+                            struct eo_session_options *options, struct eo_failure *failure)
 {
     *options = (struct eo_session_options)EO_SESSION_OPTIONS;
     if (given == NULL) {
@@ -42,6 +41,7 @@ static int take_options(const struct eo_session_options *given, struct eo_sessio
     }
     memcpy(options, given,
            given->struct_bytes < sizeof *options ? given->struct_bytes : sizeof *options);
+    options->struct_bytes = (uint32_t)sizeof *options;
     if (options->threads < 0 || options->threads > THREADS_MAX) {
         return eo_fail(failure, EO_EINPUT, "threads", "expected up to %d, found %d", THREADS_MAX,
                        (int)options->threads);
@@ -111,7 +111,7 @@ int eo_session_open(eo_bundle *bundle, const eo_session_options *given, eo_sessi
         return eo_fail(told, EO_ENOMEM, "session", "no memory");
     }
     session->bundle = bundle;
-    result = take_options(given, &options, told);
+    result = eo_session_take_options(given, &options, told);
     if (result == EO_OK && options.cpus == NULL) {
         options.cpus = target_cpus(&bundle->manifest);
     }

@@ -37,4 +37,8 @@ struct eo_session {
     struct eo_reading *reading;
 };
 
+/* Takes the options of a caller that may know fewer of them, or more: those must be unset. */
+int eo_session_take_options(const struct eo_session_options *given,
+                            struct eo_session_options *options, struct eo_failure *failure);
+
 #endif

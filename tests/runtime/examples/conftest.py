@@ -64,6 +64,29 @@ def other_classifier(make_bundle: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cascade_file(
+    classifier: Path, other_classifier: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A cascade.json: the classifier of one layer first, where its best score is over one half."""
+    from edgeopt.bundle import open_bundle
+    from edgeopt.compress.cascade import Cascade, Part
+
+    parts = []
+    for place in (other_classifier, classifier):
+        manifest = open_bundle(place).manifest
+        parts.append(
+            Part(name=manifest.name, digest=manifest.digest, engine="onnx", precision="fp32")
+        )
+    path = tmp_path_factory.mktemp("cascade") / "cascade.json"
+    Cascade(
+        first=parts[0], second=parts[1], temperature=1.0, threshold=0.5, max_drop=0.01, doubt=0.1,
+        chosen_on=500, spoilt=1, measure="accuracy", early=0.5, accuracy=0.9, accuracy_first=0.8,
+        accuracy_second=0.9, texts=500,
+    ).save(path)  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="session")
 def bundles(make_bundle: Callable[..., Path], classifier: Path) -> dict[str, Path]:
     """A bundle of each text task."""
     return {

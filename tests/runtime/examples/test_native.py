@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import edgeopt
 from tests.runtime.examples.conftest import EXAMPLES, RUNTIME, Run, tool
 
 pytestmark = pytest.mark.heavy
@@ -123,6 +124,89 @@ def test_models_change_under_load(
     gone = run(program, 1, "a tool", classifier, tmp_path / "none", **known)
     assert gone.returncode == 0
     assert "cannot be opened" in gone.stderr
+
+
+TEXTS = [
+    f"{a} {b}" for a in ("the", "library", "tool", "data") for b in ("python", "of", "in", "a")
+]
+CASCADE = """
+#include <edgeopt_rt.hpp>
+#include <cstdio>
+#include <string>
+
+int main(int, char **argv)
+try {
+    edgeopt::cascade cascade{argv[1], edgeopt::bundle{argv[2]}, edgeopt::bundle{argv[3]}};
+    for (char **word = argv + 4; *word != nullptr; word++) {
+        const eo_item best = cascade.run({{*word}}).front().items[0];
+        std::printf("%s\\n  %.4f  %s%s\\n", *word, best.score,
+                    std::string{cascade.label(best.label)}.c_str(),
+                    cascade.early(0) ? "  (early)" : "");
+    }
+    return 0;
+} catch (const edgeopt::error &failure) {
+    std::printf("%s\\n", failure.what());
+    return failure.code;
+}
+"""
+
+
+def test_the_small_model_answers_where_it_is_sure(
+    cascade_file: Path, classifier: Path, other_classifier: Path, run: Run, tmp_path: Path
+) -> None:
+    program = make(tmp_path, "cascade", "-O1 -g -fsanitize=address,undefined", RT=RUNTIME)
+    words = [cascade_file, other_classifier, classifier]
+    done = run(program, *words, *TEXTS)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[::2] == TEXTS
+    found = [line.split() for line in lines[1::2]]
+    for small, large, (score, label, *early) in zip(
+        edgeopt.read(other_classifier, TEXTS).results,
+        edgeopt.read(classifier, TEXTS).results,
+        found,
+        strict=True,
+    ):
+        stands = small if early else large
+        assert bool(early) == (small.items[0].score >= 0.5)
+        assert label == stands.items[0].label
+        assert float(score) == pytest.approx(stands.items[0].score, abs=1e-4)
+    early = sum(len(words) == 3 for words in found)
+    assert 0 < early < len(TEXTS)
+    assert done.stderr == f"{early} of 16 texts left early\n"
+    assert run(program, *words, stdin="\n".join(TEXTS)).stdout == done.stdout
+
+    long = run(program, *words, stdin="the tool\n" * 8 + "a" * 70_000 + "\nthe tool\n")
+    assert long.returncode == 1
+    assert long.stdout.count("the tool") == 8
+    swapped = run(program, cascade_file, classifier, other_classifier, "a")
+    assert swapped.returncode == 2
+    assert "was found for the small bundle fewer " in swapped.stderr
+    assert run(program).returncode == 2
+
+
+def test_a_cascade_in_cpp(
+    cascade_file: Path,
+    classifier: Path,
+    other_classifier: Path,
+    run: Run,
+    prefix: Path,
+    tmp_path: Path,
+) -> None:
+    (library,) = prefix.glob("lib*/libedgeopt_rt.so")
+    (tmp_path / "cascade.cpp").write_text(CASCADE)
+    program = tmp_path / "cascade"
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{prefix / 'include'}"]
+    flags += [library, f"-Wl,-rpath,{library.parent}"]
+    built = run(tool("g++"), tmp_path / "cascade.cpp", *flags, "-o", program)
+    assert built.returncode == 0, built.stderr
+    done = run(program, cascade_file, other_classifier, classifier, *TEXTS)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[::2] == TEXTS
+    assert 0 < done.stdout.count("(early)") < len(TEXTS)
+    swapped = run(program, cascade_file, classifier, other_classifier, "a")
+    assert swapped.returncode == 1  # EO_EINPUT
+    assert "was found for the small bundle fewer " in swapped.stdout
 
 
 @pytest.mark.parametrize("way", ["find_package", "add_subdirectory"])

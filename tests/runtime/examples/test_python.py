@@ -109,6 +109,41 @@ def test_a_pool_changes_its_bundle_under_load(
     assert mapped == "mapped: []"
 
 
+CASCADE = """
+import sys
+import edgeopt_rt
+
+path, small, large = sys.argv[1:4]
+with edgeopt_rt.Bundle(small) as small, edgeopt_rt.Bundle(large) as large:
+    with edgeopt_rt.Cascade(path, small, large, batch=2, threads=1) as cascade:
+        for text in ("the python", "library of"):
+            print(cascade.run(text).label, cascade.early)
+        print([result.label for result in cascade.run_texts(["the python", "library of"])])
+    try:
+        edgeopt_rt.Cascade(path, large, small)
+    except edgeopt_rt.Failure as failure:
+        print(failure.message)
+"""
+
+
+@pytest.mark.heavy
+def test_a_cascade(
+    python: str,
+    board_folder: Path,
+    cascade_file: Path,
+    classifier: Path,
+    other_classifier: Path,
+    run: Run,
+) -> None:
+    words = [cascade_file, other_classifier, classifier]
+    done = run(python, "-c", CASCADE, *words, PYTHONPATH=str(board_folder))
+    assert done.returncode == 0, done.stderr
+    *lines, both, refused = done.stdout.splitlines()
+    assert all(re.fullmatch(r"(games|libs|net) \[(True|False)\]", line) for line in lines)
+    assert both == str([line.split()[0] for line in lines])
+    assert refused.startswith("was found for the small bundle fewer ")
+
+
 @pytest.mark.heavy
 def test_a_bundle_is_what_its_link_pointed_to(
     board_folder: Path, classifier: Path, other_classifier: Path, run: Run, tmp_path: Path
