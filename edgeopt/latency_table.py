@@ -64,7 +64,7 @@ class MeasuredCosts:
         """See ``Costs``."""
         return self.name
 
-    def __call__(self, shape: Shape, multiple: int) -> LayerCosts:
+    def __call__(self, shape: Shape, multiple: int | None) -> LayerCosts:
         """See ``Costs``. Raises what the backend raises: CompileError, MissingDependencyError."""
         widths = {
             "heads": head_counts(shape),

@@ -11,7 +11,7 @@ from edgeopt import progress
 from edgeopt.compress import budget, importance
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
-from edgeopt.compress.costs import LayerCosts, Shape
+from edgeopt.compress.costs import LayerCosts, Shape, default_multiple
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import grams, refit, refit_in_turn
@@ -54,7 +54,7 @@ def check_widths(model: Model, options: Structured | Gradual) -> None:
         if kept is not None and kept > there:
             raise wrong(options, part, f"{kept} are to be kept a layer, but there are {there}")
     most = min(layer.neurons for layer in found)
-    if "neurons" in options.parts and options.multiple > most:
+    if "neurons" in options.parts and (options.multiple or 1) > most:
         raise wrong(options, "multiple", f"is {options.multiple}, but there are {most} neurons")
 
 
@@ -228,10 +228,10 @@ def _select(scores: Sequence[torch.Tensor], options: Structured, part: str) -> K
         owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         keeps = torch.bincount(owner[best], minlength=len(counts)).tolist()
     if part == "neurons":
-        step = options.multiple
+        steps = [options.multiple or default_multiple(count) for count in counts]
         keeps = [
             max(step, min(round(kept / step), count // step) * step)
-            for kept, count in zip(keeps, counts, strict=True)
+            for kept, count, step in zip(keeps, counts, steps, strict=True)
         ]
     return _best(scores, [max(1, kept) for kept in keeps])
 

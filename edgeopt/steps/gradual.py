@@ -31,7 +31,7 @@ class Gradual:
     heads: int | None = None
     neurons: int | None = None
     widths: str = "uniform"
-    multiple: int = 1
+    multiple: int | None = None
     rounds: int = 4
     ridge: float = 0.01
     samples: int = 512

@@ -18,9 +18,10 @@ class Structured:
 
     ``remove`` is the share that goes, of each of ``parts``; ``heads`` and ``neurons`` say instead
     how many each layer keeps (on average where ``widths`` is "uneven"). The neurons that a layer
-    keeps are rounded to a multiple of ``multiple``. ``latency`` says in place of all three which
-    share of the layers' cost is left: widths are then chosen against the target's table of costs,
-    heads and neurons against each other. ``samples`` texts give importance and reconstruction,
+    keeps are rounded to a multiple of ``multiple`` (None: of 16, as many as kernels compute
+    together, where a layer has 256 or more). ``latency`` says in place of all three which share of
+    the layers' cost is left: widths are then chosen against the target's table of costs, heads and
+    neurons against each other. ``samples`` texts give importance and reconstruction,
     which is ``sequential`` where each layer is refitted on what the pruned layers before it give;
     ``ridge`` is the penalty's share of the mean square input.
     """
@@ -36,7 +37,7 @@ class Structured:
     latency: float | None = None
     importance: str = "fisher"
     widths: str = "uniform"
-    multiple: int = 1
+    multiple: int | None = None
     rearrange: bool = True
     reconstruct: bool = True
     sequential: bool = False
@@ -80,7 +81,7 @@ def read_widths(table: Table, *, remove: float) -> dict[str, Any]:
         "heads": table.integer("heads", None, high=MOST),
         "neurons": table.integer("neurons", None, high=MOST),
         "widths": table.choice("widths", ("uniform", "uneven"), "uniform"),
-        "multiple": table.integer("multiple", 1, high=4096),
+        "multiple": table.integer("multiple", None, high=4096),
     }
     for part in PARTS:
         if part in table and part not in parts:

@@ -6,6 +6,7 @@ import pytest
 
 from edgeopt.compress import importance, structured
 from edgeopt.compress.checkpoint import network, save
+from edgeopt.compress.costs import Shape, neuron_counts
 from edgeopt.compress.data import Data, batches, read
 from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import grams, refit
@@ -15,6 +16,7 @@ from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.model.widths import layers
 from edgeopt.steps.structured import Structured
+from tests import checkpoints
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy
@@ -182,6 +184,16 @@ def test_uneven_widths_keep_the_same_number_in_all(model: Model, data: Data) -> 
     assert f"{first}-{second} of 64 neurons" in text
     rounded, _ = structured.apply(model, replace(options, multiple=8), data)
     assert [n % 8 for _, n in widths(rounded)] == [0, 0]
+
+
+def test_of_many_neurons_as_many_stay_as_kernels_like(tmp_path: Path, texts_file: Path) -> None:
+    wide = import_model(checkpoints.write(tmp_path / "wide", intermediate_size=300))
+    options = replace(PLAIN, remove=0.3, importance="magnitude", parts=("neurons",))
+    data = read(texts_file, wide).first(64)
+    for multiple, left in ((None, 208), (1, 210), (4, 208), (32, 224)):
+        pruned, _ = structured.apply(wide, replace(options, multiple=multiple), data)
+        assert widths(pruned) == [(4, left)] * 2
+    assert neuron_counts(Shape(hidden=32, head_dim=8, heads=4, neurons=1072), None)[:2] == [32, 64]
 
 
 def test_a_pruned_model_is_saved_and_reloaded(model: Model, data: Data, tmp_path: Path) -> None:
