@@ -15,7 +15,7 @@ from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.sparsity import cubic
 from edgeopt.compress.teaching import taught, wanted
-from edgeopt.compress.training import fit
+from edgeopt.compress.training import TO_THE_END, fit
 from edgeopt.model import Model
 from edgeopt.model.widths import layers
 from edgeopt.steps import wrong
@@ -60,6 +60,7 @@ def apply(
             ),
             context=context,
             text=f"Training after round {number} of {options.rounds}",
+            best_from=TO_THE_END,
             key=f"{options.temperature} {options.label_share}",
         )
     line = structured.told(model, pruned)

@@ -18,7 +18,7 @@ from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Batch, Data
 from edgeopt.compress.grid import Grid, fake_tokens, linears, snap, through
 from edgeopt.compress.score import pool
-from edgeopt.compress.training import Objective, device, fit
+from edgeopt.compress.training import TO_THE_END, Objective, device, fit
 from edgeopt.fields import nearest
 from edgeopt.model import Model
 from edgeopt.steps import wrong
@@ -62,6 +62,7 @@ def apply(model: Model, options: Qat, data: Data, context: Context = ALONE) -> t
             _objective(trained, model, options),
             context=context,
             text=f"Training for {options.bits} bits",
+            best_from=TO_THE_END,
             key=str(sorted(plain.items())),
         )
     for module in modules:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Fitted", "Objective", "device", "fit", "precision", "split"]
 
 
+TO_THE_END = 1.0
+
+
 def device() -> torch.device:
     """Return where training runs: the GPU if there is one, else the CPU."""
     import torch
@@ -85,7 +88,9 @@ def fit(
     elsewhere is lost where a killed run goes on. ``rows`` are the texts to learn from and to
     validate on, by default ``split``. Weights of the first share ``best_from`` of the steps are
     never the best: for objectives under which they are not yet what they shall become, as a
-    network that is not yet pruned.
+    network that is not yet pruned. At ``TO_THE_END`` only the last ones can be: a network that
+    has learnt its texts by heart answers those of the validation share the better the less it
+    changes, whatever it makes of other texts.
 
     The best are those of the highest accuracy on the validation share where ``data`` has labels and
     the model is a classifier, of the lowest loss otherwise and among equals. A checkpoint in

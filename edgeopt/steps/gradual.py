@@ -19,8 +19,9 @@ class Gradual:
 
     ``remove``, ``parts``, ``heads``, ``neurons``, ``widths``, ``multiple``, ``ridge`` and
     ``samples`` are those of ``structured`` and say what is left in the end. ``training`` follows
-    each round, with ``final_epochs`` the last one. ``label_share`` is what labels count beside the
-    teacher's answers, which are softened by ``temperature``.
+    each round, with ``final_epochs`` the last one; the last weights stay, not those that do best on
+    the validation texts. ``label_share`` is what labels count beside the teacher's answers, which
+    are softened by ``temperature``.
     """
 
     aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"
@@ -52,6 +53,6 @@ class Gradual:
             temperature=table.number("temperature", 2.0, low=0.1, high=100.0),
             label_share=table.number("label_share", 0.1, low=0.0, high=1.0),
             final_epochs=table.integer("final_epochs", 3, high=10_000),
-            training=Training.read(table, _TRAINING),
+            training=Training.read(table, _TRAINING, to_the_end=True),
             max_drop=read_max_drop(table),
         )

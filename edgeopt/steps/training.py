@@ -43,10 +43,13 @@ class Training:
     checkpoint_s: float = 60.0
 
     @classmethod
-    def read(cls, step: Table, default: Training | None = None) -> Training:
+    def read(
+        cls, step: Table, default: Training | None = None, *, to_the_end: bool = False
+    ) -> Training:
         """Read the sub-table ``training`` of a step's table; ``default`` stands for what it lacks.
 
-        Raises InputError with the dotted key for what is wrong.
+        Raises InputError with the dotted key for what is wrong, and for ``patience`` where the step
+        trains ``to_the_end``.
         """
         d = default or cls()
         table = step.optional_table("training")
@@ -69,6 +72,8 @@ class Training:
             seed=table.integer("seed", d.seed, low=0, high=2**31),
             checkpoint_s=table.number("checkpoint_s", d.checkpoint_s, low=0.0, high=1e6),
         )
+        if to_the_end and training.patience is not None:
+            raise table.wrong("patience", "says nothing here: the last weights stay")
         if training.patience is not None and training.validation == 0:
             raise table.wrong("patience", "needs texts to validate on, but validation is 0")
         table.close()

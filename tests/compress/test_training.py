@@ -13,11 +13,12 @@ from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import read
 from edgeopt.compress.memory import activation_bytes, out_of_memory
 from edgeopt.compress.resume import read_metrics
-from edgeopt.compress.training import Fitted, fit, split
+from edgeopt.compress.training import TO_THE_END, Fitted, fit, split
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
+from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.training import Training
 from tests import checkpoints
 
@@ -150,6 +151,11 @@ def test_training_stops_where_it_gets_no_better(
         model, data, replace(options, epochs=4), unlearn, context=ALONE, text="x", best_from=0.5
     )
     assert (late.best_step, late.steps) == (24, 48)
+    last = fit(
+        model, data, replace(options, epochs=2), unlearn, context=ALONE, text="x",
+        best_from=TO_THE_END,
+    )  # fmt: skip
+    assert (last.best_step, last.steps) == (24, 24)
     lines = [line for line in read_metrics(tmp_path) if "validation_loss" in line]
     assert [line["epoch"] for line in lines] == [0, 1, 2]
 
@@ -292,3 +298,5 @@ def test_options_are_read_from_their_table() -> None:
         read_from(epoch=5)
     with pytest.raises(InputError, match=r"training.patience: needs texts to validate on"):
         read_from(patience=1, validation=0.0)
+    with pytest.raises(InputError, match=r"training.patience: says nothing here"):
+        Gradual.read(Table({"training": {"patience": 2}}, file="r.toml"))
