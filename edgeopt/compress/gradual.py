@@ -82,7 +82,6 @@ def stage(model: Model, options: Gradual, share: float) -> Structured:
         neurons=kept["neurons"],
         widths=options.widths,
         multiple=options.multiple,
-        sequential=True,
         ridge=options.ridge,
         samples=options.samples,
     )

@@ -13,6 +13,9 @@ z that those before it, refitted already, now give it, and towards what the whol
 W x and, as the two are added, what the way around the projection (the residual) has lost by then,
 
     W' = (sum of (W x + residual - residual') z^T + r W[:, s]) (sum of z z^T + r I)^-1
+
+With half of its heads and neurons gone a MiniLM-L6 that knew 84.4 % of 1,436 texts knew 82.4 % so,
+and 76.5 % with the first, which was then no better than no refit at all.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def apply(
     text = told(model, pruned)
     if options.reconstruct:
         # Least squares are of all tokens alike, of which a few with large values may rule.
-        plain = replace(options, reconstruct=False, sequential=False)
+        plain = replace(options, reconstruct=False)
         sliced = prune(model, heads, neurons, plain, chosen)
         unseen = data.take(range(options.samples, min(len(data), options.samples + _CHECKED)))
         if _nearer(model, sliced, pruned, unseen if len(unseen) >= MIN_SAMPLES else chosen):
@@ -254,7 +254,7 @@ def prune(model: Model, heads: Kept, neurons: Kept, options: Structured, data: D
         columns = [h * left.head_dim + i for h in left_heads for i in range(left.head_dim)]
         jobs.append((whole.attention_output, left.attention_output, columns))
         jobs.append((whole.ffn_output, left.ffn_output, left_neurons))
-    if options.sequential:
+    if options.reconstruct and options.sequential:
         kept = [(jobs[i][2], jobs[i + 1][2]) for i in range(0, len(jobs), 2)]
         refit_in_turn(model, pruned, kept, data, options.ridge)
     elif options.reconstruct:

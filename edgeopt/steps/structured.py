@@ -40,7 +40,7 @@ class Structured:
     multiple: int | None = None
     rearrange: bool = True
     reconstruct: bool = True
-    sequential: bool = False
+    sequential: bool = True
     ridge: float = 0.01
     samples: int = 1024
     max_drop: float = 0.01
@@ -54,12 +54,12 @@ class Structured:
             importance=table.choice("importance", IMPORTANCES, "fisher"),
             rearrange=table.get("rearrange", bool, True),
             reconstruct=table.get("reconstruct", bool, True),
-            sequential=table.get("sequential", bool, False),
+            sequential=table.get("sequential", bool, True),
             ridge=table.number("ridge", 0.01, low=1e-8, high=1e3),
             samples=table.integer("samples", 1024, low=MIN_SAMPLES, high=MOST),
             max_drop=read_max_drop(table),
         )
-        if step.sequential and not step.reconstruct:
+        if "sequential" in table and not step.reconstruct:
             raise table.wrong("sequential", "is how to reconstruct, but reconstruct is false")
         if step.latency is not None:
             _check_latency(table, step)
