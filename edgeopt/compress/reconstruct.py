@@ -14,8 +14,8 @@ W x and, as the two are added, what the way around the projection (the residual)
 
     W' = (sum of (W x + residual - residual') z^T + r W[:, s]) (sum of z z^T + r I)^-1
 
-With half of its heads and neurons gone a MiniLM-L6 that knew 84.4 % of 1,436 texts knew 82.4 % so,
-and 76.5 % with the first, which was then no better than no refit at all.
+With half of its heads and neurons gone, a MiniLM-L6 that was right on 84.4 % of 1,436 texts was
+right on 81.3 % after this, and on 76.5 % without: the first changed the outputs more than no refit.
 """
 
 from __future__ import annotations
