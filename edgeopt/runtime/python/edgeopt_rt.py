@@ -309,7 +309,17 @@ def open(bundle, **options):
         raise
 
 
-class Bundle:
+class _Closing:
+    """What closes at the end of a ``with`` block."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Bundle(_Closing):
     """An opened bundle; any number of sessions, in any threads, may be opened on it."""
 
     def __init__(self, path, library=None):
@@ -359,12 +369,6 @@ class Bundle:
             self._library.eo_bundle_close(self._handle)
             self._handle = None
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
 
 def _asked(
     bundles,
@@ -398,7 +402,7 @@ def _asked(
     )
 
 
-class Session:
+class Session(_Closing):
     """One artifact of a bundle in its engine. For one thread at a time."""
 
     def __init__(
@@ -455,12 +459,6 @@ class Session:
             self._handle = None
         if self._owns_bundle:
             self.bundle.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def run(self, text=None, pair=None, image=None):
         """Return the Result of one text (``pair``: its second part, such as the context of a
@@ -546,7 +544,7 @@ class Session:
         }
 
 
-class Cascade:
+class Cascade(_Closing):
     """A small classifier that answers where it is sure, and a large one that reads the other texts:
     what ``edgeopt cascade`` found. For one thread at a time.
 
@@ -583,12 +581,6 @@ class Cascade:
         if self._handle:
             self._library.eo_cascade_close(self._handle)
             self._handle = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def run(self, text, pair=None):
         """Return the Result of one text (``pair``: its second part)."""
