@@ -191,8 +191,9 @@ class Loop:
         """Train to the end, and leave the best weights."""
         state, options = self.state, self.options
         per_epoch = math.ceil(len(self.rows[0]) / options.batch_size)
-        if state.best_step < 0 and state.step == 0 and self.best_from == 0:
-            self.validate()  # training never ends with weights worse than those it began with
+        if state.best_step < 0 and state.step == 0:
+            if self.best_from == 0:
+                self.validate()  # training never ends with weights worse than those it began with
             self.save()
         while not state.ended:
             order = self.order(state.epoch)

@@ -262,6 +262,31 @@ def test_what_is_no_longer_finite_is_told_and_the_last_good_weights_are_kept(
     assert not model.module.training  # type: ignore[union-attr]
 
 
+def test_before_the_first_checkpoint_the_weights_that_came_in_are_kept(
+    folder: Path, texts_file: Path, tmp_path: Path
+) -> None:
+    model = import_model(folder)
+    steps: list[int] = []
+
+    def objective(batch: Any) -> Any:
+        (logits,) = model.module(*batch.inputs)  # type: ignore[misc]
+        return logits.square().mean() / (0 if len(steps) == 2 else 1)
+
+    with pytest.raises(InputError, match="in step 3 of 24"):
+        fit(
+            model,
+            read(texts_file, model),
+            SHORT,
+            objective,
+            context=Context(work=tmp_path),
+            text="Learning",
+            after_step=lambda done, _: steps.append(done),
+            best_from=TO_THE_END,
+        )
+    (kept,) = tmp_path.glob("*/last-good")
+    assert same(import_model(kept), import_model(folder))
+
+
 def test_too_little_memory_is_answered_with_what_would_fit(folder: Path, texts_file: Path) -> None:
     def greedy(batch: Any) -> Any:
         return torch.empty(10**14)
