@@ -36,14 +36,7 @@ def check(model: Model, options: Distil) -> None:
     """Raise InputError where no such student can be made of ``model``."""
     net = network(model)
     if options.layers is not None:
-        count = len(blocks(net))
-        if isinstance(options.layers, int):
-            if options.layers > count:
-                raise wrong(options, "layers", f"is {options.layers}, but there are {count}")
-        elif options.layers[-1] >= count:
-            raise wrong(
-                options, "layers", f"there is no layer {options.layers[-1]}, only 0 to {count - 1}"
-            )
+        _taken(options, len(blocks(net)))
     if options.hidden or options.heads or options.neurons:
         _widths(model, options)
 
@@ -58,8 +51,7 @@ def make(model: Model, options: Distil) -> tuple[Model, str]:
     student = replace(model, module=copy.deepcopy(model.module))
     if options.layers is not None:
         whole = len(blocks(network(model)))
-        kept = options.layers
-        taken = spread(kept, whole) if isinstance(kept, int) else list(kept)
+        taken = _taken(options, whole)
         student = dropping.drop(model, [i for i in range(whole) if i not in taken])
         numbers = ", ".join(map(str, taken))
         told.append(f"{len(taken)} of {whole} layers taken (numbers {numbers})")
@@ -72,6 +64,23 @@ def make(model: Model, options: Distil) -> tuple[Model, str]:
             f"({sliced})"
         )
     return student, "; ".join(told)
+
+
+def _taken(options: Distil, whole: int) -> list[int]:
+    """Return which of ``whole`` layers the student has. Raises InputError where there are fewer."""
+    match options.layers:
+        case tuple() as indices:
+            if indices[-1] >= whole:
+                raise wrong(
+                    options, "layers", f"there is no layer {indices[-1]}, only 0 to {whole - 1}"
+                )
+            return list(indices)
+        case float() as share:
+            return spread(max(1, round(share * whole)), whole)
+        case int() as count if count <= whole:
+            return spread(count, whole)
+        case _:
+            raise wrong(options, "layers", f"is {options.layers}, but there are {whole}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

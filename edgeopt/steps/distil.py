@@ -71,19 +71,19 @@ class Distil:
 
     Without ``losses`` it is ``response`` for a classifier, ``embedding_cosine`` for embeddings.
     ``temperature`` is that of ``response``. The student is the network as it is, or one made of it:
-    with ``layers`` only, a count or the layers by index, and of the width ``hidden``, ``heads`` and
-    ``neurons``. ``start`` says what a narrower one begins with: the part of the weights that
-    matters most, or new ones. ``layer_map`` says which layer of the teacher each of the student is
-    compared with: "uniform", "last", or the teacher's by index. ``relation_heads`` is into how many
-    heads ``relations`` cuts both networks. ``augment`` is how many changed copies of each text are
-    learnt from besides, changed by ``augmentations``.
+    with ``layers`` only, a count, a share of them below 1, or the layers by index, and of the width
+    ``hidden``, ``heads`` and ``neurons``. ``start`` says what a narrower one begins with: the part
+    of the weights that matters most, or new ones. ``layer_map`` says which layer of the teacher
+    each of the student is compared with: "uniform", "last", or the teacher's by index.
+    ``relation_heads`` is into how many heads ``relations`` cuts both networks. ``augment`` is how
+    many changed copies of each text are learnt from besides, changed by ``augmentations``.
     """
 
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros"})
     technique: str = field(default="distil", init=False)
     losses: Losses | None = None
     temperature: float = 2.0
-    layers: int | tuple[int, ...] | None = None
+    layers: int | float | tuple[int, ...] | None = None
     hidden: int | None = None
     heads: int | None = None
     neurons: int | None = None
@@ -108,7 +108,7 @@ class Distil:
         step = cls(
             losses=None if losses is None else Losses.read(losses),
             temperature=table.number("temperature", 2.0, low=0.1, high=100.0),
-            layers=_count_or_indices(table, "layers"),
+            layers=_layers(table),
             hidden=table.integer("hidden", None, high=MOST),
             heads=table.integer("heads", None, high=MOST),
             neurons=table.integer("neurons", None, high=MOST),
@@ -133,10 +133,14 @@ class Distil:
         return step
 
 
-def _count_or_indices(table: Table, name: str) -> int | tuple[int, ...] | None:
-    if isinstance(table.data.get(name), list):
-        return table.ascending(name, low=0, high=MOST)
-    return table.integer(name, None, high=MOST)
+def _layers(table: Table) -> int | float | tuple[int, ...] | None:
+    match table.data.get("layers"):
+        case list():
+            return table.ascending("layers", low=0, high=MOST)
+        case float():
+            return table.number("layers", low=0.01, high=0.99)
+        case _:
+            return table.integer("layers", None, high=MOST)
 
 
 def _map(table: Table) -> str | tuple[int, ...]:
