@@ -6,15 +6,18 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from edgeopt import cache, timing
 from edgeopt.backends import Batch, backend
+from edgeopt.boards import connect
+from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle
 from edgeopt.compress.latency import Gain, Source, calls, paired
-from edgeopt.errors import CompileError
+from edgeopt.errors import BoardError, CompileError
 from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, code_digest, lower, prepare
 from edgeopt.measure.session import profile
 from edgeopt.model import Model, samples
@@ -132,16 +135,19 @@ class OnBoard:
 
     def check(self, original: Model) -> None:
         """Raise where ``original`` does not run on the board: CompileError, BoardError, ..."""
-        self._samples({original.digest: original}, rounds=1)  # which deploys it, and checks it
+        self._samples(original, rounds=1)  # which deploys it, and checks it
 
     def __call__(self, original: Model, before: Model, after: Model) -> Gain:
         """See ``Judge``."""
-        models = {model.digest: model for model in (original, before, after)}
-        taken = self._samples(models, rounds=BOARD_ROUNDS)
+        taken = self._samples(original, before, after, rounds=BOARD_ROUNDS)
         return paired(taken[original.digest], taken[before.digest], taken[after.digest])
 
-    def _samples(self, models: Mapping[str, Model], *, rounds: int) -> dict[str, list[int]]:
-        """Return each model's median, ns, in each round; raw measurements stay in the cache."""
+    def _samples(self, original: Model, *others: Model, rounds: int) -> dict[str, list[int]]:
+        """Return each model's median, ns, in each round; raw measurements stay in the cache.
+
+        On the board stays the original's bundle, and with it the engine: it is held against all.
+        """
+        models = {model.digest: model for model in (original, *others)}
 
         def build(directory: Path) -> None:
             found: dict[str, list[int]] = {digest: [] for digest in models}
@@ -152,11 +158,14 @@ class OnBoard:
                 }
                 order = list(models)
                 shuffle = random.Random(_SEED).shuffle
-                for i in range(rounds):
-                    shuffle(order)
-                    for digest in order:
-                        path = directory / f"{i}-{digest[:16]}.json"
-                        found[digest].append(self._measure(bundles[digest], path))
+                try:
+                    for i in range(rounds):
+                        shuffle(order)
+                        for digest in order:
+                            path = directory / f"{i}-{digest[:16]}.json"
+                            found[digest].append(self._measure(bundles[digest], path))
+                finally:
+                    self._remove([bundles[d] for d in order if d != original.digest])
             (directory / "samples.json").write_text(json.dumps(found))
 
         directory = cache.entry("latency", _key(self.source, models, rounds=rounds), build)
@@ -172,6 +181,13 @@ class OnBoard:
             engines=[self.spec.engine],
             precisions=[self.precision],
         )
+
+    def _remove(self, trials: Sequence[Bundle]) -> None:
+        """Remove ``trials`` from the board, where it can still be reached."""
+        if trials:
+            with suppress(BoardError), connect(self.board) as board:
+                digests = [bundle.manifest.digest for bundle in trials]
+                Store(board.transport, board.facts).remove(digests)
 
     def _measure(self, bundle: Bundle, path: Path) -> int:
         """Return the median of one session, ns."""

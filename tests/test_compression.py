@@ -112,6 +112,39 @@ def test_on_this_machine_latency_is_measured(bert: Path, texts_file: Path, tmp_p
     }
 
 
+def test_on_a_board_latency_is_measured_and_trials_do_not_stay(
+    bert: Path, texts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "cache"  # samples are cached: this run shall take its own
+    own.mkdir()
+    for kind in cache.root().glob("*"):
+        if kind.name != "latency":
+            (own / kind.name).symlink_to(kind)
+    monkeypatch.setenv("EDGEOPT_CACHE", str(own))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where this machine, as a board, keeps all
+    (tmp_path / "home").mkdir()
+    found = edgeopt.compress(
+        bert,
+        data=texts_file,
+        recipe=recipe(HALF),
+        output=tmp_path / "small",
+        target="host",
+        board="host",
+        engine="onnx",
+        precision="fp32",
+        seq_len=16,
+    )
+    assert found.latency is not None
+    assert (found.latency.kind, found.latency.where[:10]) == ("measured", "board host")
+    gain = found.steps[0].latency
+    assert gain is not None
+    assert (gain.rounds, gain.low <= gain.ratio <= gain.high) == (judges.BOARD_ROUNDS, True)
+    bundles = list((tmp_path / "home/.edgeopt/bundles").iterdir())
+    manifests = [b for b in bundles if (b / "manifest.json").exists()]
+    assert [json.loads((b / "manifest.json").read_text())["name"] for b in manifests] == ["sorter"]
+    assert list((tmp_path / "home/.edgeopt").glob("current-*")) == []
+
+
 def test_widths_are_chosen_within_a_budget(bert: Path, texts_file: Path) -> None:
     model = import_model(bert)
     data = read(texts_file, model).first(64)

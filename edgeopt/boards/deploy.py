@@ -86,6 +86,32 @@ point "bundles/$3" "current-$2"
 """
 )
 
+# $1 the folder, then bundles, or none for all. Those that no link names go, with the files that no
+# other bundle has; of all, also files that never came into one. Prints a line for each that went.
+_REMOVE = f"""
+cd "$1" 2> /dev/null && [ -d bundles ] || exit 0
+shift
+gone=
+[ $# -gt 0 ] || {{ set -- $(ls bundles); gone=$(find store -type f -mmin +{_STALE_MINUTES}); }}
+linked=" "
+for link in current-* previous-*; do [ -L "$link" ] && linked="$linked$(readlink "$link") "; done
+for bundle; do
+  case "$linked" in *" bundles/$bundle "*) continue;; esac
+  [ -d "bundles/$bundle" ] || continue
+  gone="$gone $(find "bundles/$bundle" ! -type d | while read -r name; do
+    for file in store/*; do [ "$name" -ef "$file" ] && echo "$file"; done
+  done)"
+  rm -rf "bundles/$bundle" && echo "bundle $bundle" || exit 1
+done
+names=$(find bundles ! -type d)
+for file in $gone; do
+  [ -f "$file" ] || continue
+  echo "$names" | while read -r name; do [ "$name" -ef "$file" ] && exit 3; done
+  [ $? -ne 3 ] || continue
+  du -k "$file" && rm -f "$file" || exit 1
+done
+"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Upload:
@@ -93,6 +119,14 @@ class _Upload:
     sha256: str
     size_bytes: int
     mode: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removed:
+    """What went: bundles by digest, and the disk space that it took."""
+
+    bundles: tuple[str, ...]
+    freed_bytes: int
 
 
 class Store:
@@ -129,6 +163,19 @@ class Store:
         _check_word(name, "bundle name")
         _check_word(digest, "bundle digest")
         self._shell(_ACTIVATE, name, digest)
+
+    def remove(self, digests: Sequence[str] = ()) -> Removed:
+        """Remove these bundles, without ``digests`` all, and the files that no other bundle has.
+
+        Bundles that a current or previous link names stay.
+        """
+        for digest in digests:
+            _check_word(digest, "bundle digest")
+        told = [line.split() for line in self._shell(_REMOVE, *digests).splitlines()]
+        return Removed(
+            bundles=tuple(name for kind, name in told if kind == "bundle"),
+            freed_bytes=sum(int(kind) << 10 for kind, _ in told if kind != "bundle"),
+        )
 
     def _upload(self, name: str, path: Path) -> _Upload:
         parts = name.split("/")
@@ -217,8 +264,8 @@ class Store:
                 f"{needed_bytes / 1e6:.1f} MB are to be uploaded, {free_bytes / 1e6:.1f} MB are "
                 f"free on the disk of {self.folder}",
                 where=self.transport.name,
-                hint="Free some space there; bundles that are not needed are in "
-                f"{self.folder}/bundles.",
+                hint=f"Free some space there: edgeopt board clean {self.transport.name} removes "
+                "the bundles that no app opens.",
             )
         return missing, [x.removeprefix("name ") for x in told if x.startswith("name ")]
 

@@ -1,4 +1,4 @@
-"""``edgeopt board``: add, start, list, check, stop and forget boards."""
+"""``edgeopt board``: add, start, list, check, clean, stop and forget boards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def board() -> None:
-    """Add, start, list, check and stop boards.
+    """Add, start, list, check, clean and stop boards.
 
     The board 'host' is this machine and always there.
     """
@@ -135,6 +135,31 @@ def check(name: str, as_json: bool) -> None:
     emit(document, as_json, lambda console: _render_check(document, facts, console))
     if not any(v.runs for v in engines):
         click.get_current_context().exit(1)
+
+
+@board.command()
+@click.argument("name")
+@json_option
+def clean(name: str, as_json: bool) -> None:
+    """Remove the bundles on a board that no app opens, and files that only they had.
+
+    What current-NAME and previous-NAME in ~/.edgeopt there link to stays.
+    """
+    from edgeopt.boards import connect
+    from edgeopt.boards.deploy import Store
+
+    with connect(name) as found:
+        removed = Store(found.transport, found.facts).remove()
+    count = len(removed.bundles)
+    emit(
+        {"name": name, "bundles": list(removed.bundles), "freed_bytes": removed.freed_bytes},
+        as_json,
+        lambda console: console.print(
+            f"{name}: {count} bundle{'' if count == 1 else 's'} removed, "
+            f"{removed.freed_bytes / 1e6:.1f} MB freed",
+            markup=False,
+        ),
+    )
 
 
 @board.command()

@@ -12,7 +12,7 @@ import pytest
 
 from edgeopt import cache, progress
 from edgeopt.boards import deploy, facts
-from edgeopt.boards.deploy import Store
+from edgeopt.boards.deploy import Removed, Store
 from edgeopt.boards.facts import BoardFacts
 from edgeopt.boards.local import LocalTransport
 from edgeopt.boards.registry import BoardEntry
@@ -239,6 +239,60 @@ def test_a_board_whose_tar_makes_no_links(board_facts: BoardFacts, tmp_path: Pat
     assert Path(home, "two").read_text() == "2"
 
 
+def left(folder: Path) -> dict[str, list[str]]:
+    names = {n: sorted(os.listdir(folder / n)) for n in ("bundles", "store")}
+    return names | {"links": sorted(p.name for p in folder.iterdir() if p.is_symlink())}
+
+
+def test_bundles_that_no_link_names_are_removed(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "home/.edgeopt"
+    assert store.remove() == Removed(bundles=(), freed_bytes=0)  # nothing there yet
+    made = make(tmp_path / "src", shared="engine", one="1", two="2", three="3" * 9000, four="4")
+    digests = {}
+    for name in ("one", "two", "three", "four"):
+        store.push({"a b/m": made[name], "lib/e": made["shared"]}, f"d-{name}")
+        digests[name] = cache.file_sha256(made[name])
+    store.activate("app", "d-one")
+    store.activate("app", "d-two")
+    assert store.remove(["d-one", "d-four", "unknown"]).bundles == ("d-four",)
+    shared = cache.file_sha256(made["shared"])
+    stays = [digests["one"], digests["two"], digests["three"], shared]
+    assert left(folder) == {
+        "bundles": ["d-one", "d-three", "d-two"],
+        "store": sorted(stays),
+        "links": ["current-app", "previous-app"],
+    }
+    # What is on its way into a bundle stays; what a dead session left does not.
+    (folder / "store/young").touch()
+    (folder / "store/old").touch()
+    os.utime(folder / "store/old", (0, 0))
+    found = store.remove()
+    assert found.bundles == ("d-three",)
+    assert 9000 <= found.freed_bytes < 100_000
+    assert left(folder)["store"] == sorted([digests["one"], digests["two"], shared, "young"])
+    assert Path(folder, "current-app/a b/m").read_text() == "2"
+    assert Path(folder, "previous-app/lib/e").read_text() == "engine"
+    store.push({"m": made["three"]}, "d-three")
+    assert (folder / "bundles/d-three/m").read_text() == "3" * 9000
+
+
+def test_bundles_of_symbolic_links_are_removed_alike(
+    wire_here: Counting, board_facts: BoardFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a disk without hard links both ways to make them fail.
+    monkeypatch.setattr(deploy, "_LINK", "exit 1")
+    monkeypatch.setattr(deploy, "_LINK_EACH", deploy._LINK_EACH.replace("ln -f", "false"))
+    store = Store(wire_here, board_facts)
+    made = make(tmp_path / "src", shared="engine", one="1", two="2")
+    for name in ("one", "two"):
+        store.push({"m": made[name], "lib/e": made["shared"]}, f"d-{name}")
+    folder = tmp_path / "home/.edgeopt"
+    assert (folder / "bundles/d-two/lib/e").is_symlink()
+    assert store.remove(["d-one"]).bundles == ("d-one",)
+    assert left(folder)["store"] == sorted(cache.file_sha256(made[n]) for n in ("shared", "two"))
+    assert (folder / "bundles/d-two/lib/e").read_text() == "engine"
+
+
 def test_long_names_and_odd_letters(store: Store, tmp_path: Path) -> None:
     made = make(tmp_path / "src", one="1")
     names = ["d/" * 60 + "f", "x" * 200, "größe €.bin", 'it\'s "quoted" $HOME', "-rf"]
@@ -270,4 +324,7 @@ def test_on_the_emulated_board(wire: Transport, emulated_board: BoardEntry, tmp_
         store.push({"f": made[name]}, digest)
         store.activate("app", digest)
     read = ["cat", "/root/.edgeopt/current-app/f"]
+    assert wire.run(read, timeout_s=10).stdout == b"two"
+    store.push({"f": made["a"], "g": made["b"]}, "d3")
+    assert store.remove(["d2", "d3"]).bundles == ("d3",)
     assert wire.run(read, timeout_s=10).stdout == b"two"

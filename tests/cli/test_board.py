@@ -117,6 +117,7 @@ def test_a_board_from_up_to_remove(own: Path) -> None:
         assert added["facts"]["cores"] == ["cortex-a72"] * 4
         assert fingerprint(registry.find("kitchen").host_key) == up["fingerprint"]
 
+        assert document("clean", "pi") == {"name": "pi", "bundles": [], "freed_bytes": 0}
         assert document("down", "pi") == {"name": "pi", "stopped": True}
         assert document("down", "pi") == {"name": "pi", "stopped": False}
         down = document("check", "pi", status=6)["error"]
