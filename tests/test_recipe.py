@@ -190,10 +190,6 @@ def test_wrong_options_of_quantising_are_refused(
             'technique = "movement"\nblock = 8\n[[compress]]\ntechnique = "lottery"',
             "compress[1].technique: 'lottery' would undo the zeros that 'movement' makes before it",
         ),
-        (
-            'technique = "structured"\nreconstruct = false\nsequential = true',
-            "compress[0].sequential: is how to reconstruct, but reconstruct is false",
-        ),
     ],
 )
 def test_a_wrong_step_is_refused(tmp_path: Path, step: str, complaint: str) -> None:

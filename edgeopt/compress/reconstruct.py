@@ -12,10 +12,11 @@ neuron only). A column of ones stands for the bias, which is refitted with the w
 z that those before it, refitted already, now give it, and towards what the whole network has there:
 W x and, as the two are added, what the way around the projection (the residual) has lost by then,
 
-    W' = (sum of (W x + residual - residual') z^T + r W[:, s]) (sum of z z^T + r I)^-1
+    W' = (sum of (W x + residual - residual') z^T / v + r W[:, s]) (sum of z z^T / v + r I)^-1
 
-With half of its heads and neurons gone, a MiniLM-L6 that was right on 84.4 % of 1,436 texts was
-right on 81.3 % after this, and on 76.5 % without: the first changed the outputs more than no refit.
+where v is the variance of W x + residual over a token's channels: layer norm divides each token by
+its root, so that an error matters by its share of it. Unweighted, a few loud tokens rule the sums,
+and single weights grow for them that INT8 has no room for.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from edgeopt.model.widths import blocks, layers
 
 if TYPE_CHECKING:
     import torch
+
+_QUIET = 1e-6  # a token that is the same in all channels has no deviation
 
 
 def grams(model: Model, linears: Sequence[torch.nn.Linear], data: Data) -> list[torch.Tensor]:
@@ -144,7 +147,10 @@ def refit_in_turn(
                     x, residual = inputs(block, (old, around), call)
                     z, new_residual = inputs(new_block, (new, new_around), new_call)
                     z = with_ones(z)
-                    wanted = old(x) + residual - new_residual
+                    whole_sum = old(x) + residual
+                    scale = whole_sum.double().std(-1, keepdim=True).clamp_min(_QUIET)
+                    wanted = (whole_sum - new_residual) / scale
+                    z = z / scale
                     gram.add_(z.T @ z)
                     right.add_(wanted.T @ z)
                 bias = old.bias.double().unsqueeze(1)

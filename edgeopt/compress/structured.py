@@ -14,7 +14,7 @@ from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.costs import LayerCosts, Shape, default_multiple
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
-from edgeopt.compress.reconstruct import grams, refit, refit_in_turn
+from edgeopt.compress.reconstruct import refit_in_turn
 from edgeopt.compress.score import answers, change
 from edgeopt.model import Model
 from edgeopt.model.section import describe
@@ -76,7 +76,7 @@ def apply(
     pruned = prune(model, heads, neurons, options, chosen)
     text = told(model, pruned)
     if options.reconstruct:
-        # Least squares are of all tokens alike, of which a few with large values may rule.
+        # What was fitted to few texts, or to texts that are alike, may do harm to others.
         plain = replace(options, reconstruct=False)
         sliced = prune(model, heads, neurons, plain, chosen)
         unseen = data.take(range(options.samples, min(len(data), options.samples + _CHECKED)))
@@ -241,29 +241,14 @@ def prune(model: Model, heads: Kept, neurons: Kept, options: Structured, data: D
 
     Without ``options.reconstruct`` the weights that are left stay as they are.
     """
-    import torch
-
-    original = layers(network(model))
     pruned = copy.deepcopy(model.module)
     assert pruned is not None
-    jobs: list[tuple[torch.nn.Linear, torch.nn.Linear, list[int]]] = []  # original, new, columns
-    for whole, left, left_heads, left_neurons in zip(
-        original, layers(pruned.network), heads, neurons, strict=True
-    ):
+    columns = []
+    for left, left_heads, left_neurons in zip(layers(pruned.network), heads, neurons, strict=True):
         keep(left, left_heads, left_neurons)
-        columns = [h * left.head_dim + i for h in left_heads for i in range(left.head_dim)]
-        jobs.append((whole.attention_output, left.attention_output, columns))
-        jobs.append((whole.ffn_output, left.ffn_output, left_neurons))
-    if options.reconstruct and options.sequential:
-        kept = [(jobs[i][2], jobs[i + 1][2]) for i in range(0, len(jobs), 2)]
-        refit_in_turn(model, pruned, kept, data, options.ridge)
-    elif options.reconstruct:
-        jobs = [job for job in jobs if job[1].in_features < job[0].in_features]
-        found = grams(model, [old for old, _, _ in jobs], data)
-        with progress.step("Refitting the projections by least squares"):
-            for (old, new, columns), gram in zip(jobs, found, strict=True):
-                weight, bias = refit(old, gram, columns, options.ridge)
-                new.weight = torch.nn.Parameter(weight, requires_grad=False)
-                new.bias = torch.nn.Parameter(bias, requires_grad=False)
+        of_heads = [h * left.head_dim + i for h in left_heads for i in range(left.head_dim)]
+        columns.append((of_heads, left_neurons))
+    if options.reconstruct:
+        refit_in_turn(model, pruned, columns, data, options.ridge)
     describe(pruned.network)
     return replace(model, module=pruned)

@@ -21,8 +21,7 @@ class Structured:
     keeps are rounded to a multiple of ``multiple`` (None: of 16, as many as kernels compute
     together, where a layer has 256 or more). ``latency`` says in place of all three which share of
     the layers' cost is left: widths are then chosen against the target's table of costs, heads and
-    neurons against each other. ``samples`` texts give importance and reconstruction,
-    which is ``sequential`` where each layer is refitted on what the pruned layers before it give;
+    neurons against each other. ``samples`` texts give importance and reconstruction;
     ``ridge`` is the penalty's share of the mean square input.
     """
 
@@ -40,7 +39,6 @@ class Structured:
     multiple: int | None = None
     rearrange: bool = True
     reconstruct: bool = True
-    sequential: bool = True
     ridge: float = 0.01
     samples: int = 1024
     max_drop: float = 0.01
@@ -54,13 +52,10 @@ class Structured:
             importance=table.choice("importance", IMPORTANCES, "fisher"),
             rearrange=table.get("rearrange", bool, True),
             reconstruct=table.get("reconstruct", bool, True),
-            sequential=table.get("sequential", bool, True),
             ridge=table.number("ridge", 0.01, low=1e-8, high=1e3),
             samples=table.integer("samples", 1024, low=MIN_SAMPLES, high=MOST),
             max_drop=read_max_drop(table),
         )
-        if "sequential" in table and not step.reconstruct:
-            raise table.wrong("sequential", "is how to reconstruct, but reconstruct is false")
         if step.latency is not None:
             _check_latency(table, step)
         if "rearrange" in table and step.rearrange and step.importance != "fisher":

@@ -8,13 +8,14 @@ from edgeopt.compress import importance, structured
 from edgeopt.compress.checkpoint import network, save
 from edgeopt.compress.costs import Shape, neuron_counts
 from edgeopt.compress.data import Data, batches, read
+from edgeopt.compress.layerwise import first_calls, inputs, with_ones
 from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import grams, refit
 from edgeopt.compress.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.widths import blocks, layers
 from edgeopt.steps.structured import Structured
 from tests import checkpoints
 
@@ -156,9 +157,38 @@ def test_reconstruction_brings_the_network_nearer(model: Model, data: Data) -> N
         np.abs(
             answers(structured.prune(model, heads, neurons, options, data), data, "x") - whole
         ).mean()
-        for options in (PLAIN, Structured(sequential=False), Structured())
+        for options in (PLAIN, Structured())
     ]
-    assert errors[2] < errors[1] < errors[0]
+    assert errors[1] < errors[0]
+
+
+def test_an_error_counts_by_its_share_of_what_layer_norm_divides_by(
+    model: Model, data: Data
+) -> None:
+    import torch
+
+    heads, neurons = [[0, 2, 3]] * 2, [list(range(64))] * 2
+    pruned = structured.prune(model, heads, neurons, Structured(ridge=1e-8), data)
+    whole, left = (layers(network(m))[0].attention_output for m in (model, pruned))
+    block = blocks(network(model))[0]
+    seen = [
+        inputs(block, (whole, layers(network(model))[0].qkv[0]), call)
+        for call in first_calls(model, data)
+    ]
+    x, residual = (torch.cat(parts).double() for parts in zip(*seen, strict=True))
+    z = with_ones(x[:, [*range(8), *range(16, 32)]])
+    wanted = x @ whole.weight.double().T + whole.bias.double()
+    scale = (wanted + residual).std(-1, keepdim=True)
+    assert scale.max() > 1.5 * scale.min()
+    found = torch.cat([left.weight, left.bias[:, None]], dim=1).double().T
+    alike = torch.linalg.lstsq(z, wanted).solution  # each token as it is
+
+    def errors(weight: torch.Tensor) -> tuple[float, float]:
+        difference = z @ weight - wanted
+        return float(difference.square().sum()), float((difference / scale).square().sum())
+
+    assert errors(found)[1] < errors(alike)[1]
+    assert errors(found)[0] > errors(alike)[0]
 
 
 def test_a_refit_that_does_harm_is_left_out(model: Model, data: Data) -> None:
