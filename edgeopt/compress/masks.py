@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeopt.compress.costs import default_multiple
 from edgeopt.compress.sparsity import cubic, lowest
 from edgeopt.model.widths import Layer
 from edgeopt.steps.movement import Movement
@@ -107,6 +108,8 @@ class Masks:
             for gate, mask, score in zip(self.gates, kept, scores, strict=True):
                 if not gate.can_be_empty and not mask.any():
                     mask.view(-1)[score.argmax()] = True
+                if self.ramp == 1.0 and gate.kind == "neurons":
+                    _round(mask, score)
             return [mask.float() for mask in kept]
 
     def _best(self, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -164,3 +167,11 @@ class Masks:
             hook.remove()
             for gate in self.gates:
                 del gate.linear.forward
+
+
+def _round(mask: torch.Tensor, score: torch.Tensor) -> None:
+    """Let as many be left as kernels like, in place: where there are many, a multiple of 16."""
+    multiple = default_multiple(mask.numel())
+    left = max(multiple, round(int(mask.sum()) / multiple) * multiple)
+    best = score.flatten().argsort(descending=True)[:left]
+    mask.view(-1).fill_(False)[best] = True

@@ -23,7 +23,8 @@ class Movement:
     these pulls them down: how many go is then found out. With ``block`` the attention's four
     weights are masked in squares of that side instead of by heads; heads without a square left are
     removed, and of the others zeros stay. Nothing goes before the share ``begin`` of the steps is
-    done, and the last goes at ``end``. Scores are learnt at ``score_learning_rate``.
+    done, and the last goes at ``end``; then the neurons that a layer keeps are a multiple of 16
+    where it had 256 or more. Scores are learnt at ``score_learning_rate``.
     """
 
     aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"

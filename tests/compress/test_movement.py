@@ -17,6 +17,7 @@ from edgeopt.model.importer import import_model
 from edgeopt.model.widths import layers
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.training import Training
+from tests import checkpoints
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy
@@ -79,6 +80,17 @@ def test_a_score_moves_as_its_head_or_neuron_is_wanted(
             linear.weight[:, columns] /= factor
         expected = (losses[0] - losses[1]) / 0.02
         assert float(gradient) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("options", [HALF, replace(HALF, method="sigmoid", threshold=0.45)])
+def test_of_many_neurons_as_many_stay_as_kernels_like(options: Movement, tmp_path: Path) -> None:
+    wide = import_model(checkpoints.write(tmp_path / "wide", intermediate_size=300))
+    masks = scored(wide, options)
+    rounded = [mask.sum() for mask in masks.hard()[1::2]]
+    masks.done = masks.options.end - 0.001
+    before = [mask.sum() for mask in masks.hard()[1::2]]
+    assert any(n % 16 for n in before)
+    assert all(n % 16 == 0 and abs(n - m) <= 9 for n, m in zip(rounded, before, strict=True))
 
 
 @pytest.mark.parametrize("options", [HALF, SQUARES, replace(SQUARES, remove=0.9)])
