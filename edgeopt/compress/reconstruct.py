@@ -16,7 +16,8 @@ W x and, as the two are added, what the way around the projection (the residual)
 
 where v is the variance of W x + residual over a token's channels: layer norm divides each token by
 its root, so that an error matters by its share of it. Unweighted, a few loud tokens rule the sums,
-and single weights grow for them that INT8 has no room for.
+and single weights grow for them that INT8 has no room for. A MiniLM-L6 that was right on 84.4 % of
+1,436 texts was, with half of its heads and neurons gone, right on 81.9 %, unweighted on 81.3 %.
 """
 
 from __future__ import annotations

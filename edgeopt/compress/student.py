@@ -75,7 +75,7 @@ def _taken(options: Distil, whole: int) -> list[int]:
                     options, "layers", f"there is no layer {indices[-1]}, only 0 to {whole - 1}"
                 )
             return list(indices)
-        case float() as share:
+        case float() as share if share <= 1:
             return spread(max(1, round(share * whole)), whole)
         case int() as count if count <= whole:
             return spread(count, whole)
