@@ -16,18 +16,24 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
+_PACE_S = 5.0  # a pace is told after so long
+
 State = Literal["begin", "update", "end", "failed", "note"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """What a listener gets: the step's text, its state, seconds since it began, and how far."""
+    """What a listener gets: the step's text, its state, seconds since it began, and how far.
+
+    ``left_s`` is how many seconds the rest takes at the pace so far, None while that is not known.
+    """
 
     text: str
     state: State
     elapsed_s: float = 0.0
     done: int = 0
     total: int | None = None
+    left_s: float | None = None
 
 
 Listener = Callable[[Event], None]
@@ -39,15 +45,34 @@ class Step:
     """A running step; ``update`` tells how far it is, in any one unit."""
 
     text: str
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
+    _first: tuple[float, int] | None = None  # when ``update`` was first called, and with what
 
     def update(self, done: int, total: int | None = None) -> None:
-        """Tell that ``done`` of ``total`` is reached."""
-        self._send("update", done=done, total=total)
+        """Tell that ``done`` of ``total`` is reached; what is taken up again may start anywhere."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
+        since_s, more = now - self._first[0], done - self._first[1]
+        left_s = None
+        if total is not None and more > 0 and since_s >= _PACE_S:
+            left_s = since_s * (total - done) / more
+        self._send("update", done=done, total=total, left_s=left_s)
 
-    def _send(self, state: State, *, done: int = 0, total: int | None = None) -> None:
+    def _send(
+        self, state: State, *, done: int = 0, total: int | None = None, left_s: float | None = None
+    ) -> None:
         elapsed = time.monotonic() - self.began
-        _emit(Event(text=self.text, state=state, elapsed_s=elapsed, done=done, total=total))
+        _emit(
+            Event(
+                text=self.text,
+                state=state,
+                elapsed_s=elapsed,
+                done=done,
+                total=total,
+                left_s=left_s,
+            )
+        )
 
 
 def _emit(event: Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 INTERRUPTED = 130
+_STILL_S, _LIVE_S = 60.0, 0.1
 _CLEAR = "\r\x1b[K"
 
 
@@ -78,12 +80,26 @@ def _failed(
     return exit_code
 
 
+def _far(event: progress.Event) -> str:
+    """Return how far a step is, as `` 34 %, about 12 min left``."""
+    text = f" {100 * event.done // event.total} %" if event.total else ""
+    if event.left_s is None:
+        return text
+    for unit, size in (("s", 1), ("min", 60), ("h", 3600)):
+        if event.left_s < 100 * size or unit == "h":
+            break
+    return f"{text}, about {event.left_s / size:.0f} {unit} left"
+
+
 class _Terminal:
-    """Shows progress on stderr: a live line on a terminal, a plain line for each step elsewhere."""
+    """Shows progress on stderr: a live line on a terminal, elsewhere plain lines.
+
+    These are one as a step begins, one as it ends, and how far it is after ``_STILL_S`` of silence.
+    """
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
-        self._last = 0.0
+        self._written = 0.0
 
     def __call__(self, event: progress.Event) -> None:
         if event.state == "note":
@@ -94,13 +110,19 @@ class _Terminal:
             self._line(f"{event.text}: failed")
         elif event.state == "begin" and not self._live:
             self._line(f"{event.text} ...")
-        elif self._live and (event.state == "begin" or event.elapsed_s - self._last > 0.1):
-            self._last = event.elapsed_s
-            share = f" {100 * event.done // event.total} %" if event.total else ""
-            sys.stderr.write(f"{_CLEAR}{event.text}{share} ...")
-            sys.stderr.flush()
+        elif event.state in ("begin", "update"):
+            silent_s = time.monotonic() - self._written
+            if not self._live and silent_s > _STILL_S:
+                self._line(f"{event.text}{_far(event)}")
+            elif self._live and (event.state == "begin" or silent_s > _LIVE_S):
+                self._write(f"{_CLEAR}{event.text}{_far(event)} ...")
 
     def _line(self, text: str) -> None:
-        self._last = 0.0
-        sys.stderr.write((_CLEAR if self._live else "") + text + "\n")
+        self._write((_CLEAR if self._live else "") + text + "\n")
+        if self._live:
+            self._written = 0.0  # what goes on stands below at once
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
         sys.stderr.flush()
+        self._written = time.monotonic()
