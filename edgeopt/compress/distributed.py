@@ -7,6 +7,7 @@ each has its share of every batch, the gradients are summed, and so all have the
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -136,12 +137,14 @@ def run(work: Callable[[Peers], T]) -> T:
         except EdgeoptError:
             if not peers.apart:  # else they would take this for a part of the training
                 peers.tell(("failed", None))
+                _part(peers)
             raise
         peers.tell(("done", found))
     if peers.count > 1:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+    _part(peers)
     return found
 
 
@@ -164,6 +167,7 @@ def _follow(peers: Peers) -> Any:
         if what == "done":
             return told
         if what == "failed":
+            _part(peers)
             raise SystemExit(0)
         technique, model, step, data, context = told
         try:
@@ -171,6 +175,22 @@ def _follow(peers: Peers) -> Any:
         except EdgeoptError:
             time.sleep(_LAST_WORDS_S)
             raise
+
+
+def _part(peers: Peers) -> None:
+    """Close the connections as the interpreter ends, where all peers are done.
+
+    A thread of theirs that is still there then ends the process with SIGABRT, now and again.
+    """
+    if peers.count == 1:
+        return
+    from torch import distributed
+
+    def close() -> None:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+    atexit.register(close)
 
 
 def _apply(technique: str, model: Any, step: Any, data: Any, context: Context) -> tuple[Any, str]:

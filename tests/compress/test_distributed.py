@@ -81,3 +81,30 @@ def test_wrong_input_is_told_once_and_ends_both(command: list[str], tmp_path: Pa
     assert found.stderr.count("error:") == 1
     assert json.loads(found.stdout)["error"]["kind"] == "InputError"
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("work", ["'made'", "fail()"])
+def test_connections_are_closed_as_the_processes_end(work: str, tmp_path: Path) -> None:
+    # A thread of theirs that outlives the interpreter may end a process with SIGABRT.
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import atexit
+from edgeopt.compress.distributed import run
+from edgeopt.errors import InputError
+
+def last():
+    import torch
+    print("connected" if torch.distributed.is_initialized() else "closed", flush=True)
+
+def fail():
+    raise InputError("wrong")
+
+atexit.register(last)
+try:
+    run(lambda peers: {work})
+except InputError:
+    pass
+""")
+    found = start(*LAUNCH[:-1], str(script))
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == ["closed", "closed"]
