@@ -56,14 +56,14 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
 @click.argument("learn", required=False, type=click.Path(exists=True))
 @click.argument("test", required=False, type=click.Path(exists=True))
 @click.option("--held-out", type=click.Path(exists=True), help="Texts to check steps on.")
-@click.option("--recipe", "-r", "recipes", multiple=True, help="Only these [one a technique].")
+@click.option("--recipe", "-r", "recipes", multiple=True, help="[one a technique, without -c]")
 @click.option(
     "--checkpoint",
     "-c",
     "checkpoints",
     multiple=True,
     type=click.Path(exists=True),
-    help="A folder that 'edgeopt compress' made of MODEL, compared as well.",
+    help="A folder that 'edgeopt compress' made of MODEL.",
 )
 @click.option("--rounds", default=30, show_default=True, help="Timed calls of each variant.")
 @click.option("--seq-len", default=128, show_default=True, help="Tokens, padded or cut.")

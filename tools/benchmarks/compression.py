@@ -78,7 +78,10 @@ def compare(
     seq_len: int,
     output: str,
 ) -> None:
-    """Compress ``source`` by each recipe; time and score all, and ``checkpoints`` beside them."""
+    """Compress ``source`` by each recipe; time and score all, and ``checkpoints`` beside them.
+
+    Without either the recipes are ``SINGLE``.
+    """
     os.environ["TVM_NUM_THREADS"] = "1"
     model = import_model(source)
     labelled = read(given.test, 0)
@@ -88,7 +91,7 @@ def compare(
     truth = np.array([known[str(label)] for label in labelled.labels])
     variants = _baselines(model, Path(source), labelled.texts, seq_len)
     plain = load_recipe("default")
-    chosen = [load_recipe(name) for name in recipes or SINGLE]
+    chosen = [load_recipe(name) for name in recipes or ([] if checkpoints else SINGLE)]
     variants |= _ours("not compressed", model, plain, given, labelled.texts, seq_len)
     for recipe in chosen:
         name, made = recipe.name, model
