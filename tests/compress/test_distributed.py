@@ -107,4 +107,5 @@ except InputError:
 """)
     found = start(*LAUNCH[:-1], str(script))
     assert found.returncode == 0, found.stderr
-    assert found.stdout.split() == ["closed", "closed"]
+    # Lines of two processes may run into each other.
+    assert (found.stdout.count("closed"), found.stdout.count("connected")) == (2, 0)
