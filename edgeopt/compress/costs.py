@@ -113,6 +113,12 @@ def default_multiple(neurons: int) -> int:
     return KERNEL_COLUMNS if neurons >= 16 * KERNEL_COLUMNS else 1
 
 
+def round_neurons(left: int, neurons: int, multiple: int | None = None) -> int:
+    """Return the multiple next to ``left`` of ``neurons``: by default what kernels like."""
+    step = multiple or default_multiple(neurons)
+    return max(step, min(round(left / step), neurons // step) * step)
+
+
 def attention(shape: Shape, heads: int) -> torch.nn.Module:
     """Return the attention of a layer with ``heads`` heads, (batch, seq, hidden) to the same.
 

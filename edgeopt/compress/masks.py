@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeopt.compress.costs import default_multiple
+from edgeopt.compress.costs import round_neurons
 from edgeopt.compress.sparsity import cubic, lowest
 from edgeopt.model.widths import Layer
 from edgeopt.steps.movement import Movement
@@ -171,7 +171,6 @@ class Masks:
 
 def _round(mask: torch.Tensor, score: torch.Tensor) -> None:
     """Let as many be left as kernels like, in place: where there are many, a multiple of 16."""
-    multiple = default_multiple(mask.numel())
-    left = max(multiple, round(int(mask.sum()) / multiple) * multiple)
+    left = round_neurons(int(mask.sum()), mask.numel())
     best = score.flatten().argsort(descending=True)[:left]
     mask.view(-1).fill_(False)[best] = True

@@ -11,7 +11,7 @@ from edgeopt import progress
 from edgeopt.compress import budget, importance
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
-from edgeopt.compress.costs import LayerCosts, Shape, default_multiple
+from edgeopt.compress.costs import LayerCosts, Shape, round_neurons
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import refit_in_turn
@@ -228,10 +228,9 @@ def _select(scores: Sequence[torch.Tensor], options: Structured, part: str) -> K
         owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         keeps = torch.bincount(owner[best], minlength=len(counts)).tolist()
     if part == "neurons":
-        steps = [options.multiple or default_multiple(count) for count in counts]
         keeps = [
-            max(step, min(round(kept / step), count // step) * step)
-            for kept, count, step in zip(keeps, counts, steps, strict=True)
+            round_neurons(kept, count, options.multiple)
+            for kept, count in zip(keeps, counts, strict=True)
         ]
     return _best(scores, [max(1, kept) for kept in keeps])
 
