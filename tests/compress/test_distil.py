@@ -165,6 +165,13 @@ def test_an_interrupted_distillation_goes_on_to_the_same_weights(
 def test_layers_are_spread_evenly() -> None:
     assert student.spread(6, 12) == [0, 2, 4, 7, 9, 11]  # as in DistilBERT's script
     assert (student.spread(3, 6), student.spread(1, 6)) == ([0, 2, 5], [0])
+    assert distil_pairs("uniform", 3, 6) == [(0, 1), (1, 3), (2, 5)]
+    assert distil_pairs("last", 3, 6) == [(0, 3), (1, 4), (2, 5)]
+    assert distil_pairs((0, 2, 3), 3, 6) == [(0, 0), (1, 2), (2, 3)]
+    with pytest.raises(InputError, match=r"layer_map: expected 2 layers of the teacher's, 0 to 5"):
+        distil_pairs((1, 6), 2, 6)
+    with pytest.raises(InputError, match="layer_map: the teacher has 6 layers for 12"):
+        distil_pairs("last", 12, 6)
 
 
 def test_a_share_of_the_layers_is_one_at_least(teacher: Model) -> None:
@@ -173,13 +180,6 @@ def test_a_share_of_the_layers_is_one_at_least(teacher: Model) -> None:
         count = 2 if share == 0.9 else 1
         assert len(layers(network(made))) == count
         assert told.startswith(f"{count} of 2 layers taken")
-    assert distil_pairs("uniform", 3, 6) == [(0, 1), (1, 3), (2, 5)]
-    assert distil_pairs("last", 3, 6) == [(0, 3), (1, 4), (2, 5)]
-    assert distil_pairs((0, 2, 3), 3, 6) == [(0, 0), (1, 2), (2, 3)]
-    with pytest.raises(InputError, match=r"layer_map: expected 2 layers of the teacher's, 0 to 5"):
-        distil_pairs((1, 6), 2, 6)
-    with pytest.raises(InputError, match="layer_map: the teacher has 6 layers for 12"):
-        distil_pairs("last", 12, 6)
 
 
 def distil_pairs(layer_map: Any, student: int, teacher: int) -> list[tuple[int, int]]:
