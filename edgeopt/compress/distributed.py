@@ -178,9 +178,9 @@ def _follow(peers: Peers) -> Any:
 
 
 def _part(peers: Peers) -> None:
-    """Close the connections as the interpreter ends, where all peers are done.
+    """Have the connections closed as the interpreter ends; all peers are done.
 
-    A thread of theirs that is still there then ends the process with SIGABRT, now and again.
+    One that is still open there may end the process with SIGABRT.
     """
     if peers.count == 1:
         return
