@@ -1,8 +1,8 @@
 """The ``edgeopt`` command. Thin: each command parses, calls the Python API, and renders.
 
 Exit codes: 0 done; 1 a check failed (``verify``, ``board check``); 2-8 as in ``edgeopt.errors``;
-130 interrupted. With ``--json`` exactly one JSON document goes to stdout (``{"error": ...}`` where
-the command failed) and everything else to stderr.
+70 a fault of edgeopt's own; 130 interrupted. With ``--json`` exactly one JSON document goes to
+stdout (``{"error": ...}`` where the command failed) and everything else to stderr.
 """
 
 from __future__ import annotations

@@ -37,7 +37,10 @@ def emit(document: dict[str, Any], as_json: bool, render: Callable[[Console], No
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:
-    """Run ``command`` and return its exit code; errors become text (and JSON), not tracebacks."""
+    """Run ``command`` and return its exit code; errors become text (and JSON), not tracebacks.
+
+    One that nobody foresaw is told with a file to attach to a report (``edgeopt.cli.crash``).
+    """
     signal.signal(signal.SIGTERM, _terminate)
     as_json = "--json" in arguments
     try:
@@ -58,6 +61,26 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    # Whatever nobody foresaw, in our code or below it.
+    except Exception as exc:  # noqa: BLE001
+        return _unforeseen(exc, arguments, as_json)
+
+
+def _unforeseen(error: Exception, arguments: Sequence[str], as_json: bool) -> int:
+    """Tell of an error that is a fault of edgeopt's, in one line, with a file to attach."""
+    from edgeopt.cli import crash
+
+    first = (str(error).strip().splitlines() or ["no message"])[0][:200]
+    message = f"a fault of edgeopt's own: {type(error).__name__}: {first}"
+    file = crash.write(error, arguments)
+    hint = (
+        f"Please report it with this file (it has the command line): {file}"
+        if file
+        else "No file about it could be written: neither the state nor the temporary folder can be."
+    )
+    told = EdgeoptError(message, hint=hint)
+    click.secho(f"error: {told}", fg="red", err=True)
+    return _failed(as_json, "InternalError", message, told, crash.EXIT_CODE)
 
 
 def _terminate(signum: int, frame: object) -> None:

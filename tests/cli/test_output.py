@@ -1,12 +1,14 @@
 """How progress is shown, by a step whose clock the test sets."""
 
 import io
+import json
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
-from edgeopt import progress
+from edgeopt import __version__, progress
 from edgeopt.cli.output import run
 
 
@@ -66,3 +68,45 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None
         "Training 50 %, about 6 s left ...",
         "Training (6.0 s)\n",
     ]
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    @click.command()
+    @click.argument("text")
+    def command(text: str) -> None:
+        raise KeyError(text)
+
+    assert run(command, ["two words"]) == 70
+    out, err = capsys.readouterr()
+    told, hint = err.splitlines()
+    assert (out, told) == ("", "error: a fault of edgeopt's own: KeyError: 'two words'")
+    (file,) = (tmp_path / "edgeopt" / "errors").iterdir()
+    assert hint.endswith(str(file))
+    content = file.read_text()
+    assert content.startswith("command: edgeopt 'two words'\n")
+    assert f"edgeopt {__version__}" in content
+    assert content.endswith("KeyError: 'two words'\n")
+
+
+def test_what_nobody_foresaw_is_one_json_document(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "edgeopt").write_text("a file in the place of the folder")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)  # or it would keep what it found before
+
+    @click.command()
+    @click.option("--json", "as_json", is_flag=True)
+    def command(as_json: bool) -> None:
+        raise RecursionError
+
+    assert run(command, ["--json"]) == 70
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["kind"], error["exit_code"]) == ("InternalError", 70)
+    assert error["message"] == "a fault of edgeopt's own: RecursionError: no message"
+    assert Path(error["hint"].rpartition(" ")[2]).parent == tmp_path
