@@ -42,6 +42,15 @@ _WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_POOLING_FLAGS = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+"""Pooling modes of sentence-transformers by the flags of before version 5.4, as it orders them."""
 _LFS = b"version https://git-lfs"
 _SAME = 1e-4  # largest difference that two ways to mask may have: float32 rounding, ten times over
 
@@ -408,14 +417,17 @@ def _pooling(folder: Path) -> Mapping[str, Any] | None:
     if "Pooling" not in kinds:
         return None
     options = _optional_json(folder / kinds["Pooling"] / "config.json")
-    modes = [
-        mode
-        for mode, key in (("mean", "mean_tokens"), ("cls", "cls_token"), ("max", "max_tokens"))
-        if options.get(f"pooling_mode_{key}")
-    ]
-    if len(modes) != 1:
-        progress.note(f"{folder.name}: its pooling is none of mean, cls and max, and is left out")
-        return None
+    # Since version 5.4 one word (or a list of them), before that a flag for each mode.
+    word = options.get("pooling_mode")
+    modes = [word] if isinstance(word, str) else list(word or ())
+    if "pooling_mode" not in options:
+        modes = [mode for mode, key in _POOLING_FLAGS.items() if options.get(key)] or ["mean"]
+    if len(modes) != 1 or modes[0] not in ("mean", "cls", "max"):
+        raise InputError(
+            f"pools by {' and '.join(map(str, modes)) or 'nothing'}, and edgeopt by one of mean, "
+            "cls and max",
+            where=str(folder / kinds["Pooling"] / "config.json"),
+        )
     return {"mode": modes[0], "normalize": "Normalize" in kinds}
 
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from edgeopt.model.importer import import_model
 from edgeopt.model.texts import tokenize
 from edgeopt.quiet import quiet
 from tests import checkpoints
+from tests.runtime.poolings import write_pooling
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy
@@ -130,6 +132,22 @@ def test_sentence_transformers_files_give_pooling_and_length(tmp_path: Path) -> 
     model = import_model(folder)
     assert model.pooling == {"mode": "mean", "normalize": True}
     assert model.max_seq_len == 24
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [
+        ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": ["max"]}, "max"),
+        ({"pooling_mode": "mean", "pooling_mode_cls_token": True}, "mean"),
+        ({}, "mean"),
+    ],
+)
+def test_the_pooling_may_be_one_word(tmp_path: Path, options: dict[str, Any], mode: str) -> None:
+    folder = checkpoints.write(tmp_path / "model", "BertModel")
+    write_pooling(folder, "max")
+    (folder / "1_Pooling/config.json").write_text(json.dumps(options))
+    assert import_model(folder).pooling == {"mode": mode, "normalize": True}
 
 
 def test_nothing_of_transformers_reaches_the_terminal(
