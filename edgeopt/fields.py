@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import json
+import math
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +23,7 @@ from edgeopt.errors import InputError
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
+_DEPTH = 64  # EO_JSON_MAX_DEPTH of the runtime
 _NAMES = {
     bool: "true or false",
     int: "an integer",
@@ -40,6 +44,86 @@ def read_toml(path: Path) -> Table:
     except (ValueError, RecursionError) as exc:
         raise InputError(f"is not TOML: {exc}", where=str(path)) from exc
     return Table(data, file=str(path))
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """Return what is in the regular file ``path``; a FIFO, socket or device is not waited for.
+
+    Raises OSError, and InputError where it is no regular file or has more than ``most_bytes``.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise InputError("is no regular file", where=str(path))
+        if facts.st_size > most_bytes:
+            raise InputError(
+                f"has {facts.st_size} bytes, expected up to {most_bytes}", where=str(path)
+            )
+        return file.read()
+
+
+def read_json(path: Path, most_bytes: int) -> tuple[str, Any]:
+    """Return the text of the file ``path`` and the JSON in it, of which there is one reading only.
+
+    What other readers may take otherwise is refused: a key that stands twice, NaN and the like,
+    numbers beyond a double, halves of a surrogate pair, more than 64 levels, other than UTF-8.
+    Raises OSError, and InputError with the reason.
+    """
+    try:
+        text = read_regular(path, most_bytes).decode()
+        found = json.loads(
+            text,
+            object_pairs_hook=_each_once,
+            parse_constant=_no_number,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
+        _check_depth(found)
+        json.dumps(found, ensure_ascii=False).encode()  # or halves of pairs are in it
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"is not JSON: {exc}", where=str(path)) from exc
+    return text, found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large")
+    return value
+
+
+def _integer(text: str) -> int:
+    if text == "-0" or len(text) > 400:  # of 309 digits are the largest that a double holds
+        raise ValueError(f"{text[:40]} is no whole number that all readers take")
+    return int(text)
+
+
+def _check_depth(found: Any) -> None:
+    level = [found]
+    for _ in range(_DEPTH + 1):
+        level = [
+            value
+            for one in level
+            if isinstance(one, dict | list)
+            for value in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise ValueError("too deep")
 
 
 def shipped_names(folder: Path) -> tuple[str, ...]:

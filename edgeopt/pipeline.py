@@ -99,7 +99,8 @@ def compile(
     if origin and (done := _up_to_date(place, inputs)) is not None:
         return done
     apart = Path(held_out) if held_out else None
-    with reserved(place):  # a wrong place is refused before the long work
+    read = [p for p in (source, data, held_out) if p and not isinstance(p, Model)]
+    with reserved(place, [Path(p) for p in read]):  # refused before the long work, not after it
         if isinstance(source, Model):
             model = source
         elif recipe.compress:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,12 +17,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgeopt.errors import BundleError, InputError
-from edgeopt.fields import Table
+from edgeopt.fields import Table, read_json
+from edgeopt.model import TASKS
 from edgeopt.model.image import ImageSpec
 from edgeopt.model.signature import Signature, TensorSpec
 
 SCHEMA_VERSION = 2
 FILE = "manifest.json"
+
+_MOST_BYTES = 1 << 26  # EO_MANIFEST_MAX_BYTES of the runtime; and what may be listed in it:
+_MOST_FILES, _MOST_ARTIFACTS = 4096, 256
+_MOST_TENSORS, _MOST_DIMS = 16, 8
+_DTYPES = ("float32", "int32", "int64")
+_BLANKS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,50 +149,106 @@ def dump(manifest: Manifest) -> bytes:
 
 def _digest(document: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in document.items() if key != "digest"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_compact(_sorted(rest)).encode()).hexdigest()
+
+
+def _compact(document: Any) -> str:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)
+
+
+def _sorted(value: Any) -> Any:
+    """Return ``value`` with its keys in the order of their JSON, in which the runtime sorts."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value, key=lambda k: _compact(k)[1:-1])}
+    return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def load(bundle: Path) -> Manifest:
-    """Read and check ``bundle/manifest.json``. Raises BundleError with the reason."""
+    """Read and check ``bundle/manifest.json``. Raises BundleError with the reason.
+
+    A bundle that is replaced while this reads is the old one or the new one, whole.
+    """
     path = bundle / FILE
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError as exc:
-        raise BundleError(
-            f"is not a bundle: it has no {FILE}",
-            where=str(bundle),
-            hint="Make one with: edgeopt compile MODEL --target TARGET -o DIRECTORY",
-        ) from exc
-    except (OSError, ValueError) as exc:
-        raise BundleError(f"cannot be read: {exc}", where=str(path)) from exc
-    version = document.get("schema_version") if isinstance(document, dict) else None
+    text, document = _read(bundle)
+    version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"schema version {version!r}; this edgeopt reads version {SCHEMA_VERSION}",
             where=str(path),
             hint="Compile the model again with this version of edgeopt.",
         )
-    if document.get("digest") != _digest(document):
-        raise BundleError("was changed: its digest does not match its content", where=str(path))
+    _check_digest(path, text, document)
     try:
         return _parse(Table(document, file=str(path)))
     except InputError as exc:
         raise BundleError(exc.message, where=exc.where) from exc
 
 
+def listed(bundle: Path) -> set[str]:
+    """Return the names of the bundle's files, by a manifest of any schema; raises BundleError."""
+    text, document = _read(bundle)
+    _check_digest(bundle / FILE, text, document)
+    files = document.get("files")
+    if not isinstance(document.get("schema_version"), int) or not isinstance(files, dict):
+        raise BundleError("is no bundle's manifest", where=str(bundle / FILE))
+    return set(files)
+
+
+def _read(bundle: Path) -> tuple[str, dict[str, Any]]:
+    path = bundle / FILE
+    try:
+        text, document = _text_and_json(bundle)
+    except FileNotFoundError as exc:
+        raise BundleError(
+            f"is not a bundle: it has no {FILE}",
+            where=str(bundle),
+            hint="Make one with: edgeopt compile MODEL --target TARGET -o DIRECTORY",
+        ) from exc
+    except InputError as exc:
+        raise BundleError(f"cannot be read: {exc.message}", where=str(path)) from exc
+    except OSError as exc:
+        raise BundleError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
+    if not isinstance(document, dict):
+        raise BundleError("cannot be read: expected a JSON object", where=str(path))
+    return text, document
+
+
+def _text_and_json(bundle: Path) -> tuple[str, Any]:
+    """Read the manifest; again if the directory found was replaced, and emptied, meanwhile."""
+    while True:
+        before = bundle.stat()
+        try:
+            return read_json(bundle / FILE, _MOST_BYTES)
+        except FileNotFoundError:
+            if os.path.samestat(before, bundle.stat()):
+                raise
+
+
+def _check_digest(path: Path, text: str, document: Mapping[str, Any]) -> None:
+    """Raise BundleError if the document is not as edgeopt wrote it, white space apart.
+
+    The runtime hashes what stands there, so that with another spelling it would not open it.
+    """
+    if document.get("digest") != _digest(document):
+        raise BundleError("was changed: its digest does not match its content", where=str(path))
+    if _compact(document) != _BLANKS.sub(r"\1", text):
+        raise BundleError(
+            "was changed: a number or a text is not spelt as edgeopt writes it", where=str(path)
+        )
+
+
 def _parse(table: Table) -> Manifest:
     table.integer("schema_version")
     manifest = Manifest(
-        name=table.get("name", str),
+        name=_text(table, "name"),
         digest=table.get("digest", str),
         inputs=table.get("inputs", str),
-        task=table.get("task", str),
-        labels=table.array("labels", str),
+        task=table.choice("task", TASKS),
+        labels=_texts(table, "labels"),
         activation=table.choice("activation", ("none", "softmax", "sigmoid")),
-        pooling=table.get("pooling", dict) if table.data.get("pooling") is not None else None,
-        max_seq_len=table.integer("max_seq_len", low=0),
-        pad_id=table.integer("pad_id", low=0),
+        pooling=_pooling(table),
+        max_seq_len=table.integer("max_seq_len", low=0, high=1 << 20),
+        pad_id=table.integer("pad_id", low=0, high=2**31 - 1),
         token_types=table.get("token_types", bool),
         signature=_signature(table.table("signature")),
         tokenizer=tuple(_inside(table, "tokenizer", p) for p in table.array("tokenizer", str)),
@@ -211,11 +275,27 @@ def _parse(table: Table) -> Manifest:
             for name, entry in table.table("files").items()
         },
     )
+    for key, count, most in (
+        ("files", len(manifest.files), _MOST_FILES),
+        ("golden", len(manifest.golden), _MOST_FILES),
+        ("artifacts", len(manifest.artifacts), _MOST_ARTIFACTS),
+    ):
+        if count > most:
+            raise table.wrong(key, f"{count} of them, expected up to {most}")
     for entry in manifest.artifacts:
         for name in entry.files:
             if name not in manifest.files:
                 raise table.wrong("artifacts", f"{name!r} is not among the files")
     return manifest
+
+
+def _pooling(table: Table) -> Mapping[str, Any] | None:
+    if table.data.get("pooling") is None:
+        return None
+    pooling = table.table("pooling")
+    pooling.choice("mode", ("mean", "cls", "max"))
+    pooling.get("normalize", bool)
+    return pooling.data
 
 
 def _image(table: Table) -> ImageSpec:
@@ -239,7 +319,7 @@ def _target(table: Table) -> TargetEntry:
         arch=table.get("arch", str),
         libc=table.get("libc", str),
         libc_version=table.get("libc_version", str) if has_version else None,
-        threads=table.integer("threads"),
+        threads=table.integer("threads", high=1024),
         cpus=None if table.data.get("cpus") is None else table.get("cpus", str),
         warmup=table.integer("warmup", low=0),
         runs=table.integer("runs"),
@@ -249,13 +329,13 @@ def _target(table: Table) -> TargetEntry:
 def _artifact(table: Table) -> ArtifactEntry:
     same = table.data.get("same_top1")
     return ArtifactEntry(
-        engine=table.get("engine", str),
-        engine_version=table.get("engine_version", str),
-        precision=table.get("precision", str),
-        files=table.array("files", str),
+        engine=_text(table, "engine"),
+        engine_version=_text(table, "engine_version"),
+        precision=_text(table, "precision"),
+        files=table.words("files"),
         bytes=table.integer("bytes"),
         signature=_signature(table.table("signature")),
-        seq_lens=table.array("seq_lens", int),
+        seq_lens=_seq_lens(table),
         route=table.get("route", str),
         options=table.table("options").strings(),
         tools=table.table("tools").strings(),
@@ -270,22 +350,52 @@ def _artifact(table: Table) -> ArtifactEntry:
     )
 
 
+def _seq_lens(table: Table) -> tuple[int, ...]:
+    return table.ascending("seq_lens", low=1, high=1 << 20) if table.get("seq_lens", list) else ()
+
+
 def _signature(table: Table) -> Signature:
     def specs(key: str) -> tuple[TensorSpec, ...]:
+        found = table.tables(key)
+        if len(found) > _MOST_TENSORS:
+            raise table.wrong(key, f"{len(found)} of them, expected up to {_MOST_TENSORS}")
         return tuple(
-            TensorSpec(
-                name=t.get("name", str), dtype=t.get("dtype", str), dims=tuple(t.get("dims", list))
-            )
-            for t in table.tables(key)
+            TensorSpec(name=_text(t, "name"), dtype=t.choice("dtype", _DTYPES), dims=_dims(t))
+            for t in found
         )
 
     return Signature(inputs=specs("inputs"), outputs=specs("outputs"))
 
 
+def _dims(table: Table) -> tuple[int | str, ...]:
+    dims = tuple(table.get("dims", list))
+    if len(dims) > _MOST_DIMS:
+        raise table.wrong("dims", f"{len(dims)} of them, expected up to {_MOST_DIMS}")
+    for dim in dims:
+        if dim not in ("batch", "seq") and not (type(dim) is int and 1 <= dim < 2**31):
+            raise table.wrong("dims", f'expected sizes, "batch" or "seq", found {dim!r}')
+    return dims
+
+
+def _text(table: Table, key: str) -> str:
+    return _without_nul(table, key, table.get(key, str))
+
+
+def _texts(table: Table, key: str) -> tuple[str, ...]:
+    return tuple(_without_nul(table, key, text) for text in table.array(key, str))
+
+
+def _without_nul(table: Table, key: str, text: str) -> str:
+    if "\0" in text:
+        raise table.wrong(key, f"expected a string without NUL, found {text!r}")
+    return text
+
+
 def _inside(table: Table, key: str, name: str) -> str:
     """Return ``name`` if it is a clean relative path; a bundle must not reach outside itself."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or str(path) != name or "\\" in name:
+    wrong = path.is_absolute() or ".." in path.parts or str(path) != name or not path.parts
+    if wrong or "\\" in name or "\0" in name:
         raise table.wrong(key, f"{name!r} does not lie inside the bundle")
     return name
 

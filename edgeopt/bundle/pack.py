@@ -7,13 +7,14 @@ it. The same bundle gives the same bytes.
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import tempfile
 import zipfile
 from pathlib import Path
 
-from edgeopt import progress
+from edgeopt import place, progress
 from edgeopt.bundle import Bundle
 from edgeopt.bundle.manifest import FILE
 from edgeopt.bundle.verify import changed_files
@@ -30,6 +31,7 @@ SUFFIX = ".edgeopt.zip"
 _LOCAL_HEADER_BYTES = 30  # APPNOTE.TXT 4.3.7, before the name
 _PADDING_ID = 0xD935  # zipalign's: u16 id, u16 size, u16 alignment, zeros
 _PADDING_HEADER_BYTES = 6
+_MANIFEST_BYTES = 1 << 26
 _MAX_BYTES = 0xFFFFFFFF  # beyond, a zip needs fields that the runtime does not read
 
 
@@ -37,8 +39,12 @@ def pack(bundle: Bundle, output: Path) -> Path:
     """Write ``bundle`` into the file ``output``, replacing one there in one rename.
 
     Raises BundleError where the bundle was changed since it was made, and InputError where it has
-    4 GB or more or ``output`` cannot be written; nothing is left then.
+    4 GB or more, or ``output`` cannot be written or is another file than a packed bundle; nothing
+    is left then.
     """
+    if output.resolve().is_relative_to(bundle.path.resolve()):
+        raise InputError("lies in the bundle that is packed", where=str(output))
+    place.check_file(output, "packed bundle", is_packed)
     if changed := changed_files(bundle):
         name, what = next(iter(changed.items()))
         raise BundleError(f"{name} {what}", where=str(bundle.path))
@@ -46,8 +52,6 @@ def pack(bundle: Bundle, output: Path) -> Path:
     sizes = {name: (bundle.path / name).stat().st_size for name in names}
     if sum(sizes.values()) + len(names) * ALIGNMENT_BYTES > _MAX_BYTES:
         raise InputError("is too large for one file (4 GB)", where=str(bundle.path))
-    if output.is_dir():
-        raise InputError("is a directory; expected a file to write", where=str(output))
     try:
         with (
             progress.step(f"Packing {output}"),
@@ -66,6 +70,16 @@ def pack(bundle: Bundle, output: Path) -> Path:
     except OSError as exc:
         raise InputError(f"cannot be written ({exc.strerror})", where=str(output)) from exc
     return output
+
+
+def is_packed(path: Path) -> bool:
+    """Tell whether the file ``path`` is a packed bundle, by its manifest; it may be damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(FILE) as file:
+            document = json.loads(file.read(_MANIFEST_BYTES))
+    except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, RecursionError):
+        return False
+    return isinstance(document, dict) and {"schema_version", "digest", "files"} <= set(document)
 
 
 def _write(bundle: Bundle, names: list[str], sizes: dict[str, int], work: Path) -> None:

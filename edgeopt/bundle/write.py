@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgeopt import cache, place
 from edgeopt.bundle import Bundle
-from edgeopt.bundle.manifest import FILE, FileEntry, Manifest, dump, load
+from edgeopt.bundle.manifest import FILE, FileEntry, Manifest, dump, listed, load
 from edgeopt.errors import BundleError, InputError
 
+_KIND = "bundle"
 
-def reserved(output: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold ``output`` for one bundle, as ``place.reserved`` does."""
-    return place.reserved(output, FILE, "bundle")
+
+def reserved(output: Path, inputs: Sequence[Path] = ()) -> contextlib.AbstractContextManager[None]:
+    """Hold ``output`` for one bundle made of the files ``inputs``, as ``place.reserved`` does."""
+    return place.reserved(output, _KIND, foreign, inputs)
+
+
+def foreign(folder: Path) -> str | None:
+    """Say why ``folder`` is not to be replaced by a bundle, None where it is one and nothing else.
+
+    One of an older schema, and one with changed or missing files, may be replaced.
+    """
+    if not place.is_made(folder / FILE):
+        return f"exists and is not a {_KIND}"
+    try:
+        names = listed(folder)
+    except BundleError:
+        return f"exists, and its {FILE} is not a whole {_KIND}'s"
+    other = place.other_than(folder, {FILE, *names})
+    return None if other is None else f"holds {other}, which is no part of the {_KIND} there"
 
 
 def write(output: Path, manifest: Manifest, files: Mapping[str, Path]) -> Bundle:
-    """Write the bundle at ``output``, replacing an older one there in one rename.
+    """Write the bundle at ``output``, replacing an older one there as ``edgeopt.place`` does.
 
     ``files`` maps bundle paths to the files that are copied there; ``manifest.files`` and
     ``manifest.digest`` are filled in here. A bundle with the same content is left as it is.
-    Raises InputError where the disk is full or the place cannot be written; nothing is left then.
+    Raises InputError where the disk is full, the place cannot be written, or something is there
+    that is no bundle; nothing is left then.
     """
     entries = {
         name: FileEntry(bytes=path.stat().st_size, sha256=cache.file_sha256(path))
@@ -34,22 +51,16 @@ def write(output: Path, manifest: Manifest, files: Mapping[str, Path]) -> Bundle
     text = dump(replace(manifest, files=entries))
     if _same(output, text):
         return Bundle(path=output, manifest=load(output))
-    work = None
     try:
-        work = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.new-"))
-        for name, path in files.items():
-            (work / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, work / name)
-        (work / FILE).write_bytes(text)
-        work.chmod(0o755)
-        place.swap(work, output)
+        with place.replacing(output, _KIND, foreign) as work:
+            for name, path in files.items():
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, work / name)
+            (work / FILE).write_bytes(text)
     except OSError as exc:
         raise InputError(
             f"the bundle cannot be written ({exc.strerror})", where=str(output)
         ) from exc
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
     return Bundle(path=output, manifest=load(output))
 
 

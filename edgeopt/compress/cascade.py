@@ -24,14 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeopt import place
 from edgeopt.errors import InputError
-from edgeopt.fields import Table
+from edgeopt.fields import Table, read_json
 
 SCHEMA_VERSION = 1
 MEASURES = ("accuracy", "same label")
 
 _TEMPERATURES = np.geomspace(0.05, 20, 241)  # steps of 2.5 %
 _STEPS = 100
+_MOST_BYTES = 16384  # the runtime reads no more
 _MOST_TEXTS = 100_000  # beyond, the search takes seconds and the number helps nobody
 
 
@@ -119,27 +121,28 @@ class Cascade:
 
 
 def check_writable(path: Path) -> None:
-    """Raise InputError where ``save`` could not write the file ``path``."""
-    if path.is_dir():
-        raise InputError("is a directory; expected a file to write", where=str(path))
+    """Raise InputError where ``save`` could not write the file ``path``, or it is another's."""
+    place.check_file(path, "cascade", _is_cascade)
+
+
+def _is_cascade(path: Path) -> bool:
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as exc:
-        raise InputError(f"cannot be written ({exc.strerror})", where=str(path)) from exc
+        load(path)
+    except InputError:
+        return False
+    return True
 
 
 def load(path: Path) -> Cascade:
     """Read what ``save`` wrote. Raises InputError where it is damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        _, found = read_json(path, _MOST_BYTES)
     except OSError as exc:
         raise InputError(
             f"cannot be read ({exc.strerror})",
             where=str(path),
             hint="Make one with: edgeopt cascade SMALL LARGE --data FILE",
         ) from exc
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f"is not JSON ({exc})", where=str(path)) from exc
     if not isinstance(found, dict):
         raise InputError("expected a JSON object", where=str(path))
     table = Table(found, file=str(path))

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,12 +23,16 @@ from edgeopt.compress.distributed import ALONE, Peers, trains
 from edgeopt.compress.latency import Aiming, Gain, Judge, Source
 from edgeopt.compress.resume import read_metrics
 from edgeopt.errors import CompileError, InputError
+from edgeopt.fields import read_json
 from edgeopt.model import Model, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.steps import Step
 
 REPORT = "compress.json"
+
+_KIND = "compressed model"
+_REPORT_BYTES = 1 << 26  # training's lines take most of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,9 +137,8 @@ def compress(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(output) if output is not None else Path(f"{name_of(source)}-{recipe.name}")
-    if Path(source).is_dir() and Path(source).resolve() == folder.resolve():
-        raise InputError("is the model itself", where=str(folder), hint="Give another with -o.")
-    with place.reserved(folder, REPORT, "compressed model"):
+    read = [Path(path) for path in (source, data, held_out) if path]
+    with place.reserved(folder, _KIND, foreign, read):
         model, found = compressed(
             source, recipe, Path(data), Path(held_out) if held_out else None, aiming, peers
         )
@@ -322,18 +323,37 @@ def _step(
 
 
 def _write(model: Model, found: Compression, folder: Path, source: Path) -> None:
-    work = None
     try:
-        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.new-"))
-        checkpoint.save(model, work, source)
-        (work / REPORT).write_text(json.dumps(found.document(), indent=2))
-        work.chmod(0o755)
-        place.swap(work, folder)
+        with place.replacing(folder, _KIND, foreign) as work:
+            checkpoint.save(model, work, source)
+            files = {name: cache.file_sha256(work / name) for name in place.files(work)}
+            report = found.document() | {"files": files}
+            (work / REPORT).write_text(json.dumps(report, indent=2))
     except OSError as exc:
         raise InputError(f"cannot be written ({exc.strerror})", where=str(folder)) from exc
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
+
+
+def foreign(folder: Path) -> str | None:
+    """Say why ``folder`` is not to be replaced, None where it is as ``compress`` wrote it.
+
+    Weights that were trained further are not, so their hashes are looked at as well.
+    """
+    if not place.is_made(folder / REPORT):
+        return f"exists and is not a {_KIND}"
+    try:
+        _, report = read_json(folder / REPORT, _REPORT_BYTES)
+    except InputError:
+        report = None
+    files = report.get("files") if isinstance(report, dict) else None
+    if not isinstance(files, dict) or "recipe" not in report:
+        return f"exists, and its {REPORT} does not list what was written with it"
+    if other := place.other_than(folder, {REPORT, *files}):
+        return f"holds {other}, which was not written with its {REPORT}"
+    for name, sha256 in files.items():
+        path = folder / name
+        if path.exists() and cache.file_sha256(path) != sha256:
+            return f"holds {name}, which was changed since it was written"
+    return None
 
 
 def code_digest(package: Path = Path(__file__).parent.parent) -> str:

@@ -82,8 +82,8 @@ def import_huggingface(source: str | Path) -> Model:
         "license": _license(folder, config),
         "tools": {p: require(p, "torch").__version__ for p in ("torch", "transformers")},
     }
-    if done := _optional_json(folder / "compress.json"):
-        origin["compressed"] = done
+    if isinstance(done := _optional_json(folder / "compress.json"), dict) and done:
+        origin["compressed"] = {key: value for key, value in done.items() if key != "files"}
     return Model(
         name=name,
         task=task,

@@ -1,4 +1,5 @@
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import pytest
 from filelock import FileLock
 
 from edgeopt.bundle import Bundle
+from edgeopt.bundle.pack import pack
+from edgeopt.bundle.verify import verify
 from edgeopt.bundle.write import reserved, write
 from edgeopt.errors import BusyError, InputError
 from tests.bundle.conftest import manifest
@@ -96,3 +99,27 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
     with reserved(output):
         pass
     assert names(tmp_path) == []
+
+
+def test_packing_overwrites_packed_bundles_only(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    bundle = make_bundle()
+    packed = pack(bundle, tmp_path / "b.zip")
+    before = packed.read_bytes()
+    assert pack(bundle, packed).read_bytes() == before
+    thesis = tmp_path / "thesis.pdf"
+    thesis.write_bytes(b"%PDF")
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("manifest.json", "{}")
+    link = tmp_path / "link.zip"
+    link.symlink_to(packed)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (thesis, archive, link, pipe, Path(os.devnull)):
+        with pytest.raises(InputError, match="exists and is not a packed bundle, so it is not"):
+            pack(bundle, path)
+    with pytest.raises(InputError, match="lies in the bundle that is packed"):
+        pack(bundle, bundle.path / "b.zip")
+    assert thesis.read_bytes() == b"%PDF"
+    assert link.is_symlink()
+    assert not verify(bundle, run_artifacts=False).changed

@@ -55,10 +55,34 @@ def test_a_step_that_keeps_to_its_bound_is_kept(
     assert right.mean() == pytest.approx(found.score_after)
     assert sum(p.numel() for p in model.module.parameters()) == found.parameters_after
     report = json.loads((tmp_path / "small/compress.json").read_text())
+    written = report.pop("files")
+    assert {*written, "compress.json"} == {p.name for p in (tmp_path / "small").iterdir()}
     assert report == json.loads(json.dumps(found.document()))
     assert report["steps"][0]["technique"] == "structured"
     assert str(tmp_path) not in json.dumps(report)
     assert model.origin["compressed"] == report
+
+
+def test_a_compressed_model_that_was_trained_further_is_not_replaced(
+    bert: Path, texts_file: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "small"
+    compress(bert, data=texts_file, recipe=recipe(GENTLE), output=output)
+    compress(bert, data=texts_file, recipe=recipe(GENTLE), output=output)  # as it wrote it itself
+    (output / "optimizer.pt").write_text("mine")
+    end = ", so it is not overwritten"
+    with pytest.raises(InputError, match=f"holds optimizer.pt, which was not written.*{end}"):
+        compress(bert, data=texts_file, recipe=recipe(GENTLE), output=output)
+    (output / "optimizer.pt").unlink()
+    weights = bytearray((output / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (output / "model.safetensors").write_bytes(weights)
+    with pytest.raises(InputError, match=f"holds model.safetensors, which was changed.*{end}"):
+        compress(bert, data=texts_file, recipe=recipe(GENTLE), output=output)
+    (output / "compress.json").write_text('{"recipe": "prune"}')  # as older versions wrote it
+    with pytest.raises(InputError, match=f"does not list what was written with it{end}"):
+        compress(bert, data=texts_file, recipe=recipe(GENTLE), output=output)
+    assert (output / "model.safetensors").read_bytes() == weights
 
 
 @pytest.fixture(scope="module")
