@@ -24,7 +24,7 @@ from edgeopt.fields import nearest
 from edgeopt.lowering import FIDELITY_SAMPLES, Prepared, code_digest, prepare
 from edgeopt.model import Model, importer, name_of, reference, samples, texts
 from edgeopt.model.samples import Samples
-from edgeopt.model.tokenizer import has_token_types, pad_id
+from edgeopt.model.tokenizer import has_token_types
 from edgeopt.recipe import INT4, Recipe, load_recipe
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
@@ -321,7 +321,7 @@ def _write(
             activation=model.activation,
             pooling=model.pooling,
             max_seq_len=model.max_seq_len,
-            pad_id=pad_id(model.tokenizer) if model.tokenizer else 0,
+            pad_id=model.pad_id,
             token_types=has_token_types(model.tokenizer) if model.tokenizer else False,
             signature=model.signature,
             tokenizer=tuple(f"tokenizer/{path.name}" for path in tokenizer),

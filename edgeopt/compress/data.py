@@ -183,10 +183,14 @@ class Encoded:
         """Return the texts ``rows``, padded to the longest of them."""
         import torch
 
-        padded = self._tokens.pad(
-            {name: [self._encoded[name][i] for i in rows] for name in self._encoded},
-            return_tensors="pt",
-        )
+        longest = max(self.lengths[i] for i in rows)
+        padded = {}
+        for name in self._encoded:
+            fill = self._model.pad_id if name == "input_ids" else 0
+            values = torch.full((len(rows), longest), fill)
+            for at, i in enumerate(rows):
+                values[at, : self.lengths[i]] = torch.tensor(self._encoded[name][i])
+            padded[name] = values
         labels = self._labels
         return Batch(
             inputs=tuple(padded[spec.name] for spec in self._model.signature.inputs),

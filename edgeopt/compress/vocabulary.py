@@ -60,7 +60,7 @@ def apply(
     before = module.network.config.vocab_size
     _slice(module.network, numbers)
     folder = _write(model, state, numbers)
-    changed = replace(model, module=module, tokenizer=folder)
+    changed = replace(model, module=module, tokenizer=folder, pad_id=numbers[model.pad_id])
     return changed, f"{len(kept)} of {before} tokens kept"
 
 
@@ -105,6 +105,7 @@ def _must(model: Model, state: Mapping[str, Any], first: int) -> set[int]:
     must = {token["id"] for token in state["added_tokens"]}
     special = {n for value in _special(network(model).config).values() for n in value}
     must |= special & set(tokens.values())
+    must.add(model.pad_id)
     must |= set(_placed(state.get("post_processor") or {}))
     unknown = state["model"].get("unk_token")
     must |= {tokens[unknown]} if unknown in tokens else set()

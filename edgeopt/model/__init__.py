@@ -35,7 +35,8 @@ class Model:
     (batch, seq, labels), or ``start_logits`` and ``end_logits`` (batch, seq).
     ``image`` is how an image becomes ``pixel_values``, None for a model of texts;
     ``max_seq_len`` is 0 for one of images.
-    ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None.
+    ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None;
+    ``pad_id`` is the token id that fills a text up to a length, where the mask is 0.
     ``pooling`` is how a sentence embedding is made of ``last_hidden_state``, where the checkpoint
     says so: ``{"mode": "mean", "normalize": True}``. ``activation`` makes scores of ``logits``:
     softmax, sigmoid, or none. ``origin`` tells where it came from (plain
@@ -52,6 +53,7 @@ class Model:
     activation: str
     pooling: Mapping[str, Any] | None
     max_seq_len: int
+    pad_id: int = 0
     image: ImageSpec | None = None
     origin: Mapping[str, Any]
     digest: str

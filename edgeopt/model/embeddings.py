@@ -32,6 +32,13 @@ def plain_table(network: Any) -> torch.nn.Embedding:
     return table
 
 
+def rows(network: Any) -> int:
+    """Return how many token ids ``network`` takes, whatever its table is."""
+    table = network.get_input_embeddings()
+    table = getattr(table, "table", table)  # of a narrow one
+    return int(getattr(table, "num_embeddings", network.config.vocab_size))
+
+
 def describe(network: Any) -> dict[str, Any]:
     """Return the key for the section of our own: none where the table is a plain one."""
     from edgeopt.model.tables import Packed, Projected

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import IMAGE_TASKS, Model, image, name_of, section, tokenizer, vision
+from edgeopt.model import IMAGE_TASKS, Model, embeddings, image, name_of, section, tokenizer, vision
 from edgeopt.model.tasks import OUTPUTS, activation, image_signature, signature
 from edgeopt.quiet import quiet
 
@@ -94,7 +94,8 @@ def import_huggingface(source: str | Path) -> Model:
         digest=cache.key(
             weights=hashes,
             config=cache.file_sha256(folder / "config.json"),
-            tokenizer=tokenizer.hashes(folder),
+            tokenizer=tokenizer.hashes(parts["tokenizer"]) if parts["tokenizer"] else {},
+            pad_id=parts["pad_id"],
             pooling=_pooling(folder),
             image=asdict(parts["image"]) if parts["image"] else None,
         ),
@@ -112,6 +113,10 @@ def _text_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, A
     tokens = tokenizer.collect(folder)
     if tokens is None:
         progress.note(f"{name} has no tokenizer: it is checked on made-up token ids")
+    rows = embeddings.rows(network)
+    pads = getattr(network.config, "pad_token_id", None)
+    if tokens is not None:
+        tokenizer.check_ids(tokens, rows, str(folder))
     inputs = _inputs(network)
     return {
         "signature": signature(
@@ -122,6 +127,7 @@ def _text_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, A
         ),
         "module": _wrap(network, inputs, task),
         "tokenizer": tokens,
+        "pad_id": tokenizer.padding(tokens, rows, pads),
         "pooling": _pooling(folder) if task == "feature-extraction" else None,
         "max_seq_len": _max_seq_len(network, folder, tokens),
         "image": None,
@@ -137,6 +143,7 @@ def _image_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, 
         "signature": image_signature(spec, labels=len(_labels(network.config, task))),
         "module": vision.wrap(network, spec, task, str(folder)),
         "tokenizer": None,
+        "pad_id": 0,
         "pooling": None,
         "max_seq_len": 0,
         "image": spec,

@@ -54,6 +54,9 @@ def import_onnx(
     outputs = _outputs(onnx, graph, found, where)
     folder = Path(tokenizer_folder) if tokenizer_folder else path.parent
     tokens = tokenizer.collect(folder)
+    rows = _rows(graph)
+    if tokens is not None and rows:
+        tokenizer.check_ids(tokens, rows, where)
     labels = _labels(path.parent, found, outputs)
     length = inputs[0].dims[1]
     weights = cache.file_sha256(path)
@@ -64,13 +67,28 @@ def import_onnx(
         module=None,
         onnx=path,
         tokenizer=tokens,
+        pad_id=tokenizer.padding(tokens, rows or 1 << 31),
         labels=labels,
         activation=activation(found, len(labels), _config(path.parent).get("problem_type")),
         pooling=None,
         max_seq_len=length if isinstance(length, int) else _max_seq_len(path.parent),
         origin={"kind": "onnx", "source": path.name, "weights_sha256": {path.name: weights}},
-        digest=cache.key(weights=weights, task=found, tokenizer=tokenizer.hashes(folder)),
+        digest=cache.key(
+            weights=weights, task=found, tokenizer=tokenizer.hashes(tokens) if tokens else {}
+        ),
     )
+
+
+def _rows(graph: Any) -> int:
+    """Return how many rows the table has in which input_ids are looked up; 0 where none is seen."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    ids = {"input_ids"}
+    for node in graph.node:  # in the order of the call
+        if node.op_type in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
+            ids |= set(node.output) if node.input[0] in ids else set()
+        elif node.op_type == "Gather" and node.input[1] in ids and node.input[0] in shapes:
+            return shapes[node.input[0]][0]
+    return 0
 
 
 def _read(onnx: Any, path: Path) -> Any:

@@ -117,13 +117,16 @@ def tokenize(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str,
     for text in texts:
         encoded = tokens(
             text,
-            padding="max_length",
             truncation=True,
             max_length=seq_len,
             return_token_type_ids=True,
             return_attention_mask=True,
         )
-        calls.append({name: np.array([encoded[name]], dtype=np.int64) for name in names})
+        fills = {"input_ids": model.pad_id}  # the tokenizer itself may name no such token
+        call = {name: np.full((1, seq_len), fills.get(name, 0), dtype=np.int64) for name in names}
+        for name in names:
+            call[name][0, : len(encoded[name])] = encoded[name]
+        calls.append(call)
     return calls
 
 

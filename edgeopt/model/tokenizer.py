@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +20,99 @@ FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "bpe.codes",
     "spiece.model",
+    "spm.model",
+    "tokenizer.model",
     "sentencepiece.bpe.model",
 )
-"""Names that transformers gives a tokenizer's files; nothing else is copied."""
+"""Names that transformers gives a tokenizer's files."""
 
 _VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
     "vocab.json",
     "spiece.model",
+    "spm.model",
+    "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+_NAMES = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+_FORMAT = 1  # of what `collect` writes
 
 
 def collect(folder: Path) -> Path | None:
-    """Return a directory with the tokenizer's files of ``folder`` alone, or None if it has none.
+    """Return a directory with the tokenizer of ``folder`` as transformers loads it, or None.
 
-    ``tokenizer.json`` is made where only a vocabulary is there: the runtime reads nothing else.
-    Raises InputError where the files are damaged.
+    It has a ``tokenizer.json`` with all that transformers follows beside the user's own
+    (``do_lower_case``, added tokens, the kind of model in config.json) already done, and a
+    ``tokenizer_config.json`` that changes none of it, so that the runtime, which reads
+    ``tokenizer.json`` alone, gives the same ids. None where ``folder`` has no vocabulary. Raises
+    InputError where the files are damaged, or are of a tokenizer that is no such file.
     """
-    present = [folder / name for name in FILES if (folder / name).is_file()]
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         return None
-    load(folder)  # damaged files are refused before anything is kept
+    config = folder / "config.json"
 
     def build(directory: Path) -> None:
-        for path in present:
-            shutil.copy(path, directory / path.name)
-        if not (directory / "tokenizer.json").is_file():
-            tokenizer = load(folder)
-            if not tokenizer.is_fast:
-                raise InputError(
-                    "the tokenizer has no tokenizer.json and none can be made of its vocabulary",
-                    where=str(folder),
-                    hint="Save it with transformers' AutoTokenizer (use_fast=True) first.",
-                )
-            tokenizer.backend_tokenizer.save(str(directory / "tokenizer.json"))
+        _write(load(folder), directory, folder)
 
-    return cache.entry("tokenizer", cache.key(files=hashes(folder)), build)
+    key = cache.key(
+        files=hashes(folder),
+        config=cache.file_sha256(config) if config.is_file() else None,
+        tools={name: require(name, "torch").__version__ for name in ("tokenizers", "transformers")},
+        format=_FORMAT,
+    )
+    return cache.entry("tokenizer", key, build)
+
+
+def _write(tokenizer: Any, directory: Path, where: Path) -> None:
+    """Write ``tokenizer`` as the two files that ``collect`` tells of."""
+    backend = getattr(tokenizer, "backend_tokenizer", None) if tokenizer.is_fast else None
+    if backend is None:
+        raise InputError(
+            f"its tokenizer ({type(tokenizer).__name__}) has no tokenizer.json, and transformers "
+            "makes none of its vocabulary",
+            where=str(where),
+            hint="Only tokenizers of the tokenizers library run on a device.",
+        )
+    if tokenizer.truncation_side != "right":
+        raise InputError(
+            f"its tokenizer cuts long texts at the {tokenizer.truncation_side} (truncation_side); "
+            "the runtime cuts them at the right",
+            where=str(where),
+            hint='Write "truncation_side": "right" into tokenizer_config.json if that is as good.',
+        )
+    document = json.loads(backend.to_str())
+    document |= {"truncation": None, "padding": None}  # for the caller to say
+    text = json.dumps(document, ensure_ascii=False)
+    (directory / "tokenizer.json").write_text(text, encoding="utf-8")
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": tokenizer.model_max_length,
+        "model_input_names": list(tokenizer.model_input_names),
+        "padding_side": "right",  # as the runtime pads; no text alone is padded
+        "clean_up_tokenization_spaces": bool(tokenizer.clean_up_tokenization_spaces),
+    }
+    for name in _NAMES:
+        if (token := getattr(tokenizer, name)) is not None:
+            settings[name] = str(token)
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    again = json.loads(load(directory).backend_tokenizer.to_str())
+    if changed := [key for key, value in document.items() if again.get(key) != value]:
+        raise InputError(
+            f"its tokenizer ({type(tokenizer).__name__}) does not load again as it was saved: "
+            f"{', '.join(changed)} of tokenizer.json",
+            where=str(where),
+        )
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -86,10 +141,38 @@ def load(folder: Path) -> Any:
     return tokenizer
 
 
-def pad_id(folder: Path) -> int:
-    """Return the id that fills texts up to a length; 0 where the tokenizer names none."""
-    value = load(folder).pad_token_id
-    return 0 if value is None else int(value)
+def padding(folder: Path | None, rows: int, networks: int | None = None) -> int:
+    """Return the id that fills texts up to a length, one of ``rows`` of the embedding table.
+
+    It is what the network takes for padding, ``networks``, where it names one; else the
+    tokenizer's; else 0, since the attention mask hides it.
+    """
+    for value in (networks, load(folder).pad_token_id if folder else None):
+        if isinstance(value, int) and 0 <= value < rows:
+            return value
+    return 0
+
+
+def check_ids(folder: Path, rows: int, where: str) -> None:
+    """Raise InputError where a token has an id that an embedding table of ``rows`` has not.
+
+    The padding token may have one: ``padding`` gives another, and no text is meant to have it.
+    """
+    tokenizers = require("tokenizers", "torch")
+    ids: Mapping[str, int] = tokenizers.Tokenizer.from_file(
+        str(folder / "tokenizer.json")
+    ).get_vocab()
+    pad = json.loads((folder / "tokenizer_config.json").read_text()).get("pad_token")
+    beyond = sorted((i, token) for token, i in ids.items() if i >= rows and token != pad)
+    if beyond:
+        shown = ", ".join(f"{token!r} ({i})" for i, token in beyond[:3])
+        more = f" and {len(beyond) - 3} more" if len(beyond) > 3 else ""
+        raise InputError(
+            f"the embedding table has {rows} rows, but the tokenizer has ids beyond: {shown}{more}",
+            where=where,
+            hint="Call model.resize_token_embeddings(len(tokenizer)) and train them, or take the "
+            "tokens out of the tokenizer's files.",
+        )
 
 
 def has_token_types(folder: Path) -> bool:

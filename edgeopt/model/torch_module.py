@@ -64,12 +64,13 @@ def import_torch(
         module=kept,
         onnx=None,
         tokenizer=tokens,
+        pad_id=tokenizers.padding(tokens, 1 << 31),
         labels=named if task.endswith("classification") else (),
         activation=activation(task, width),
         pooling=None,
         max_seq_len=max_seq_len,
         origin={"kind": "torch", "source": type(module).__qualname__},
-        digest=_digest(kept, type(module).__qualname__, tuple(inputs), task, folder),
+        digest=_digest(kept, type(module).__qualname__, tuple(inputs), task, tokens),
     )
 
 
@@ -121,7 +122,7 @@ def _check_call(module: Any, inputs: tuple[str, ...], task: str, name: str) -> i
 
 
 def _digest(
-    module: torch.nn.Module, kind: str, inputs: tuple[str, ...], task: str, folder: Path | None
+    module: torch.nn.Module, kind: str, inputs: tuple[str, ...], task: str, tokens: Path | None
 ) -> str:
     weights = hashlib.sha256()
     for key, value in sorted(module.state_dict().items()):
@@ -133,5 +134,5 @@ def _digest(
         weights=weights.hexdigest(),
         inputs=list(inputs),
         task=task,
-        tokenizer=tokenizers.hashes(folder) if folder else {},
+        tokenizer=tokenizers.hashes(tokens) if tokens else {},
     )
