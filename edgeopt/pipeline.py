@@ -228,13 +228,6 @@ def _compile(
     inputs: str,
 ) -> Bundle:
     seq_lens = samples.lengths(model, target.seq_lens)
-    if not seq_lens and model.image is None:
-        raise InputError(
-            f"takes at most {model.max_seq_len} tokens, but the target's shortest length is "
-            f"{target.seq_lens[0]}",
-            where=model.name,
-            hint="Write a target of your own with a shorter entry in seq_lens.",
-        )
     target = replace(target, seq_lens=seq_lens)
     prepared = prepare(model, seq_lens, given)
     texts_held = None if held is None else accuracy.prepare(model, held, max(prepared.checks))

@@ -167,11 +167,15 @@ def test_an_onnx_file(bundle: Bundle, host: Target, tmp_path: Path) -> None:
     assert "TFLite is lowered from a PyTorch module" in made.manifest.skipped[0].reason
 
 
-def test_a_model_that_is_too_short_for_the_target(checkpoint: Path, tmp_path: Path) -> None:
-    long = replace(load_target("host"), seq_lens=(4096,))
-    with pytest.raises(InputError, match=r"takes at most 38 tokens.*shortest length is 4096"):
-        compile(checkpoint, long, output=tmp_path / "a.edgeopt")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("wanted", "lengths"), [((4096,), (38,)), ((16, 32, 64), (16, 32, 38))])
+def test_a_model_that_takes_less_than_the_target_is_read_to_its_end(
+    checkpoint: Path, tmp_path: Path, wanted: tuple[int, ...], lengths: tuple[int, ...]
+) -> None:
+    target = replace(load_target("host"), seq_lens=wanted)
+    made = compile(
+        checkpoint, target, output=tmp_path / "b", engines=["tflite"], precisions=["fp32"]
+    )
+    assert made.manifest.artifacts[0].seq_lens == lengths
 
 
 def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:

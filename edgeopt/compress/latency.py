@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgeopt.compress.costs import Costs, CountedCosts
 from edgeopt.compress.counted import ERROR, Work, count, rates
 from edgeopt.errors import InputError
-from edgeopt.model import Model, texts
+from edgeopt.model import Model, samples, texts
 from edgeopt.model.first_token import narrowed
 from edgeopt.target import EngineSpec, Target
 
@@ -130,21 +130,17 @@ def counting(
 
 
 def length(model: Model, target: Target, seq_len: int | None) -> int:
-    """Return the tokens of a call that is judged: ``seq_len``, or the target's longest that fits.
+    """Return the tokens of a call that is judged: ``seq_len``, or the longest of the target's.
 
-    Raises InputError where ``model`` does not take ``seq_len``, or none of the target's.
+    Raises InputError if ``model`` does not take ``seq_len``.
     """
-    takes = f"takes at most {model.max_seq_len} tokens"
-    hint = "Give a length that it takes (--seq-len), or a target of your own with such a one."
     if seq_len is not None and seq_len > model.max_seq_len:
-        raise InputError(f"{takes}, asked for {seq_len}", where=model.name, hint=hint)
-    fitting = [n for n in target.seq_lens if n <= model.max_seq_len]
-    if seq_len is None and not fitting:
-        shortest = target.seq_lens[0]
         raise InputError(
-            f"{takes}, but the target's shortest length is {shortest}", where=model.name, hint=hint
+            f"takes at most {model.max_seq_len} tokens, asked for {seq_len}",
+            where=model.name,
+            hint="Give a length that it takes with --seq-len.",
         )
-    return seq_len or fitting[-1]
+    return seq_len or samples.lengths(model, target.seq_lens)[-1]
 
 
 def artifact(pairs: Sequence[tuple[EngineSpec, str]]) -> tuple[EngineSpec, str]:

@@ -46,8 +46,17 @@ def check(model: Model, samples: Samples, where: str) -> None:
 
 
 def lengths(model: Model, seq_lens: Sequence[int]) -> tuple[int, ...]:
-    """Return those of ``seq_lens`` that ``model`` takes, () where it has no sequence."""
-    return tuple(n for n in seq_lens if n <= model.max_seq_len)
+    """Return the lengths of ``model`` where shapes are static, () if it has no sequence.
+
+    They are those of ``seq_lens`` (ascending) that it takes, and its own longest if that is below
+    the last of them: what the model would read to its end is not cut before.
+    """
+    if model.image is not None:
+        return ()
+    taken = [n for n in seq_lens if n <= model.max_seq_len]
+    if model.max_seq_len < seq_lens[-1] and model.max_seq_len not in taken:
+        taken.append(model.max_seq_len)
+    return tuple(taken)
 
 
 def calls(model: Model, samples: Samples, seq_len: int) -> list[dict[str, np.ndarray]]:
