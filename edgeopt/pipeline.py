@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from edgeopt import __version__, accuracy, cache, progress
+from edgeopt import accuracy, cache, progress
 from edgeopt.backends import Artifact
 from edgeopt.backoff import Made, lower_within
 from edgeopt.bundle import Bundle, golden, open_bundle
-from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped, TargetEntry
+from edgeopt.bundle.describe import describe, tokenizer_files
+from edgeopt.bundle.manifest import ArtifactEntry, Golden, Skipped
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, write
 from edgeopt.compress.data import Data
@@ -22,9 +23,8 @@ from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
 from edgeopt.lowering import FIDELITY_SAMPLES, Prepared, code_digest, prepare
-from edgeopt.model import Model, importer, name_of, reference, samples, texts
+from edgeopt.model import Model, importer, name_of, samples, texts
 from edgeopt.model.samples import Samples
-from edgeopt.model.tokenizer import has_token_types
 from edgeopt.recipe import INT4, Recipe, load_recipe
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
@@ -288,9 +288,7 @@ def _write(
     inputs: str,
     output: Path,
 ) -> Bundle:
-    files: dict[str, Path] = {}
-    tokenizer = sorted(model.tokenizer.iterdir()) if model.tokenizer else []
-    files |= {f"tokenizer/{path.name}": path for path in tokenizer}
+    files = tokenizer_files(model)
     for entry, directory in made:
         files |= {name: directory / name.removeprefix(_prefix(entry)) for name in entry.files}
     calls = []
@@ -305,43 +303,17 @@ def _write(
                 )
                 for path in sorted((Path(scratch) / name).iterdir()):
                     files[f"{name}/{path.name}"] = path
-        manifest = Manifest(
-            name=model.name,
-            digest="",
+        manifest = replace(
+            describe(model, target, tuple(entry for entry, _ in made)),
             inputs=inputs,
-            task=model.task,
-            labels=model.labels,
-            activation=model.activation,
-            pooling=model.pooling,
-            max_seq_len=model.max_seq_len,
-            pad_id=model.pad_id,
-            token_types=has_token_types(model.tokenizer) if model.tokenizer else False,
-            signature=model.signature,
-            tokenizer=tuple(f"tokenizer/{path.name}" for path in tokenizer),
-            target=TargetEntry(
-                name=target.name,
-                device=target.device.id,
-                arch=target.device.arch,
-                libc=target.device.os.libc,
-                libc_version=target.device.os.libc_version,
-                threads=target.threads,
-                cpus=target.cpus,
-                warmup=target.warmup,
-                runs=target.runs,
-            ),
             recipe={
                 "name": recipe.name,
                 "bounds": {p: b.cosine_min for p, b in recipe.bounds.items()},
                 "calibration_texts": recipe.calibration_texts,
             }
             | ({} if recipe.quantize.is_plain else {"quantize": recipe.quantize.options()}),
-            reference=reference.name(model),
             origin=dict(model.origin) | {f"{samples.name(model)}_sha256": prepared.digest},
-            tools={"edgeopt": __version__},
-            artifacts=tuple(entry for entry, _ in made),
             skipped=tuple(skipped),
             golden=tuple(calls),
-            image=model.image,
-            files={},
         )
         return write(output, manifest, files)

@@ -41,6 +41,8 @@ class Model:
     says so: ``{"mode": "mean", "normalize": True}``. ``activation`` makes scores of ``logits``:
     softmax, sigmoid, or none. ``origin`` tells where it came from (plain
     JSON values); ``digest`` is a SHA-256 of the weights, the configuration and the tokenizer.
+    ``source`` is the folder, or the .onnx file, as the user's own tool would open it; None for a
+    module made in Python.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Model:
     max_seq_len: int
     pad_id: int = 0
     image: ImageSpec | None = None
+    source: Path | None = None
     origin: Mapping[str, Any]
     digest: str
 

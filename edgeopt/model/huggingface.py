@@ -88,6 +88,7 @@ def import_huggingface(source: str | Path) -> Model:
         name=name,
         task=task,
         onnx=None,
+        source=folder,
         labels=labels,
         activation=activation(task, len(labels), getattr(network.config, "problem_type", None)),
         origin=origin,

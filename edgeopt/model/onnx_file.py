@@ -66,6 +66,7 @@ def import_onnx(
         signature=Signature(inputs=inputs, outputs=outputs),
         module=None,
         onnx=path,
+        source=path,
         tokenizer=tokens,
         pad_id=tokenizer.padding(tokens, rows or 1 << 31),
         labels=labels,

@@ -1,0 +1,524 @@
+"""The tool that a user would otherwise use, called directly on the model as it came.
+
+From raw text (or image) to final answer, by the tool's own tokenizer, network and
+post-processing: sentence-transformers where the folder is one of its own, else transformers, and
+for an ``.onnx`` file onnxruntime. Nothing of edgeopt's import takes part, so that what the import
+loses shows. The one exception is a network that only edgeopt has (a module made in Python, a
+compressed checkpoint): there the imported module is called in transformers' place.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from edgeopt.extras import require
+from edgeopt.model import Model, images, section
+from edgeopt.quiet import quiet
+
+Text = str | tuple[str, str]
+"""A text, or a pair of them: for question answering the question and its context."""
+
+Sample = Text | images.Image | Path
+
+_ANSWER_TOKENS = 15
+"""The longest answer, in tokens, and ``_BEST`` of them: what transformers' pipeline took (4.x)."""
+_BEST = 8
+_UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer names no limit
+
+_LOADERS = {
+    "feature-extraction": "AutoModel",
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "image-classification": "AutoModelForImageClassification",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """A finding in a text: an entity, or an answer. ``begin`` and ``end`` are in characters."""
+
+    label: str
+    score: float
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """The label of one token without its "B-" or "I-", and how far the next one is behind."""
+
+    label: str
+    begin: int
+    end: int
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Answer:
+    """What a tool makes of one text or image; which fields are there goes by the task.
+
+    ``scores`` are in the order of the labels. ``spans`` are entities as they stand in the text, or
+    answers, best first; ``decisions`` are those of the tokens. ``vector`` is an embedding,
+    float32 (size,), or where nothing is pooled the hidden states, (tokens, size). ``ids`` are the
+    tokens that the network read, () where they are not known.
+    """
+
+    scores: tuple[float, ...] = ()
+    spans: tuple[Span, ...] | None = None
+    decisions: tuple[Decision, ...] = ()
+    vector: np.ndarray | None = None
+    ids: tuple[int, ...] = ()
+    types: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Original:
+    """An opened tool. ``name`` is for the reader of a manifest.
+
+    ``answer`` returns None for a sample that the tool itself refuses, such as a text that is too
+    long for it. ``labels`` are what the tool calls the scores, () where it gives bare numbers.
+    ``limit`` is how many tokens it reads, None for no limit of its own. ``tokenizer`` is
+    transformers' own, None for images. ``pairs`` says whether it takes pairs and nothing else.
+    """
+
+    name: str
+    answer: Callable[[Any], Answer | None]
+    labels: tuple[str, ...]
+    limit: int | None
+    tokenizer: Any
+    pairs: bool = False
+
+
+def open_original(model: Model) -> Original | str:
+    """Open the tool that answers for ``model``, or return why there is none.
+
+    Raises MissingDependencyError where torch (or onnxruntime for a file) is missing.
+    """
+    if model.image is None and model.tokenizer is None:
+        return f"{model.name} has no tokenizer, so that no tool takes its texts"
+    folder = model.source if model.source is not None and model.source.is_dir() else None
+    compressed = folder is not None and section.SECTION in _json(folder / "config.json")
+    kind = "" if folder is None or compressed else _kind(folder)
+    if kind and importlib.util.find_spec("sentence_transformers") is None:
+        return "sentence-transformers, which the folder is for, is not installed"
+    with quiet():
+        if kind == "CrossEncoder" and folder is not None:
+            return _cross_encoder(folder)
+        if kind == "SentenceTransformer" and folder is not None:
+            return _sentence_transformer(folder)
+        if model.image is not None:
+            return _images(model, folder)
+        return _texts(model, None if compressed else folder)
+
+
+def _kind(folder: Path) -> str:
+    """Return the class of sentence-transformers that the folder is for, "" for none."""
+    settings = _json(folder / "config_sentence_transformers.json")
+    config = _json(folder / "config.json")
+    named = settings.get("model_type")
+    if (
+        named == "CrossEncoder"
+        or "sbert_ce_default_activation_function" in config
+        or "activation_fn" in (config.get("sentence_transformers") or {})
+    ):
+        return "CrossEncoder"
+    return "SentenceTransformer" if (folder / "modules.json").is_file() else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _version(package: str) -> str:
+    return f"{package} {metadata.version(package)}"
+
+
+def _answering(call: Callable[[Any], Answer]) -> Callable[[Any], Answer | None]:
+    """Return ``call`` that gives None where the tool fails, and is quiet."""
+
+    def answer(sample: Any) -> Answer | None:
+        try:
+            with quiet():
+                return call(sample)
+        # Tools check little: a text that is too long ends as an IndexError of torch's embedding, a
+        # RuntimeError of its addition, an exception of onnxruntime's own. None has a common base.
+        except Exception:  # noqa: BLE001
+            return None
+
+    return answer
+
+
+def _limit(tokenizer: Any) -> int | None:
+    most = getattr(tokenizer, "model_max_length", None)
+    return int(most) if most and 0 < most < _UNLIMITED else None
+
+
+def _sentence_transformer(folder: Path) -> Original:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    tool = SentenceTransformer(
+        str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+    ).float()
+
+    def call(text: str) -> Answer:
+        with torch.inference_mode():
+            found = tool.encode(text, show_progress_bar=False, convert_to_numpy=True)
+        return Answer(vector=np.asarray(found, np.float32))
+
+    return Original(
+        name=f"SentenceTransformer.encode ({_version('sentence-transformers')})",
+        answer=_answering(call),
+        labels=(),
+        limit=tool.max_seq_length,
+        tokenizer=tool.tokenizer,
+    )
+
+
+def _cross_encoder(folder: Path) -> Original:
+    from sentence_transformers import CrossEncoder
+
+    tool = CrossEncoder(
+        str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+    ).float()
+
+    def call(pair: tuple[str, str]) -> Answer:
+        found = tool.predict([pair], show_progress_bar=False, convert_to_numpy=True)
+        return Answer(scores=tuple(map(float, np.asarray(found[0], np.float32).reshape(-1))))
+
+    return Original(
+        name=f"CrossEncoder.predict ({_version('sentence-transformers')})",
+        answer=_answering(call),
+        labels=(),
+        limit=getattr(tool, "max_seq_length", None) or _limit(tool.tokenizer),
+        tokenizer=tool.tokenizer,
+        pairs=True,
+    )
+
+
+Network = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""Inputs by name, int64 (1, tokens), to outputs by name, float32."""
+
+
+def _texts(model: Model, folder: Path | None) -> Original:
+    """Return transformers' way with the network of ``folder``, of the file, or of the module."""
+    transformers = require("transformers", "torch")
+    home: Path | None
+    if model.onnx is not None:
+        network, config, home = _of_file(model, transformers)
+        name = f"{_version('onnxruntime')} with transformers' AutoTokenizer"
+    elif folder is not None:
+        network, config = _of_folder(folder, model.task, transformers)
+        home, name = folder, f"{_version('transformers')}, {_TOOLS[model.task]}"
+    else:
+        network, config = _of_module(model)
+        home, name = model.tokenizer, _MODULE
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        str(home), local_files_only=True, trust_remote_code=False
+    )
+    pooling = model.pooling if name == _MODULE else None
+    prompt = getattr(model, "prompt", "") if name == _MODULE else ""
+    readers: dict[str, Callable[..., Answer]] = {
+        "feature-extraction": partial(_hidden, pooling=pooling, prompt=prompt),
+        "sequence-classification": _classify,
+        "token-classification": _entities,
+        "question-answering": _spans,
+    }
+    read = readers[model.task]
+    return Original(
+        name=name,
+        answer=_answering(lambda text: read(text, network, tokenizer, config)),
+        labels=_names(config) if model.task.endswith("classification") else (),
+        limit=_limit(tokenizer),
+        tokenizer=tokenizer,
+    )
+
+
+_MODULE = "the imported module, called directly"
+_TOOLS = {
+    "feature-extraction": "AutoModel",
+    "sequence-classification": 'pipeline("text-classification")',
+    "token-classification": 'pipeline("token-classification", aggregation_strategy="simple")',
+    "question-answering": "AutoModelForQuestionAnswering, best span",
+    "image-classification": 'pipeline("image-classification")',
+}
+
+
+def _names(config: Any) -> tuple[str, ...]:
+    return tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+
+
+def _of_folder(folder: Path, task: str, transformers: Any) -> tuple[Network, Any]:
+    import torch
+
+    network = getattr(transformers, _LOADERS[task]).from_pretrained(
+        str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
+    network.eval()
+
+    def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        with torch.inference_mode():
+            found = network(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        return {k: v.float().numpy() for k, v in found.items() if isinstance(v, torch.Tensor)}
+
+    return run, network.config
+
+
+def _of_module(model: Model) -> tuple[Network, Any]:
+    from edgeopt.model import reference
+
+    def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        zeros = np.zeros_like(inputs["input_ids"])
+        batch = {spec.name: inputs.get(spec.name, zeros) for spec in model.signature.inputs}
+        return reference.run(model, [batch])[0]
+
+    return run, _config(model)
+
+
+def _config(model: Model) -> Any:
+    """Return what transformers' post-processing asks a configuration for."""
+    kinds = {"none": "regression", "sigmoid": "multi_label_classification"}
+    return SimpleNamespace(
+        id2label=dict(enumerate(model.labels)),
+        num_labels=len(model.labels),
+        problem_type=kinds.get(model.activation, "single_label_classification"),
+    )
+
+
+def _of_file(model: Model, transformers: Any) -> tuple[Network, Any, Path]:
+    """Return the session on the user's own file, and the folder with tokenizer and config.json."""
+    ort = require("onnxruntime", "onnx")
+    path = model.source if model.source is not None else model.onnx
+    assert path is not None
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        length = inputs["input_ids"].shape[1]
+        given = {
+            "position_ids": np.arange(length, dtype=np.int64)[None],
+            "token_type_ids": np.zeros((1, length), np.int64),
+            **inputs,
+        }
+        feed = {}
+        for spec in session.get_inputs():
+            value = given[spec.name]
+            fixed = spec.shape[1]
+            if isinstance(fixed, int):
+                value = np.pad(value, ((0, 0), (0, fixed - length)))
+            feed[spec.name] = value.astype(np.int32 if "int32" in spec.type else np.int64)
+        found = zip(names, session.run(names, feed), strict=True)
+        return {name: np.asarray(value, np.float32) for name, value in found}
+
+    # Exports of today lie in a folder of their own: onnx/model.onnx.
+    places = (path.parent, path.parent.parent)
+    config = next((p for p in places if (p / "config.json").is_file()), None)
+    tokens = next((p for p in places if (p / "tokenizer_config.json").is_file()), None)
+    tokens = tokens or next((p for p in places if (p / "tokenizer.json").is_file()), path.parent)
+    loaded = _config(model)
+    if config is not None and "id2label" in _json(config / "config.json"):
+        loaded = transformers.AutoConfig.from_pretrained(str(config), local_files_only=True)
+    return run, loaded, tokens
+
+
+def _encode(text: Text, tokenizer: Any, **options: Any) -> Any:
+    first, second = (text, None) if isinstance(text, str) else text
+    return tokenizer(first, second, truncation=True, return_tensors="np", **options)
+
+
+def _inputs(encoded: Any, tokenizer: Any) -> dict[str, np.ndarray]:
+    names = [n for n in tokenizer.model_input_names if n in encoded]
+    return {name: np.asarray(encoded[name], np.int64) for name in names}
+
+
+def _read(encoded: Any) -> dict[str, Any]:
+    types = encoded["token_type_ids"][0] if "token_type_ids" in encoded else ()
+    return {"ids": tuple(map(int, encoded["input_ids"][0])), "types": tuple(map(int, types))}
+
+
+def _hidden(
+    text: str,
+    network: Network,
+    tokenizer: Any,
+    config: Any,
+    pooling: Mapping[str, Any] | None,
+    prompt: str,
+) -> Answer:
+    del config
+    encoded = _encode(prompt + text, tokenizer)
+    outputs = network(_inputs(encoded, tokenizer))
+    found = outputs.get("sentence_embedding")
+    if found is None:
+        found = outputs["last_hidden_state"]
+    vector = found[0]
+    if pooling is not None and vector.ndim == 2:
+        ways = {"mean": vector.mean(0), "cls": vector[0], "max": vector.max(0)}
+        vector = ways[pooling["mode"]]
+        vector = vector / np.linalg.norm(vector) if pooling["normalize"] else vector
+    return Answer(vector=vector, **_read(encoded))
+
+
+def _bare(kind: Any, tokenizer: Any, config: Any) -> Any:
+    """Return a pipeline without a network of its own, for its post-processing."""
+    made = kind.__new__(kind)
+    made.tokenizer, made.model = tokenizer, SimpleNamespace(config=config)
+    return made
+
+
+def _scores(kind: Any, logits: Any, config: Any) -> tuple[float, ...]:
+    """Return what pipeline ``kind`` makes of ``logits`` (1, labels), in the order of the labels."""
+    count = logits.shape[-1]
+    # Labels may have one name twice; numbers have not.
+    numbered = SimpleNamespace(
+        id2label=dict(enumerate(range(count))),
+        num_labels=config.num_labels,
+        problem_type=getattr(config, "problem_type", None),
+    )
+    found = _bare(kind, None, numbered).postprocess({"logits": logits}, top_k=count)
+    found = found if isinstance(found, list) else [found]
+    by_number = {item["label"]: float(item["score"]) for item in found}
+    return tuple(by_number[i] for i in range(count))
+
+
+def _classify(text: Text, network: Network, tokenizer: Any, config: Any) -> Answer:
+    import torch
+    from transformers import TextClassificationPipeline
+
+    encoded = _encode(text, tokenizer)
+    logits = torch.from_numpy(network(_inputs(encoded, tokenizer))["logits"])
+    return Answer(scores=_scores(TextClassificationPipeline, logits, config), **_read(encoded))
+
+
+def _entities(text: Text, network: Network, tokenizer: Any, config: Any) -> Answer:
+    import torch
+    from transformers import TokenClassificationPipeline
+    from transformers.pipelines.token_classification import AggregationStrategy
+
+    if not isinstance(text, str):
+        raise TypeError("entities are found in one text")
+    encoded = _encode(text, tokenizer, return_special_tokens_mask=True, return_offsets_mapping=True)
+    logits = network(_inputs(encoded, tokenizer))["logits"]
+    pipeline = _bare(TokenClassificationPipeline, tokenizer, config)
+    found = pipeline.postprocess(
+        [
+            {
+                "logits": torch.from_numpy(logits),
+                "sentence": text,
+                "input_ids": torch.from_numpy(encoded["input_ids"]),
+                "offset_mapping": torch.from_numpy(encoded["offset_mapping"]),
+                "special_tokens_mask": torch.from_numpy(encoded["special_tokens_mask"]),
+            }
+        ],
+        aggregation_strategy=AggregationStrategy.SIMPLE,
+    )
+    powers = np.exp(logits[0] - logits[0].max(-1, keepdims=True))
+    shares = powers / powers.sum(-1, keepdims=True)
+    names = _names(config)
+    decisions = []
+    for i, (begin, end) in enumerate(encoded["offset_mapping"][0]):
+        if not encoded["special_tokens_mask"][0][i] and end > begin:
+            label = entity_of(names[int(shares[i].argmax())])
+            others = [
+                s for s, name in zip(shares[i], names, strict=True) if entity_of(name) != label
+            ]
+            decisions.append(
+                Decision(
+                    label=label,
+                    begin=int(begin),
+                    end=int(end),
+                    margin=float(shares[i].max() - max(others, default=0.0)),
+                )
+            )
+    spans = [
+        Span(
+            label=str(item["entity_group"]),
+            score=float(item["score"]),
+            begin=int(item["start"]),
+            end=int(item["end"]),
+        )
+        for item in found
+    ]
+    return Answer(spans=tuple(spans), decisions=tuple(decisions), **_read(encoded))
+
+
+def entity_of(label: str) -> str:
+    """Return what follows "B-" or "I-", as transformers groups by it."""
+    return label[2:] if label.startswith(("B-", "I-")) else label
+
+
+def _spans(text: Text, network: Network, tokenizer: Any, config: Any) -> Answer:
+    """Return the best answers of a context that fits in, words whole, as the pipeline of 4.x."""
+    del config
+    if isinstance(text, str):
+        raise TypeError("an answer needs a context")
+    encoded = _encode(text, tokenizer)
+    outputs = network(_inputs(encoded, tokenizer))
+    kept = np.array([s == 1 for s in encoded.sequence_ids(0)])
+    counted = kept.copy()
+    counted[0] = True  # the first token stands for "no answer"
+    parts = []
+    for logits in (outputs["start_logits"][0], outputs["end_logits"][0]):
+        logits = logits[: len(kept)].astype(np.float64)
+        powers = np.where(counted, np.exp(logits - logits[counted].max()), 0)
+        parts.append(np.where(kept, powers / powers.sum(), 0))
+    scores = np.tril(np.triu(np.outer(*parts)), _ANSWER_TOKENS - 1)
+    best: dict[tuple[int, int], float] = {}
+    for first, last in zip(*np.nonzero(scores), strict=True):
+        begin = encoded.word_to_chars(0, encoded.token_to_word(0, first), 1).start
+        end = encoded.word_to_chars(0, encoded.token_to_word(0, last), 1).end
+        best[begin, end] = max(best.get((begin, end), 0.0), float(scores[first, last]))
+    ranked = sorted(best.items(), key=lambda item: -item[1])[:_BEST]
+    return Answer(
+        spans=tuple(Span(label="", score=s, begin=b, end=e) for (b, e), s in ranked),
+        **_read(encoded),
+    )
+
+
+def _images(model: Model, folder: Path | None) -> Original | str:
+    transformers = require("transformers", "torch")
+    if importlib.util.find_spec("PIL") is None:
+        return "Pillow, which transformers reads images with, is not installed"
+    import torch
+    from PIL import Image
+
+    if model.source is None:
+        return f"{model.name} has no folder with an image processor of its own"
+    processor = transformers.AutoImageProcessor.from_pretrained(
+        str(model.source), local_files_only=True, trust_remote_code=False
+    )
+    if folder is None or section.SECTION in _json(folder / "config.json"):
+        config, name = _config(model), _MODULE
+        network: Any = model.module
+    else:
+        network = transformers.AutoModelForImageClassification.from_pretrained(
+            str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        ).eval()
+        config = network.config
+        name = f"{_version('transformers')}, {_TOOLS[model.task]}"
+
+    def call(image: Any) -> Answer:
+        pixels = images.read_image(image) if isinstance(image, Path) else image
+        given = processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            found = network(given)
+        logits = found[0] if isinstance(found, tuple) else found.logits
+        return Answer(scores=_scores(transformers.ImageClassificationPipeline, logits, config))
+
+    return Original(
+        name=name, answer=_answering(call), labels=_names(config), limit=None, tokenizer=None
+    )
