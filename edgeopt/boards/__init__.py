@@ -85,5 +85,10 @@ def open_transport(entry: BoardEntry) -> Transport:
     from edgeopt.boards.address import Address
     from edgeopt.boards.ssh import SshTransport
 
+    if entry.ssh is not None:
+        from edgeopt.boards.enrol import parse_address
+
+        address = parse_address(entry.ssh, entry.key)
+        return SshTransport(entry.name, address, host_key=entry.host_key)
     address = Address(user=entry.user, host=entry.host, port=entry.port, key=entry.key)
     return SshTransport(entry.name, address, host_key=entry.host_key)

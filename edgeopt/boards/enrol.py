@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
-import re
 from collections.abc import Callable
+from dataclasses import replace
 
-from edgeopt.boards import facts, registry, ssh
+from edgeopt.boards import facts, registry, ssh, ssh_config
 from edgeopt.boards.address import Address
 from edgeopt.boards.address import fingerprint as fingerprint_of
 from edgeopt.boards.facts import BoardFacts
@@ -14,19 +13,23 @@ from edgeopt.boards.registry import BoardEntry
 from edgeopt.boards.ssh import SshTransport
 from edgeopt.errors import BoardError, InputError
 
-_ADDRESS = re.compile(
-    r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]\s]+\]|[^@:\s\[\]]+)(?::(?P<port>\d+))?"
-)
-
 
 def parse_address(text: str, key: str | None = None) -> Address:
-    """Read ``user@host[:port]`` (an IPv6 address in brackets); the user defaults to your name."""
-    found = _ADDRESS.fullmatch(text)
-    port = int(found["port"] or 22) if found else 0
-    if found is None or not 0 < port < 65536 or found["host"].startswith("-"):
-        raise InputError(f"{text!r} is not user@host or user@host:port", where="--ssh")
-    user = found["user"] or getpass.getuser()
-    return Address(user=user, host=found["host"].strip("[]"), port=port, key=key)
+    """Read ``user@host[:port]``, or a name of ``~/.ssh/config``, which fills in what is not said.
+
+    An IPv6 address stands in brackets. ``key`` is a private key file. Raises InputError.
+    """
+    found = ssh_config.split(text)
+    if found is None:
+        raise InputError(
+            f"{text!r} is not user@host or user@host:port",
+            where="--ssh",
+            hint="An IPv6 address stands in brackets: user@[::1]:22." if "::" in text else None,
+        )
+    user, host, port = found
+    address = ssh_config.resolve(host, user=user, port=port, key=key)
+    plain = Address(user=user or address.user, host=host, port=port or 22, key=key)
+    return address if address == plain else replace(address, given=text)
 
 
 def add(
@@ -59,6 +62,7 @@ def add(
         key=address.key,
         host_key=host_key,
         target=target,
+        ssh=address.given,
     )
     with SshTransport(name, address, host_key=host_key) as transport:
         found = facts.gather(transport)
@@ -72,19 +76,21 @@ def _trusted_key(
     expected: str | None,
     confirm: Callable[[str], bool] | None,
 ) -> str:
-    if expected is None and (known := ssh.known_host_key(address)) is not None:
-        return known
-    shown = ssh.fetch_host_key(name, address)
-    shown_fingerprint = fingerprint_of(shown)
     if expected is not None:
-        if expected != shown_fingerprint:
+        shown = ssh.fetch_host_key(name, address)
+        if expected != fingerprint_of(shown):
             raise BoardError(
-                f"{address.known_as} shows the host key {shown_fingerprint}, expected {expected}",
+                f"{address.known_as} shows the host key {fingerprint_of(shown)}, expected "
+                f"{expected}",
                 where=name,
                 hint="Is this the right machine? On it: ssh-keygen -lf "
                 "/etc/ssh/ssh_host_ed25519_key.pub",
             )
         return shown
+    shown, known = ssh.known_key(name, address)
+    if known:
+        return shown
+    shown_fingerprint = fingerprint_of(shown)
     if confirm is None:
         raise BoardError(
             f"the host key of {address.known_as} is not known: it shows {shown_fingerprint}",

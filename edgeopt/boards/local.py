@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from edgeopt.boards.transport import Completed, Progress
 from edgeopt.errors import BoardError
 
 NAME = "host"
+_READ = 1 << 16
 
 
 class LocalTransport:
@@ -23,7 +25,12 @@ class LocalTransport:
     name = NAME
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        timeout_s: float,
+        limit_bytes: int = transport.OUTPUT_BYTES,
     ) -> Completed:
         """See ``Transport.run``."""
         with _started(argv) as (process, errors):
@@ -32,26 +39,30 @@ class LocalTransport:
             feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
             feeder.start()
             with _deadline(process, timeout_s) as late:
-                output = process.stdout.read()
+                output = process.stdout.read(limit_bytes + 1)
+                if len(output) > limit_bytes:
+                    raise transport.too_much(self.name, argv, limit_bytes)
                 status = process.wait()
             if late.is_set():
                 raise self._timed_out(argv, timeout_s)
-        return Completed(exit_status=_shell_status(status), stdout=output, stderr=b"".join(errors))
+        return Completed(exit_status=_shell_status(status), stdout=output, stderr=bytes(errors))
 
-    def lines(self, argv: Sequence[str], *, timeout_s: float) -> Iterator[str]:
+    def lines(
+        self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+    ) -> Iterator[str]:
         """See ``Transport.lines``."""
         with _started(argv) as (process, errors):
             assert process.stdin is not None  # pipes, see _started
             assert process.stdout is not None
-            process.stdin.close()
+            feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+            feeder.start()
             with _deadline(process, timeout_s) as late:
-                for line in process.stdout:
-                    yield line.decode(errors="replace").rstrip("\n")
+                yield from transport.split_lines(_chunks(process.stdout), self.name, argv)
                 status = process.wait()
             if late.is_set():
                 raise self._timed_out(argv, timeout_s)
         if status:
-            raise transport.failed(self.name, argv, _shell_status(status), b"".join(errors))
+            raise transport.failed(self.name, argv, _shell_status(status), bytes(errors))
 
     def put(
         self, local: Path, remote: str, *, mode: int = 0o644, progress: Progress | None = None
@@ -73,7 +84,7 @@ class LocalTransport:
 
 
 @contextlib.contextmanager
-def _started(argv: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], list[bytes]]]:
+def _started(argv: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], transport.Errors]]:
     """Start ``argv``; it is ended when the block is left early, and its stderr is gathered."""
     try:
         process = subprocess.Popen(
@@ -81,7 +92,7 @@ def _started(argv: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], lis
         )
     except OSError as exc:
         raise BoardError(f"{argv[0]} cannot be started ({exc.strerror})", where=NAME) from exc
-    errors: list[bytes] = []
+    errors = transport.Errors()
     assert process.stderr is not None  # a pipe, above
     gatherer = threading.Thread(target=_gather, args=(process.stderr, errors), daemon=True)
     gatherer.start()
@@ -129,10 +140,15 @@ def _feed(pipe: IO[bytes], stdin: bytes | Iterable[bytes]) -> None:
             pipe.write(chunk)
 
 
-def _gather(pipe: IO[bytes], errors: list[bytes]) -> None:
-    with contextlib.suppress(ValueError):  # closed under us when the block was left early
-        while chunk := pipe.read(1 << 12):
-            errors.append(chunk)
+def _gather(pipe: IO[bytes], errors: transport.Errors) -> None:
+    with contextlib.suppress(OSError, ValueError):  # closed under us when the block was left early
+        for chunk in _chunks(pipe):
+            errors.add(chunk)
+
+
+def _chunks(pipe: IO[bytes]) -> Iterator[bytes]:
+    while chunk := os.read(pipe.fileno(), _READ):
+        yield chunk
 
 
 def _shell_status(status: int) -> int:

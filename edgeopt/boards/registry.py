@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from edgeopt.boards.address import key_of
 from edgeopt.errors import BusyError, InputError
 from edgeopt.fields import Table, nearest, read_toml
 
@@ -31,6 +32,7 @@ class BoardEntry:
     for the agent's and default keys. ``host_key`` is the pinned ``type base64``. ``target`` names
     the target that it stands for, if any. An emulated board has a ``mode`` (user, full-system)
     and a ``note`` on what differs from the real one, whose C library has ``libc_version``.
+    ``ssh`` is what the user gave where ``~/.ssh/config`` adds to it: it is read at each connection.
     """
 
     name: str
@@ -44,6 +46,7 @@ class BoardEntry:
     mode: str | None = None
     note: str | None = None
     libc_version: str | None = None
+    ssh: str | None = None
 
 
 LOCAL = BoardEntry(name=HOST, kind="local", note="this machine itself")
@@ -122,6 +125,13 @@ def _read() -> dict[str, BoardEntry]:
 
 
 def _entry(name: str, table: Table) -> BoardEntry:
+    host_key = table.get("host_key", str)
+    if host_key and key_of(host_key.split()) is None:
+        raise table.wrong(
+            "host_key",
+            "is no host key",
+            hint=f"Take the table {name} out of the file and add the board again.",
+        )
     entry = BoardEntry(
         name=name,
         kind=table.choice("kind", ("ssh", "emulated")),
@@ -129,11 +139,12 @@ def _entry(name: str, table: Table) -> BoardEntry:
         host=table.get("host", str),
         port=table.integer("port", high=65535),
         key=table.get("key", str, None),
-        host_key=table.get("host_key", str),
+        host_key=host_key,
         target=table.get("target", str, None),
         mode=table.get("mode", str, None),
         note=table.get("note", str, None),
         libc_version=table.get("libc_version", str, None),
+        ssh=table.get("ssh", str, None),
     )
     table.close()
     return entry

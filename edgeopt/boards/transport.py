@@ -7,7 +7,10 @@ through ``cat`` rather than SFTP: boards without an SFTP server work too, and a 
 from __future__ import annotations
 
 import posixpath
+import re
 import secrets
+import shlex
+import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +25,23 @@ _CHUNK = 1 << 18
 _SLOWEST_BYTES_PER_S = 50_000  # an upload slower than this is given up as hung
 _TAIL_CHARS = 600
 
+# What a board may send: a program's output, one line of it, and what stands before or after it.
+OUTPUT_BYTES = 64 << 20
+LINE_BYTES = 1 << 20
+NOISE_BYTES = 1 << 20
+_KEPT_BYTES = 1 << 16  # of each end of stderr
+
 # Starts "$@" with this shell's own stdin and tells its process id, so that it can be ended from
-# outside. A shell as parent turns death by signal n into exit status 128 + n.
-LAUNCH = 'exec 3<&0; "$@" <&3 3<&- & echo "edgeopt-pid $!" >&2; exec 3<&-; wait $!'
-PID_MARK = b"edgeopt-pid "
+# outside. A shell as parent turns death by signal n into exit status 128 + n. The marks tell what
+# the program wrote from what a login shell's start-up and exit files write around it.
+_LAUNCH = r"""
+printf '\n@@edgeopt-begin\n'; printf '\n@@edgeopt-begin\n' >&2
+exec 3<&0; "$@" <&3 3<&- & echo "edgeopt-pid $!" >&2
+exec 3<&-; wait $!
+status=$?; printf '@@edgeopt-end\n'; exit $status"""
+BEGIN_MARK, END_MARK = b"\n@@edgeopt-begin\n", b"@@edgeopt-end\n"
+_PID = re.compile(rb"edgeopt-pid (\d{1,10})\n")
+_PLAIN = frozenset(string.ascii_letters + string.digits + " _./:=,+-")
 
 # $1 temporary name, $2 final name, $3 size in bytes, $4 SHA-256, $5 mode. The temporary file goes
 # whenever this ends before the rename; a lost connection ends cat, and the sizes then differ.
@@ -57,16 +73,26 @@ class Transport(Protocol):
     name: str  # the board's, for messages
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        timeout_s: float,
+        limit_bytes: int = OUTPUT_BYTES,
     ) -> Completed:
-        """Run a program to its end. Raises BoardError on time-out or a lost connection only."""
+        """Run a program to its end.
 
-    def lines(self, argv: Sequence[str], *, timeout_s: float) -> Iterator[str]:
+        Raises BoardError on time-out, on a lost connection, where the board starts no program, and
+        where it writes over ``limit_bytes``; not where the program fails.
+        """
+
+    def lines(
+        self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
+    ) -> Iterator[str]:
         """Yield the program's stdout line by line as it comes, without the line ends.
 
-        Raises BoardError where it exits non-zero (with the end of its stderr), where it runs
-        longer than ``timeout_s``, or the connection is lost. Closing the iterator early ends the
-        program.
+        Raises BoardError as ``run`` does, for a line of over ``LINE_BYTES``, and where the program
+        exits non-zero (with the end of its stderr). Closing the iterator early ends the program.
         """
 
     def put(
@@ -85,13 +111,89 @@ class Transport(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+def command_line(argv: Sequence[str]) -> str:
+    """Return a line that makes any login shell start ``argv`` under a POSIX sh.
+
+    csh takes no line end and no ``!`` within quotes, fish reads a backslash there: so the program
+    stands in it as octal numbers, but for letters that no shell looks at.
+    """
+    script = f"set -- {shlex.join(argv)}\n{_LAUNCH}"
+    encoded = "".join(
+        chr(byte) if chr(byte) in _PLAIN else f"\\0{byte:03o}"
+        for byte in script.encode(errors="surrogateescape")
+    )
+    return f"""sh -c 'eval "$(printf %b "$1")"' sh '{encoded}'"""
+
+
+class Errors:
+    """The stderr of one program: both of its ends, so that a flood costs no memory."""
+
+    def __init__(self) -> None:
+        self._head, self._tail, self.count = bytearray(), bytearray(), 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take what came."""
+        self.count += len(chunk)
+        room = _KEPT_BYTES - len(self._head)
+        self._head += chunk[:room]
+        self._tail += chunk[max(room, 0) :]
+        del self._tail[:-_KEPT_BYTES]
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._head + self._tail)
+
+    @property
+    def pid(self) -> str | None:
+        """The program's process id on the board, None before it was told."""
+        found = _PID.search(bytes(self._head))
+        return found[1].decode() if found else None
+
+    @property
+    def text(self) -> bytes:
+        """What the program wrote, without what its launcher and a login shell before it did."""
+        before, mark, after = bytes(self).partition(BEGIN_MARK)
+        return _PID.sub(b"", after, count=1) if mark else before
+
+
+def too_much(name: str, argv: Sequence[str], limit_bytes: int, what: str = "") -> BoardError:
+    """Return the error for a program that writes more than it may."""
+    return BoardError(
+        f"{argv[0]} sent {what or 'an answer'} of over {limit_bytes / 1e6:.0f} MB", where=name
+    )
+
+
+def split_lines(chunks: Iterable[bytes], name: str, argv: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of ``chunks``, in time linear in them. Raises BoardError for too long one."""
+    rest: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        *whole, last = chunk.split(b"\n")
+        for line in whole:
+            if length + len(line) > LINE_BYTES:
+                raise too_much(name, argv, LINE_BYTES, "a line")
+            yield (b"".join(rest) + line if rest else line).decode(errors="replace")
+            rest, length = [], 0
+        if last:
+            rest.append(last)
+            length += len(last)
+        if length > LINE_BYTES:
+            raise too_much(name, argv, LINE_BYTES, "a line")
+    if rest:
+        yield b"".join(rest).decode(errors="replace")
+
+
 def failed(name: str, argv: Sequence[str], exit_status: int, stderr: bytes) -> BoardError:
     """Return the error for a program that exited with ``exit_status``."""
-    text = stderr.decode(errors="replace").strip()[-_TAIL_CHARS:]
+    text = tail(stderr)
     how = f"was ended by signal {exit_status - 128}" if exit_status > 128 else "failed"
     if exit_status == 132:
         how = "was ended by an illegal instruction (SIGILL): built for a newer core"
     return BoardError(f"{argv[0]} {how} (exit status {exit_status}): {text}", where=name)
+
+
+def tail(said: bytes) -> str:
+    """Return the end of what a program or a shell said, to be shown."""
+    return said.decode(errors="replace").strip()[-_TAIL_CHARS:]
 
 
 def send(
@@ -157,4 +259,5 @@ def parse_df(text: str) -> int | None:
     """Return the free bytes that ``df -P -k FOLDER`` told, None where it told nothing."""
     words = [word for line in text.strip().splitlines()[1:] for word in line.split()]
     # name, size, used, free; an old BusyBox puts a long name on a line of its own
-    return int(words[3]) * 1024 if len(words) >= 6 and words[3].isdigit() else None
+    free = words[3] if len(words) >= 6 else ""
+    return int(free) * 1024 if re.fullmatch("[0-9]{1,16}", free) else None
