@@ -17,7 +17,7 @@ from edgeopt.boards import connect
 from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle
 from edgeopt.compress.latency import Gain, Source, calls, paired
-from edgeopt.errors import BoardError, CompileError
+from edgeopt.errors import BoardError, BusyError, CompileError
 from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, code_digest, lower, prepare
 from edgeopt.measure.session import profile
 from edgeopt.model import Model, samples
@@ -183,9 +183,9 @@ class OnBoard:
         )
 
     def _remove(self, trials: Sequence[Bundle]) -> None:
-        """Remove ``trials`` from the board, where it can still be reached."""
+        """Remove ``trials`` from the board, where it can be reached and nobody else uses it."""
         if trials:
-            with suppress(BoardError), connect(self.board) as board:
+            with suppress(BoardError, BusyError), connect(self.board) as board:
                 digests = [bundle.manifest.digest for bundle in trials]
                 Store(board.transport, board.facts).remove(digests)
 

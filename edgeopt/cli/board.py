@@ -143,8 +143,8 @@ def check(name: str, as_json: bool) -> None:
 def clean(name: str, as_json: bool) -> None:
     """Remove the bundles on a board that no app opens, and files that only they had.
 
-    What current-NAME and previous-NAME in ~/.edgeopt there link to stays. Not while something is
-    deployed or measured there.
+    What current-NAME and previous-NAME in ~/.edgeopt there link to stays. Exits with 8, with
+    nothing removed, while somebody deploys or measures there.
     """
     from edgeopt.boards import connect
     from edgeopt.boards.deploy import Store

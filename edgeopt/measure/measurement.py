@@ -91,13 +91,23 @@ class Measurement:
 
 def check_place(path: Path) -> None:
     """Raise InputError where ``write`` would fail, before the long work rather than after it."""
-    if path.exists():
+    try:
+        exists = path.exists()
+        _temporary(path).exists()  # raises where the name is too long
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+    except OSError as exc:
+        raise InputError(f"cannot be written ({exc.strerror})", where=str(path)) from exc
+    if exists:
         raise InputError("exists; a measurement is never overwritten", where=str(path))
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(
             "cannot be written", where=str(path), hint="Give a place that can with --output."
         )
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside ``path`` as long as that which it is written under."""
+    return path.with_name(f".{path.name}.12345678")
 
 
 def write(measurement: Measurement, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +17,23 @@ from edgeopt.engines.select import choose
 from edgeopt.errors import BoardError
 from edgeopt.runtime.build import AGENT, build_runtime
 
+_ANSWER_S = 15.0  # a loaded board, emulated
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provided:
     """Paths on the board: the agent, the bundle, and the directory of the engine's libraries.
 
     The libraries are in the bundle's own ``lib/``, where the runtime looks, with the runtime's
-    own beside them: an app opens the bundle and needs to be told nothing.
+    own beside them: an app opens the bundle and needs to be told nothing. ``files`` are the local
+    files of that bundle by their names there, ``program`` that of the agent.
     """
 
     agent: str
     bundle: str
     libraries: str
+    files: Mapping[str, Path]
+    program: Mapping[str, Path]
 
 
 def check_architecture(bundle: Bundle, board: Board) -> None:
@@ -53,9 +59,39 @@ def provide(bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry)
     runtime = build_runtime(arch)
     with progress.step(f"Deploying {artifact.engine} {artifact.precision} to {board.entry.name}"):
         libraries = {f"lib/{path.name}": path for path in (*engine.files, runtime.library)}
-        home = store.push(_bundle_files(bundle, artifact) | libraries, bundle.manifest.digest)
-        programs = store.push({AGENT: runtime.agent}, key(agent=file_sha256(runtime.agent)))
-    return Provided(agent=f"{programs}/{AGENT}", bundle=home, libraries=f"{home}/lib")
+        files = _bundle_files(bundle, artifact) | libraries
+        program = {AGENT: runtime.agent}
+        home = store.push(files, bundle.manifest.digest)
+        programs = store.push(program, _digest(program))
+    return Provided(
+        agent=f"{programs}/{AGENT}",
+        bundle=home,
+        libraries=f"{home}/lib",
+        files=files,
+        program=program,
+    )
+
+
+def repaired(bundle: Bundle, store: Store, provided: Provided) -> bool:
+    """Hash on the board what ``provide`` put there and send again what its disk damaged.
+
+    For when something fails there; false where every byte was right, and the fault is another.
+    """
+    digest = bundle.manifest.digest
+    changed = store.repair(provided.files, digest)
+    return bool(changed + store.repair(provided.program, _digest(provided.program)))
+
+
+def answers(board: Board) -> bool:
+    """Return whether the board still runs programs for us, or the connection is gone."""
+    try:
+        return board.transport.run(["true"], timeout_s=_ANSWER_S).exit_status == 0
+    except BoardError:
+        return False
+
+
+def _digest(program: Mapping[str, Path]) -> str:
+    return key(agent=file_sha256(program[AGENT]))
 
 
 def _bundle_files(bundle: Bundle, artifact: ArtifactEntry) -> dict[str, Path]:

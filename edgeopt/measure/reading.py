@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeopt.boards import connect
+from edgeopt.boards import Board, connect
 from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.errors import BoardError, EdgeoptError, InputError, MeasurementError
-from edgeopt.measure.provision import check_architecture, provide
+from edgeopt.measure.provision import answers, check_architecture, provide, repaired
 from edgeopt.runtime.host import failed, open_session
 
 Text = str | tuple[str, str]
@@ -117,22 +117,36 @@ def _read_there(
         check_architecture(bundle, board)
         store = Store(board.transport, board.facts)
         reasons = []
-        for artifact in _candidates(bundle, engine, precision):
-            try:
-                provided = provide(bundle, board, store, artifact)
-            except BoardError as exc:
-                reasons.append(f"  {artifact.engine} {artifact.precision}: {exc}")
-                continue
-            words = [provided.agent, "read", "--bundle", provided.bundle]
-            words += ["--libraries", provided.libraries, "--engine", artifact.engine]
-            words += ["--precision", artifact.precision]
-            words += ["--threads", str(threads)] if threads else []
-            lines = "".join(json.dumps(_line(text)) + "\n" for text in texts)
-            limit_s = _TIMEOUT_S + len(texts) * _TEXT_TIMEOUT_S
-            done = board.transport.run(words, stdin=lines.encode(), timeout_s=limit_s)
-            events = [_event(line, name) for line in done.stdout.decode().splitlines()]
-            return _reading(events, texts, name, board.emulated)
+        with store.in_use():
+            for artifact in _candidates(bundle, engine, precision):
+                try:
+                    provided = provide(bundle, board, store, artifact)
+                except BoardError as exc:
+                    if not answers(board):
+                        raise
+                    reasons.append(f"  {artifact.engine} {artifact.precision}: {exc}")
+                    continue
+                words = [provided.agent, "read", "--bundle", provided.bundle]
+                words += ["--libraries", provided.libraries, "--engine", artifact.engine]
+                words += ["--precision", artifact.precision]
+                words += ["--threads", str(threads)] if threads else []
+                try:
+                    return _asked(board, words, texts)
+                except (BoardError, MeasurementError):
+                    if not answers(board) or not repaired(bundle, store, provided):
+                        raise
+                    return _asked(board, words, texts)
     raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
+
+
+def _asked(board: Board, words: Sequence[str], texts: Sequence[Text]) -> Reading:
+    """Run the agent, once, and return what it says of ``texts``."""
+    name = board.entry.name
+    lines = "".join(json.dumps(_line(text)) + "\n" for text in texts)
+    limit_s = _TIMEOUT_S + len(texts) * _TEXT_TIMEOUT_S
+    done = board.transport.run(words, stdin=lines.encode(), timeout_s=limit_s)
+    events = [_event(line, name) for line in done.stdout.decode().splitlines()]
+    return _reading(events, texts, name, board.emulated)
 
 
 def _candidates(

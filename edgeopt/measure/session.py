@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edgeopt import __version__, progress
 from edgeopt.boards import Board, connect
-from edgeopt.boards.deploy import Store
+from edgeopt.boards.deploy import Store, link_word
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.bundle.verify import changed_files
-from edgeopt.errors import BundleError, EdgeoptError, InputError, MeasurementError
+from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
 from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run
-from edgeopt.measure.provision import check_architecture, provide
+from edgeopt.measure.provision import Provided, answers, check_architecture, provide, repaired
 from edgeopt.measure.state import read_state
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.report.profile import Report, report
@@ -35,6 +34,20 @@ class _Plan:
     threads: int
     warmup: int
     runs: int
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a session brought, filled plan by plan. ``files`` are those of all that ran, by their
+    names on the board, ``failures`` why others did not, and ``lost`` is set once the board is
+    gone."""
+
+    runs: list[Run] = field(default_factory=list)
+    not_run: list[NotRun] = field(default_factory=list)
+    failures: list[EdgeoptError] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
+    agent_version: str = ""
+    lost: EdgeoptError | None = None
 
 
 def profile(
@@ -56,11 +69,14 @@ def profile(
     lengths (the longest by default). ``threads``, ``warmup`` and ``runs`` default to the target's;
     on an emulated board the latter two to ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
-    artifact that this board cannot run is told in ``report.not_run``. Without ``activate`` the
-    bundle is only tried: what apps open stays what it was.
+    artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
+    bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
+    ``activate`` it is only tried: what apps open stays what it was.
 
-    Raises BundleError for a damaged bundle, BoardError where the board cannot be reached or is of
-    another architecture, MeasurementError where nothing could be measured.
+    Raises BundleError for a damaged bundle, BoardError where the board cannot be reached or
+    written, or is of another architecture, MeasurementError where nothing could be measured. A
+    board that is lost after something was measured, or on which the bundle cannot become the
+    current one, is a BoardError as well; the measurement is then written and named in it.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     with progress.step(f"Checking {bundle.path}"):
@@ -76,7 +92,8 @@ def profile(
     length = _length(bundle, seq_len)
     started = datetime.datetime.now(datetime.UTC)
     stamp = started.strftime("%Y%m%dT%H%M%SZ")
-    path = Path(output or f"measurements/{bundle.manifest.name}-{board}-{stamp}.json")
+    name = link_word(bundle.manifest.name)
+    path = Path(output or f"measurements/{name}-{board}-{stamp}.json")
     measurement.check_place(path)
     with connect(board) as reached:
         check_architecture(bundle, reached)
@@ -94,25 +111,53 @@ def profile(
             )
             for artifact in artifacts
         ]
-        runs_made, not_run, agent_version = _measure(bundle, reached, plans, activate=activate)
-        taken = Measurement(
-            started_utc=started.isoformat(timespec="seconds"),
-            edgeopt_version=__version__,
-            agent_version=agent_version,
-            bundle_name=bundle.manifest.name,
-            bundle_digest=bundle.manifest.digest,
-            target=target.name,
-            board_name=board,
-            emulated=reached.emulated,
-            board=asdict(reached.facts),
-            runs=tuple(runs_made),
-            not_run=tuple(not_run),
-        )
-    if not taken.runs:
-        reasons = "\n".join(f"  {n.engine} {n.precision}: {n.reason}" for n in not_run)
-        raise MeasurementError(f"nothing could be measured\n{reasons}", where=board)
-    measurement.write(taken, path)
-    return report(taken, path)
+        store = Store(reached.transport, reached.facts)
+        with store.in_use():
+            taken = _measure(bundle, reached, store, plans)
+            if not taken.runs:
+                raise _nothing(taken, board)
+            written = Measurement(
+                started_utc=started.isoformat(timespec="seconds"),
+                edgeopt_version=__version__,
+                agent_version=taken.agent_version,
+                bundle_name=bundle.manifest.name,
+                bundle_digest=bundle.manifest.digest,
+                target=target.name,
+                board_name=board,
+                emulated=reached.emulated,
+                board=asdict(reached.facts),
+                runs=tuple(taken.runs),
+                not_run=tuple(taken.not_run),
+            )
+            measurement.write(written, path)
+            if taken.lost is not None:
+                raise _after_measuring(taken.lost, "the board was lost", path)
+            current = None
+            if activate and all(run.outputs_agree for run in taken.runs):
+                try:
+                    current = store.activate(
+                        bundle.manifest.name, taken.files, bundle.manifest.digest
+                    )
+                except BoardError as exc:
+                    what = "the outputs agree, but the bundle did not become the current one"
+                    raise _after_measuring(exc, what, path) from exc
+    return report(written, path, current)
+
+
+def _nothing(taken: _Taken, board: str) -> EdgeoptError:
+    """Return the error where nothing was measured, of the kind of what went wrong."""
+    if taken.lost is not None:
+        return taken.lost
+    reasons = "\n".join(f"  {n.engine} {n.precision}: {n.reason}" for n in taken.not_run)
+    kinds = {type(failure) for failure in taken.failures}
+    kind = kinds.pop() if len(kinds) == 1 else MeasurementError
+    return kind(f"nothing could be measured\n{reasons}", where=board)
+
+
+def _after_measuring(exc: EdgeoptError, what: str, path: Path) -> BoardError:
+    return BoardError(
+        f"{what}: {exc.message}\nWhat was measured is in {path}", where=exc.where, hint=exc.hint
+    )
 
 
 def _selected(
@@ -153,31 +198,31 @@ def _length(bundle: Bundle, seq_len: int | None) -> int:
     return seq_len
 
 
-def _measure(
-    bundle: Bundle, board: Board, plans: Sequence[_Plan], *, activate: bool
-) -> tuple[list[Run], list[NotRun], str]:
+def _measure(bundle: Bundle, board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
     """Run every plan that this board can; a plan that fails does not sink the others."""
-    runs: list[Run] = []
-    not_run: list[NotRun] = []
-    version = ""
-    store = Store(board.transport, board.facts)
+    taken = _Taken()
     for plan in plans:
-        artifact = plan.artifact
-        try:
-            run, version = _run(bundle, board, store, plan)
-            runs.append(run)
-        except EdgeoptError as exc:
-            not_run.append(
-                NotRun(engine=artifact.engine, precision=artifact.precision, reason=str(exc))
-            )
-    if activate and runs and all(run.outputs_agree for run in runs):
-        store.activate(
-            re.sub(r"[^A-Za-z0-9._-]", "-", bundle.manifest.name), bundle.manifest.digest
+        reason = "the board was lost before"
+        if taken.lost is None:
+            try:
+                run, taken.agent_version, files = _run(bundle, board, store, plan)
+                taken.runs.append(run)
+                taken.files |= files
+                continue
+            except EdgeoptError as exc:
+                taken.failures.append(exc)
+                reason = str(exc)
+                if isinstance(exc, BoardError) and not answers(board):
+                    taken.lost = exc
+        taken.not_run.append(
+            NotRun(engine=plan.artifact.engine, precision=plan.artifact.precision, reason=reason)
         )
-    return runs, not_run, version
+    return taken
 
 
-def _run(bundle: Bundle, board: Board, store: Store, plan: _Plan) -> tuple[Run, str]:
+def _run(
+    bundle: Bundle, board: Board, store: Store, plan: _Plan
+) -> tuple[Run, str, Mapping[str, Path]]:
     artifact = plan.artifact
     if artifact.seq_lens and plan.seq_len not in artifact.seq_lens:
         raise InputError(
@@ -201,10 +246,8 @@ def _run(bundle: Bundle, board: Board, store: Store, plan: _Plan) -> tuple[Run, 
     state_before = read_state(board.transport)
     what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
     with progress.step(f"Measuring {name}, {what}, {plan.runs} runs") as step:
-        told = agent.listen(
-            board.transport.lines(words, timeout_s=_TIMEOUT_S),
-            where=f"{board.entry.name}: {name}",
-            sampled=lambda count: step.update(count, plan.runs),
+        told = _listen(
+            bundle, board, store, provided, words, name, lambda count: step.update(count, plan.runs)
         )
     if told.outputs_agree and len(told.wall_ns) != plan.runs:
         raise MeasurementError(
@@ -230,7 +273,42 @@ def _run(bundle: Bundle, board: Board, store: Store, plan: _Plan) -> tuple[Run, 
         state_before=state_before,
         state_after=read_state(board.transport),
     )
-    return run, told.agent_version
+    return run, told.agent_version, provided.files
+
+
+def _listen(
+    bundle: Bundle,
+    board: Board,
+    store: Store,
+    provided: Provided,
+    words: Sequence[str],
+    name: str,
+    sampled: Callable[[int], None],
+) -> agent.AgentReport:
+    """Run the agent; where the board's disk damaged something, mend that and run it again."""
+
+    def listen() -> agent.AgentReport:
+        try:
+            return agent.listen(
+                board.transport.lines(words, timeout_s=_TIMEOUT_S),
+                where=f"{board.entry.name}: {name}",
+                sampled=sampled,
+            )
+        except BoardError as exc:
+            if not answers(board):
+                raise
+            # The board is there: it is the agent that was killed, or never started.
+            raise MeasurementError(exc.message, where=exc.where, hint=exc.hint) from exc
+
+    try:
+        told = listen()
+    except MeasurementError:
+        if not repaired(bundle, store, provided):
+            raise
+        return listen()
+    if not told.outputs_agree and repaired(bundle, store, provided):
+        return listen()
+    return told
 
 
 _TIMEOUT_S = 4 * 3600.0

@@ -27,11 +27,15 @@ class RunReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """A measurement with what is derived from it, and the file it lies in."""
+    """A measurement with what is derived from it, and the file it lies in.
+
+    ``current`` is the link on the board that apps open, None where it was left as it was.
+    """
 
     measurement: Measurement
     path: Path
     runs: tuple[RunReport, ...]
+    current: str | None = None
 
     @property
     def not_run(self) -> tuple[NotRun, ...]:
@@ -47,14 +51,16 @@ class Report:
             "runs": [_document(item, m.emulated) for item in self.runs],
             "not_run": [asdict(item) for item in m.not_run],
             "measurement": str(self.path),
+            "current": self.current,
         }
 
 
-def report(measurement: Measurement, path: Path) -> Report:
-    """Derive the report of ``measurement``, which lies in ``path``."""
+def report(measurement: Measurement, path: Path, current: str | None = None) -> Report:
+    """Derive the report of ``measurement``, which lies in ``path``; see ``Report``."""
     return Report(
         measurement=measurement,
         path=path,
+        current=current,
         runs=tuple(_derive(run) for run in measurement.runs),
     )
 
@@ -143,3 +149,5 @@ def render(report: Report, console: Console) -> None:
             style="yellow",
         )
     console.print(f"raw measurement: {report.path}")
+    if report.current is not None:
+        console.print(f"an app on {m.board_name} opens: {report.current}")
