@@ -1,6 +1,7 @@
 """The quantised forms of an ONNX graph, each by onnxruntime's own quantisers.
 
-dynamic    ``quantize_dynamic`` after a rewrite that gives every token its own scale
+dynamic    ``quantize_dynamic`` after a rewrite that gives every token its own scale, then with
+           ranges that are known beforehand: nothing of a call's other tokens enters an answer
 static     ``quantize_static`` (QDQ), the ranges found on calibration texts
 none       ``MatMulNBits``: the weights alone, in groups, of 4 or 8 bits; embeddings in 8 bits
 """
@@ -8,13 +9,13 @@ none       ``MatMulNBits``: the weights alone, in groups, of 4 or 8 bits; embedd
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeopt.backends import Batch
 from edgeopt.backends.kept import Kept
-from edgeopt.backends.onnx_scaling import scale_tokens
+from edgeopt.backends.onnx_scaling import Range, fix_ranges, scale_tokens
 from edgeopt.engines.elf import version_key
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
@@ -90,9 +91,9 @@ def quantize(
                 line = _static(fp32, path, excluded, how, calibration)
             elif scaled:
                 opset = next(i.version for i in proto.opset_import if i.domain in ("", "ai.onnx"))
-                scale_tokens(proto, opset, excluded)
+                ranges = scale_tokens(proto, opset, excluded)
                 onnx.save(proto, str(fp32))
-                line = _dynamic(fp32, path, excluded)
+                line = _dynamic(fp32, path, ranges)
             else:
                 line = _weights(proto, path, excluded, how)
         except CompileError:
@@ -145,25 +146,35 @@ def _products(proto: Any) -> Iterable[tuple[Any, Any]]:
             yield node, constants.get(node.input[1])
 
 
-def _dynamic(fp32: Path, path: Path, excluded: Sequence[str]) -> str:
+def _dynamic(fp32: Path, path: Path, ranges: Mapping[str, Range]) -> str:
+    """Quantise the products of the inputs ``ranges``, and the embeddings.
+
+    All else stays as it is: the quantiser would give an unscaled product, a Conv or a fused
+    Attention one range for the whole call, so that an answer depended on its neighbours.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    others = [
+        node.name
+        for node, _ in _products(onnx.load(str(fp32), load_external_data=False))
+        if node.input[0] not in ranges
+    ]
     quantize_dynamic(
         fp32,
         path,
+        op_types_to_quantize=["MatMul", "Gather", "Transpose", "EmbedLayerNormalization"],
         weight_type=QuantType.QInt8,
         per_channel=True,
-        nodes_to_exclude=_excluded(excluded),
+        # The quantiser names a product so where it replaces a Gemm.
+        nodes_to_exclude=[*others, *(f"{name}_MatMul" for name in others)],
         # Shape inference stops at fused operators; what follows them is float as well.
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
+    proto = onnx.load(str(path))
+    fix_ranges(proto, ranges)
+    onnx.save(proto, str(path))
     return "GELU fusion -> scale per token -> quantize_dynamic (int8 weights by channel)"
-
-
-def _excluded(names: Sequence[str]) -> list[str]:
-    """Return ``names`` with those that the quantiser gives them where it replaces a Gemm."""
-    return [*names, *(f"{name}_MatMul" for name in names)]
 
 
 def _static(

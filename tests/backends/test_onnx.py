@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeopt.backends import backend
+from edgeopt.backends import backend, onnx_quantize
 from edgeopt.backends import onnx as engine
 from edgeopt.backends.onnx_scaling import scale_tokens
 from edgeopt.errors import CompileError, InputError
@@ -49,7 +49,8 @@ def test_int8_is_near_and_all_its_weight_products_are_integer(
     artifact, directory = lower(model, "onnx", "int8")
     assert [path.name for path in directory.iterdir()] == ["model.onnx"]
     kinds = [node.op_type for node in onnx.load(directory / "model.onnx").graph.node]
-    assert kinds.count("MatMulInteger") >= 12  # six to a layer
+    assert kinds.count("MatMulIntegerToFloat") >= 12  # six to a layer, fused as they stand
+    assert "DynamicQuantizeLinear" not in kinds  # its range is the whole call's
     assert kinds.count("MatMul") == 4  # of activations: scores and context
     assert agreement(model, artifact, directory, 32).cosine_min > 0.98
 
@@ -78,7 +79,9 @@ def test_a_model_of_images(
     kinds = [node.op_type for node in graph.node]
     assert not [kind for kind in kinds if kind.startswith("Conv")]  # patches are products
     if precision == "int8":
-        assert kinds.count("MatMulInteger") == 2 * 6 + 2  # and the patches, and the classifier
+        assert (
+            kinds.count("MatMulIntegerToFloat") == 2 * 6 + 2
+        )  # and the patches, and the classifier
     assert agreement(model, artifact, directory).cosine_min > bound
 
 
@@ -125,7 +128,7 @@ def test_scaling_tokens_leaves_the_network_as_it_was(tiny: Callable, tmp_path: P
     path = tmp_path / "model.onnx"
     engine.export_fp32(model, path, opset=17, ir_version=8, batch=None, seq_len=None)
     proto = onnx.load(path)
-    assert scale_tokens(proto, 17) == 8  # four inputs to a layer: three products share one
+    assert len(scale_tokens(proto, 17)) == 8  # four inputs to a layer: three products share one
     onnx.checker.check_model(proto)
     call = texts.tokenize(model, ["a library for python"], 16)[0]
     results = [
@@ -133,6 +136,67 @@ def test_scaling_tokens_leaves_the_network_as_it_was(tiny: Callable, tmp_path: P
         for source in (str(path), proto.SerializeToString())
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_gemm_is_scaled_row_by_row(turned: bool) -> None:
+    import onnxruntime as ort
+
+    generator = np.random.default_rng(0)
+    weight = generator.normal(size=(8, 5)).astype(np.float32)
+    node = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=int(turned))
+    given = onnx.helper.make_tensor_value_info("x", 1, ["rows", 8])
+    made = onnx.helper.make_tensor_value_info("y", 1, ["rows", 5])
+    constants = [
+        onnx.numpy_helper.from_array(weight.T.copy() if turned else weight, "w"),
+        onnx.numpy_helper.from_array(np.ones(5, np.float32), "b"),
+    ]
+    graph = onnx.helper.make_graph([node], "g", [given], [made], constants)
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    assert list(scale_tokens(proto, 17)) == ["x_even"]
+    onnx.checker.check_model(proto)
+    assert "Gemm" not in {n.op_type for n in proto.graph.node}
+    rows = generator.normal(size=(3, 8)).astype(np.float32) * [[1], [1e-3], [1e3]]
+    session = ort.InferenceSession(proto.SerializeToString())
+    (got,) = session.run(None, {"x": rows.astype(np.float32)})
+    np.testing.assert_allclose(got, rows @ weight + 1, rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_scaled_stays_in_floating_point(tmp_path: Path) -> None:
+    """The quantiser would give a Conv's input one range for all images of the call."""
+    import onnxruntime as ort
+
+    generator = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("Conv", ["pixel_values", "c"], ["patches"], kernel_shape=[4, 4]),
+        onnx.helper.make_node("Flatten", ["patches"], ["flat"]),
+        onnx.helper.make_node("Gemm", ["flat", "w", "b"], ["half"], alpha=0.5),
+        onnx.helper.make_node("MatMul", ["half", "v"], ["logits"]),
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(generator.normal(size=shape).astype(np.float32), name)
+        for name, shape in {"c": (6, 3, 4, 4), "w": (150, 9), "b": (9,), "v": (9, 4)}.items()
+    ]
+    given = onnx.helper.make_tensor_value_info("pixel_values", 1, ["batch", 3, 8, 8])
+    made = onnx.helper.make_tensor_value_info("logits", 1, ["batch", 4])
+    graph = onnx.helper.make_graph(nodes, "g", [given], [made], constants)
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    fp32, path = tmp_path / "fp32.onnx", tmp_path / "model.onnx"
+    ranges = scale_tokens(proto, 17)
+    onnx.save(proto, fp32)
+    onnx_quantize._dynamic(fp32, path, ranges)
+    kinds = [n.op_type for n in onnx.load(path).graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == 1
+    assert {"Conv", "Gemm"} < set(kinds)
+    assert "DynamicQuantizeLinear" not in kinds
+    session = ort.InferenceSession(path)
+    images = generator.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    images[1] *= 100
+    (alone,) = session.run(None, {"pixel_values": images[:1]})
+    (both,) = session.run(None, {"pixel_values": images})
+    np.testing.assert_allclose(both[:1], alone, atol=1e-5)
 
 
 def test_an_imported_file_is_shipped_as_it_is(

@@ -87,7 +87,7 @@ def test_what_an_engine_has_not_is_refused(
 @pytest.mark.parametrize(
     ("precision", "asked", "operator", "count", "bound"),
     [
-        ("int8", Quantize(keep=KEPT), "MatMulInteger", 12, 0.98),  # of 14 linear modules
+        ("int8", Quantize(keep=KEPT), "MatMulIntegerToFloat", 12, 0.98),  # of 14 linear modules
         ("int8", Quantize(activations="static", calibration="percentile"), "", 0, 0.98),
         ("int8", Quantize(activations="static", calibration="entropy"), "", 0, 0.97),
         ("int8", Quantize(activations="none"), "MatMulNBits", 12, 0.99),  # the Gemms stay
