@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from edgeopt.engines.select import Platform
 
 
+_EMULATED_S = 60.0  # its own kernel, on a busy machine
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Board:
     """A connected board; leaving the context closes the connection."""
@@ -66,7 +69,9 @@ def connect(name: str) -> Board:
     entry = registry.find(name)
     transport = open_transport(entry)
     try:
-        return Board(entry=entry, transport=transport, facts=facts.gather(transport))
+        timeout_s = _EMULATED_S if entry.kind == "emulated" else facts.TIMEOUT_S
+        told = facts.gather(transport, timeout_s=timeout_s)
+        return Board(entry=entry, transport=transport, facts=told)
     except BaseException:
         transport.close()
         raise

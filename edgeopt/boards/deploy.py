@@ -30,7 +30,7 @@ from pathlib import Path
 from edgeopt import cache, progress
 from edgeopt.boards import scripts
 from edgeopt.boards.facts import BoardFacts
-from edgeopt.boards.transport import Completed, Transport, copy_failed, copy_timeout_s, failed
+from edgeopt.boards.transport import Completed, Transport, copy_failed, copy_timeout_s, failed, kib
 from edgeopt.errors import BoardError, BusyError, InputError
 
 _TIMEOUT_S = 60
@@ -202,9 +202,10 @@ class Store:
         told = [line.split() for line in self._shell(scripts.REMOVE, *digests).splitlines()]
         if ["busy"] in told:
             raise self._busy("is in use: somebody deploys, measures or cleans there")
+        told = [words for words in told if len(words) == 2]
         return Removed(
-            bundles=tuple(words[1] for words in told if words[:1] == ["bundle"]),
-            freed_bytes=sum(int(words[1]) << 10 for words in told if words[:1] == ["freed"]),
+            bundles=tuple(what for kind, what in told if kind == "bundle"),
+            freed_bytes=sum((kib(what) or 0) << 10 for kind, what in told if kind == "freed"),
         )
 
     def _busy(self, what: str) -> BusyError:
@@ -365,8 +366,8 @@ class Store:
         absent = tuple(u for u in wanted if u.sha256 not in have)
         damaged = tuple(u for u in wanted if have.get(u.sha256) not in (None, str(u.size_bytes)))
         needed_bytes = sum(upload.size_bytes for upload in (*absent, *damaged))
-        free = values.get("free", [""])[0]
-        free_bytes = int(free) * 1024 if free.isdigit() else self.facts.disk_free_bytes
+        free_kib = kib(values.get("free", [""])[0])
+        free_bytes = self.facts.disk_free_bytes if free_kib is None else free_kib * 1024
         if needed_bytes and needed_bytes + _SPARE_BYTES > free_bytes:
             raise BoardError(
                 f"{needed_bytes / 1e6:.1f} MB are to be uploaded, {free_bytes / 1e6:.1f} MB are "

@@ -13,6 +13,9 @@ from edgeopt.engines.select import Platform
 from edgeopt.errors import BoardError
 
 _MARK = "@@edgeopt "
+TIMEOUT_S = 15.0  # a Pi Zero needs 3 s; silent or dripping, it is given up
+_MOST_BYTES = 1 << 20
+_MOST_CORES, _MOST_NAME, _MOST_PATH = 4096, 500, 4000
 _QEMU_VIRT = "linux,dummy-virt"  # the device tree's model of QEMU's machine "virt"
 EMULATED_FILE = "/etc/edgeopt-emulated"
 """What an emulated board carries, so that it tells what it is to whoever reaches it, and how."""
@@ -50,6 +53,7 @@ s governor; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor
 s emulated; cat /etc/edgeopt-emulated
 s end
 """
+_NAMES = tuple(re.findall("^s ([a-z]+)", SCRIPT, re.MULTILINE))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,9 +106,11 @@ class BoardFacts:
         return f"{self.model}: {text}" if self.model else text
 
 
-def gather(transport: Transport) -> BoardFacts:
+def gather(transport: Transport, *, timeout_s: float = TIMEOUT_S) -> BoardFacts:
     """Ask the board. Raises BoardError where it is no Linux that edgeopt understands."""
-    done = transport.run(["sh", "-c", f"exec 2>/dev/null\n{SCRIPT}"], timeout_s=60)
+    done = transport.run(
+        ["sh", "-c", f"exec 2>/dev/null\n{SCRIPT}"], timeout_s=timeout_s, limit_bytes=_MOST_BYTES
+    )
     text = done.stdout.decode(errors="replace")
     if f"{_MARK}end" not in text:
         said = (text or done.stderr.decode(errors="replace")).strip()[-200:]
@@ -118,39 +124,53 @@ def gather(transport: Transport) -> BoardFacts:
     except ValueError as exc:
         raise BoardError(
             f"says something unexpected about itself: {exc}", where=transport.name
-        ) from (exc)
+        ) from exc
 
 
 def parse(text: str) -> BoardFacts:
     """Turn the output of ``SCRIPT`` into facts. Raises ValueError naming what cannot be read."""
     sections = _sections(text)
+    if missing := [n for n in _NAMES if n not in sections and n != "emulated"]:
+        raise ValueError(f"nothing on {', '.join(missing)}")
     cpus = _stanzas(sections["cpuinfo"])
     libc, libc_version = _libc(sections["libc"])
     meminfo = {
         found[1]: int(found[2]) * 1024
-        for found in re.finditer(r"^(\w+):\s+(\d+) kB", sections["meminfo"], re.MULTILINE)
+        for found in re.finditer(
+            r"^(\w{1,64}):\s+([0-9]{1,14}) kB", sections["meminfo"], re.MULTILINE
+        )
     }
     disk_free_bytes = parse_df(sections["disk"])
     if disk_free_bytes is None:
         raise ValueError("df does not tell the free space of the home directory")
-    if not cpus or "MemTotal" not in meminfo:
+    if not cpus or not meminfo.get("MemTotal"):
         raise ValueError("/proc/cpuinfo or /proc/meminfo is not Linux's")
+    if len(cpus) > _MOST_CORES:
+        raise ValueError(f"{len(cpus)} processors")
+    arch = _arch(sections["machine"].strip(), sections["elf"])
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", arch):
+        raise ValueError(f"{arch[:40]!r} as its machine")
+    home = sections["home"].strip("\n")
+    if not home.startswith("/") or len(home) > _MOST_PATH or not _shows(home):
+        raise ValueError(f"{home[:40]!r} as its home directory")
     return BoardFacts(
-        arch=_arch(sections["machine"].strip(), sections["elf"]),
-        model=sections["model"].strip() or None,
-        kernel=sections["kernel"].strip(),
+        arch=arch,
+        model=_line(sections["model"]) or None,
+        kernel=_line(sections["kernel"]),
         os=_os_name(sections["os"]),
         libc=libc,
         libc_version=libc_version,
-        glibcxx=_newest(re.findall(r"GLIBCXX_(\d+(?:\.\d+)+)", sections["libstdcxx"])),
+        glibcxx=_newest(
+            re.findall(r"GLIBCXX_([0-9]{1,4}(?:\.[0-9]{1,4}){1,3})", sections["libstdcxx"])
+        ),
         cores=tuple(_core(cpu) for cpu in cpus),
         isa=_isa(cpus),
         ram_bytes=meminfo["MemTotal"],
         ram_available_bytes=meminfo.get("MemAvailable", meminfo.get("MemFree", 0)),
         disk_free_bytes=disk_free_bytes,
         sensors=_sensors(sections),
-        governor=sections["governor"].strip() or None,
-        home=sections["home"].strip(),
+        governor=_line(sections["governor"]) or None,
+        home=home,
         emulated=bool(sections.get("emulated", "").strip())
         or sections["model"].strip() == _QEMU_VIRT,
     )
@@ -162,6 +182,18 @@ def _sections(text: str) -> dict[str, str]:
         name, _, body = part.partition("\n")
         found[name.strip()] = body
     return found
+
+
+def _line(text: str) -> str:
+    """Return a name that is shown; one that is too long to be one is refused."""
+    text = text.strip()
+    if len(text) > _MOST_NAME:
+        raise ValueError(f"a name of {len(text)} characters: {text[:40]!r}")
+    return text
+
+
+def _shows(path: str) -> bool:
+    return path.isprintable() and "\ufffd" not in path
 
 
 def _arch(machine: str, elf: str) -> str:
@@ -191,7 +223,7 @@ def _stanzas(cpuinfo: str) -> list[dict[str, str]]:
 def _core(cpu: Mapping[str, str]) -> str:
     if "CPU part" in cpu:
         return arm.name_of(int(cpu.get("CPU implementer", "0"), 16), int(cpu["CPU part"], 16))
-    return cpu.get("model name", "unknown")
+    return _line(cpu.get("model name", "unknown"))
 
 
 def _isa(cpus: list[dict[str, str]]) -> tuple[str, ...]:
@@ -202,13 +234,15 @@ def _isa(cpus: list[dict[str, str]]) -> tuple[str, ...]:
 
 def _os_name(text: str) -> str:
     found = re.search(r'^PRETTY_NAME="?([^"\n]*)', text, re.MULTILINE)
-    return found[1].strip() if found else "unknown"
+    return _line(found[1]) if found else "unknown"
 
 
 def _libc(text: str) -> tuple[str, str | None]:
-    if found := re.search(r"musl libc.*\n\s*Version (\S+)", text):
+    if found := re.search(r"musl libc.*\n\s*Version (\S{1,32})", text):
         return "musl", found[1]
-    if found := re.search(r"(?:GLIBC|GNU libc|GNU C Library).*?(\d+\.\d+)\.?\s*$", text, re.M):
+    if found := re.search(
+        r"(?:GLIBC|GNU libc|GNU C Library).*?([0-9]{1,4}\.[0-9]{1,4})\.?\s*$", text, re.M
+    ):
         return "glibc", found[1]
     if "bionic" in text:
         return "bionic", None
@@ -223,7 +257,7 @@ def _sensors(sections: Mapping[str, str]) -> tuple[str, ...]:
     found = [
         f"{kind}:{name}"
         for kind in ("thermal", "hwmon", "iio", "rapl")
-        for name in sections[kind].split()
+        for name in map(_line, sections[kind].split())
     ]
     if sections["vcgencmd"].strip():
         found.append("vcgencmd")

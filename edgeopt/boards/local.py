@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Self
 
@@ -49,7 +49,7 @@ class LocalTransport:
 
     def lines(
         self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """See ``Transport.lines``."""
         with _started(argv) as (process, errors):
             assert process.stdin is not None  # pipes, see _started

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -93,7 +93,7 @@ class SshTransport:
 
     def lines(
         self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """See ``Transport.lines``."""
         with _Running(self, argv, stdin, timeout_s) as running:
             yield from transport.split_lines(running.output(), self.name, argv)

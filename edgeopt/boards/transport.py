@@ -11,7 +11,7 @@ import re
 import secrets
 import shlex
 import string
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -88,7 +88,7 @@ class Transport(Protocol):
 
     def lines(
         self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Yield the program's stdout line by line as it comes, without the line ends.
 
         Raises BoardError as ``run`` does, for a line of over ``LINE_BYTES``, and where the program
@@ -259,5 +259,10 @@ def parse_df(text: str) -> int | None:
     """Return the free bytes that ``df -P -k FOLDER`` told, None where it told nothing."""
     words = [word for line in text.strip().splitlines()[1:] for word in line.split()]
     # name, size, used, free; an old BusyBox puts a long name on a line of its own
-    free = words[3] if len(words) >= 6 else ""
-    return int(free) * 1024 if re.fullmatch("[0-9]{1,16}", free) else None
+    free_kib = kib(words[3]) if len(words) >= 6 else None
+    return None if free_kib is None else free_kib * 1024
+
+
+def kib(text: str) -> int | None:
+    """Return the number that a board's df or du told, None where it is none."""
+    return int(text) if re.fullmatch("[0-9]{1,16}", text) else None

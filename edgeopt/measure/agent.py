@@ -6,12 +6,18 @@ The agent times itself on the board's monotonic clock; this side never times any
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from edgeopt.errors import MeasurementError
 from edgeopt.measure.measurement import GoldenResult
+
+_ORDER = ("hello", "engine", "golden", "warmup", "samples", "memory", "done")
+_OFTEN = ("golden", "warmup", "samples")
+_MOST_CALLS, _MOST_GOLDEN = 1 << 24, 1 << 16
+_MOST_NS = 1 << 62
 
 
 @dataclass(slots=True)
@@ -32,68 +38,158 @@ class AgentReport:
 
 
 def listen(
-    lines: Iterable[str], *, where: str, sampled: Callable[[int], None] = lambda count: None
+    lines: Iterable[str],
+    *,
+    where: str,
+    sampled: Callable[[int], None] = lambda count: None,
+    warmup: int = _MOST_CALLS,
+    runs: int = _MOST_CALLS,
+    golden: Collection[str] = (),
 ) -> AgentReport:
     """Read the agent's lines to the end and return what they say.
 
     ``sampled`` is called with the number of samples so far. Raises MeasurementError, naming
-    ``where``, for an error that the agent tells, for a line that is not its protocol, and where
-    it ends without its closing line (killed, or the connection was lost).
+    ``where``, for an error that the agent tells, for a line that is not its protocol or is out of
+    its order, for more calls than ``warmup`` and ``runs``, where an output of the directories
+    ``golden`` was not compared, and where it ends without its closing line (killed, or the
+    connection was lost).
     """
     report = AgentReport()
-    done = False
+    last = ""
     for line in lines:
-        try:
-            event = json.loads(line)
-            done = _take(report, event, where) or done
-        except (ValueError, KeyError, TypeError) as exc:
-            raise MeasurementError(
-                f"the agent sent a line that is not its protocol: {line[:200]!r}", where=where
-            ) from exc
-        if event["event"] == "samples":
+        with protocol(line, where):
+            event = event_of(line)
+            kind = event["event"]
+            if kind != "error":
+                _check_order(kind, last)
+            _take(report, event, where)
+            if len(report.warmup_ns) > warmup or len(report.wall_ns) > runs:
+                raise ValueError("more calls than were asked for")
+            last = kind
+        if kind == "samples":
             sampled(len(report.wall_ns))
-    if not done:
+    if last != "done":
         raise MeasurementError("the agent ended before it was done", where=where)
+    missing = set(golden) - {result.directory for result in report.golden}
+    if missing or not report.golden:
+        raise MeasurementError(
+            "the agent compared no output with the golden ones"
+            + (f" of {min(missing)}" if missing else ""),
+            where=where,
+        )
+    if report.outputs_agree != all(result.agrees for result in report.golden):
+        raise MeasurementError("the agent contradicts itself on whether outputs agree", where=where)
     return report
 
 
-def _take(report: AgentReport, event: dict[str, Any], where: str) -> bool:
-    """Add one event to ``report``; True for the closing one."""
+class protocol:  # noqa: N801
+    """A block that reads ``line``: what is wrong with it becomes a MeasurementError."""
+
+    def __init__(self, line: str, where: str) -> None:
+        self._line, self._where = line, where
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (ValueError, KeyError, TypeError, RecursionError)):
+            raise MeasurementError(
+                f"the agent sent a line that is not its protocol: {self._line[:200]!r}",
+                where=self._where,
+            ) from error
+
+
+def event_of(line: str) -> dict[str, Any]:
+    """Return the JSON object of one line, whose ``event`` says what it is."""
+    event = json.loads(line, parse_constant=_not_finite)
+    if not isinstance(event, dict) or not isinstance(event["event"], str):
+        raise ValueError("no event")
+    return event
+
+
+def _not_finite(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+def count(value: Any, most: int = _MOST_NS) -> int:
+    """Return ``value``, a whole number from 0 to ``most``. Raises ValueError for anything else."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{value!r:.40} is no number of something")
+    return value
+
+
+def number(value: Any) -> float:
+    """Return ``value``, a finite number. Raises ValueError for anything else."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{value!r:.40} is no number")
+    return float(value)
+
+
+def text(value: Any) -> str:
+    """Return ``value``, a string. Raises ValueError for anything else."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.40} is no text")
+    return value
+
+
+def flag(value: Any) -> bool:
+    """Return ``value``, true or false. Raises ValueError for anything else."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r:.40} is neither true nor false")
+    return value
+
+
+def told_error(event: Mapping[str, Any]) -> tuple[str, str]:
+    """Return where the agent's error is, and its message."""
+    return text(event["where"]), text(event["message"])
+
+
+def _check_order(kind: str, last: str) -> None:
+    place, before = _ORDER.index(kind), _ORDER.index(last) if last else -1
+    if place < before or (place == before and kind not in _OFTEN) or (place > 0 and before < 0):
+        raise ValueError(f"{kind} after {last or 'nothing'}")
+
+
+def _take(report: AgentReport, event: dict[str, Any], where: str) -> None:
+    """Add one event to ``report``."""
     match event["event"]:
         case "hello":
-            report.agent_version = event["agent"]
+            report.agent_version = text(event["agent"])
         case "engine":
-            report.engine_version = event["version"]
-            report.load_ns = event["load_ns"]
+            report.engine_version = text(event["version"])
+            report.load_ns = count(event["load_ns"])
         case "golden":
+            if len(report.golden) == _MOST_GOLDEN:
+                raise ValueError("too many")
             report.golden.append(
                 GoldenResult(
-                    directory=event["directory"],
-                    output=event["output"],
-                    cosine=event["cosine"],
-                    max_abs_error=event["max_abs_error"],
-                    agrees=event["agrees"],
+                    directory=text(event["directory"]),
+                    output=text(event["output"]),
+                    cosine=_or_none(event["cosine"]),
+                    max_abs_error=_or_none(event["max_abs_error"]),
+                    agrees=flag(event["agrees"]),
                 )
             )
         case "warmup":
-            report.warmup_ns += event["ns"]
+            report.warmup_ns += map(count, event["ns"])
         case "samples":
-            report.wall_ns += event["wall_ns"]
-            report.cpu_ns += event["cpu_ns"]
+            wall_ns, cpu_ns = [[*map(count, event[name])] for name in ("wall_ns", "cpu_ns")]
+            if count(event["first"]) != len(report.wall_ns) or len(wall_ns) != len(cpu_ns):
+                raise ValueError("samples are missing")
+            report.wall_ns += wall_ns
+            report.cpu_ns += cpu_ns
         case "memory":
-            report.rss_before_bytes = event["rss_before_bytes"]
-            report.rss_loaded_bytes = event["rss_loaded_bytes"]
-            report.peak_memory_bytes = event["peak_bytes"]
+            report.rss_before_bytes = count(event["rss_before_bytes"])
+            report.rss_loaded_bytes = count(event["rss_loaded_bytes"])
+            report.peak_memory_bytes = count(event["peak_bytes"])
         case "done":
-            report.outputs_agree = event["outputs_agree"]
-            return True
+            report.outputs_agree = flag(event["outputs_agree"])
         case "error":
-            raise MeasurementError(
-                f"the agent failed: {event['message']}", where=f"{where}: {event['where']}"
-            )
-        case other:
-            raise ValueError(f"unknown event {other!r}")
-    return False
+            place, message = told_error(event)
+            raise MeasurementError(f"the agent failed: {message}", where=f"{where}: {place}")
+
+
+def _or_none(value: Any) -> float | None:
+    return None if value is None else number(value)
 
 
 def arguments(

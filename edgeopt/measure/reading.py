@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from edgeopt.boards import Board, connect
 from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry
-from edgeopt.errors import BoardError, EdgeoptError, InputError, MeasurementError
+from edgeopt.errors import BoardError, InputError, MeasurementError
+from edgeopt.measure import agent
 from edgeopt.measure.provision import answers, check_architecture, provide, repaired
 from edgeopt.runtime.host import failed, open_session
 
@@ -21,6 +23,7 @@ Text = str | tuple[str, str]
 
 _TIMEOUT_S = 600.0
 _TEXT_TIMEOUT_S = 10.0  # a large model, emulated
+_MORE_ITEMS, _MOST_VALUES = 64, 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,22 +134,22 @@ def _read_there(
                 words += ["--precision", artifact.precision]
                 words += ["--threads", str(threads)] if threads else []
                 try:
-                    return _asked(board, words, texts)
+                    return _asked(bundle, board, words, texts)
                 except (BoardError, MeasurementError):
                     if not answers(board) or not repaired(bundle, store, provided):
                         raise
-                    return _asked(board, words, texts)
+                    return _asked(bundle, board, words, texts)
     raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
 
 
-def _asked(board: Board, words: Sequence[str], texts: Sequence[Text]) -> Reading:
+def _asked(bundle: Bundle, board: Board, words: Sequence[str], texts: Sequence[Text]) -> Reading:
     """Run the agent, once, and return what it says of ``texts``."""
-    name = board.entry.name
     lines = "".join(json.dumps(_line(text)) + "\n" for text in texts)
     limit_s = _TIMEOUT_S + len(texts) * _TEXT_TIMEOUT_S
-    done = board.transport.run(words, stdin=lines.encode(), timeout_s=limit_s)
-    events = [_event(line, name) for line in done.stdout.decode().splitlines()]
-    return _reading(events, texts, name, board.emulated)
+    with contextlib.closing(
+        board.transport.lines(words, stdin=lines.encode(), timeout_s=limit_s)
+    ) as told:
+        return _reading(told, texts, bundle, board.entry.name, board.emulated)
 
 
 def _candidates(
@@ -173,43 +176,37 @@ def _line(text: Text) -> dict[str, str]:
     return {"text": text} if isinstance(text, str) else {"text": text[0], "pair": text[1]}
 
 
-def _event(line: str, where: str) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-        event["event"]
-    except (ValueError, KeyError, TypeError) as exc:
-        raise MeasurementError(
-            f"the agent sent a line that is not its protocol: {line[:200]!r}", where=where
-        ) from exc
-    found: dict[str, Any] = event
-    return found
-
-
 def _reading(
-    events: Sequence[dict[str, Any]], texts: Sequence[Text], name: str, emulated: bool
+    lines: Iterable[str], texts: Sequence[Text], bundle: Bundle, name: str, emulated: bool
 ) -> Reading:
+    """Read the agent's lines; it says no more than what was asked for."""
     opened: dict[str, Any] | None = None
     items: list[Item] = []
     results: list[Result] = []
-    for event in events:
-        if event["event"] == "error":
-            raise _error(event, name)
-        if event["event"] == "engine":
-            opened = event
-        elif event["event"] == "item":
-            text = texts[len(results)]
-            items.append(_item(event, text if isinstance(text, str) else text[1]))
-        elif event["event"] == "result":
-            vector = event.get("vector")
-            results.append(
-                Result(
-                    items=tuple(items),
-                    vector=None if vector is None else tuple(vector),
-                    tokens=event["tokens"],
-                    truncated=event["truncated"],
+    most = len(bundle.manifest.labels) + bundle.manifest.max_seq_len + _MORE_ITEMS
+    for line in lines:
+        with agent.protocol(line, name):
+            event = agent.event_of(line)
+            kind = event["event"]
+            if kind == "error":
+                place, message = agent.told_error(event)
+                raise BoardError(message, where=f"{name}: {place}")
+            if kind == "engine" and opened is None:
+                opened = {key: agent.text(event[key]) for key in ("engine", "version", "precision")}
+            elif kind in ("item", "result") and (opened is None or len(results) == len(texts)):
+                raise ValueError("more results than texts")
+            elif kind == "item":
+                text = texts[len(results)]
+                items.append(
+                    _item(event, text if isinstance(text, str) else text[1], bundle.manifest.labels)
                 )
-            )
-            items = []
+                if len(items) > most:
+                    raise ValueError("more findings than tokens")
+            elif kind == "result":
+                results.append(_result(event, tuple(items)))
+                items = []
+            elif kind != "hello" or opened is not None:
+                raise ValueError(f"{kind!r} is out of order")
     if opened is None or len(results) != len(texts):
         raise MeasurementError("the agent ended before it was done", where=name)
     return Reading(
@@ -222,20 +219,34 @@ def _reading(
     )
 
 
-def _error(event: dict[str, Any], name: str) -> EdgeoptError:
-    return BoardError(event["message"], where=f"{name}: {event['where']}")
+def _result(event: dict[str, Any], items: tuple[Item, ...]) -> Result:
+    vector = event.get("vector")
+    if vector is not None and (not isinstance(vector, list) or len(vector) > _MOST_VALUES):
+        raise ValueError("no vector")
+    return Result(
+        items=items,
+        vector=None if vector is None else tuple(map(agent.number, vector)),
+        tokens=agent.count(event["tokens"]),
+        truncated=agent.flag(event["truncated"]),
+    )
 
 
-def _item(event: dict[str, Any], text: str) -> Item:
+def _item(event: dict[str, Any], text: str, labels: Sequence[str]) -> Item:
     """Return a finding with its place in characters; the agent counts bytes of UTF-8."""
+    label = event.get("label")
+    if label is not None and label not in labels:
+        raise ValueError("a label that the bundle does not have")
     begin = end = None
     if "begin" in event:
         encoded = text.encode()
-        begin = len(encoded[: event["begin"]].decode(errors="replace"))
-        end = begin + len(encoded[event["begin"] : event["end"]].decode(errors="replace"))
+        first, last = agent.count(event["begin"]), agent.count(event["end"], len(encoded))
+        if first > last:
+            raise ValueError("a finding that ends before it begins")
+        begin = len(encoded[:first].decode(errors="replace"))
+        end = begin + len(encoded[first:last].decode(errors="replace"))
     return Item(
-        label=event.get("label"),
-        score=event["score"],
+        label=label,
+        score=agent.number(event["score"]),
         begin=begin,
         end=end,
         text=None if begin is None else text[begin:end],

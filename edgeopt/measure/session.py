@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -247,7 +248,7 @@ def _run(
     what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
     with progress.step(f"Measuring {name}, {what}, {plan.runs} runs") as step:
         told = _listen(
-            bundle, board, store, provided, words, name, lambda count: step.update(count, plan.runs)
+            bundle, board, store, provided, words, plan, lambda count: step.update(count, plan.runs)
         )
     if told.outputs_agree and len(told.wall_ns) != plan.runs:
         raise MeasurementError(
@@ -282,18 +283,24 @@ def _listen(
     store: Store,
     provided: Provided,
     words: Sequence[str],
-    name: str,
+    plan: _Plan,
     sampled: Callable[[int], None],
 ) -> agent.AgentReport:
     """Run the agent; where the board's disk damaged something, mend that and run it again."""
 
     def listen() -> agent.AgentReport:
         try:
-            return agent.listen(
-                board.transport.lines(words, timeout_s=_TIMEOUT_S),
-                where=f"{board.entry.name}: {name}",
-                sampled=sampled,
-            )
+            with contextlib.closing(board.transport.lines(words, timeout_s=_TIMEOUT_S)) as lines:
+                return agent.listen(
+                    lines,
+                    where=f"{board.entry.name}: {plan.artifact.engine} {plan.artifact.precision}",
+                    sampled=sampled,
+                    warmup=plan.warmup,
+                    runs=plan.runs,
+                    golden=[
+                        g.directory for g in bundle.manifest.golden if g.seq_len == plan.seq_len
+                    ],
+                )
         except BoardError as exc:
             if not answers(board):
                 raise

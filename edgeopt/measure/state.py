@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 from edgeopt.boards.transport import Transport
 
+_MOST, _MOST_BYTES = 4096, 1 << 20
 _SCRIPT = """
 echo "load $(cat /proc/loadavg)"
 for zone in /sys/class/thermal/thermal_zone*; do
@@ -22,24 +25,36 @@ true
 def read_state(transport: Transport) -> dict[str, Any]:
     """Return ``load_1min``, ``temperature_c`` by zone, ``cpu_khz`` and ``governors`` (one for
     each core); a board that lacks a sensor leaves it out."""
-    text = transport.run(["sh", "-c", _SCRIPT], timeout_s=30).stdout.decode(errors="replace")
-    return parse(text)
+    done = transport.run(["sh", "-c", _SCRIPT], timeout_s=30, limit_bytes=_MOST_BYTES)
+    return parse(done.stdout.decode(errors="replace"))
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Turn what the script printed into values."""
+    """Turn what the script printed into values; what is no such value is left out."""
     temperatures: dict[str, float] = {}
     clocks: list[int] = []
     governors: list[str] = []
     state: dict[str, Any] = {}
     for line in text.splitlines():
-        kind, *words = line.split()
-        if kind == "load" and words:
-            state["load_1min"] = float(words[0])
-        elif kind == "temp" and len(words) == 2:
-            temperatures[words[0]] = int(words[1]) / 1000  # sysfs: millidegrees Celsius
-        elif kind == "freq" and len(words) == 2:
-            clocks.append(int(words[0]))
-            governors.append(words[1])
+        kind, *words = line.split() or [""]
+        if kind == "load" and words and (load := _number(words[0], 0, 1_000_000)) is not None:
+            state["load_1min"] = load
+        elif kind == "temp" and len(words) == 2 and len(temperatures) < _MOST:
+            # sysfs: millidegrees Celsius; a sensor that is off may tell anything
+            if (millis := _number(words[1], -273_150, 10_000_000)) is not None:
+                temperatures[words[0][:64]] = millis / 1000
+        elif (
+            kind == "freq"
+            and len(words) == 2
+            and len(clocks) < _MOST
+            and (khz := _number(words[0], 0, 1_000_000_000)) is not None
+        ):
+            clocks.append(int(khz))
+            governors.append(words[1][:64])
     found = {"temperature_c": temperatures, "cpu_khz": clocks, "governors": governors}
     return state | {name: value for name, value in found.items() if value}
+
+
+def _number(word: str, low: float, high: float) -> float | None:
+    value = float(word) if re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", word) else math.nan
+    return value if low <= value <= high else None

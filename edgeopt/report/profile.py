@@ -70,8 +70,10 @@ def _derive(run: Run) -> RunReport:
     return RunReport(
         run=run,
         latency=percentiles(run.wall_ns) if run.wall_ns else None,
-        throughput_per_s=1e9 * len(run.wall_ns) / sum(run.wall_ns) if run.wall_ns else None,
-        cosine_min=None if None in cosines else min(c for c in cosines if c is not None),
+        throughput_per_s=1e9 * len(run.wall_ns) / sum(run.wall_ns) if any(run.wall_ns) else None,
+        cosine_min=None
+        if None in cosines
+        else min((c for c in cosines if c is not None), default=None),
     )
 
 
