@@ -139,7 +139,7 @@ class Store:
                 raise self._busy("is being cleaned")
             yield
         finally:
-            lines.close()  # type: ignore[attr-defined]  # a generator
+            lines.close()
 
     def push(self, files: Mapping[str, Path], digest: str) -> str:
         """Put ``files`` (name in the bundle -> local file) on this board as a bundle ``digest``.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli.output import emit, json_option
+from edgeopt.report.shown import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +63,7 @@ def add(
     emit(
         {"board": _entry(entry), "facts": asdict(facts)},
         as_json,
-        lambda console: console.print(f"{name} added: {facts.machine}", markup=False),
+        lambda console: console.print(f"{name} added: {one_line(facts.machine)}", markup=False),
     )
 
 
@@ -245,6 +246,7 @@ def _render_check(document: dict[str, Any], facts: BoardFacts, console: Console)
 
 def _print_columns(rows: Sequence[tuple[str, ...]], console: Console) -> None:
     """Print aligned columns, whole: what goes through a pipe is not cut to 80 characters."""
+    rows = [tuple(one_line(text) for text in row) for row in rows]
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     for row in rows:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))

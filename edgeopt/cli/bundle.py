@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli.output import emit, json_option
+from edgeopt.report.shown import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,20 +37,22 @@ def _render(bundle: Bundle, console: Console) -> None:
     takes = f"at most {m.max_seq_len} tokens"
     if m.image is not None:
         takes = f"images of {m.image.height} x {m.image.width}"
-    console.print(f"{m.name}  {m.task}, {takes}", style="bold")
+    console.print(f"{one_line(m.name)}  {m.task}, {takes}", style="bold")
     libc = f", {m.target.libc} {m.target.libc_version or ''}".rstrip(" ,")
-    console.print(f"for     {m.target.name} ({m.target.device}, {m.target.arch}{libc})")
+    console.print(
+        f"for     {one_line(f'{m.target.name} ({m.target.device}, {m.target.arch}{libc})')}"
+    )
     console.print(f"digest  {m.digest}")
     console.print(f"files   {len(m.files)}, {size(total)}")
-    console.print(f"golden  {len(m.golden)} calls of {m.reference}")
+    console.print(f"golden  {len(m.golden)} calls of {one_line(m.reference)}")
     if m.labels:
-        console.print(f"labels  {', '.join(m.labels)}")
+        console.print(f"labels  {one_line(', '.join(m.labels))}")
     if m.image:
         console.print(f"image   {', '.join(f'{k}={v}' for k, v in asdict(m.image).items())}")
     if m.pooling:
         console.print(f"pooling {', '.join(f'{k}={v}' for k, v in m.pooling.items())}")
     for key, value in m.origin.items():
-        console.print(f"origin  {key}: {value}", style="dim")
+        console.print(f"origin  {one_line(f'{key}: {value}')}", style="dim")
     console.print()
     artifacts(bundle, console)
 
@@ -75,9 +78,9 @@ def verify(bundle: str, hashes_only: bool, as_json: bool) -> None:
 
 def _render_verification(found: Verification, console: Console) -> None:
     for name, what in found.changed.items():
-        console.print(f"{name} {what}", style="red")
+        console.print(f"{one_line(name)} {what}", style="red")
     for a in found.artifacts:
-        name = f"{a.engine} {a.precision}"
+        name = one_line(f"{a.engine} {a.precision}")
         if a.agrees is None:
             console.print(f"{name}: not run here: {a.reason}", style="yellow")
         else:

@@ -76,6 +76,7 @@ def compress(
 def render(found: Compression, console: Console) -> None:
     """Print one row for each step."""
     from rich.table import Table
+    from rich.text import Text
 
     from edgeopt.report.tables import size
 
@@ -84,7 +85,7 @@ def render(found: Compression, console: Console) -> None:
     latency = found.latency
     faster = [] if latency is None else [f"times faster\n{latency.kind}"]
     for column in ("parameters", "size", *faster, found.measure):
-        table.add_column(column, justify="right")
+        table.add_column(Text(column), justify="right")
     table.add_column("")
 
     def row(

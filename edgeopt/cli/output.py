@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeopt import progress
 from edgeopt.errors import EdgeoptError
+from edgeopt.report.shown import one_line, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,13 +30,35 @@ _CLEAR = "\r\x1b[K"
 def emit(document: dict[str, Any], as_json: bool, render: Callable[[Console], None]) -> None:
     """Print ``document`` as JSON, or call ``render`` with a console on stdout."""
     if as_json:
-        json.dump(document, sys.stdout, indent=2, allow_nan=False)
-        sys.stdout.write("\n")
+        text = json.dumps(document, indent=2, allow_nan=False)
+        sys.stdout.write(text + "\n")
         return
-    from rich.console import Console
+    render(_console())
 
-    # No markup: "edgeopt[onnx]" is a text, not a style.
-    render(Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty()))
+
+def _console() -> Console:
+    """Return a console that shows every text as it is, and steers the terminal by styles alone."""
+    from collections.abc import Iterable
+
+    from rich.console import Console
+    from rich.segment import Segment
+    from rich.text import Text
+
+    class Plain(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            # A line of ours may hold line ends; not a cell of a table, see render_str.
+            texts = (Text(plain(o)) if isinstance(o, str) else o for o in objects)
+            super().print(*texts, **options)
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(one_line(text), **options)
+
+        def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
+            for segment in super().render(*arguments, **options):
+                yield segment if segment.control else segment._replace(text=plain(segment.text))
+
+    # No markup: "edgeopt[onnx]" is a text, not a style; and ":cat:" is no picture.
+    return Plain(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:
@@ -42,6 +67,8 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
     One that nobody foresaw is told with a file to attach to a report (``edgeopt.cli.crash``).
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label need not be in the locale's letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in arguments
     try:
         with progress.listen(_Terminal()):
@@ -50,10 +77,12 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
-        exc.show(sys.stderr)
+        usage = io.StringIO()
+        exc.show(usage)
+        click.echo(plain(usage.getvalue()), err=True, nl=False)
         return _failed(as_json, "UsageError", exc.format_message(), None, exc.exit_code)
     except EdgeoptError as exc:
-        click.secho(f"error: {exc}", fg="red", err=True)
+        click.secho(f"error: {plain(str(exc))}", fg="red", err=True)
         return _failed(as_json, type(exc).__name__, exc.message, exc, exc.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing half-written was left", err=True)
@@ -79,7 +108,7 @@ def _unforeseen(error: Exception, arguments: Sequence[str], as_json: bool) -> in
         else "No file about it could be written: neither the state nor the temporary folder can be."
     )
     told = EdgeoptError(message, hint=hint)
-    click.secho(f"error: {told}", fg="red", err=True)
+    click.secho(f"error: {plain(str(told))}", fg="red", err=True)
     return _failed(as_json, "InternalError", message, told, crash.EXIT_CODE)
 
 
@@ -125,6 +154,7 @@ class _Terminal:
         self._written = 0.0
 
     def __call__(self, event: progress.Event) -> None:
+        event = replace(event, text=plain(event.text))
         if event.state == "note":
             self._line(event.text)
         elif event.state == "end" and (event.elapsed_s >= 0.5 or self._live):

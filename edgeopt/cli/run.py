@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli.output import emit, json_option
+from edgeopt.report.shown import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,14 +94,16 @@ def _render_cascade(found: CascadeReading, texts: tuple[str, ...], console: Cons
 
 def _print_result(result: Result, text: str, answered: str, console: Console) -> None:
     for line in _lines(result):
-        console.print(f"{answered}{line}", highlight=False, markup=False)
-    console.print(f"    {text[:90]}", style="dim", highlight=False, markup=False)
+        console.print(f"{answered}{one_line(line)}", highlight=False, markup=False)
+    console.print(f"    {one_line(text[:90])}", style="dim", highlight=False, markup=False)
 
 
 def _engine(reading: Reading) -> str:
     place = f" on {reading.board}" if reading.board else ""
     emulated = " (emulated)" if reading.emulated else ""
-    return f"{reading.engine} {reading.engine_version} {reading.precision}{place}{emulated}"
+    return one_line(
+        f"{reading.engine} {reading.engine_version} {reading.precision}{place}{emulated}"
+    )
 
 
 def _lines(result: Result) -> list[str]:

@@ -120,9 +120,9 @@ def render(report: Report, console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("artifact", no_wrap=True)
     for name in (f"p50 ms{mark}", f"p90 ms{mark}", f"p99 ms{mark}", "n", f"per s{mark}"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(name), justify="right", no_wrap=True)
     for name in (f"memory{mark}", "size", "outputs"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(name), justify="right", no_wrap=True)
     for item in report.runs:
         run, times = item.run, item.latency
         table.add_row(

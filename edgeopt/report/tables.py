@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgeopt.report.shown import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -70,13 +72,17 @@ def artifacts(bundle: Bundle, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     if manifest.artifacts:
+        calls = max(a.calls for a in manifest.artifacts)
         console.print(
-            f"against {manifest.reference}, worst of {max(a.calls for a in manifest.artifacts)} "
+            f"against {one_line(manifest.reference)}, worst of {calls} "
             f"calls on {'real text' if manifest.image is None else 'images'}",
             style="dim",
         )
     for a in manifest.artifacts:
         if a.accuracy or a.kept:
-            console.print(f"{a.engine} {a.precision}: {'; '.join(_quantised(a))}")
+            quantised = "; ".join(_quantised(a))
+            console.print(one_line(f"{a.engine} {a.precision}: {quantised}"))
     for s in manifest.skipped:
-        console.print(f"skipped {s.engine} {s.precision}: {s.reason}", style="yellow")
+        console.print(
+            f"skipped {one_line(f'{s.engine} {s.precision}')}: {s.reason}", style="yellow"
+        )

@@ -1,15 +1,22 @@
-"""How progress is shown, by a step whose clock the test sets."""
+"""How progress is shown, by a step whose clock the test sets; no text steers the terminal."""
 
 import io
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from edgeopt import __version__, progress
-from edgeopt.cli.output import run
+from edgeopt.cli.output import emit, run
+from edgeopt.errors import InputError
 
 
 class Clock:
@@ -110,3 +117,80 @@ def test_what_nobody_foresaw_is_one_json_document(
     assert (error["kind"], error["exit_code"]) == ("InternalError", 70)
     assert error["message"] == "a fault of edgeopt's own: RecursionError: no message"
     assert Path(error["hint"].rpartition(" ")[2]).parent == tmp_path
+
+
+EVIL = "a\x1b]0;owned\x07\x9b31m\u202eb\r"
+SHOWN = "a\\x1b]0;owned\\x07\\x9b31m\\u202eb\\r"
+
+
+def printed(body: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of a command that does ``body``."""
+
+    @click.command()
+    @click.argument("words", nargs=-1)
+    def command(words: tuple[str, ...]) -> None:
+        body()
+
+    code = run(command, [])
+    return code, *capsys.readouterr()
+
+
+def test_no_text_of_others_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def body() -> None:
+        def render(console: Console) -> None:
+            table = Table("label", "next")
+            table.add_row(f"{EVIL}\n\tc", Text(EVIL))
+            console.print(table)
+            console.print(f"{EVIL} :cat: [bold]", style="red")
+
+        progress.note(EVIL)
+        with progress.step(EVIL):
+            emit({}, False, render)
+        raise InputError(EVIL, where=EVIL, hint=EVIL)
+
+    code, out, err = printed(body, capsys)
+    assert code == 2
+    assert out.splitlines()[-1] == f"{SHOWN} :cat: [bold]"
+    row = next(line for line in out.splitlines() if "\\n\\t" in line)
+    assert f" {SHOWN}\\n\\tc " in row
+    assert err.splitlines() == [
+        SHOWN,
+        f"{SHOWN} ...",
+        f"error: {SHOWN}: {SHOWN}",
+        SHOWN,
+    ]
+    assert not set(out + err) & set(EVIL[1:2] + "\x07\x9b\u202e\r")
+
+
+def test_json_says_all_of_it_and_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = printed(lambda: emit({"label": EVIL}, True, lambda console: None), capsys)
+    assert code == 0
+    assert json.loads(out) == {"label": EVIL}
+    assert out.isascii()
+    assert "\x1b" not in out
+
+
+def test_a_word_of_the_users_that_is_wrong_is_shown_plainly() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeopt", "board", "check", "--\x1b[31m"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "--\\x1b[31m" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_letters_that_the_locale_lacks_are_escaped() -> None:
+    script = (
+        "import click\nfrom edgeopt.cli.output import emit, run\n"
+        "show = lambda console: console.print('\\u6a21')\n"
+        "raise SystemExit(run(click.command()(lambda: emit({}, False, show)), []))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stdout) == (0, "\\u6a21\n"), done.stderr
