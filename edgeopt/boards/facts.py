@@ -222,8 +222,14 @@ def _stanzas(cpuinfo: str) -> list[dict[str, str]]:
 
 def _core(cpu: Mapping[str, str]) -> str:
     if "CPU part" in cpu:
-        return arm.name_of(int(cpu.get("CPU implementer", "0"), 16), int(cpu["CPU part"], 16))
+        return arm.name_of(*(_hex(cpu.get(n, "0")) for n in ("CPU implementer", "CPU part")))
     return _line(cpu.get("model name", "unknown"))
+
+
+def _hex(text: str) -> int:
+    if not re.fullmatch("0x[0-9a-fA-F]{1,8}|0", text):
+        raise ValueError(f"{text[:40]!r} as the number of a core")
+    return int(text, 16)
 
 
 def _isa(cpus: list[dict[str, str]]) -> tuple[str, ...]:

@@ -169,6 +169,8 @@ class Link:
 
 
 class _Session(paramiko.ServerInterface):
+    shell: tuple[str, ...] = ("sh", "-c")
+
     def __init__(self, home: str) -> None:
         self.home = home
 
@@ -187,7 +189,7 @@ class _Session(paramiko.ServerInterface):
 
     def _run(self, channel: paramiko.Channel, command: bytes) -> None:
         process = subprocess.Popen(
-            [b"sh", b"-c", command],
+            [*self.shell, command.decode()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
