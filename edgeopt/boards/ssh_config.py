@@ -176,11 +176,15 @@ def _read(
         elif active and key in _MANY:
             values = asked.found.setdefault(key, [])
             values += [word for word in words[:1] if word not in values]
-        elif active and not (
-            key in ("proxyjump", "proxycommand")  # the first of the two counts
-            and ("proxyjump" in asked.found or "proxycommand" in asked.found)
-        ):
+        elif active and not _too_late(key, asked):
             asked.found.setdefault(key, words if key in _LISTS else words[:1])
+
+
+def _too_late(key: str, asked: _Asked) -> bool:
+    """True where the first of ProxyJump and ProxyCommand keeps the other one out."""
+    if key == "proxycommand":
+        return (asked.first("proxyjump") or "none").lower() != "none"
+    return key == "proxyjump" and "proxycommand" in asked.found
 
 
 def _lines(path: Path) -> list[str]:

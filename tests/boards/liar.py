@@ -31,6 +31,7 @@ class Liar:
         self.home, self.answer, self.raw = home, answer, raw
         self.shell = ("sh", "-c")
         self.status = 0
+        self.forwarded: list[tuple[str, int]] = []
         home.mkdir(exist_ok=True, parents=True)
         self._key = paramiko.ECDSAKey.generate()
         self.key = str(home / "login-key")
@@ -38,7 +39,7 @@ class Liar:
         self.host_key = f"{self._key.get_name()} {self._key.get_base64()}"
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
-        self._connections: list[paramiko.Transport] = []
+        self.connections: list[paramiko.Transport] = []
 
     @property
     def address(self) -> Address:
@@ -52,7 +53,7 @@ class Liar:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        for connection in self._connections:
+        for connection in self.connections:
             connection.close()
 
     def _accept(self) -> None:
@@ -62,15 +63,38 @@ class Liar:
                 connection = paramiko.Transport(near)
                 connection.set_log_channel("edgeopt.ssh")
                 connection.add_server_key(self._key)
+                self.connections.append(connection)
                 with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                     connection.start_server(server=_Session(self))
-                self._connections.append(connection)
 
 
 class _Session(native._Session):
     def __init__(self, liar: Liar) -> None:
         super().__init__(str(liar.home))
         self.liar, self.shell = liar, liar.shell
+
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        self.liar.forwarded.append(destination)
+        threading.Thread(target=self._forward, args=(chanid, destination), daemon=True).start()
+        return paramiko.OPEN_SUCCEEDED
+
+    def _forward(self, chanid: int, destination: tuple[str, int]) -> None:
+        connection = next(c for c in self.liar.connections if c.server_object is self)
+        channel = connection.accept(10)
+        assert channel.get_id() == chanid
+        far = socket.create_connection(destination)
+
+        def copy(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
+            with contextlib.suppress(OSError, EOFError):
+                while data := read(1 << 16):
+                    write(data)
+            far.close()
+            channel.close()
+
+        threading.Thread(target=copy, args=(channel.recv, far.sendall), daemon=True).start()
+        copy(far.recv, channel.sendall)
 
     def _run(self, channel: paramiko.Channel, command: bytes) -> None:
         script = decoded(command.decode())
