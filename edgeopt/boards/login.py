@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shlex
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,13 +34,18 @@ class Keys:
     broken: tuple[BoardError, ...] = ()
 
 
-def candidates(address: Address, name: str) -> Keys:
-    """Gather the keys for ``address``.
+@contextlib.contextmanager
+def candidates(address: Address, name: str) -> Iterator[Keys]:
+    """Yield the keys for ``address``; the agent is asked until the block ends.
 
     Raises BoardError for a key file that the user named and that is none; of those that
     ``~/.ssh/config`` names, as ssh does, what is not there is left out.
     """
-    agents = list(_agent_keys(address))
+    with _agent_keys(address) as agents:
+        yield _candidates(address, name, agents)
+
+
+def _candidates(address: Address, name: str, agents: Sequence[tuple[str, Any]]) -> Keys:
     files = [address.key] if address.key is not None else list(address.keys)
     if not files:
         files = [f"~/.ssh/{name}" for name in _DEFAULTS]
@@ -244,14 +250,11 @@ def _there(file: str) -> bool:
     return Path(file).expanduser().is_file()
 
 
-def _agent_keys(address: Address) -> Iterator[tuple[str, Any]]:
+@contextlib.contextmanager
+def _agent_keys(address: Address) -> Iterator[list[tuple[str, Any]]]:
     """Yield the keys of the user's agent; none where it does not run."""
     import paramiko
     from paramiko.agent import AgentSSH
-
-    place = address.agent or os.environ.get("SSH_AUTH_SOCK", "")
-    if not place or place == "none":
-        return
 
     class Agent(AgentSSH):
         """An agent at a place of the user's choice; paramiko's own knows the environment's only."""
@@ -260,12 +263,11 @@ def _agent_keys(address: Address) -> Iterator[tuple[str, Any]]:
             super().__init__()
             self._connect(wire)
 
-    wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        wire.connect(str(Path(place).expanduser()))
-        keys: Iterable[Any] = Agent(wire).get_keys()
-    except (OSError, paramiko.SSHException):  # absent, or one that is broken
-        wire.close()
-        return
-    for key in keys:
-        yield f"{key.comment or key.get_name()} of the agent", key
+    place = address.agent or os.environ.get("SSH_AUTH_SOCK") or "none"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wire:
+        keys: Iterable[Any] = ()
+        with contextlib.suppress(OSError, paramiko.SSHException):  # absent, or broken
+            if place != "none":
+                wire.connect(str(Path(place).expanduser()))
+                keys = Agent(wire).get_keys()
+        yield [(f"{key.comment or key.get_name()} of the agent", key) for key in keys]

@@ -58,8 +58,7 @@ class SshTransport:
         if host_key in known_hosts.read(address).revoked:
             raise _revoked(name, address, host_key)
         with contextlib.ExitStack() as stack:
-            with _mapped(address, name):
-                keys = login.candidates(address, name)
+            with _mapped(address, name), login.candidates(address, name) as keys:
                 self._connection = stack.enter_context(_opened(name, address, [kind]))
                 shown = self._connection.get_remote_server_key()
                 if shown.get_base64() != text:

@@ -31,6 +31,8 @@ class Liar:
         self.home, self.answer, self.raw = home, answer, raw
         self.shell = ("sh", "-c")
         self.status = 0
+        self.auths, self.key_answer = "publickey", paramiko.AUTH_SUCCESSFUL
+        self.offered: list[str] = []
         self.forwarded: list[tuple[str, int]] = []
         home.mkdir(exist_ok=True, parents=True)
         self._key = paramiko.ECDSAKey.generate()
@@ -72,6 +74,16 @@ class _Session(native._Session):
     def __init__(self, liar: Liar) -> None:
         super().__init__(str(liar.home))
         self.liar, self.shell = liar, liar.shell
+
+    def get_allowed_auths(self, username: str) -> str:
+        return self.liar.auths
+
+    def check_auth_none(self, username: str) -> int:
+        return paramiko.AUTH_SUCCESSFUL if self.liar.auths == "none" else paramiko.AUTH_FAILED
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.liar.offered.append(f"{key.get_name()} {key.get_base64()}")
+        return self.liar.key_answer
 
     def check_channel_direct_tcpip_request(
         self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]

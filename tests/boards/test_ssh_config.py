@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.boards import enrol, open_transport, registry, ssh
+from edgeopt.boards import enrol, login, open_transport, registry
 from edgeopt.boards.address import Address
 from edgeopt.boards.ssh_config import resolve
 from edgeopt.errors import BoardError, InputError
@@ -228,4 +228,5 @@ def test_a_jump_host_leads_there_and_is_checked_itself(home: Path, board: Liar) 
 def test_keys_are_those_that_the_file_names(home: Path, board: Liar) -> None:
     config(home, board, " IdentityFile ~/.ssh/absent\n IdentitiesOnly yes\n")
     address = enrol.parse_address("kitchen")
-    assert [key for key, _ in ssh.login.candidates(address, "k").usable] == [board.key]
+    with login.candidates(address, "k") as keys:
+        assert [name for name, _ in keys.usable] == [board.key]

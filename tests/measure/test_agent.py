@@ -76,3 +76,74 @@ def test_the_command_line() -> None:
         "/b/agent run --bundle /b/bundle --engine onnx --precision int8 --libraries /b/bundle/lib "
         "--threads 2 --warmup 1 --runs 5 --seq-len 32"
     )
+
+
+GOLDEN, SAMPLES, DONE = LINES[2], LINES[4], LINES[-1]
+
+
+def changed(place: int, **change: object) -> list[dict[str, object]]:
+    return [*LINES[:place], LINES[place] | change, *LINES[place + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*LINES, DONE],
+        [*LINES, LINES[0]],
+        [LINES[0], LINES[0]],
+        [LINES[1], LINES[0]],
+        LINES[1:],
+        [*LINES[:4], GOLDEN],
+        [*LINES[:5], LINES[4]],
+        [*LINES[:5], *[LINES[3]]],
+        changed(1, load_ns=-1),
+        changed(1, load_ns=True),
+        changed(1, load_ns=2**80),
+        changed(1, version=7),
+        changed(2, cosine="1"),
+        changed(2, agrees=1),
+        changed(2, directory=None),
+        changed(3, ns=[-1]),
+        changed(3, ns=[1.5]),
+        changed(3, ns="12"),
+        changed(3, ns=7),
+        changed(3, ns=[1] * 50),
+        changed(4, wall_ns=[5, 6] * 50, cpu_ns=[5, 6] * 50),
+        changed(4, cpu_ns=[4]),
+        changed(5, first=9),
+        changed(6, peak_bytes=-3),
+        changed(7, outputs_agree="yes"),
+    ],
+)
+def test_what_an_agent_cannot_say_is_refused(events: list[dict[str, object]]) -> None:
+    with pytest.raises(MeasurementError, match=r"^pi: the agent sent a line that is not its"):
+        listen(lines(events), where="pi", warmup=1, runs=3)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
+def test_a_number_that_is_none(number: str) -> None:
+    line = json.dumps(GOLDEN).replace("0.999", number)
+    with pytest.raises(MeasurementError, match="is not its protocol"):
+        listen([*lines(LINES[:2]), line], where="pi")
+
+
+def test_outputs_that_were_not_compared_are_no_outputs_that_agree() -> None:
+    with pytest.raises(MeasurementError, match=r"compared no output with the golden ones$"):
+        listen(lines([*LINES[:2], *LINES[3:]]), where="pi")
+    with pytest.raises(MeasurementError, match=r"compared no output .* of g/1$"):
+        listen(lines(LINES), where="pi", golden=["g/0", "g/1"])
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_an_agent_that_contradicts_itself(agree: bool) -> None:
+    with pytest.raises(MeasurementError, match="contradicts itself"):
+        listen(
+            lines([*changed(2, agrees=not agree)[:-1], DONE | {"outputs_agree": agree}]), where="pi"
+        )
+
+
+def test_what_disagrees_is_no_error() -> None:
+    events = [*changed(2, agrees=False, cosine=None)[:3], LINES[6], DONE | {"outputs_agree": False}]
+    report = listen(lines(events), where="pi", golden=["g/0"])
+    assert not report.outputs_agree
+    assert report.golden[0].cosine is None

@@ -1,0 +1,87 @@
+"""What an agent says of texts, taken and refused; a small language of lines, no engine needed."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgeopt.errors import BoardError, MeasurementError
+from edgeopt.measure.reading import Item, Reading, _reading
+
+HELLO = {"event": "hello", "agent": "0.1.0", "arch": "aarch64", "pid": 7}
+ENGINE = {"event": "engine", "engine": "onnx", "version": "1", "precision": "int8", "load_ns": 1}
+ITEM = {"event": "item", "label": "good", "score": 0.5}
+SPAN = {"event": "item", "label": "bad", "score": 0.5, "begin": 3, "end": 5, "text": "x"}
+RESULT = {"event": "result", "items": 1, "tokens": 3, "truncated": False}
+TEXTS = ["für a", "b"]
+WHOLE = [HELLO, ENGINE, ITEM, SPAN, RESULT, RESULT]
+
+
+def reading(lines: list[Any]) -> Reading:
+    manifest = SimpleNamespace(labels=("good", "bad"), max_seq_len=4)
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    bundle: Any = SimpleNamespace(manifest=manifest)
+    return _reading(texts, TEXTS, bundle, "pi", False)
+
+
+def test_what_the_agent_says_is_taken() -> None:
+    first, second = reading(WHOLE).results
+    assert first.items == (
+        Item(label="good", score=0.5, begin=None, end=None, text=None),
+        Item(label="bad", score=0.5, begin=2, end=4, text="r "),
+    )
+    assert second.items == ()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [*WHOLE, RESULT],
+        [*WHOLE, ITEM],
+        [HELLO, ITEM],
+        [ENGINE, ENGINE],
+        [HELLO, ENGINE, *[ITEM] * 100],
+        [HELLO, ENGINE, ITEM | {"label": "other"}],
+        [HELLO, ENGINE, ITEM | {"label": ["good"]}],
+        [HELLO, ENGINE, ITEM | {"score": None}],
+        [HELLO, ENGINE, ITEM | {"score": "1"}],
+        [HELLO, ENGINE, ITEM | {"score": True}],
+        [HELLO, ENGINE, '{"event": "item", "label": "good", "score": NaN}'],
+        [HELLO, ENGINE, '{"event": "item", "label": "good", "score": 1e999}'],
+        [HELLO, ENGINE, '{"event": "item", "label": "good", "score": ' + "9" * 5000 + "}"],
+        [HELLO, ENGINE, "[" * 100_000],
+        [HELLO, ENGINE, SPAN | {"begin": -1}],
+        [HELLO, ENGINE, SPAN | {"end": 99}],
+        [HELLO, ENGINE, SPAN | {"begin": 5, "end": 4}],
+        [HELLO, ENGINE, {"event": "item", "label": "good"}],
+        [HELLO, ENGINE, RESULT | {"tokens": -1}],
+        [HELLO, ENGINE, RESULT | {"truncated": 1}],
+        [HELLO, ENGINE, RESULT | {"vector": "abc"}],
+        [HELLO, ENGINE, RESULT | {"vector": [1, None]}],
+        [HELLO, ENGINE, RESULT | {"vector": [0] * 100_000}],
+        [HELLO, {"event": "engine"}],
+        [HELLO, ENGINE, {"event": "error"}],
+        [HELLO, ENGINE, {"event": ["item"]}],
+        [HELLO, ENGINE, ""],
+        [HELLO, ENGINE, "null"],
+        ["\ufffd\ufffd"],
+    ],
+)
+def test_what_it_cannot_say_is_refused(lines: list[Any]) -> None:
+    with pytest.raises(
+        MeasurementError, match=r"^pi: the agent sent a line that is not its protocol"
+    ):
+        reading(lines)
+
+
+@pytest.mark.parametrize("lines", [[], WHOLE[:-1], [HELLO, ENGINE], [HELLO]])
+def test_an_early_end(lines: list[Any]) -> None:
+    with pytest.raises(MeasurementError, match=r"^pi: the agent ended before it was done"):
+        reading(lines)
+
+
+def test_its_own_error_is_told() -> None:
+    error = {"event": "error", "where": "stdin", "message": "no text"}
+    with pytest.raises(BoardError, match=r"^pi: stdin: no text"):
+        reading([HELLO, error])
