@@ -202,10 +202,10 @@ class Store:
         told = [line.split() for line in self._shell(scripts.REMOVE, *digests).splitlines()]
         if ["busy"] in told:
             raise self._busy("is in use: somebody deploys, measures or cleans there")
-        told = [words for words in told if len(words) == 2]
+        values = [(words[0], words[1]) for words in told if len(words) > 1]
         return Removed(
-            bundles=tuple(what for kind, what in told if kind == "bundle"),
-            freed_bytes=sum((kib(what) or 0) << 10 for kind, what in told if kind == "freed"),
+            bundles=tuple(what for kind, what in values if kind == "bundle"),
+            freed_bytes=sum((kib(what) or 0) << 10 for kind, what in values if kind == "freed"),
         )
 
     def _busy(self, what: str) -> BusyError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from edgeopt import progress
 from edgeopt.boards import known_hosts, login, transport
-from edgeopt.boards.address import CONNECT_TIMEOUT_S, Address, fingerprint
+from edgeopt.boards.address import CONNECT_TIMEOUT_S, Address, fingerprint, key_of
 from edgeopt.boards.transport import BEGIN_MARK, END_MARK, Completed, Progress
 from edgeopt.errors import BoardError
 
@@ -53,10 +53,16 @@ class SshTransport:
         Raises BoardError: no such host, refused, silent, not trusted, or login refused.
         """
         self.name, self.address = name, address
-        kind, text = host_key.split()[:2]
-        host_key = f"{kind} {text}"  # without a comment
-        if host_key in known_hosts.read(address).revoked:
-            raise _revoked(name, address, host_key)
+        pinned = key_of(host_key.split())  # without a comment
+        if pinned is None:
+            raise BoardError(
+                "its pinned host key is not one",
+                where=name,
+                hint=f"Run: edgeopt board remove {name}, then add it again.",
+            )
+        kind, text = pinned.split()
+        if pinned in known_hosts.read(address).revoked:
+            raise _revoked(name, address, pinned)
         with contextlib.ExitStack() as stack:
             with _mapped(address, name), login.candidates(address, name) as keys:
                 self._connection = stack.enter_context(_opened(name, address, [kind]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -203,7 +204,9 @@ def _entry(entry: BoardEntry) -> dict[str, Any]:
 
     document = asdict(entry)
     host_key = document.pop("host_key")
-    document["fingerprint"] = fingerprint(host_key) if host_key else None
+    document["fingerprint"] = None
+    with contextlib.suppress(ValueError, IndexError):  # boards.toml was edited
+        document["fingerprint"] = fingerprint(host_key)
     document["emulated"] = entry.kind == "emulated"
     document["running"] = None
     if entry.kind == "emulated":
