@@ -157,7 +157,7 @@ def files(home: Path) -> dict[str, tuple[bytes, str]]:
         "cut",
         "huge",
         "no Base64",
-        "security key",
+        "sk",
     ],
 )
 def test_a_file_that_is_no_key_is_blamed_itself(home: Path, board: Liar, name: str) -> None:
