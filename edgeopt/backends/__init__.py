@@ -55,6 +55,10 @@ class Artifact:
     tools: Mapping[str, str]
 
 
+class OtherMachineError(CompileError):
+    """An artifact is code for another CPU than this host's."""
+
+
 class Session(Protocol):
     """An artifact opened on the host."""
 
@@ -107,7 +111,7 @@ def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
 def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -> list[Outputs]:
     """Open the artifact here with one thread and run ``batches``.
 
-    Raises MissingDependencyError, and CompileError where this host cannot run it or its engine
+    Raises MissingDependencyError, OtherMachineError, and CompileError where its engine
     fails: engines raise exceptions of many kinds without a common base.
     """
     try:

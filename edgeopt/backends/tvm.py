@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import progress
-from edgeopt.backends import Artifact, Batch, Outputs, Session, static_lengths
+from edgeopt.backends import Artifact, Batch, OtherMachineError, Outputs, Session, static_lengths
 from edgeopt.backends.onnx import export_fp32
 from edgeopt.backends.tvm_graph import (
     function_name,
@@ -143,7 +143,7 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
     """Open the library, or the build for this host beside it where it is another CPU's.
 
     TVM's thread pool belongs to the process: ``threads`` holds for every open TVM artifact.
-    Raises CompileError where neither can run here.
+    Raises OtherMachineError where neither can run here.
     """
     require("tvm", "tvm")
     import tvm
@@ -154,7 +154,7 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
     if beside.is_file():
         library = beside
     elif missing := _missing_here(library, artifact.options["mcpu"]):
-        raise CompileError(
+        raise OtherMachineError(
             f"this library is for {artifact.options['mcpu']}, and this host has no {missing}",
             where=str(library),
             hint="It was checked when it was made, as a build of the same schedule for that host.",
@@ -260,13 +260,21 @@ def _build(module: Any, cpu: Any, command: Sequence[str], library: Path) -> None
         executable.export_library(str(library), fcompile=link_objects)
 
 
+def elf_machine(library: Path) -> str | None:
+    """Return the architecture that an ELF file is for, None for another file or architecture."""
+    with library.open("rb") as file:
+        head = file.read(20)
+    return _ELF_MACHINES.get(head[18:20]) if head.startswith(b"\x7fELF") else None
+
+
 def _missing_here(library: Path, mcpu: str) -> str | None:
     """Return what ``library``, compiled for ``mcpu``, needs and this host does not have."""
     from tvm.target import codegen
 
-    arch = _ELF_MACHINES.get(library.read_bytes()[18:20])
+    if (arch := elf_machine(library)) is None:
+        raise CompileError("is no library for a CPU that edgeopt knows", where=str(library))
     if arch != platform.machine():
-        return f"{arch or 'such'} CPU"
+        return f"{arch} CPU"
     host = _host_cpu()
     wanted = type(host)({"kind": "llvm", "mtriple": str(host.attrs["mtriple"]), "mcpu": mcpu})
     here = set(codegen.llvm_get_cpu_features(host))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,9 +25,24 @@ from edgeopt.model.signature import Signature, TensorSpec
 SCHEMA_VERSION = 2
 FILE = "manifest.json"
 
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("graph_optimization", "optimization.", "mlas."),
+    "tflite": (),
+    "openvino": (
+        "INFERENCE_PRECISION_HINT",
+        "EXECUTION_MODE_HINT",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE",
+        "KV_CACHE_PRECISION",
+    ),
+    "tvm": ("",),
+}
+"""How the options begin that a bundle may set, as in the runtime's choose.c: what changes how an
+engine computes. Others have paths in them, or let it write files (OpenVINO's CACHE_DIR)."""
+
 _MOST_BYTES = 1 << 26  # EO_MANIFEST_MAX_BYTES of the runtime; and what may be listed in it:
 _MOST_FILES, _MOST_ARTIFACTS = 4096, 256
 _MOST_TENSORS, _MOST_DIMS = 16, 8
+_MOST_PIXELS = 4096  # of a side of an image
 _DTYPES = ("float32", "int32", "int64")
 _BLANKS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 
@@ -282,10 +297,21 @@ def _parse(table: Table) -> Manifest:
     ):
         if count > most:
             raise table.wrong(key, f"{count} of them, expected up to {most}")
-    for entry in manifest.artifacts:
-        for name in entry.files:
+    for key, names in (
+        *(("artifacts", entry.files) for entry in manifest.artifacts),
+        ("tokenizer", manifest.tokenizer),
+    ):
+        for name in names:
             if name not in manifest.files:
-                raise table.wrong("artifacts", f"{name!r} is not among the files")
+                raise table.wrong(key, f"{name!r} is not among the files")
+    for entry in manifest.artifacts:
+        if entry.seq_lens and entry.seq_lens[-1] > manifest.max_seq_len:
+            raise table.wrong(
+                "artifacts", f"a length over {manifest.max_seq_len}, the model's most"
+            )
+        for one, other in zip(_sides(entry.signature), _sides(manifest.signature), strict=True):
+            if len(one) != len(other):
+                raise table.wrong("artifacts", f"{len(one)} tensors, the model has {len(other)}")
     return manifest
 
 
@@ -300,10 +326,10 @@ def _pooling(table: Table) -> Mapping[str, Any] | None:
 
 def _image(table: Table) -> ImageSpec:
     return ImageSpec(
-        height=table.integer("height"),
-        width=table.integer("width"),
-        resize_height=table.integer("resize_height"),
-        resize_width=table.integer("resize_width"),
+        height=table.integer("height", high=_MOST_PIXELS),
+        width=table.integer("width", high=_MOST_PIXELS),
+        resize_height=table.integer("resize_height", high=_MOST_PIXELS),
+        resize_width=table.integer("resize_width", high=_MOST_PIXELS),
         resample=table.integer("resample", low=0),
         mean=table.array("mean", float),
         std=table.array("std", float),
@@ -337,7 +363,7 @@ def _artifact(table: Table) -> ArtifactEntry:
         signature=_signature(table.table("signature")),
         seq_lens=_seq_lens(table),
         route=table.get("route", str),
-        options=table.table("options").strings(),
+        options=_options(table),
         tools=table.table("tools").strings(),
         cosine_min=table.number("cosine_min", low=-1.001, high=1.001),
         cosine_mean=table.number("cosine_mean", low=-1.001, high=1.001),
@@ -348,6 +374,20 @@ def _artifact(table: Table) -> ArtifactEntry:
         kept=table.array("kept", str, ()),
         accuracy=table.get("accuracy", dict) if table.data.get("accuracy") else None,
     )
+
+
+def _sides(signature: Signature) -> tuple[Sequence[TensorSpec], ...]:
+    return signature.inputs, signature.outputs
+
+
+def _options(table: Table) -> dict[str, str]:
+    """Return the engine's options, of which a bundle, maybe a stranger's, may set some only."""
+    options = table.table("options")
+    known = OPTIONS.get(_text(table, "engine"))
+    for key in options.data:
+        if known is not None and not key.startswith(known):
+            raise options.wrong(key, "is no option that a bundle may set")
+    return {key: _text(options, key) for key in options.data}
 
 
 def _seq_lens(table: Table) -> tuple[int, ...]:

@@ -1,22 +1,33 @@
-"""Check a bundle: every byte against the manifest, every artifact against the golden outputs."""
+"""Check a bundle: every byte against the manifest, every artifact against the golden outputs.
+
+An artifact that this host runs is also opened in the runtime library, as a device would, and gets a
+text or an image there.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from edgeopt import cache, fidelity, progress
-from edgeopt.backends import run_on_host
+from edgeopt.backends import Batch, OtherMachineError, Outputs, run_on_host
 from edgeopt.bundle import Bundle, golden
-from edgeopt.bundle.manifest import FILE, ArtifactEntry
-from edgeopt.errors import EdgeoptError
+from edgeopt.bundle.manifest import FILE, ArtifactEntry, FileEntry
+from edgeopt.errors import BundleError, EdgeoptError, MissingDependencyError
+
+_TEXT = "Where is the next station?"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArtifactCheck:
     """One artifact run on this host over the golden inputs.
 
-    ``agrees`` is None where this host cannot run it; ``reason`` then says why.
+    ``agrees`` is None where its engine is not installed here, or it is code for another CPU, and
+    False where it does not load, fails, or is below its bound; ``reason`` says why. ``runtime`` is
+    whether the runtime library runs it too, None where that was not tried.
     """
 
     engine: str
@@ -25,6 +36,7 @@ class ArtifactCheck:
     cosine_min: float | None
     max_abs_error: float | None
     reason: str | None
+    runtime: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,26 +49,48 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """True where no byte was changed and no artifact disagrees."""
-        return not self.changed and all(a.agrees is not False for a in self.artifacts)
+        """True where no byte was changed and no artifact fails or disagrees."""
+        return not self.changed and not any(
+            a.agrees is False or a.runtime is False for a in self.artifacts
+        )
 
 
 def changed_files(bundle: Bundle) -> dict[str, str]:
-    """Return what differs from the manifest: bundle path -> missing, changed, or not listed."""
+    """Return what differs from the manifest: bundle path -> missing, changed, or not listed.
+
+    Links are not followed: what they lead to is not of the bundle, and may change.
+    """
     changed: dict[str, str] = {}
     for name, entry in bundle.manifest.files.items():
-        path = bundle.path / name
-        if not path.is_file():
-            changed[name] = "is missing"
-        elif path.stat().st_size != entry.bytes:
-            changed[name] = f"has {path.stat().st_size} bytes, expected {entry.bytes}"
-        elif cache.file_sha256(path) != entry.sha256:
-            changed[name] = "was changed: its SHA-256 is another"
-    for path in bundle.path.rglob("*"):
-        name = path.relative_to(bundle.path).as_posix()
-        if not path.is_dir() and name != FILE and name not in bundle.manifest.files:
-            changed[name] = "is not in the manifest"
+        if what := _changed(bundle.path, name, entry):
+            changed[name] = what
+    for place, folders, files in os.walk(bundle.path):
+        for name in sorted([*folders, *files]):
+            path = Path(place, name)
+            inside = path.relative_to(bundle.path).as_posix()
+            if path.is_symlink():
+                changed.setdefault(inside, f"is a link to {os.readlink(path)}")
+            elif name in files and inside != FILE and inside not in bundle.manifest.files:
+                changed[inside] = "is not in the manifest"
     return changed
+
+
+def _changed(folder: Path, name: str, entry: FileEntry) -> str | None:
+    path = folder / name
+    link = next((p for p in (path, *path.parents) if p != folder and p.is_symlink()), None)
+    if link is not None and link.is_relative_to(folder):
+        return f"is a link to {os.readlink(link)}" if link == path else "lies behind a link"
+    try:
+        if not path.is_file():
+            return "is no regular file" if path.exists() else "is missing"
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"has {size} bytes, expected {entry.bytes}"
+        if cache.file_sha256(path) != entry.sha256:
+            return "was changed: its SHA-256 is another"
+    except OSError as exc:
+        return f"cannot be read ({exc.strerror})"
+    return None
 
 
 def verify(bundle: Bundle, *, run_artifacts: bool = True) -> Verification:
@@ -75,35 +109,114 @@ def verify(bundle: Bundle, *, run_artifacts: bool = True) -> Verification:
 
 
 def _check(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
-    found = None
-    reason = None
+    found, agrees, runtime, reason = None, None, None, None
     try:
+        _check_machine(bundle, entry)
         found = run_golden(bundle, entry)
-    except EdgeoptError as exc:
+        agrees = found.cosine_min >= entry.bound
+        if agrees:
+            runtime, reason = _run_in_runtime(bundle, entry)
+    except (MissingDependencyError, OtherMachineError) as exc:
         reason = str(exc)
+    except EdgeoptError as exc:
+        agrees, reason = False, str(exc)
     return ArtifactCheck(
         engine=entry.engine,
         precision=entry.precision,
-        agrees=None if found is None else found.cosine_min >= entry.bound,
+        agrees=agrees,
         cosine_min=None if found is None else found.cosine_min,
         max_abs_error=None if found is None else found.max_abs_error,
         reason=reason,
+        runtime=runtime,
     )
+
+
+def _check_machine(bundle: Bundle, entry: ArtifactEntry) -> None:
+    """Raise BundleError where a library is for another architecture than the bundle."""
+    from edgeopt.backends.tvm import elf_machine
+
+    arch = bundle.manifest.target.arch
+    if entry.engine == "tvm" and (found := elf_machine(bundle.path / entry.files[0])) != arch:
+        raise BundleError(f"is for {found or 'no known CPU'}, not {arch}", where=entry.files[0])
 
 
 def run_golden(bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:
     """Run one artifact on this host over every golden input of a length that it takes.
 
-    Raises CompileError or MissingDependencyError where this host cannot run it.
+    Raises BundleError for damaged golden files, CompileError where its engine fails, and
+    MissingDependencyError or OtherMachineError where this host cannot run it.
     """
-    calls = [
-        golden.read(bundle.path / call.directory)
-        for call in bundle.manifest.golden
-        if not entry.seq_lens or call.seq_len in entry.seq_lens
-    ]
-    batches = [batch for batch, _ in calls]
-    return fidelity.summarise(
-        run_on_host(bundle.artifact(entry), bundle.path, batches),
-        [reference for _, reference in calls],
-        [batch.get("attention_mask") for batch in batches],
-    )
+    calls = _golden(bundle, entry)
+    batches = [batch for batch, _ in calls.values()]
+    outputs = run_on_host(bundle.artifact(entry), bundle.path, batches)
+    return _compared(outputs, list(calls.values()))
+
+
+def _golden(bundle: Bundle, entry: ArtifactEntry) -> dict[str, tuple[Batch, Batch]]:
+    """Return the golden calls of lengths that the artifact takes, by directory."""
+    signature = bundle.manifest.signature
+    calls: dict[str, tuple[Batch, Batch]] = {}
+    for call in bundle.manifest.golden:
+        if not entry.seq_lens or call.seq_len in entry.seq_lens:
+            found = golden.read(bundle.path / call.directory)
+            for side, specs in zip(found, (signature.inputs, signature.outputs), strict=True):
+                if set(side) != {spec.name for spec in specs}:
+                    raise BundleError("has not the model's tensors", where=call.directory)
+            calls[call.directory] = found
+    if not calls:
+        raise BundleError("has no golden call of a length that this artifact takes", where=FILE)
+    return calls
+
+
+def _compared(outputs: list[Outputs], calls: list[tuple[Batch, Batch]]) -> fidelity.Fidelity:
+    try:
+        return fidelity.summarise(
+            outputs,
+            [reference for _, reference in calls],
+            [batch.get("attention_mask") for batch, _ in calls],
+        )
+    except (ValueError, IndexError) as exc:
+        raise BundleError(f"cannot be held against the golden outputs: {exc}") from exc
+
+
+def _run_in_runtime(bundle: Bundle, entry: ArtifactEntry) -> tuple[bool | None, str | None]:
+    """Run a golden call and a text, or an image, in the runtime library; tell if and why not."""
+    from edgeopt.runtime.host import failed, open_session
+    from edgeopt.runtime.python import edgeopt_rt
+
+    m = bundle.manifest
+    how: dict[str, Any] = {"engine": entry.engine, "precision": entry.precision, "threads": 1}
+    try:
+        with open_session(bundle.path, **how) as session:
+            found = _golden_in(session, bundle, entry)
+            if found.cosine_min < entry.bound:
+                return False, f"in the runtime it disagrees, cosine {found.cosine_min:.5f}"
+            if m.image is not None:
+                width, height = m.image.width, m.image.height
+                session.run(image=(width, height, bytes(3 * width * height)))
+            elif m.tokenizer:
+                session.run(_TEXT, _TEXT if m.task == "question-answering" else None)
+    except MissingDependencyError as exc:
+        return None, f"the runtime was not tried: {exc}"
+    except (EdgeoptError, edgeopt_rt.Failure) as exc:
+        shown = exc if isinstance(exc, EdgeoptError) else failed(exc)
+        return False, f"the runtime refuses it: {shown}"
+    return True, None
+
+
+def _golden_in(session: Any, bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:
+    """Run the first golden call in an ``edgeopt_rt.Session``, as the agent does on a board."""
+    signature = bundle.manifest.signature
+    directory, call = next(iter(_golden(bundle, entry).items()))
+    seq_len = next(g.seq_len for g in bundle.manifest.golden if g.directory == directory)
+    session.select(1, seq_len)
+    given = session.inputs()
+    for model, own in zip(signature.inputs, entry.signature.inputs, strict=True):
+        value = call[0][model.name]
+        if given[own.name].shape != value.shape:
+            raise BundleError(f"{own.name} takes {given[own.name].shape}, not {value.shape}")
+        given[own.name][...] = value
+    session.execute()
+    got = session.outputs()
+    names = zip(signature.outputs, entry.signature.outputs, strict=True)
+    return _compared([{model.name: got[own.name] for model, own in names}], [call])

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from edgeopt.bundle import Bundle
     from edgeopt.bundle.verify import Verification
 
+_SHOWN = 100  # files that are wrong
+
 
 @click.command()
 @click.argument("bundle")
@@ -64,7 +66,9 @@ def _render(bundle: Bundle, console: Console) -> None:
 def verify(bundle: str, hashes_only: bool, as_json: bool) -> None:
     """Check every byte of BUNDLE, and run its artifacts here on the golden inputs.
 
-    Exits with 1 where a file was changed or an artifact disagrees.
+    They also run in the runtime library, as on a device. Exits with 1 where a file was changed, or
+    an artifact does not load, fails or disagrees. An artifact is code to its engine: check a bundle
+    of somebody you do not trust with --hashes-only.
     """
     from edgeopt.bundle import open_bundle
     from edgeopt.bundle.verify import verify as check
@@ -77,18 +81,25 @@ def verify(bundle: str, hashes_only: bool, as_json: bool) -> None:
 
 
 def _render_verification(found: Verification, console: Console) -> None:
-    for name, what in found.changed.items():
+    for name, what in list(found.changed.items())[:_SHOWN]:
         console.print(f"{one_line(name)} {what}", style="red")
+    if len(found.changed) > _SHOWN:
+        console.print(f"... and {len(found.changed) - _SHOWN} more", style="red")
     for a in found.artifacts:
         name = one_line(f"{a.engine} {a.precision}")
         if a.agrees is None:
             console.print(f"{name}: not run here: {a.reason}", style="yellow")
+        elif a.cosine_min is None:
+            console.print(f"{name}: FAILS: {a.reason}", style="red")
         else:
             verdict = "agrees" if a.agrees else "DISAGREES"
             console.print(
                 f"{name}: {verdict}, cosine {a.cosine_min:.5f}, max error {a.max_abs_error:.1e}",
                 style=None if a.agrees else "red",
             )
+            if a.reason is not None:
+                style = "yellow" if a.runtime is None else "red"
+                console.print(f"{name}: {a.reason}", style=style)
     intact = found.files - len(found.changed)
     console.print(
         f"{found.files} files, all as the manifest says"

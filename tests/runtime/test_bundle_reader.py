@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
 import shutil
+import struct
 import subprocess
+import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +21,7 @@ import pytest
 from edgeopt.bundle import open_bundle
 from edgeopt.bundle.manifest import _digest
 from edgeopt.bundle.pack import pack
+from edgeopt.errors import BundleError
 from edgeopt.runtime.build import FLAGS, SOURCES, library_sources
 from tests.runtime.agent_runs import Case, Run
 
@@ -185,6 +192,198 @@ def test_a_damaged_zip_is_refused(case: Case, tmp_path: Path) -> None:
     for size in range(0, len(whole), 97):
         file.write_bytes(whole[:size])
         assert failure(case, file)[1]
+
+
+def zipped(file: Path, entries: list[tuple[str, bytes]], **facts: Any) -> Path:
+    """A zip of ``entries``, in their order, which says ``facts`` of each."""
+    with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a name twice
+        for name, content in entries:
+            info = zipfile.ZipInfo("x" * len(name))
+            for key, value in facts.items():
+                setattr(info, key, value)
+            archive.writestr(info, content)
+    content = file.read_bytes()
+    for name, _ in entries:  # as no tool would write it
+        content = content.replace(b"x" * len(name), name.encode(), 1)
+    for name, _ in entries:
+        content = content.replace(b"x" * len(name), name.encode(), 1)
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../evil", "/etc/evil", "a/../../evil", "a\\evil", "a//evil", "./evil", "evil\0.txt"],
+)
+def test_a_zip_with_a_name_that_leads_out_is_refused(case: Case, name: str) -> None:
+    manifest = (case.write() / "manifest.json").read_bytes()
+    file = zipped(case.folder / "b.zip", [("manifest.json", manifest), (name, b"")])
+    assert failure(case, file) == (
+        str(file),
+        "has a name that does not lie inside the bundle (entry 1)",
+    )
+
+
+def test_a_zip_with_two_readings_is_refused(case: Case) -> None:
+    manifest = (case.write() / "manifest.json").read_bytes()
+    file = case.folder / "b.zip"
+    twice = [("manifest.json", manifest), ("manifest.json", b"{}")]
+    assert failure(case, zipped(file, twice)) == (str(file), "has a name twice (entry 1)")
+
+    whole = packed(case).read_bytes()
+    end, central = whole.rindex(b"PK\x05\x06"), whole.index(b"PK\x01\x02")
+    other = b"PK\x01\x02" + whole[central + 4 :].replace(b"manifest.json", b"manifest.jsoN")
+    damaged = "is a damaged zip, or one of over 4 GB"
+    size, at = end - central, central
+    for content, message in (
+        # Something between the central directory and the end record, where some readers look.
+        (whole[:end] + bytes(46) + whole[end:], damaged),
+        # The end record says where one directory is, and how long another, just before it.
+        (whole[:end] + other, damaged),
+        (whole[: end + 12] + struct.pack("<II", size - 46, at) + whole[end + 20 :], damaged),
+        (whole[: end + 8] + b"\1\0\1\0" + whole[end + 12 :], "is a damaged zip (its end)"),
+        (whole[: end + 8] + b"\xff\xff\xff\xff" + whole[end + 12 :], "has 65535 entries, expected"),
+        # The name beside the data is another than in the directory.
+        (whole.replace(b"manifest.json", b"manifest.jsoN", 1), "does not lie where the zip says"),
+        (b"prepended" + whole, "is a damaged zip"),
+        (whole + b"appended", "is no bundle: neither a directory nor a whole zip"),
+    ):
+        file.write_bytes(content)
+        assert failure(case, file)[1].startswith(message), message
+
+
+def test_a_key_twice_is_refused(case: Case) -> None:
+    path = case.write() / "manifest.json"
+    text = json.dumps(json.loads(path.read_text()))
+    for key, value in (
+        ("labels", '["c"]'),
+        ("digest", f'"{"0" * 64}"'),
+        ("files", "{}"),
+        ("origin", "{}"),
+    ):
+        path.write_text(text.replace("{", f'{{"{key}": {value}, ', 1))
+        assert failure(case, path.parent)[1].startswith("a key stands there twice")
+        with pytest.raises(BundleError, match=f"the key '{key}' stands there twice"):
+            open_bundle(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("ours", "other"),
+    [
+        ('"case"', '"c\\u0061se"'),
+        ('"by hand"', '"by\\/hand"'),
+        ('"by hand"', '"by\x7fhand"'),
+        ('"by hand"', '"by \N{LATIN SMALL LETTER A WITH ACUTE}"'),
+        ('"by hand"', '"by \\u00E1"'),
+        ('"by hand"', '"by \\ud800"'),
+        ('"by hand"', '"by \\udc00\\ud800"'),
+        ('"by hand"', '"by \\u000a"'),
+        ('"pad_id": 0', '"pad_id": -0'),
+        ('"pad_id": 0', '"pad_id": 0.0'),
+        ('"pad_id": 0', '"pad_id": 0e0'),
+        ('"pad_id": 0', '"pad_id": false'),
+        ('"token_types": false', '"token_types": 0'),
+        ('"bound": 0.99', '"bound": NaN'),
+        ('"bound": 0.99', '"bound": 1e999'),
+        ('"bound": 0.99', '"bound": 1.5'),
+        ('"max_seq_len": 16', '"max_seq_len": 1' + "0" * 5000),
+        ('"origin": {}', '"origin": ' + "[" * 64 + "]" * 64),
+    ],
+)
+def test_what_others_read_otherwise_is_refused_by_both(case: Case, ours: str, other: str) -> None:
+    """The digest is that of what stands there, as the runtime takes it: it does not decide."""
+    path = case.write() / "manifest.json"
+    text = json.dumps(json.loads(path.read_text()), sort_keys=True, separators=(", ", ": "))
+    assert ours in text
+    text = text.replace(ours, other, 1)
+    kept = re.sub(r'"digest": "[0-9a-f]*", ', "", text)
+    compact = re.sub(r'("(?:[^"\\]|\\.)*")|[ \n]+', r"\1", kept)
+    digest = hashlib.sha256(compact.encode()).hexdigest()
+    path.write_text(re.sub(r'"digest": "[0-9a-f]*"', f'"digest": "{digest}"', text))
+    assert "digest does not match" not in failure(case, path.parent)[1]
+    with pytest.raises(BundleError):
+        open_bundle(path.parent)
+
+
+def test_keys_beyond_ascii_have_one_order(case: Case) -> None:
+    keys = {"a": 1, "z": 1, "\N{LATIN SMALL LETTER E WITH ACUTE}": 1, "a b": 1, "a!": 1, '"': 1}
+    keys |= {"\N{GRINNING FACE}": 1, "\ufffd": 1, "\x7f": 1, "\n": 1, "A": 1, "a\\": 1, "": 1}
+    bundle = changed(case, lambda m: m.update(origin=keys))
+    assert open_bundle(bundle).manifest.origin == keys
+    assert case.run(bundle=bundle).events[-1]["event"] == "done"
+
+
+def test_a_pipe_is_not_waited_for(case: Case, tmp_path: Path) -> None:
+    bundle = case.write()
+    for name in ("golden/golden0/in.ids.npy", "artifacts/onnx-fp32/model.onnx", "manifest.json"):
+        (bundle / name).unlink()
+        os.mkfifo(bundle / name)
+        found = failure(case, bundle)
+        assert found[1] == "is no file that can be mapped"
+        assert found[0] == str(bundle / name)
+    os.mkfifo(tmp_path / "pipe.zip")
+    assert failure(case, tmp_path / "pipe.zip")[1] == "is no file that can be mapped"
+
+
+def test_more_than_any_bundle_has_is_refused(case: Case) -> None:
+    entry = {"bytes": 0, "sha256": "0" * 64}
+    many = changed(case, lambda m: m["files"].update({f"f{i}": entry for i in range(200_000)}))
+    assert failure(case, many) == ("manifest.json", "files: expected not so many")
+    with pytest.raises(BundleError, match=r"2000\d\d of them, expected up to 4096"):
+        open_bundle(many)
+
+
+@pytest.mark.parametrize(
+    ("engine", "key"),
+    [("onnx", "session.model_external_initializers_file_folder_path"), ("openvino", "CACHE_DIR")],
+)
+def test_options_with_paths_are_not_taken_from_a_bundle(case: Case, engine: str, key: str) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["artifacts"][0].update(engine=engine, options={key: str(case.folder / "new")})
+
+    bundle = changed(case, change)
+    with pytest.raises(BundleError, match=f"{key}: is no option that a bundle may set"):
+        open_bundle(bundle)
+    if engine == "onnx":  # which is the library that is there
+        expected = (key, "is no option of onnx that a bundle may set")
+        assert failure(case, bundle) == expected
+    assert not (case.folder / "new").exists()
+
+
+def test_a_library_in_a_bundle_is_not_loaded_unless_it_was_deployed(case: Case) -> None:
+    source = case.folder / "evil.c"
+    marker = case.folder / "loaded"
+    source.write_text(
+        "#include <stdio.h>\n__attribute__((constructor)) static void run(void)"
+        f'{{ FILE *file = fopen("{marker}", "w"); if (file != NULL) {{ fclose(file); }} }}\n'
+    )
+    bundle = case.write()
+    (bundle / "lib").mkdir()
+    library = bundle / "lib/libonnxruntime.so.1"
+    subprocess.run(["gcc", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    deployed = case.folder / ".edgeopt/bundles/0123-4567"
+    deployed.parent.mkdir(parents=True)
+    for path, loads in ((bundle, False), (deployed, True)):
+        if loads:
+            bundle.rename(deployed)
+        environment = {"ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=0"}
+        done = subprocess.run(
+            [str(case.program), "run", "--bundle", str(path)],
+            capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 1, done.stderr
+        assert marker.exists() == loads
+        app = (
+            "import ctypes, sys\nimport edgeopt_rt\n"
+            "print(edgeopt_rt._engine_places([type('B', (), {'path': sys.argv[1]})]))"
+        )
+        words = [sys.executable, "-c", app, str(path)]
+        python = {"PYTHONPATH": str(SOURCES.parent / "python")}
+        places = subprocess.run(
+            words, capture_output=True, text=True, env=python, check=True
+        ).stdout
+        assert (str(path / "lib") in places.split(":")) == loads
 
 
 def test_a_compressed_zip_is_refused(case: Case, tmp_path: Path) -> None:

@@ -121,8 +121,9 @@ typedef struct eo_session_options {
     const char *engine;    /* NULL: the first of the bundle's artifacts that opens here */
     const char *precision; /* NULL: int8, else int4, fp16, fp32 */
     /* Where the engines' libraries are: files and directories with ':' between. NULL: as in
-     * $EDGEOPT_RT_LIBRARIES, then the bundle's own lib/, the directory of the program or library
-     * that this code is in, and last what the system's loader finds by name. */
+     * $EDGEOPT_RT_LIBRARIES, then lib/ of a bundle that edgeopt deployed (in .edgeopt/bundles: any
+     * other may be a stranger's), the directory of the program or library that this code is in, and
+     * last what the system's loader finds by name. */
     const char *libraries;
     const eo_option *options; /* the engine's own, over those of the bundle */
     uint32_t option_count;

@@ -1,4 +1,4 @@
-"""Run an edgeopt bundle from Python: one file, the standard library, numpy where it is there.
+"""Run an edgeopt bundle from Python: one file, the standard library, numpy where you use it.
 
     import edgeopt_rt
 
@@ -23,6 +23,8 @@ LIBRARY = "libedgeopt_rt.so"
 
 INPUT, BUNDLE, ENGINE, MEMORY, FILE, UNSUPPORTED = 1, 2, 3, 4, 5, 6
 """Codes of a Failure."""
+
+_REPLACED_TRIES = 16
 
 _DTYPES = {1: ("float32", "f", 4), 2: ("int32", "i", 4), 3: ("int64", "q", 8)}
 
@@ -56,7 +58,8 @@ answering also the characters begin..end of the text (or of the context) and wha
 
 class Result(collections.namedtuple("Result", "items vector tokens truncated")):
     """What the model made of one text or image. ``items`` is best first; ``vector`` is an
-    embedding (numpy array, or array.array without numpy), None for other tasks."""
+    embedding (a numpy array where the program has imported numpy, else array.array), None for
+    other tasks."""
 
     __slots__ = ()
 
@@ -273,7 +276,11 @@ def _beside(name):
 def _engine_places(bundles):
     """Return where engines' libraries may be, the user's own choice first."""
     places = [os.environ.get("EDGEOPT_RT_LIBRARIES", "")]
-    places += [os.path.join(bundle.path, "lib") for bundle in bundles]
+    for bundle in bundles:
+        # Libraries in a bundle are edgeopt's own only where it deployed them (discover.c).
+        path = os.path.realpath(bundle.path)
+        if os.path.dirname(path).endswith("/.edgeopt/bundles"):
+            places.append(os.path.join(path, "lib"))
     places.append(_beside(""))
     for package, folder in _WHEELS:
         try:
@@ -301,12 +308,16 @@ def open(bundle, **options):
     ``max_image_side``, ``cpus``, ``options`` (a dict of the engine's own) and ``library`` (the
     path of libedgeopt_rt.so). Raises Failure.
     """
-    opened = Bundle(bundle, library=options.pop("library", None))
-    try:
-        return Session(opened, owns_bundle=True, **options)
-    except BaseException:
-        opened.close()
-        raise
+    library = options.pop("library", None)
+    for tries in range(_REPLACED_TRIES):
+        opened = Bundle(bundle, library=library)
+        try:
+            return Session(opened, owns_bundle=True, **options)
+        except BaseException as exc:
+            opened.close()
+            replaced = isinstance(exc, Failure) and exc.code == FILE and opened.is_replaced()
+            if not replaced or tries == _REPLACED_TRIES - 1:
+                raise
 
 
 class _Closing:
@@ -329,6 +340,7 @@ class Bundle(_Closing):
         if os.path.islink(self.path):
             # It may point to the next bundle by the time that a session is opened.
             self.path = os.path.realpath(self.path)
+        self._identity = self._now()
         handle, failure = _HANDLE(), _Failure()
         self._check(
             self._library.eo_bundle_open(_bytes(self.path), ctypes.byref(handle), failure), failure
@@ -362,6 +374,18 @@ class Bundle(_Closing):
                 failure.where.decode("utf-8", "replace"),
                 failure.message.decode("utf-8", "replace"),
             )
+
+    def _now(self):
+        try:
+            facts = os.stat(self.path)
+        except OSError:
+            return None
+        return facts.st_dev, facts.st_ino
+
+    def is_replaced(self):
+        """Whether another bundle is at its path by now: what was not read yet, such as another
+        artifact, can then not be had any more."""
+        return self._now() != self._identity
 
     def close(self):
         """Close it; its sessions must be closed before."""
@@ -631,8 +655,9 @@ def _result(found, labels, text, encoded):
     vector = None
     if found.vector:
         vector = array.array("f", found.vector[: found.vector_count])
-        if _numpy() is not None:
-            vector = _numpy().array(vector, dtype="float32")
+        # Not imported for this: some builds of numpy end the process on an older core.
+        if getattr(sys.modules.get("numpy"), "array", None) is not None:
+            vector = sys.modules["numpy"].array(vector, dtype="float32")
     return Result(items, vector, found.tokens, bool(found.truncated))
 
 
@@ -653,7 +678,7 @@ def _view(tensor):
 
 
 def _numpy():
-    """Return numpy where the program has it loaded or can load it; else None."""
+    """Return numpy where it is installed, for who asks for arrays; else None."""
     if "numpy" not in sys.modules and importlib.util.find_spec("numpy") is None:
         return None
     import numpy

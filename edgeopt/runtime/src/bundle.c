@@ -5,14 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HASHED_BYTES = 1 << 20 }; /* at a time, so that a large file is never resident as a whole */
+enum {
+    HASHED_BYTES = 1 << 20, /* at a time, so that a large file is never resident as a whole */
+    REPLACED_TRIES = 16,
+};
 
-static int open_bundle(struct eo_bundle *bundle, const char *path, struct eo_failure *failure)
+static int open_manifest(struct eo_bundle *bundle, const char *path, struct eo_failure *failure)
 {
     int result = eo_storage_open(path, &bundle->storage, failure);
 
-    if (result == EO_OK) {
-        result = eo_storage_map(&bundle->storage, EO_MANIFEST_FILE, &bundle->text, failure);
+    return result == EO_OK
+               ? eo_storage_map(&bundle->storage, EO_MANIFEST_FILE, &bundle->text, failure)
+               : result;
+}
+
+/* Where another took the bundle's place, and this one was removed, before its manifest was read,
+ * the other is opened. */
+static int open_bundle(struct eo_bundle *bundle, const char *path, struct eo_failure *failure)
+{
+    int result = open_manifest(bundle, path, failure);
+
+    for (int tries = 1; result == EO_EIO && tries < REPLACED_TRIES &&
+                        eo_storage_is_gone(&bundle->storage);
+         tries++) {
+        eo_storage_close(&bundle->storage);
+        result = open_manifest(bundle, path, failure);
     }
     if (result == EO_OK) {
         result = eo_manifest_read(bundle->text.data, bundle->text.bytes, &bundle->arena,

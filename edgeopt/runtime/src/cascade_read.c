@@ -2,9 +2,12 @@
 #include "json_tree.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { FILE_BYTES = 16384, SHOWN_BYTES = 60 }; /* of the file at most: it has some 700 */
 
@@ -199,18 +202,27 @@ static void read_document(struct reader *reader, struct eo_cascade_rule *rule)
 /* Returns the bytes read into `text`, of FILE_BYTES, or -1. */
 static int64_t read_file(const char *path, char *text, struct eo_failure *failure)
 {
-    FILE *file = fopen(path, "rbe");
-    size_t bytes;
-    int error;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat facts;
+    ssize_t got = 1;
+    size_t bytes = 0;
+    int error = 0;
 
-    if (file == NULL) {
+    if (descriptor < 0) {
         (void)eo_fail(failure, EO_EIO, path, "cannot be opened (%s)", strerror(errno));
         return -1;
     }
-    errno = 0;
-    bytes = fread(text, 1, FILE_BYTES, file);
-    error = ferror(file) != 0 ? errno : 0;
-    (void)fclose(file); /* nothing was written */
+    if (fstat(descriptor, &facts) != 0 || !(S_ISREG(facts.st_mode) || S_ISDIR(facts.st_mode))) {
+        (void)close(descriptor);
+        (void)eo_fail(failure, EO_EIO, path, "is no regular file");
+        return -1;
+    }
+    while (got > 0 && bytes < FILE_BYTES) {
+        got = read(descriptor, text + bytes, FILE_BYTES - bytes);
+        bytes += got > 0 ? (size_t)got : 0;
+    }
+    error = got < 0 ? errno : 0;
+    (void)close(descriptor); /* nothing was written */
     if (error != 0) {
         (void)eo_fail(failure, EO_EIO, path, "cannot be read (%s)", strerror(error));
         return -1;

@@ -1,5 +1,6 @@
 #include "choose.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,6 +23,32 @@ static int rank(const char *precision)
     return known;
 }
 
+/* Whether a bundle, which may be a stranger's, may set the engine's option `key`: what changes how it
+ * computes, not what has paths in it or lets it write files, as CACHE_DIR of OpenVINO does. */
+static bool is_for_bundles(const char *engine, const char *key)
+{
+    static const struct {
+        const char *engine, *start;
+    } known[] = {
+        {"onnx", "graph_optimization"},
+        {"onnx", "optimization."},
+        {"onnx", "mlas."},
+        {"openvino", "INFERENCE_PRECISION_HINT"},
+        {"openvino", "EXECUTION_MODE_HINT"},
+        {"openvino", "DYNAMIC_QUANTIZATION_GROUP_SIZE"},
+        {"openvino", "KV_CACHE_PRECISION"},
+        {"tvm", ""},
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(engine, known[i].engine) == 0 &&
+            strncmp(key, known[i].start, strlen(known[i].start)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The artifact's options, with the caller's in their place or after them. */
 static int merge_options(const struct eo_artifact_entry *entry,
                          const struct eo_session_options *options, struct eo_option *merged,
@@ -32,6 +59,10 @@ static int merge_options(const struct eo_artifact_entry *entry,
     }
     *count = entry->option_count;
     for (uint32_t i = 0; i < entry->option_count; i++) {
+        if (!is_for_bundles(entry->engine, entry->options[i].key)) {
+            return eo_fail(failure, EO_EBUNDLE, entry->options[i].key,
+                           "is no option of %s that a bundle may set", entry->engine);
+        }
         merged[i] = entry->options[i];
     }
     for (uint32_t i = 0; i < options->option_count; i++) {
@@ -98,6 +129,12 @@ static int open_entry(struct eo_session *session, const struct eo_artifact_entry
     how.threads = options->threads != 0 ? options->threads : session->bundle->manifest.threads;
     if (engine->open(&how, &session->model, failure) != 0) {
         return failure->code;
+    }
+    for (uint32_t i = 0; i < entry->file_count; i++) {
+        if (eo_storage_stays(&session->bundle->mapped[entry->files[i]], failure) != EO_OK) {
+            engine->close(session->model);
+            return failure->code;
+        }
     }
     session->entry = entry;
     session->engine = engine;

@@ -135,6 +135,19 @@ static bool find_by_name(const struct eo_engine *engine, char *path)
     return false;
 }
 
+/* Whether the bundle at `path`, without links, is where `edgeopt` puts bundles on a board, with
+ * libraries of its own in lib/. Any other bundle may be a stranger's, and so would be what is in it
+ * and not in its manifest. */
+static bool is_deployed(const char *path)
+{
+    static const char place[] = "/.edgeopt/bundles";
+    const char *slash = strrchr(path, '/');
+    size_t bytes = slash == NULL ? 0 : (size_t)(slash - path);
+
+    return bytes >= sizeof place - 1 &&
+           memcmp(slash - (sizeof place - 1), place, sizeof place - 1) == 0;
+}
+
 int eo_discover(const struct eo_engine *engine, const char *places, const char *bundle, char *path,
                 struct eo_failure *failure)
 {
@@ -150,12 +163,14 @@ int eo_discover(const struct eo_engine *engine, const char *places, const char *
     }
     wrote = snprintf(inside, sizeof inside, "%s/lib", bundle);
     if ((given != NULL && find_among(engine, given, path)) ||
-        (wrote > 0 && wrote < EO_PATH_BYTES && find_in_directory(engine, inside, path)) ||
+        (is_deployed(bundle) && wrote > 0 && wrote < EO_PATH_BYTES &&
+         find_in_directory(engine, inside, path)) ||
         find_beside(engine, path) || find_by_name(engine, path)) {
         return EO_OK;
     }
     return eo_fail(failure, EO_EENGINE, engine->name,
-                   "no %s* in $EDGEOPT_RT_LIBRARIES (%s), the bundle's lib/, beside this library, "
-                   "or known to the system's loader",
-                   engine->libraries[0], given == NULL ? "not set" : given);
+                   "no %s* in $EDGEOPT_RT_LIBRARIES (%s), %sbeside this library, or known to the "
+                   "system's loader",
+                   engine->libraries[0], given == NULL ? "not set" : given,
+                   is_deployed(bundle) ? "the bundle's lib/, " : "");
 }

@@ -2,6 +2,7 @@
 
 #include "sha256.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,13 +20,69 @@ static int compare_keys(const void *left, const void *right)
     return order != 0 ? order : (a->bytes > b->bytes) - (a->bytes < b->bytes);
 }
 
+/* The value of four lower-case hex digits, else 0xffff, which no escape of ours is. */
+static uint32_t hex_unit(const char *at)
+{
+    uint32_t unit = 0;
+
+    for (int i = 0; i < 4; i++) {
+        int digit = at[i] >= '0' && at[i] <= '9'   ? at[i] - '0'
+                    : at[i] >= 'a' && at[i] <= 'f' ? at[i] - 'a' + 10
+                                                   : -1;
+        if (digit < 0) {
+            return 0xffff;
+        }
+        unit = unit << 4 | (uint32_t)digit;
+    }
+    return unit;
+}
+
+/* Whether a string is spelt as json.dumps of Python does, so that two spellings are two texts: in
+ * printable ASCII, all else escaped, in the short form where there is one. */
+static bool is_our_spelling(const char *at, const char *end)
+{
+    while (at < end) {
+        unsigned char c = (unsigned char)*at++;
+        uint32_t unit;
+        if (c != '\\') {
+            if (c >= 0x7f) {
+                return false;
+            }
+            continue;
+        }
+        if (*at++ != 'u') { /* the parser has checked that all of an escape is there */
+            if (at[-1] == '/') {
+                return false;
+            }
+            continue;
+        }
+        unit = hex_unit(at);
+        at += 4;
+        if ((unit >= 0x20 && unit < 0x7f) || (unit >= '\b' && unit <= '\r' && unit != '\v') ||
+            (unit >= 0xdc00 && unit < 0xe000) || unit == 0xffff) {
+            return false;
+        }
+        if (unit >= 0xd800 && unit < 0xdc00) { /* half of a pair */
+            if (end - at < 6 || at[0] != '\\' || at[1] != 'u') {
+                return false;
+            }
+            unit = hex_unit(at + 2);
+            at += 6;
+            if (unit < 0xdc00 || unit >= 0xe000) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static int add_value(const struct eo_json_tree *tree, uint32_t node, const char *left_out,
                      struct eo_sha256 *sha);
 
 static int add_members(const struct eo_json_tree *tree, uint32_t node, const char *left_out,
                        struct eo_sha256 *sha)
 {
-    uint32_t count = eo_json_length(tree, node), used = 0;
+    uint32_t count = eo_json_length(tree, node), used = 0, left = 0;
     struct key *keys = malloc((count + (size_t)1) * sizeof *keys);
     int result = EO_OK;
 
@@ -36,16 +93,24 @@ static int add_members(const struct eo_json_tree *tree, uint32_t node, const cha
         const struct eo_json_node *found = &tree->nodes[i];
         if (left_out == NULL || !eo_json_is(tree, i, left_out)) {
             keys[used++] = (struct key){tree->text + found->begin, found->end - found->begin, i};
+        } else if (left++ > 0) {
+            result = EO_EBUNDLE;
+        }
+        if (!is_our_spelling(tree->text + found->begin, tree->text + found->end)) {
+            result = EO_EBUNDLE;
         }
     }
     qsort(keys, used, sizeof *keys, compare_keys);
     eo_sha256_add(sha, "{", 1);
     for (uint32_t i = 0; result == EO_OK && i < used; i++) {
+        if (i > 0 && compare_keys(&keys[i - 1], &keys[i]) == 0) {
+            result = EO_EBUNDLE;
+        }
         eo_sha256_add(sha, ",", i == 0 ? 0 : 1);
         eo_sha256_add(sha, "\"", 1);
         eo_sha256_add(sha, keys[i].text, keys[i].bytes);
         eo_sha256_add(sha, "\":", 2);
-        result = add_value(tree, keys[i].node + 1, NULL, sha);
+        result = result == EO_OK ? add_value(tree, keys[i].node + 1, NULL, sha) : result;
     }
     eo_sha256_add(sha, "}", 1);
     free(keys);
@@ -82,17 +147,24 @@ static int add_value(const struct eo_json_tree *tree, uint32_t node, const char 
     eo_sha256_add(sha, "\"", quote);
     eo_sha256_add(sha, tree->text + found->begin, found->end - found->begin);
     eo_sha256_add(sha, "\"", quote);
-    return EO_OK;
+    return quote == 0 || is_our_spelling(tree->text + found->begin, tree->text + found->end)
+               ? EO_OK
+               : EO_EBUNDLE;
 }
 
 int eo_json_digest(const struct eo_json_tree *tree, const char *left_out, uint8_t digest[32],
                    struct eo_failure *failure)
 {
     struct eo_sha256 sha;
+    int result;
 
     eo_sha256_begin(&sha);
-    if (add_value(tree, 0, left_out, &sha) != EO_OK) {
-        return eo_fail(failure, EO_ENOMEM, left_out, "no memory to sort the members");
+    result = add_value(tree, 0, left_out, &sha);
+    if (result != EO_OK) {
+        return result == EO_ENOMEM
+                   ? eo_fail(failure, result, left_out, "no memory to sort the members")
+                   : eo_fail(failure, result, left_out,
+                             "a key stands there twice, or a text is not spelt as edgeopt does");
     }
     eo_sha256_end(&sha, digest);
     return EO_OK;

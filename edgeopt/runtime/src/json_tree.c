@@ -433,7 +433,7 @@ bool eo_json_integer(const struct eo_json_tree *tree, uint32_t node, int64_t low
         }
         sum = sum * 10 - digit; /* below zero, where there is one value more */
     }
-    if (!negative && sum == INT64_MIN) {
+    if (negative ? sum == 0 : sum == INT64_MIN) { /* some take -0 for a number with a fraction */
         return false;
     }
     *value = negative ? sum : -sum;

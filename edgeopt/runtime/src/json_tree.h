@@ -57,7 +57,7 @@ uint32_t eo_json_length(const struct eo_json_tree *tree, uint32_t node);
 int64_t eo_json_string(const struct eo_json_tree *tree, uint32_t node, char *out, size_t size);
 bool eo_json_is(const struct eo_json_tree *tree, uint32_t node, const char *text);
 
-/* False where `node` is no number, no whole number, or out of low..high. */
+/* False where `node` is no number, no whole number (-0 is none), or out of low..high. */
 bool eo_json_integer(const struct eo_json_tree *tree, uint32_t node, int64_t low, int64_t high,
                      int64_t *value);
 bool eo_json_number(const struct eo_json_tree *tree, uint32_t node, double *value);

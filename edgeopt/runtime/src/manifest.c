@@ -2,6 +2,7 @@
 
 #include "json_digest.h"
 #include "json_tree.h"
+#include "storage.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,26 @@ static uint32_t array_member(struct reader *reader, uint32_t node, const char *k
     return 0;
 }
 
+static uint32_t limited(struct reader *reader, const char *key, uint32_t count, uint32_t most)
+{
+    if (count > most) {
+        wrong(reader, key, "not so many");
+        return 0;
+    }
+    return count;
+}
+
+static bool boolean_member(struct reader *reader, uint32_t node, const char *key)
+{
+    uint32_t found = member(reader, node, key);
+    uint32_t type = found == 0 ? EO_JSON_FALSE : reader->tree->nodes[found].type;
+
+    if (type != EO_JSON_TRUE && type != EO_JSON_FALSE) {
+        wrong(reader, key, "true or false");
+    }
+    return type == EO_JSON_TRUE;
+}
+
 /* Whether `*item`, which begins as 0, can be moved to the next item of `array`. */
 static bool next_item(const struct reader *reader, uint32_t array, uint32_t *item)
 {
@@ -204,11 +225,9 @@ static void read_pooling(struct reader *reader, struct eo_manifest *manifest)
     uint32_t found = member(reader, 0, "pooling");
 
     if (found != 0 && reader->tree->nodes[found].type != EO_JSON_NULL) {
-        uint32_t normalize = member(reader, found, "normalize");
         manifest->pooling =
             choice_of(reader, member(reader, found, "mode"), "pooling.mode", pooling_names);
-        manifest->normalize =
-            normalize != 0 && reader->tree->nodes[normalize].type == EO_JSON_TRUE;
+        manifest->normalize = boolean_member(reader, found, "normalize");
     }
 }
 
@@ -251,7 +270,8 @@ static void read_files(struct reader *reader, struct eo_manifest *manifest)
 {
     const struct eo_json_tree *tree = reader->tree;
     uint32_t object = member(reader, 0, "files");
-    uint32_t count = object == 0 ? 0 : eo_json_length(tree, object);
+    uint32_t count = limited(reader, "files", object == 0 ? 0 : eo_json_length(tree, object),
+                             EO_MANIFEST_MAX_FILES);
     struct eo_listed_file *files = take(reader, count, sizeof *files);
     uint32_t i = 0;
 
@@ -262,6 +282,10 @@ static void read_files(struct reader *reader, struct eo_manifest *manifest)
          key = tree->nodes[key + 1].next) {
         struct eo_listed_file *file = &files[i++];
         file->name = text_of(reader, key, "files");
+        if (reader->result == EO_OK && !eo_storage_is_inside(file->name)) {
+            reader->result = eo_fail(reader->failure, EO_EBUNDLE, file->name,
+                                     "does not lie inside the bundle");
+        }
         file->bytes = (uint64_t)integer_member(reader, key + 1, "bytes", 0, INT64_MAX);
         if (!read_hex(text_member(reader, key + 1, "sha256"), file->sha256, sizeof file->sha256)) {
             wrong(reader, "sha256", "64 hex digits");
@@ -342,7 +366,9 @@ static void read_options(struct reader *reader, uint32_t node, struct eo_artifac
 
 static void read_artifacts(struct reader *reader, struct eo_manifest *manifest)
 {
-    uint32_t array, item = 0, count = array_member(reader, 0, "artifacts", &array);
+    uint32_t array, item = 0;
+    uint32_t count = limited(reader, "artifacts", array_member(reader, 0, "artifacts", &array),
+                             EO_MANIFEST_MAX_ARTIFACTS);
     struct eo_artifact_entry *artifacts = take(reader, count, sizeof *artifacts);
 
     for (uint32_t i = 0; next_item(reader, array, &item); i++) {
@@ -352,6 +378,9 @@ static void read_artifacts(struct reader *reader, struct eo_manifest *manifest)
         artifact->precision = text_member(reader, item, "precision");
         artifact->bytes = (uint64_t)integer_member(reader, item, "bytes", 0, INT64_MAX);
         artifact->bound = number_of(reader, member(reader, item, "bound"), "bound");
+        if (artifact->bound < -1 || artifact->bound > 1) {
+            wrong(reader, "bound", "a number from -1 to 1");
+        }
         read_artifact_files(reader, item, manifest, artifact);
         read_signature(reader, item, &artifact->signature);
         read_seq_lens(reader, item, manifest->max_seq_len, artifact);
@@ -367,7 +396,9 @@ static void read_artifacts(struct reader *reader, struct eo_manifest *manifest)
 
 static void read_goldens(struct reader *reader, struct eo_manifest *manifest)
 {
-    uint32_t array, item = 0, count = array_member(reader, 0, "golden", &array);
+    uint32_t array, item = 0;
+    uint32_t count = limited(reader, "golden", array_member(reader, 0, "golden", &array),
+                             EO_MANIFEST_MAX_FILES);
     struct eo_golden_entry *goldens = take(reader, count, sizeof *goldens);
 
     for (uint32_t i = 0; next_item(reader, array, &item); i++) {
@@ -432,7 +463,7 @@ static void read_image(struct reader *reader, struct eo_manifest *manifest)
 
 static void read_document(struct reader *reader, struct eo_manifest *manifest)
 {
-    uint32_t activation, token_types;
+    uint32_t activation;
 
     manifest->name = text_member(reader, 0, "name");
     manifest->task = choice_of(reader, member(reader, 0, "task"), "task", task_names);
@@ -440,9 +471,7 @@ static void read_document(struct reader *reader, struct eo_manifest *manifest)
     manifest->activation = choice_of(reader, activation, "activation", activation_names);
     manifest->max_seq_len = (int32_t)integer_member(reader, 0, "max_seq_len", 0, 1 << 20);
     manifest->pad_id = (int32_t)integer_member(reader, 0, "pad_id", 0, INT32_MAX);
-    token_types = member(reader, 0, "token_types");
-    manifest->token_types =
-        token_types != 0 && reader->tree->nodes[token_types].type == EO_JSON_TRUE;
+    manifest->token_types = boolean_member(reader, 0, "token_types");
     read_labels(reader, manifest);
     read_pooling(reader, manifest);
     read_signature(reader, 0, &manifest->signature);
@@ -481,6 +510,10 @@ int eo_manifest_read(const char *text, size_t bytes, struct eo_arena *arena,
     int64_t schema = 0;
 
     memset(manifest, 0, sizeof *manifest);
+    if (bytes > EO_MANIFEST_MAX_BYTES) {
+        return eo_fail(failure, EO_EBUNDLE, EO_MANIFEST_FILE, "has %zu bytes, expected up to %zu",
+                       bytes, EO_MANIFEST_MAX_BYTES);
+    }
     reader.result = eo_json_parse(text, bytes, EO_MANIFEST_FILE, &tree, failure);
     if (reader.result == EO_OK) {
         schema = integer_member(&reader, 0, "schema_version", 1, INT32_MAX);

@@ -10,6 +10,9 @@
 
 #define EO_MANIFEST_FILE "manifest.json"
 #define EO_MANIFEST_SCHEMA 2
+#define EO_MANIFEST_MAX_BYTES ((size_t)1 << 26) /* and of what is listed in it: */
+#define EO_MANIFEST_MAX_FILES 4096
+#define EO_MANIFEST_MAX_ARTIFACTS 256
 
 enum eo_task {
     EO_FEATURES,

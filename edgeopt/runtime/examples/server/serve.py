@@ -8,8 +8,11 @@ signal SIGHUP does: open BUNDLE anew, which may be a link, and go on with it wit
 
 import argparse
 import http.server
+import io
 import json
+import re
 import signal
+import socket
 import socketserver
 import sys
 import threading
@@ -17,10 +20,12 @@ import time
 
 import edgeopt_pool
 import edgeopt_rt
+from connections import Connections, Timely
 from metrics import BATCH, LATENCY_S, Counter, Histogram, gauge
 from runner import Full, Runner
 
 CHUNK_BYTES = 65536
+IDLE_S, REQUEST_S, ANSWER_S = 30, 10, 10  # until a request begins; for all of it; for the answer
 
 
 class Refused(Exception):
@@ -77,6 +82,7 @@ class App:
         )
         self.requests = Counter("edgeopt_requests_total", "Answers to /v1/run.", "status")
         self.swaps = Counter("edgeopt_swaps_total", "Bundles opened anew.", "outcome")
+        self.dropped = Counter("edgeopt_dropped_total", "Connections without an answer.", "reason")
         self.latency = Histogram("edgeopt_request_seconds", "Time of /v1/run.", LATENCY_S)
         self.batches = Histogram("edgeopt_batch_texts", "Texts in one run.", BATCH)
         self.runner = Runner(
@@ -127,6 +133,7 @@ class App:
         bundle = self.pool.bundle
         lines = [
             *self.requests.lines(),
+            *self.dropped.lines(),
             *self.latency.lines(),
             *self.batches.lines(),
             *self.swaps.lines(),
@@ -140,8 +147,45 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
-    timeout = 30  # of a silent client, in seconds
     app = None
+
+    def setup(self):
+        """Bound the time of each request."""
+        super().setup()
+        self.rfile.close()
+        self.timely = Timely(self.connection, IDLE_S, REQUEST_S)
+        self.rfile = io.BufferedReader(self.timely)
+
+    def handle_one_request(self):
+        """Wait for a request and answer it."""
+        self.timely.next_request()
+        self.server.connections.waits(self.request, True)
+        super().handle_one_request()
+
+    def parse_request(self):
+        """Read the request's head; refuse what has two readings."""
+        words = self.raw_requestline.split()
+        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+            self.request_version, self.command = "HTTP/1.1", ""
+            self.send_error_json(400, "expected a request of HTTP/1.1 or HTTP/1.0")
+            return False
+        if not super().parse_request():
+            return False
+        lengths = self.headers.get_all("Content-Length", [])
+        coding = self.headers.get("Transfer-Encoding")
+        wrong = not all(re.match("[0-9]{1,18}$", text) for text in lengths)
+        if wrong or len(lengths) > 1 or (lengths and coding is not None):
+            self.send_error_json(
+                400, "expected one Content-Length, and no Transfer-Encoding with it"
+            )
+            return False
+        if coding is not None:
+            self.send_error_json(411, "Content-Length is missing")
+            return False
+        if self.command != "POST" or self.path != "/v1/run":
+            # What comes with it is not read, and must not be taken for the next request.
+            self.close_connection = self.close_connection or lengths not in ([], ["0"])
+        return True
 
     def do_GET(self):
         """Answer health and metrics."""
@@ -167,8 +211,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def read(self):
         """Return the request's JSON."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        length = self.headers.get("Content-Length")
+        if length is None:
             raise Refused(411, "Content-Length is missing")
         most = self.app.options.max_bytes
         if int(length) > most:
@@ -179,13 +223,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(413, f"more than {most} bytes")
         try:
             return json.loads(self.rfile.read(int(length)).decode("utf-8"))
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise Refused(400, f"no JSON in UTF-8: {exc}") from exc
 
     def answer(self, function, read=lambda: None):
         """Send what ``function`` returns or raises; return the status."""
         try:
-            self.send(200, json.dumps(function(read())).encode())
+            given = read()
+            self.server.connections.waits(self.request, False)
+            self.send(200, json.dumps(function(given)).encode())
+        except (socket.timeout, ConnectionError):
+            raise
         except Refused as exc:
             self.send_error_json(exc.status, **exc.error)
             return exc.status
@@ -209,11 +257,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Retry-After", "1")
         if self.close_connection:
             self.send_header("Connection", "close")
+        self.connection.settimeout(ANSWER_S)
         self.end_headers()
         self.wfile.write(body)
 
+    def send_error(self, code, message=None, explain=None):
+        """Send an error of the request's head in JSON as well."""
+        self.send_error_json(code, message or self.responses[code][0])
+
+    def log_error(self, format, *args):
+        """Count who was too slow; log the rest."""
+        if any(isinstance(each, socket.timeout) for each in args):
+            self.app.dropped.add("slow")
+        else:
+            super().log_error(format, *args)
+
     def log_request(self, code="-", size="-"):
-        """Log nothing for a good request: /metrics counts them."""
+        """Log nothing of requests: /metrics counts them."""
 
 
 class Answering:
@@ -246,8 +306,38 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     def __init__(self, options, app):
         """Listen."""
-        self.answering = Answering()
+        self.answering, self.connections = Answering(), Connections(options.connections)
+        self.app = app
         super().__init__((options.host, options.port), type("Bound", (Handler,), {"app": app}))
+
+    def get_request(self):
+        """Accept a connection; where no descriptor is left, not at once again."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(0.1)
+            raise
+
+    def process_request(self, request, client_address):
+        """Start its thread, if it is let in."""
+        if self.connections.admit(request):
+            super().process_request(request, client_address)
+        else:
+            self.app.dropped.add("full")
+            self.shutdown_request(request)
+
+    def shutdown_request(self, request):
+        """Close a connection."""
+        self.connections.leave(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request, client_address):
+        """Say in one line what the client is not to blame for."""
+        error = sys.exc_info()[1]
+        if isinstance(error, (socket.timeout, ConnectionError)):
+            self.app.dropped.add("gone")
+        else:
+            print(f"serve: {client_address[0]}: {error!r}", file=sys.stderr, flush=True)
 
 
 def arguments(words):
@@ -264,6 +354,7 @@ def arguments(words):
     parser.add_argument("--batch", type=int, default=1, help="texts in one run at most (1: off)")
     parser.add_argument("--batch-wait-ms", type=float, default=0, help="for a batch to fill")
     parser.add_argument("--queue", type=int, default=64, help="texts that may wait")
+    parser.add_argument("--connections", type=int, default=64, help="at once")
     parser.add_argument("--max-bytes", type=int, default=1 << 20, help="of a request")
     parser.add_argument("--allow-swap", action="store_true", help="answer POST /v1/swap")
     return parser.parse_args(words)
