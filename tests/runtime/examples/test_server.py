@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import queue
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +53,18 @@ class Serving:
 
 @contextmanager
 def serve(
-    python: str, folder: Path, environment: dict[str, str], *words: object
+    python: str,
+    folder: Path,
+    environment: dict[str, str],
+    *words: object,
+    program: str = "serve.py",
+    before: Callable[[], None] | None = None,
 ) -> Iterator[Serving]:
-    command = [python, str(folder / "serve.py"), "--port", "0", "--threads", "1"]
+    command = [python, str(folder / program), "--port", "0", "--threads", "1"]
     process = subprocess.Popen(
         [*command, *map(str, words)],
         env=environment,
+        preexec_fn=before,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -279,3 +289,81 @@ def test_a_full_queue_takes_all_of_a_request_or_nothing(monkeypatch: pytest.Monk
     assert [call.wait() for call in calls] == [("A", "d"), ("B", "d"), ("E", "d")]
     with pytest.raises(runner.Full, match="the server stops"):
         running.submit(["f"])
+
+
+def raw(server: Serving, request: bytes) -> bytes:
+    """Return all that is answered to the bytes of a request."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+@pytest.mark.heavy
+def test_it_refuses_what_has_two_readings(
+    python: str, board_folder: Path, environment: dict[str, str], classifier: Path
+) -> None:
+    run, body = b"POST /v1/run HTTP/1.1\r\nHost: x\r\nConnection: close\r\n", b'{"text": "a"}'
+    asked = {
+        b"GET /health\r\n": 400,  # HTTP/0.9 has no more
+        b"GET /health HTTP/2.0\r\n\r\n": 400,
+        run + b"Content-Length: \xc2\xb2\r\n\r\n" + body: 400,
+        run + b"Content-Length: +13\r\n\r\n" + body: 400,
+        run + b"Content-Length: 13\r\nContent-Length: 13\r\n\r\n" + body: 400,
+        run + b"Content-Length: 13\r\nTransfer-Encoding: chunked\r\n\r\n" + body: 400,
+        run + b"Transfer-Encoding: chunked\r\n\r\nd\r\n" + body + b"\r\n0\r\n\r\n": 411,
+        run + b"Content-Length: 200000\r\n\r\n" + b"[" * 200_000: 400,  # deeper than a stack
+        run + b"Content-Length: 13\r\n\r\n" + body: 200,
+        # The body of what takes none is not taken for a request of its own.
+        b"GET /health HTTP/1.1\r\nContent-Length: 23\r\n\r\nGET /else HTTP/1.1\r\n\r\n": 200,
+    }
+    with serve(python, board_folder, environment, classifier) as server:
+        for request, status in asked.items():
+            answer = raw(server, request)
+            assert answer.startswith(b"HTTP/1.1 %d " % status), (request[:90], answer)
+            assert answer.count(b"Content-Type") == 1
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.communicate()[1] == ""
+
+
+@pytest.mark.heavy
+def test_slow_clients_take_it_from_nobody(
+    board_folder: Path, environment: dict[str, str], classifier: Path
+) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+
+    words = [classifier, "--connections", "20"]
+    slow: list[socket.socket] = []
+    with serve(sys.executable, board_folder, environment, *words, before=limit) as server:
+        for i in range(260):
+            slow.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            slow[-1].sendall(b"POST /v1/run HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"[: 5 + i % 40])
+            if i % 20 == 19:
+                assert server.ask("GET", "/health")[0] == 200
+                assert server.run({"text": "a tool"})[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.communicate()[1] == ""  # not a line for each
+    for connection in slow:
+        connection.close()
+
+
+@pytest.mark.heavy
+def test_a_request_has_to_end_in_time(
+    board_folder: Path, environment: dict[str, str], classifier: Path
+) -> None:
+    text = (board_folder / "serve.py").read_text()
+    (board_folder / "hasty.py").write_text(text.replace("= 30, 10, 10", "= 2, 1, 1"))
+    with serve(sys.executable, board_folder, environment, classifier, program="hasty.py") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as dripping:
+            began = time.monotonic()
+            with contextlib.suppress(OSError):
+                for byte in b"POST /v1/run HTTP/1.1\r\nHost: x\r\n" * 9:
+                    dripping.sendall(bytes([byte]))
+                    time.sleep(0.05)
+            assert time.monotonic() - began < 10  # each byte alone is in time
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as silent:
+            assert silent.recv(1) == b""
+        assert server.metric('edgeopt_dropped_total{reason="slow"}') == 2
