@@ -8,9 +8,9 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-_SWITCHES = {
+SWITCHES = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's C++ side, while it logs outside the block
     "TOKENIZERS_PARALLELISM": "false",  # else a note at every later fork
 }
@@ -23,12 +23,11 @@ def quiet() -> Iterator[None]:
     Errors still raise, so nothing that matters is lost. Do not report progress inside: it would
     be dropped with the rest. Not for several threads at once: stdout and stderr belong to all.
     """
-    for name, value in _SWITCHES.items():
-        os.environ.setdefault(name, value)
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with (
+            environment(SWITCHES),
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
@@ -39,6 +38,21 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def environment(defaults: Mapping[str, str]) -> Iterator[None]:
+    """Have the block see ``defaults`` for variables that the user did not set; then they go again.
+
+    They are the user's process and its children's, and not ours to change for good.
+    """
+    ours = [name for name in defaults if name not in os.environ]
+    os.environ.update({name: defaults[name] for name in ours})
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager

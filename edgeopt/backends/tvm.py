@@ -44,7 +44,7 @@ from edgeopt.extras import require
 from edgeopt.model import Model
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.quantize import PLAIN, Quantize
-from edgeopt.quiet import quiet
+from edgeopt.quiet import environment, quiet
 from edgeopt.target import EngineSpec, Target
 
 LIBRARY = "model.so"
@@ -160,9 +160,8 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
             hint="It was checked when it was made, as a build of the same schedule for that host.",
         )
     # Read when the pool starts: how far it can grow, and that it must not pin this process.
-    os.environ.setdefault("TVM_NUM_THREADS", str(os.cpu_count()))
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
-    tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
+    with environment({"TVM_NUM_THREADS": str(os.cpu_count()), "TVM_BIND_THREADS": "0"}):
+        tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
     return _Session(machine=machine, artifact=artifact)
 

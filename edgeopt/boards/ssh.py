@@ -30,6 +30,9 @@ _UNACKNOWLEDGED_MS = 10_000
 # it. Linux gives sshd its turn within that even where a model runs on every core.
 _SILENCE_S, _CHECKS = 12.0, 5
 _PING_S = 3.0
+# A program that is read by lines and ends none for this long hangs: the agent ends one a second,
+# or after each call of a large model on a slow board.
+_PAUSE_S = 1800.0
 _FREE_S = 3.0  # sshd with MaxSessions 1 frees a session a moment after it was closed
 _READ = 1 << 16
 
@@ -101,6 +104,7 @@ class SshTransport:
     ) -> Generator[str, None, None]:
         """See ``Transport.lines``."""
         with _Running(self, argv, stdin, timeout_s) as running:
+            running.pause_s = _PAUSE_S
             yield from transport.split_lines(running.output(), self.name, argv)
             status = running.exit_status()
         if status:
@@ -221,6 +225,7 @@ class _Running:
         self._channel = owner.open_channel(min(timeout_s, CONNECT_TIMEOUT_S))
         self._began, self._ended = threading.Event(), threading.Event()
         self.errors = transport.Errors()
+        self.pause_s, self._moved = timeout_s, time.monotonic()
         with _lost_when_closed(owner):
             self._channel.exec_command(transport.command_line(argv))
         self._threads = [
@@ -301,10 +306,18 @@ class _Running:
                     self._owner.name, self._argv, transport.OUTPUT_BYTES, "errors"
                 )
             self._channel.settimeout(min(left_s, self._owner.check_s))
+            if time.monotonic() - self._moved > self.pause_s:
+                raise BoardError(
+                    f"{self._argv[0]} ended no line for {self.pause_s:g} s", where=self._owner.name
+                )
             try:
-                return self._channel.recv(_READ)
+                chunk = self._channel.recv(_READ)
             except TimeoutError:
                 self._owner.check()
+                continue
+            if b"\n" in chunk:
+                self._moved = time.monotonic()
+            return chunk
 
     def exit_status(self) -> int:
         """Return the exit status once the program ended."""

@@ -8,6 +8,7 @@ stdout (``{"error": ...}`` where the command failed) and everything else to stde
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -59,5 +60,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit with its code; a user's mistake never shows a traceback."""
     from edgeopt.cli.output import run
+    from edgeopt.quiet import SWITCHES
 
+    for name, value in SWITCHES.items():  # for all of this process, which is ours
+        os.environ.setdefault(name, value)
     sys.exit(run(cli, sys.argv[1:]))

@@ -100,6 +100,16 @@ def test_a_line_has_a_bound(tmp_path: Path) -> None:
         asked(tmp_path, lambda script: itertools.repeat(b"x" * (1 << 16)))
 
 
+@pytest.mark.parametrize("dripping", [True, False])
+def test_a_line_has_to_end_some_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dripping: bool
+) -> None:
+    monkeypatch.setattr(ssh, "_PAUSE_S", 0.5)
+    said = drip(b"a\n" + b"x" * 900, 0.05) if dripping else drip(b"a", 30)
+    with pytest.raises(BoardError, match=r"pi: agent ended no line for 0\.5 s"):
+        asked(tmp_path, lambda script: said if " agent\n" in script else b"")
+
+
 def test_output_and_errors_have_a_bound_on_this_machine_too() -> None:
     here = LocalTransport()
     with pytest.raises(BoardError, match="host: yes sent an answer of over 1 MB"):
