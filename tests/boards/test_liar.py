@@ -1,8 +1,11 @@
 """Boards that lie, flood, drip and fall silent: each ends in an error that names it, in time."""
 
 import itertools
+import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from edgeopt.boards.local import LocalTransport
 from edgeopt.boards.ssh import SshTransport
 from edgeopt.errors import BoardError
 from tests.boards.liar import Answer, Liar
+from tests.boards.native import Link
 
 TRUE = (Path(__file__).parent / "facts/raspberry-pi-4.txt").read_text()
 
@@ -141,10 +145,6 @@ def test_any_exit_status_is_told(tmp_path: Path, status: int) -> None:
 
 
 def test_nothing_of_paramiko_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import socket
-    import threading
-    from dataclasses import replace
-
     for said in (b"", b"\x00\xff" * 500, b"SSH-1.5-old\r\n", b"x" * 70_000, b"line\r\n" * 2000):
         with socket.create_server(("127.0.0.1", 0)) as server, Liar(tmp_path / "home") as liar:
 
@@ -162,3 +162,49 @@ def test_nothing_of_paramiko_is_printed(tmp_path: Path, capfd: pytest.CaptureFix
             thread.join()
     time.sleep(0.2)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> Iterator[tuple[Liar, Link]]:
+    with Liar(tmp_path / "home") as liar, Link(liar.port) as link:
+        yield liar, link
+
+
+def test_a_link_that_stalls_is_noticed_within_15_s() -> None:
+    assert ssh._SILENCE_S * (1 + 1 / ssh._CHECKS) < 15  # and in less, to be quick:
+
+
+@pytest.mark.parametrize("by", ["edgeopt", "ServerAliveInterval"])
+def test_a_link_that_stalls_is_noticed_while_a_program_runs(
+    link: tuple[Liar, Link], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    liar, wire = link
+    address = replace(liar.address, port=wire.port)
+    if by == "edgeopt":
+        monkeypatch.setattr(ssh, "_SILENCE_S", 1.5)
+    else:
+        address = replace(address, silence_s=1.5)
+    with SshTransport("pi", address, host_key=liar.host_key) as board:
+        # Longer than the silence that is allowed: what is quiet and there stays.
+        assert board.run(["sleep", "4"], timeout_s=60).exit_status == 0
+        lines = board.lines(["sh", "-c", "echo one; exec sleep 60"], timeout_s=60)
+        assert next(lines) == "one"
+        began = time.monotonic()
+        wire.stall()
+        with pytest.raises(BoardError, match="pi: the connection was lost"):
+            next(lines)
+        assert time.monotonic() - began < 8
+
+
+def test_a_slow_link_is_no_stalled_one(
+    link: tuple[Liar, Link], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_SILENCE_S", 1.5)
+    liar, wire = link
+    source = tmp_path / "a"
+    source.write_bytes(b"x" * 1_200_000)
+    address = replace(liar.address, port=wire.port)
+    with SshTransport("pi", address, host_key=liar.host_key) as board:
+        wire.bytes_per_s = 300_000
+        board.put(source, str(tmp_path / "b"))
+    assert (tmp_path / "b").read_bytes() == source.read_bytes()
