@@ -41,6 +41,7 @@ def compile(
     precisions: Sequence[str] = (),
     data: str | Path | None = None,
     held_out: str | Path | None = None,
+    prompt: str | None = None,
 ) -> Bundle:
     """Make a bundle of ``source`` for ``target`` and return it.
 
@@ -52,6 +53,9 @@ def compile(
 
     ``held_out`` has the texts on which a recipe's bounds on accuracy are checked, by default a
     fifth of ``data``.
+
+    ``prompt`` is the name of the prompt that is put before every text, of those that an embedding
+    model of sentence-transformers has, by default its own default.
 
     Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), for
     the target by counts (``edgeopt.compress.latency``), and artifacts are checked against the
@@ -82,6 +86,12 @@ def compile(
             "checked on them",
             where=str(held_out),
         )
+    if prompt is not None and (recipe.compress or isinstance(source, Model)):
+        raise InputError(
+            f"the prompt {prompt!r} can be chosen for a checkpoint as it is, not with a recipe "
+            "that compresses",
+            hint="Run 'edgeopt compress' first, and compile its folder with --prompt.",
+        )
     if held_out is not None and not Path(held_out).is_file():
         raise InputError("no such file", where=str(held_out))
     specs = selected(target, recipe, engines, precisions)
@@ -92,7 +102,7 @@ def compile(
     else:
         name, origin = name_of(source), importer.fingerprint(source) or ""
     place = Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt")
-    inputs = _inputs_digest(origin, target, recipe, specs, given)
+    inputs = _inputs_digest(origin, target, recipe, specs, given, prompt)
     if recipe.compress or bounded:
         whole = [cache.file_sha256(Path(path)) for path in (data, held_out) if path]
         inputs = cache.key(inputs=inputs, data=whole, code=compress_digest())
@@ -107,7 +117,7 @@ def compile(
             aiming = counting(target, *artifact(specs))
             model, _ = compressed(source, recipe, Path(str(data)), apart, aiming)
         else:
-            model = _import(source)
+            model = _import(source, prompt)
         if given is None:
             given = samples.shipped(model, limit)
         samples.check(model, given, str(data))
@@ -119,9 +129,9 @@ def compile(
         return _compile(model, target, recipe, specs, given, held, place, inputs)
 
 
-def _import(source: str | Path) -> Model:
+def _import(source: str | Path, prompt: str | None) -> Model:
     with progress.step(f"Importing {source}"):
-        return importer.import_model(source)
+        return importer.import_model(source, prompt)
 
 
 def _inputs_digest(
@@ -130,6 +140,7 @@ def _inputs_digest(
     recipe: Recipe,
     pairs: Sequence[tuple[EngineSpec, str]],
     given: Samples | None,
+    prompt: str | None,
 ) -> str:
     """Return a hash of all that a bundle depends on, known before the model is imported."""
     return cache.key(
@@ -138,6 +149,7 @@ def _inputs_digest(
         recipe=asdict(recipe),
         pairs=[(spec.engine, precision) for spec, precision in pairs],
         samples=None if given is None else samples.digest(given),  # the shipped go with the code
+        prompt=prompt,
         code=code_digest(),
     )
 

@@ -50,7 +50,8 @@ def quantize(
     kept = Kept(model, asked.keep)
     with quiet():
         nncf = require("nncf", "openvino")
-        ignored = nncf.IgnoredScope(names=[n for n, w in _products(converted) if w in kept])
+        names = [n for n, w in _products(converted) if w in kept] + _behind(converted)
+        ignored = nncf.IgnoredScope(names=names)
         kept.check("openvino")
         try:
             if how.activations == "static":
@@ -61,6 +62,15 @@ def quantize(
             text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
             name = "quantize" if how.activations == "static" else "compress_weights"
             raise CompileError(f"nncf.{name} failed ({text})", where=model.name) from exc
+
+
+def _behind(converted: Any) -> list[str]:
+    """Return the names of what is computed of all hidden states together, to give an embedding.
+
+    NNCF would give 8 bits to places of tokens, masks and sums, which are exact as they are.
+    """
+    names = [node.get_friendly_name() for node in converted.get_ordered_ops()]
+    return [name for name in names if name.startswith("__module.steps.")]
 
 
 def _products(converted: Any) -> list[tuple[str, Any]]:

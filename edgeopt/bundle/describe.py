@@ -22,6 +22,7 @@ def describe(model: Model, target: Target, artifacts: Sequence[ArtifactEntry]) -
         labels=model.labels,
         activation=model.activation,
         pooling=model.pooling,
+        prompt=model.prompt,
         max_seq_len=model.max_seq_len,
         pad_id=model.pad_id,
         token_types=has_token_types(model.tokenizer) if model.tokenizer else False,

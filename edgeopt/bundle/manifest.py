@@ -127,6 +127,7 @@ class Manifest:
     """All of ``manifest.json``. ``files`` leaves out the manifest itself; ``inputs`` is a hash of
     all that the bundle was made of. ``image`` is how an image becomes the network's input, None
     for a model of texts; a model of images has no tokenizer, and 0 for ``max_seq_len``.
+    ``prompt`` is put before every text, of a pair before the first; "" where there is none.
     ``activation`` makes scores of logits, ``pad_id`` fills texts up to the length that is run, and
     ``token_types`` says whether the second text of a pair is told by its token types; the runtime
     on the device reads them."""
@@ -153,6 +154,7 @@ class Manifest:
     golden: tuple[Golden, ...]
     image: ImageSpec | None
     files: Mapping[str, FileEntry]
+    prompt: str = ""
 
 
 def dump(manifest: Manifest) -> bytes:
@@ -282,6 +284,7 @@ def _parse(table: Table) -> Manifest:
             )
             for t in table.tables("golden")
         ),
+        prompt=table.get("prompt", str, ""),
         image=_image(table.table("image")) if table.data.get("image") is not None else None,
         files={
             _inside(table, "files", name): FileEntry(

@@ -51,6 +51,8 @@ def _render(bundle: Bundle, console: Console) -> None:
         console.print(f"labels  {one_line(', '.join(m.labels))}")
     if m.image:
         console.print(f"image   {', '.join(f'{k}={v}' for k, v in asdict(m.image).items())}")
+    if m.prompt:
+        console.print(f"prompt  {m.prompt!r}, before every text", highlight=False)
     if m.pooling:
         console.print(f"pooling {', '.join(f'{k}={v}' for k, v in m.pooling.items())}")
     for key, value in m.origin.items():

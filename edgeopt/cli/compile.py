@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--recipe", help="A recipe's name, or a .toml file [the target's].")
 @click.option("--data", help="Your texts (.jsonl, lines), or folder of images.")
 @click.option("--held-out", help="Texts to check each step of compression on.")
+@click.option("--prompt", metavar="NAME", help="The prompt before every text [the model's own].")
 @json_option
 def compile_(
     model: str,
@@ -34,6 +35,7 @@ def compile_(
     recipe: str | None,
     data: str | None,
     held_out: str | None,
+    prompt: str | None,
     as_json: bool,
 ) -> None:
     """Make a bundle of MODEL for a target.
@@ -53,6 +55,7 @@ def compile_(
         precisions=precisions,
         data=data,
         held_out=held_out,
+        prompt=prompt,
     )
     emit(document(bundle), as_json, lambda console: render(bundle, console))
 

@@ -9,15 +9,16 @@ from typing import Any
 
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.sentence import MODULES, SETTINGS, TRANSFORMER, body_of
 from edgeopt.quiet import quiet
 
 _BESIDE = (
     "README.md",  # the licence stands in its header
     "LICENSE",
     "LICENSE.txt",
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
+    MODULES,
+    SETTINGS,
+    *TRANSFORMER,
 )
 
 
@@ -52,14 +53,16 @@ def save(model: Model, folder: Path, source: Path) -> None:
 
     The model card and how sentence-transformers pools come from the checkpoint ``source``.
     """
+    body = body_of(source).relative_to(source)
     with quiet():
-        network(model).save_pretrained(folder)
+        network(model).save_pretrained(folder / body)
     for path in sorted(model.tokenizer.iterdir()) if model.tokenizer else []:
-        shutil.copyfile(path, folder / path.name)
-    beside = [name for name in _BESIDE if (source / name).is_file()]
-    if "modules.json" in beside:
-        for module in json.loads((source / "modules.json").read_text()):
-            if module.get("path") and (source / module["path"] / "config.json").is_file():
+        shutil.copyfile(path, folder / body / path.name)
+    names = {name: None for name in _BESIDE} | {str(body / name): None for name in TRANSFORMER}
+    beside = [name for name in names if (source / name).is_file()]
+    if MODULES in beside:
+        for module in json.loads((source / MODULES).read_text())[1:]:
+            if (source / module["path"] / "config.json").is_file():
                 beside.append(f"{module['path']}/config.json")
     for name in beside:
         (folder / name).parent.mkdir(exist_ok=True)

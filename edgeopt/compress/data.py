@@ -166,7 +166,7 @@ class Encoded:
         self._model, self._labels = model, data.labels
         self._tokens = tokenizer.load(model.tokenizer)
         self._encoded: Any = self._tokens(
-            list(data.texts),
+            [model.prompt + text for text in data.texts],
             truncation=True,
             max_length=min(seq_len, model.max_seq_len),
             return_token_type_ids=True,

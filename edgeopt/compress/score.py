@@ -19,6 +19,12 @@ def check(model: Model) -> None:
         raise InputError(
             "is an ONNX file; only checkpoints of transformers can be compressed", where=model.name
         )
+    if not hasattr(model.module, "network"):
+        raise InputError(
+            "has modules or a head behind its network, which compression does not take yet",
+            where=model.name,
+            hint="Compression takes embeddings that are pooled by one of mean, cls and max.",
+        )
     sorted_out = model.task == "sequence-classification" and model.activation == "softmax"
     if not sorted_out and model.task != "feature-extraction":
         kind = f" with {model.activation} scores" if "classification" in model.task else ""
@@ -58,7 +64,12 @@ def answers(model: Model, data: Data, text: str) -> np.ndarray:
 
 
 def pool(hidden: Any, mask: Any, pooling: Mapping[str, Any] | None) -> Any:
-    """Return (batch, hidden) of ``hidden`` (batch, seq, hidden), over tokens whose mask is 1."""
+    """Return (batch, hidden) of ``hidden`` (batch, seq, hidden), over tokens whose mask is 1.
+
+    An embedding (batch, hidden), which the graph itself made, comes back as it is.
+    """
+    if hidden.ndim == 2:
+        return hidden
     mode = (pooling or {}).get("mode", "mean")
     if mode == "cls":
         return hidden[:, 0]

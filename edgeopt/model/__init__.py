@@ -32,14 +32,16 @@ class Model:
     the model has them, ``token_type_ids``: int64, (batch, seq); for images ``pixel_values``:
     float32, (batch, 3, height, width)) and returns a tuple of tensors in the signature's output
     order: ``last_hidden_state`` (batch, seq, hidden), ``logits`` (batch, labels) or
-    (batch, seq, labels), or ``start_logits`` and ``end_logits`` (batch, seq).
+    (batch, seq, labels), or ``start_logits`` and ``end_logits`` (batch, seq). Where modules behind
+    the network are part of it, feature extraction returns ``sentence_embedding`` (batch, size).
     ``image`` is how an image becomes ``pixel_values``, None for a model of texts;
     ``max_seq_len`` is 0 for one of images.
     ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None;
     ``pad_id`` is the token id that fills a text up to a length, where the mask is 0.
     ``pooling`` is how a sentence embedding is made of ``last_hidden_state``, where the checkpoint
-    says so: ``{"mode": "mean", "normalize": True}``. ``activation`` makes scores of ``logits``:
-    softmax, sigmoid, or none. ``origin`` tells where it came from (plain
+    says so: ``{"mode": "mean", "normalize": True}``. ``prompt`` is put before every text (of a
+    pair before the first). ``activation`` makes scores of ``logits``: softmax, sigmoid,
+    or none. ``origin`` tells where it came from (plain
     JSON values); ``digest`` is a SHA-256 of the weights, the configuration and the tokenizer.
     ``source`` is the folder, or the .onnx file, as the user's own tool would open it; None for a
     module made in Python.
@@ -58,6 +60,7 @@ class Model:
     pad_id: int = 0
     image: ImageSpec | None = None
     source: Path | None = None
+    prompt: str = ""
     origin: Mapping[str, Any]
     digest: str
 

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import IMAGE_TASKS, Model, embeddings, image, name_of, section, tokenizer, vision
+from edgeopt.model import (
+    IMAGE_TASKS,
+    Model,
+    embeddings,
+    image,
+    name_of,
+    section,
+    sentence,
+    tokenizer,
+    vision,
+)
+from edgeopt.model.sentence import Beside
 from edgeopt.model.tasks import OUTPUTS, activation, image_signature, signature
 from edgeopt.quiet import quiet
 
@@ -42,62 +53,60 @@ _WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_POOLING_FLAGS = {
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
-"""Pooling modes of sentence-transformers by the flags of before version 5.4, as it orders them."""
 _LFS = b"version https://git-lfs"
 _SAME = 1e-4  # largest difference that two ways to mask may have: float32 rounding, ten times over
 
 
-def import_huggingface(source: str | Path) -> Model:
+def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     """Return the Model of a checkpoint directory or hub name.
 
     The task follows ``architectures`` in config.json; checkpoints without a head that edgeopt
     knows (masked language models, sentence-transformers) become feature extraction. Weights are
-    FP32 whatever they were stored in. Raises InputError where files are missing or damaged, where
+    FP32 whatever they were stored in. What sentence-transformers and SetFit keep beside the weights
+    is carried (``edgeopt.model.sentence``); ``prompt`` names one of the checkpoint's prompts, to be
+    used in the place of its default. Raises InputError where files are missing or damaged, where
     weights and config.json disagree (nothing is ever initialised at random), and for generative
     and encoder-decoder models.
     """
     require("transformers", "torch")
-    folder = checkpoint(source)
+    whole = checkpoint(source)
+    beside = sentence.read(whole, prompt)
+    folder = beside.body
     name = name_of(source)
     config = _config(folder)
-    architecture, task, loader = _task(config, folder)
+    architecture, task, loader = _task(config, folder, beside)
     weights = _weight_files(folder)
     network = _load(folder, loader, task, config.get(section.SECTION))
-    labels = _labels(network.config, task)
-    parts = (_image_parts if task in IMAGE_TASKS else _text_parts)(network, folder, task, name)
+    if task in IMAGE_TASKS:
+        parts = _image_parts(network, folder, task, name)
+    else:
+        parts = _text_parts(network, beside, task, name)
     hashes = {path.name: cache.file_sha256(path) for path in weights}
     origin: dict[str, Any] = {
         "kind": "huggingface",
         "source": name,
         "architecture": architecture,
         "weights_sha256": hashes,
-        "license": _license(folder, config),
+        "license": _license(whole, config),
         "tools": {p: require(p, "torch").__version__ for p in ("torch", "transformers")},
     }
-    if isinstance(done := _optional_json(folder / "compress.json"), dict) and done:
+    if beside.files:
+        origin["beside"] = dict(beside.files)
+    if isinstance(done := _optional_json(whole / "compress.json"), dict) and done:
         origin["compressed"] = {key: value for key, value in done.items() if key != "files"}
     return Model(
         name=name,
-        task=task,
         onnx=None,
-        source=folder,
-        labels=labels,
-        activation=activation(task, len(labels), getattr(network.config, "problem_type", None)),
+        source=whole,
         origin=origin,
+        prompt=beside.prompt,
         digest=cache.key(
             weights=hashes,
             config=cache.file_sha256(folder / "config.json"),
             tokenizer=tokenizer.hashes(parts["tokenizer"]) if parts["tokenizer"] else {},
             pad_id=parts["pad_id"],
-            pooling=_pooling(folder),
+            beside=dict(beside.files),
+            prompt=beside.prompt,
             image=asdict(parts["image"]) if parts["image"] else None,
         ),
         **parts,
@@ -109,30 +118,31 @@ def checkpoint(source: str | Path) -> Path:
     return Path(source) if Path(source).is_dir() else _download(str(source))
 
 
-def _text_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, Any]:
+def _text_parts(network: Any, beside: Beside, task: str, name: str) -> dict[str, Any]:
     """Return the fields that a Model of texts has."""
-    tokens = tokenizer.collect(folder)
+    tokens = tokenizer.collect(beside.body, lower=beside.lower)
     if tokens is None:
         progress.note(f"{name} has no tokenizer: it is checked on made-up token ids")
     rows = embeddings.rows(network)
     pads = getattr(network.config, "pad_token_id", None)
     if tokens is not None:
-        tokenizer.check_ids(tokens, rows, str(folder))
+        tokenizer.check_ids(tokens, rows, str(beside.body))
     inputs = _inputs(network)
-    return {
-        "signature": signature(
-            inputs,
-            task,
-            hidden=getattr(network.config, "hidden_size", None) or network.config.dim,
-            labels=len(_labels(network.config, task)),
-        ),
+    hidden = getattr(network.config, "hidden_size", None) or network.config.dim
+    labels = _labels(network.config, task)
+    found = {
+        "task": task,
+        "signature": signature(inputs, task, hidden=hidden, labels=len(labels)),
         "module": _wrap(network, inputs, task),
+        "labels": labels,
+        "activation": activation(task, len(labels), getattr(network.config, "problem_type", None)),
         "tokenizer": tokens,
         "pad_id": tokenizer.padding(tokens, rows, pads),
-        "pooling": _pooling(folder) if task == "feature-extraction" else None,
-        "max_seq_len": _max_seq_len(network, folder, tokens),
+        "pooling": beside.pooling,
+        "max_seq_len": _max_seq_len(network, beside),
         "image": None,
     }
+    return found if beside.tool is None else sentence.behind(found, beside, hidden)
 
 
 def _image_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, Any]:
@@ -140,8 +150,12 @@ def _image_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, 
     del name
     spec = image.read_spec(folder)
     image.check(spec, network.config, str(folder))
+    labels = _labels(network.config, task)
     return {
-        "signature": image_signature(spec, labels=len(_labels(network.config, task))),
+        "task": task,
+        "labels": labels,
+        "activation": activation(task, len(labels), getattr(network.config, "problem_type", None)),
+        "signature": image_signature(spec, labels=len(labels)),
         "module": vision.wrap(network, spec, task, str(folder)),
         "tokenizer": None,
         "pad_id": 0,
@@ -163,6 +177,7 @@ def _download(source: str) -> Path:
     try:
         with progress.step(f"Fetching {source} from the Hugging Face hub"), quiet():
             patterns = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
+            patterns += [sentence.HEAD, "*/pytorch_model.bin"]  # of modules in folders of their own
             return Path(hub.snapshot_download(source, allow_patterns=patterns))
     except hub.errors.RepositoryNotFoundError as exc:
         raise wrong from exc
@@ -191,7 +206,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _task(config: Mapping[str, Any], folder: Path) -> tuple[str, str, str]:
+def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str, str, str]:
     """Return the architecture's name, the task, and the class of transformers that loads it."""
     where = str(folder / "config.json")
     architectures = config.get("architectures") or ["Model"]
@@ -202,6 +217,8 @@ def _task(config: Mapping[str, Any], folder: Path) -> tuple[str, str, str]:
             where=where,
             hint="Supported: " + ", ".join(OUTPUTS),
         )
+    if beside.embeds:  # a head of the architecture's own is not asked then
+        return architecture, "feature-extraction", "AutoModel"
     for ending, (task, loader) in _HEADS.items():
         if architecture.endswith(ending):
             if ending in ("ForMaskedLM", "ForPreTraining"):
@@ -395,7 +412,7 @@ def _labels(config: Any, task: str) -> tuple[str, ...]:
     return tuple(str(config.id2label[i]) for i in sorted(config.id2label))
 
 
-def _max_seq_len(network: Any, folder: Path, tokens: Path | None) -> int:
+def _max_seq_len(network: Any, beside: Beside) -> int:
     """Return the most tokens that position embeddings, tokenizer and checkpoint allow."""
     import torch
 
@@ -407,36 +424,12 @@ def _max_seq_len(network: Any, folder: Path, tokens: Path | None) -> int:
             limits.append(part.num_embeddings - offset)
     if not limits and (most := getattr(network.config, "max_position_embeddings", None)):
         limits.append(most)
-    for name, key in (
-        ("tokenizer_config.json", "model_max_length"),
-        ("sentence_bert_config.json", "max_seq_length"),
-    ):
-        value = _optional_json(folder / name).get(key)
-        if isinstance(value, int | float) and 0 < value < 1_000_000:  # 1e30 stands for "no limit"
-            limits.append(int(value))
+    value = beside.max_seq_len  # sentence-transformers takes it in the place of the tokenizer's
+    if value is None:
+        value = _optional_json(beside.body / "tokenizer_config.json").get("model_max_length")
+    if isinstance(value, int | float) and 0 < value < 1_000_000:  # 1e30 stands for "no limit"
+        limits.append(int(value))
     return min(limits, default=512)
-
-
-def _pooling(folder: Path) -> Mapping[str, Any] | None:
-    """Return how sentence-transformers pools, where the checkpoint has its files."""
-    modules = _optional_json(folder / "modules.json")
-    listed = modules if isinstance(modules, list) else []
-    kinds = {str(m.get("type", "")).rsplit(".", 1)[-1]: str(m.get("path", "")) for m in listed}
-    if "Pooling" not in kinds:
-        return None
-    options = _optional_json(folder / kinds["Pooling"] / "config.json")
-    # Since version 5.4 one word (or a list of them), before that a flag for each mode.
-    word = options.get("pooling_mode")
-    modes = [word] if isinstance(word, str) else list(word or ())
-    if "pooling_mode" not in options:
-        modes = [mode for mode, key in _POOLING_FLAGS.items() if options.get(key)] or ["mean"]
-    if len(modes) != 1 or modes[0] not in ("mean", "cls", "max"):
-        raise InputError(
-            f"pools by {' and '.join(map(str, modes)) or 'nothing'}, and edgeopt by one of mean, "
-            "cls and max",
-            where=str(folder / kinds["Pooling"] / "config.json"),
-        )
-    return {"mode": modes[0], "normalize": "Normalize" in kinds}
 
 
 def _optional_json(path: Path) -> Any:

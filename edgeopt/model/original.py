@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from edgeopt.extras import require
-from edgeopt.model import Model, images, section
+from edgeopt.model import Model, images, section, sentence
+from edgeopt.model.setfit import HEAD, read_head
 from edgeopt.quiet import quiet
 
 Text = str | tuple[str, str]
@@ -114,9 +115,9 @@ def open_original(model: Model) -> Original | str:
         return "sentence-transformers, which the folder is for, is not installed"
     with quiet():
         if kind == "CrossEncoder" and folder is not None:
-            return _cross_encoder(folder)
+            return _cross_encoder(folder, model)
         if kind == "SentenceTransformer" and folder is not None:
-            return _sentence_transformer(folder)
+            return _sentence_transformer(folder, model)
         if model.image is not None:
             return _images(model, folder)
         return _texts(model, None if compressed else folder)
@@ -130,7 +131,7 @@ def _kind(folder: Path) -> str:
     if (
         named == "CrossEncoder"
         or "sbert_ce_default_activation_function" in config
-        or "activation_fn" in (config.get("sentence_transformers") or {})
+        or "sentence_transformers" in config
     ):
         return "CrossEncoder"
     return "SentenceTransformer" if (folder / "modules.json").is_file() else ""
@@ -168,7 +169,8 @@ def _limit(tokenizer: Any) -> int | None:
     return int(most) if most and 0 < most < _UNLIMITED else None
 
 
-def _sentence_transformer(folder: Path) -> Original:
+def _sentence_transformer(folder: Path, model: Model) -> Original:
+    """Return the embedding, or the classifier that SetFit puts on it."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -176,21 +178,35 @@ def _sentence_transformer(folder: Path) -> Original:
         str(folder), device="cpu", local_files_only=True, trust_remote_code=False
     ).float()
 
+    config = _json(folder / sentence.SETFIT)
+    # Not by joblib, which runs what the file says.
+    head = read_head(folder / HEAD, config.get("labels")) if (folder / HEAD).is_file() else None
+    normalize = bool(config.get("normalize_embeddings")) and head is not None
+
     def call(text: str) -> Answer:
         with torch.inference_mode():
-            found = tool.encode(text, show_progress_bar=False, convert_to_numpy=True)
-        return Answer(vector=np.asarray(found, np.float32))
+            found = tool.encode(
+                text,
+                prompt=model.prompt,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+                normalize_embeddings=normalize,
+            )
+        if head is None:
+            return Answer(vector=np.asarray(found, np.float32))
+        return Answer(scores=tuple(map(float, head.probabilities(found))))
 
+    name = f"SentenceTransformer.encode ({_version('sentence-transformers')})"
     return Original(
-        name=f"SentenceTransformer.encode ({_version('sentence-transformers')})",
+        name=name if head is None else f"{name} with SetFit's head",
         answer=_answering(call),
-        labels=(),
+        labels=() if head is None else head.labels,
         limit=tool.max_seq_length,
         tokenizer=tool.tokenizer,
     )
 
 
-def _cross_encoder(folder: Path) -> Original:
+def _cross_encoder(folder: Path, model: Model) -> Original:
     from sentence_transformers import CrossEncoder
 
     tool = CrossEncoder(
@@ -198,7 +214,9 @@ def _cross_encoder(folder: Path) -> Original:
     ).float()
 
     def call(pair: tuple[str, str]) -> Answer:
-        found = tool.predict([pair], show_progress_bar=False, convert_to_numpy=True)
+        found = tool.predict(
+            [pair], prompt=model.prompt, show_progress_bar=False, convert_to_numpy=True
+        )
         return Answer(scores=tuple(map(float, np.asarray(found[0], np.float32).reshape(-1))))
 
     return Original(

@@ -11,6 +11,9 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 PIXELS = "pixel_values"
 """The input of a model of images."""
 
+EMBEDDING = "sentence_embedding"
+"""The output of feature extraction, in the place of its own, where the graph itself embeds."""
+
 OUTPUTS = {
     "feature-extraction": ("last_hidden_state",),
     "sequence-classification": ("logits",),
@@ -48,6 +51,14 @@ def signature(inputs: tuple[str, ...], task: str, *, hidden: int, labels: int) -
     return Signature(
         inputs=tuple(TensorSpec(name=n, dtype="int64", dims=("batch", "seq")) for n in inputs),
         outputs=tuple(TensorSpec(name=n, dtype="float32", dims=dims[task]) for n in OUTPUTS[task]),
+    )
+
+
+def embedding_signature(inputs: tuple[str, ...], size: int) -> Signature:
+    """Return the signature of a model whose graph gives an embedding of each text."""
+    return Signature(
+        inputs=tuple(TensorSpec(name=n, dtype="int64", dims=("batch", "seq")) for n in inputs),
+        outputs=(TensorSpec(name=EMBEDDING, dtype="float32", dims=("batch", size)),),
     )
 
 

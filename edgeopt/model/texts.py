@@ -105,7 +105,8 @@ def _text(line: str, where: str) -> str:
 def tokenize(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str, np.ndarray]]:
     """Return one call per text: the model's inputs by name, int64, (1, seq_len).
 
-    Longer texts are cut, shorter ones padded. For a model without a tokenizer the ids are random
+    The model's prompt stands before each. Longer texts are cut, shorter ones padded. For a model
+    without a tokenizer the ids are random
     (seeded; as many as the text has words) and a note says so.
     """
     if model.tokenizer is None:
@@ -116,7 +117,7 @@ def tokenize(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str,
     calls = []
     for text in texts:
         encoded = tokens(
-            text,
+            model.prompt + text,
             truncation=True,
             max_length=seq_len,
             return_token_type_ids=True,

@@ -49,32 +49,34 @@ _NAMES = (
 _FORMAT = 1  # of what `collect` writes
 
 
-def collect(folder: Path) -> Path | None:
+def collect(folder: Path, *, lower: bool = False) -> Path | None:
     """Return a directory with the tokenizer of ``folder`` as transformers loads it, or None.
 
     It has a ``tokenizer.json`` with all that transformers follows beside the user's own
     (``do_lower_case``, added tokens, the kind of model in config.json) already done, and a
     ``tokenizer_config.json`` that changes none of it, so that the runtime, which reads
-    ``tokenizer.json`` alone, gives the same ids. None where ``folder`` has no vocabulary. Raises
-    InputError where the files are damaged, or are of a tokenizer that is no such file.
+    ``tokenizer.json`` alone, gives the same ids. ``lower`` has it make texts lower case first.
+    None where ``folder`` has no vocabulary. Raises InputError where the files are damaged, or are
+    of a tokenizer that is no such file.
     """
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         return None
     config = folder / "config.json"
 
     def build(directory: Path) -> None:
-        _write(load(folder), directory, folder)
+        _write(load(folder), directory, folder, lower)
 
     key = cache.key(
         files=hashes(folder),
         config=cache.file_sha256(config) if config.is_file() else None,
         tools={name: require(name, "torch").__version__ for name in ("tokenizers", "transformers")},
         format=_FORMAT,
+        lower=lower,
     )
     return cache.entry("tokenizer", key, build)
 
 
-def _write(tokenizer: Any, directory: Path, where: Path) -> None:
+def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
     """Write ``tokenizer`` as the two files that ``collect`` tells of."""
     backend = getattr(tokenizer, "backend_tokenizer", None) if tokenizer.is_fast else None
     if backend is None:
@@ -93,6 +95,8 @@ def _write(tokenizer: Any, directory: Path, where: Path) -> None:
         )
     document = json.loads(backend.to_str())
     document |= {"truncation": None, "padding": None}  # for the caller to say
+    if lower:
+        document["normalizer"] = _lower(document.get("normalizer"))
     text = json.dumps(document, ensure_ascii=False)
     (directory / "tokenizer.json").write_text(text, encoding="utf-8")
     settings = {
@@ -113,6 +117,22 @@ def _write(tokenizer: Any, directory: Path, where: Path) -> None:
             f"{', '.join(changed)} of tokenizer.json",
             where=str(where),
         )
+
+
+def _lower(normalizer: Any) -> Any:
+    """Return a normalizer that makes texts lower case first, as sentence-transformers has it done.
+
+    Where a BertNormalizer stands, its own flag does so: accents stay what they were.
+    """
+    parts = normalizer.get("normalizers", [normalizer]) if normalizer else []
+    if any(part["type"] == "Lowercase" for part in parts):
+        return normalizer
+    if len(parts) == 1 and parts[0]["type"] == "BertNormalizer":
+        accents = parts[0]["strip_accents"]
+        accents = parts[0]["lowercase"] if accents is None else accents
+        return parts[0] | {"lowercase": True, "strip_accents": accents}
+    first = {"type": "Lowercase"}
+    return {"type": "Sequence", "normalizers": [first, *parts]} if parts else first
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -204,7 +204,8 @@ typedef struct eo_result {
 } eo_result;
 
 /* Tokenises, runs and post-processes 1 to `batch` texts in one run of the engine (question
- * answering: as many runs as the context has windows). */
+ * answering: as many runs as the context has windows). A bundle's own prompt, which its manifest
+ * names, is put before each text here, of a pair before the first. */
 EO_API int eo_session_run_texts(eo_session *session, const eo_text *texts, uint32_t count,
                                 eo_failure *failure);
 EO_API int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t count,

@@ -231,6 +231,17 @@ static void read_pooling(struct reader *reader, struct eo_manifest *manifest)
     }
 }
 
+static void read_prompt(struct reader *reader, struct eo_manifest *manifest)
+{
+    uint32_t found = reader->result == EO_OK ? eo_json_member(reader->tree, 0, "prompt") : 0;
+
+    manifest->prompt = found == 0 ? "" : text_of(reader, found, "prompt");
+    if (manifest->prompt[0] != '\0' && manifest->task != EO_FEATURES &&
+        manifest->task != EO_SEQUENCE_CLASSIFICATION) {
+        wrong(reader, "prompt", "none for this task"); /* places in the text would be moved */
+    }
+}
+
 static void read_tokenizer(struct reader *reader, struct eo_manifest *manifest)
 {
     static const char name[] = "/tokenizer.json";
@@ -474,6 +485,7 @@ static void read_document(struct reader *reader, struct eo_manifest *manifest)
     manifest->token_types = boolean_member(reader, 0, "token_types");
     read_labels(reader, manifest);
     read_pooling(reader, manifest);
+    read_prompt(reader, manifest);
     read_signature(reader, 0, &manifest->signature);
     read_image(reader, manifest);
     read_tokenizer(reader, manifest);

@@ -79,6 +79,7 @@ struct eo_manifest {
     enum eo_activation activation;
     enum eo_pooling pooling;
     bool normalize; /* the pooled vector to length 1 */
+    const char *prompt; /* put before every text, of a pair before the first; "": none */
     int32_t max_seq_len;
     int32_t pad_id;
     bool token_types; /* the second text of a pair is told by its token types */

@@ -34,6 +34,8 @@ static int check_outputs(const struct eo_session *session, struct eo_failure *fa
     bool rows = manifest->task == EO_SEQUENCE_CLASSIFICATION ||
                 manifest->task == EO_IMAGE_CLASSIFICATION ||
                 manifest->task == EO_QUESTION_ANSWERING;
+    bool embeds = manifest->task == EO_FEATURES && manifest->pooling == EO_NO_POOLING &&
+                  signature->outputs[0].rank == 2; /* in the graph itself */
     bool labelled = manifest->task != EO_FEATURES && manifest->task != EO_QUESTION_ANSWERING;
     uint32_t outputs = manifest->task == EO_QUESTION_ANSWERING ? 2 : 1;
 
@@ -45,8 +47,8 @@ static int check_outputs(const struct eo_session *session, struct eo_failure *fa
         const struct eo_shape *shape = &session->shapes[i];
         for (uint32_t j = 0; j < outputs; j++) {
             const struct eo_tensor *output = &shape->outputs[j];
-            bool by_token = manifest->task == EO_QUESTION_ANSWERING || !rows;
-            if (output->dtype != EO_FLOAT32 || output->rank != (rows ? 2U : 3U) ||
+            bool by_token = manifest->task == EO_QUESTION_ANSWERING || (!rows && !embeds);
+            if (output->dtype != EO_FLOAT32 || output->rank != (rows || embeds ? 2U : 3U) ||
                 output->dims[0] != (int64_t)shape->batch ||
                 (by_token && output->dims[1] != shape->seq_len) ||
                 (labelled && output->dims[output->rank - 1] != (int64_t)manifest->label_count)) {
@@ -101,9 +103,13 @@ static int take_memory(struct eo_session *session, struct eo_failure *failure)
                                                                     : manifest->label_count;
     reading->vector_count =
         manifest->task == EO_FEATURES && manifest->pooling != EO_NO_POOLING ? width_of(session) : 0;
+    reading->prompt_bytes = strlen(manifest->prompt);
     if (reading->tokenizer != NULL) {
-        reading->scratch_bytes = eo_tokenizer_scratch_bytes(
-            reading->tokenizer, session->max_text_bytes, (uint32_t)tokens);
+        if (reading->prompt_bytes < UINT32_MAX - session->max_text_bytes) {
+            reading->scratch_bytes = eo_tokenizer_scratch_bytes(
+                reading->tokenizer, session->max_text_bytes + (uint32_t)reading->prompt_bytes,
+                (uint32_t)tokens);
+        }
         if (reading->scratch_bytes == 0) {
             return eo_fail(failure, EO_EINPUT, "max_text_bytes", "%u is too much for this machine",
                            (unsigned)session->max_text_bytes);
@@ -117,10 +123,18 @@ static int take_memory(struct eo_session *session, struct eo_failure *failure)
     reading->vectors =
         eo_arena_take(&session->arena, rows * reading->vector_count, sizeof *reading->vectors);
     reading->results = eo_arena_take(&session->arena, rows, sizeof *reading->results);
+    if (reading->prompt_bytes > 0 && reading->tokenizer != NULL) {
+        reading->prompted = eo_arena_take(
+            &session->arena, reading->prompt_bytes + session->max_text_bytes, 1);
+    }
     if (reading->scratch == NULL || reading->tokens == NULL || reading->token_counts == NULL ||
-        reading->items == NULL || reading->vectors == NULL || reading->results == NULL) {
+        reading->items == NULL || reading->vectors == NULL || reading->results == NULL ||
+        (reading->prompt_bytes > 0 && reading->tokenizer != NULL && reading->prompted == NULL)) {
         return eo_fail(failure, EO_ENOMEM, "session", "no memory for texts of %u bytes",
                        (unsigned)session->max_text_bytes);
+    }
+    if (reading->prompted != NULL) {
+        memcpy(reading->prompted, manifest->prompt, reading->prompt_bytes);
     }
     return EO_OK;
 }
@@ -271,6 +285,9 @@ static void finish_row(struct eo_session *session, uint32_t row)
                              vector);
             result->vector = vector;
             result->vector_count = reading->vector_count;
+        } else if (session->entry->signature.outputs[0].rank == 2) {
+            result->vector = output; /* the graph's own, which lives until the next run too */
+            result->vector_count = width_of(session);
         }
     } else {
         result->item_count =
@@ -286,6 +303,7 @@ static int encode(struct eo_session *session, const struct eo_text *text, uint32
     const struct eo_encode_options options = {.max_tokens = (uint32_t)session->max_seq_len,
                                               .truncation = truncation,
                                               .pair_skip = pair_skip};
+    struct eo_text prompted = *text;
     int result;
 
     if (text->bytes > session->max_text_bytes || text->pair_bytes > session->max_text_bytes) {
@@ -294,7 +312,14 @@ static int encode(struct eo_session *session, const struct eo_text *text, uint32
                        text->bytes > text->pair_bytes ? text->bytes : text->pair_bytes,
                        (unsigned)session->max_text_bytes);
     }
-    result = eo_tokenizer_encode(reading->tokenizer, text, &options, reading->scratch,
+    if (reading->prompted != NULL) {
+        prompted.text = reading->prompted;
+        prompted.bytes += reading->prompt_bytes;
+        if (text->bytes > 0) {
+            memcpy(reading->prompted + reading->prompt_bytes, text->text, text->bytes);
+        }
+    }
+    result = eo_tokenizer_encode(reading->tokenizer, &prompted, &options, reading->scratch,
                                  reading->scratch_bytes,
                                  reading->tokens + (size_t)row * options.max_tokens, counts,
                                  failure);

@@ -14,6 +14,8 @@ struct eo_reading {
     uint32_t ids, mask, types; /* index of these inputs, or EO_NO_INPUT */
     void *scratch;             /* the tokenizer's */
     size_t scratch_bytes;
+    char *prompted;      /* the manifest's prompt and room for a text behind it; NULL: no prompt */
+    size_t prompt_bytes; /* of the prompt */
     struct eo_image_scratch image_scratch;
     struct eo_token *tokens;   /* (max_batch, max_seq_len) */
     uint32_t *token_counts;    /* (max_batch) */
