@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,6 +279,20 @@ def _check_weights(path: Path) -> None:
         ) from exc
 
 
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep transformers' progress bars, and the thread that each starts, out of the block."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _load(folder: Path, loader: str, task: str, shape: Any) -> Any:
     """Return the network in eval mode and FP32, with every weight from the checkpoint.
 
@@ -294,8 +309,7 @@ def _load(folder: Path, loader: str, task: str, shape: Any) -> Any:
         "trust_remote_code": False,
     }
     try:
-        with quiet():
-            transformers.utils.logging.disable_progress_bar()
+        with quiet(), _without_bars():
             kind = plain = getattr(transformers, loader)
             if shape is not None:
                 config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
