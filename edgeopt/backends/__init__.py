@@ -105,7 +105,7 @@ def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
     """Return the target's lengths that ``model`` takes, ``(NO_LENGTH,)`` for one of images."""
     if model.image is not None:
         return (NO_LENGTH,)
-    return tuple(n for n in target.seq_lens if n <= model.max_seq_len)
+    return model.seq_lens or tuple(n for n in target.seq_lens if n <= model.max_seq_len)
 
 
 def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -> list[Outputs]:

@@ -18,6 +18,7 @@ from edgeopt.backends.onnx_quantize import quantize as quantize_graph
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model
+from edgeopt.model.onnx_versions import lowered, opset_of
 from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
@@ -51,9 +52,7 @@ def lower(
         raise CompileError("the target names no opset and ir_version", where=target.path)
     path = directory / _FILE
     if model.onnx is not None:
-        _check_versions(model.onnx, spec.opset, spec.ir_version, "Export it again")
-        shutil.copy(model.onnx, path)
-        route = "the imported file"
+        route = _ship(model.onnx, path, spec.opset, spec.ir_version)
     else:
         export_fp32(
             model, path, opset=spec.opset, ir_version=spec.ir_version, batch=None, seq_len=None
@@ -69,7 +68,7 @@ def lower(
         precision=precision,
         files=(_FILE,),
         signature=model.signature,
-        seq_lens=(),
+        seq_lens=model.seq_lens,
         route=route,
         options=_INT8_OPTIONS if precision in QUANTIZED else {},
         tools={n: require(n, "onnx").__version__ for n in ("onnx", "onnxruntime")}
@@ -132,6 +131,21 @@ def export_fp32(
         raise CompileError(f"torch.onnx.export failed ({exc})", where=model.name) from exc
     _check_versions(path, opset, ir_version, "Give the target a higher one")
     _check_inputs(model, path)
+
+
+def _ship(source: Path, path: Path, opset: int, ir_version: int) -> str:
+    """Write ``source`` to ``path`` within opset and IR version, and return how, in a line."""
+    onnx = require("onnx", "onnx")
+    proto = onnx.load(str(source))
+    made = lowered(proto, opset, ir_version, source.name)
+    if made is proto:
+        shutil.copy(source, path)
+        return "the imported file"
+    onnx.save(made, str(path))
+    _check_versions(path, opset, ir_version, "Export it again")
+    found = [f"opset {opset_of(proto)} as {opset_of(made)}"] * (opset_of(proto) > opset)
+    found += [f"IR version {proto.ir_version} as {ir_version}"] * (proto.ir_version > ir_version)
+    return f"the imported file, {', '.join(found)}"
 
 
 def _check_versions(path: Path, opset: int, ir_version: int, advice: str) -> None:

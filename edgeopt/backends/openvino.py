@@ -58,7 +58,7 @@ def lower(
         precision=precision,
         files=_FILES,
         signature=model.signature,
-        seq_lens=(),
+        seq_lens=model.seq_lens,
         route=route,
         options={_HINT: "f16" if precision == "fp16" else "f32"},
         tools={name: version(name) for name in packages},

@@ -42,6 +42,7 @@ from edgeopt.backends.tvm_schedule import (
 from edgeopt.errors import CompileError, InputError
 from edgeopt.extras import require
 from edgeopt.model import Model
+from edgeopt.model.onnx_versions import lowered
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.quiet import environment, quiet
@@ -102,9 +103,10 @@ def lower(
     command = host_linker() if target.is_host else linker(device.arch)
     cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
     with tempfile.TemporaryDirectory() as folder:
-        source = model.onnx
-        if source is None:
-            source = Path(folder) / "model.onnx"
+        source = Path(folder) / "model.onnx"
+        if model.onnx is not None:
+            source = _lowered(model.onnx, source)
+        else:
             export_fp32(
                 model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None
             )
@@ -240,6 +242,17 @@ def _signature(model: Model, module: Any, seq_len: int) -> Signature:
         ),
         outputs=tuple(replace(t, dims=_one_batch(t)) for t in model.signature.outputs),
     )
+
+
+def _lowered(file: Path, path: Path) -> Path:
+    """Return ``file``, or ``path`` with it rewritten where it is newer than TVM is used with."""
+    onnx = require("onnx", "onnx")
+    proto = onnx.load(str(file))
+    made = lowered(proto, _OPSET, _IR_VERSION, file.name)
+    if made is proto:
+        return file
+    onnx.save(made, str(path))
+    return path
 
 
 def _one_batch(tensor: TensorSpec) -> tuple[int | str, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.model.image import ImageSpec
+from edgeopt.model.onnx_call import OnnxFile
 from edgeopt.model.signature import Signature
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ class Model:
     order: ``last_hidden_state`` (batch, seq, hidden), ``logits`` (batch, labels) or
     (batch, seq, labels), or ``start_logits`` and ``end_logits`` (batch, seq). Where modules behind
     the network are part of it, feature extraction returns ``sentence_embedding`` (batch, size).
+    ``given`` is the .onnx file as it came, which is the reference, and how it is called; ``onnx``
+    is the file that artifacts are made of, with the signature's inputs and outputs.
+    ``seq_lens`` are the only lengths that the model takes, () for all up to ``max_seq_len``.
     ``image`` is how an image becomes ``pixel_values``, None for a model of texts;
     ``max_seq_len`` is 0 for one of images.
     ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None;
@@ -61,6 +66,8 @@ class Model:
     image: ImageSpec | None = None
     source: Path | None = None
     prompt: str = ""
+    given: OnnxFile | None = None
+    seq_lens: tuple[int, ...] = ()
     origin: Mapping[str, Any]
     digest: str
 
@@ -69,6 +76,13 @@ def name_of(source: str | Path) -> str:
     """Return the name that the Model of ``source`` gets: the last part of its path or hub name
     (of the folder around it where that part is just ``model``)."""
     path = Path(source)
-    path = path.resolve() if path.exists() else path
+    if path.is_file():  # a file of a hub's cache is a link to one that is named by its hash
+        path = Path(os.path.abspath(path))
+    elif path.exists():
+        path = path.resolve()
     name = path.name.removesuffix(".onnx")
-    return path.parent.name if name == "model" and path.parent.name else name
+    if name != "model" or not path.parent.name:
+        return name
+    # As Optimum and sentence-transformers lay it out: NAME/onnx/model.onnx.
+    around = path.parent.parent if path.parent.name == "onnx" else path.parent
+    return around.name or path.parent.name

@@ -1,195 +1,634 @@
-"""Import an ``.onnx`` file of a transformer, with the tokenizer that stands beside it."""
+"""Import an ``.onnx`` file of a transformer, with what stands beside it or a folder up.
+
+Nothing that the file says of itself is believed: it is run in onnxruntime, as it came, on made-up
+texts of several lengths, and what it answers decides. That run is the reference as well.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeopt import cache
-from edgeopt.errors import InputError
-from edgeopt.extras import require
-from edgeopt.model import TEXT_TASKS, Model, name_of, tokenizer
-from edgeopt.model.signature import Signature, TensorSpec
-from edgeopt.model.tasks import INPUTS, OUTPUTS, PIXELS, activation
+import numpy as np
 
-_AXES = ("batch", "seq")
+from edgeopt import cache, progress
+from edgeopt.errors import CompileError, InputError
+from edgeopt.extras import require
+from edgeopt.model import (
+    Model,
+    name_of,
+    onnx_adapt,
+    onnx_call,
+    onnx_outputs,
+    onnx_read,
+    sentence,
+    tokenizer,
+)
+from edgeopt.model.onnx_call import POSITIONS, Feed, OnnxFile
+from edgeopt.model.onnx_outputs import Chosen, plain
+from edgeopt.model.onnx_versions import lowered, opset_of
+from edgeopt.model.sentence import Beside
+from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.model.tasks import INPUTS, PIXELS, activation
+
 _DEFAULT_MAX_SEQ_LEN = 512
+_SHORT, _LONG = 8, 11  # tokens of the made-up texts; no size of a network is 11
+_PROBED = 1024  # up to so many tokens the longest text is tried: attention grows with the square
+_SAME = 1e-3  # of the largest value: what padding may change, a hundred times float32 rounding
+_OLDEST = 17  # the opset that a file too new for this onnxruntime is rewritten in
+
+_SYNONYMS = {
+    "ids": "input_ids",
+    "input": "input_ids",
+    "tokens": "input_ids",
+    "token_ids": "input_ids",
+    "input_word_ids": "input_ids",
+    "mask": "attention_mask",
+    "masks": "attention_mask",
+    "input_mask": "attention_mask",
+    "segment_ids": "token_type_ids",
+    "token_types": "token_type_ids",
+    "input_type_ids": "token_type_ids",
+}
+"""What other exporters call the inputs (Google's BERT, TensorFlow Hub, sentence encoders)."""
+
+_DTYPES = {
+    "input_ids": ("int64", "int32"),
+    "attention_mask": ("int64", "int32", "float32", "float16", "bool"),
+    "token_type_ids": ("int64", "int32"),
+    POSITIONS: ("int64", "int32"),
+}
+
+_FROM_ZERO = ("albert", "bert", "big_bird", "convbert", "deberta", "deberta-v2", "distilbert",
+              "electra", "ernie", "funnel", "layoutlm", "mobilebert", "nomic_bert",
+              "roformer", "squeezebert")  # fmt: skip
+"""Values of config.json's model_type whose positions count from 0 and stop for no padding."""
+
+_FROM_PADDING = ("camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta",
+                 "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")  # fmt: skip
+"""Those whose positions count from the padding's id + 1, which so many of the table are for."""
 
 
 def import_onnx(
-    path: str | Path, *, tokenizer_folder: str | Path | None = None, task: str | None = None
+    path: str | Path,
+    *,
+    tokenizer_folder: str | Path | None = None,
+    task: str | None = None,
+    prompt: str | None = None,
 ) -> Model:
-    """Return the Model of an FP32 ONNX file; the file itself is what is shipped.
+    """Return the Model of an ONNX file in FP32 or FP16.
 
-    Inputs must be named input_ids, attention_mask and token_type_ids, int64, (batch, seq);
-    outputs as the task has them (``Model``). ``task`` is found by their names where None. The
-    tokenizer and config.json (for labels) are looked for beside the file. Raises InputError where
-    the file is damaged, or is not such a graph.
+    Inputs are token ids, and maybe the attention mask, token types and positions, (batch, seq),
+    under any usual name, int64 or narrower. Outputs are those of a task; what else there is, is
+    left out. ``task`` is found by names, shapes and config.json where None. The tokenizer and
+    config.json (labels, lengths) are looked for beside the file, then a folder up. What the graph
+    lacks of the form that the backends take is made (``onnx_adapt``), and a note says so. Of a
+    sentence encoder's folder the prompt (``prompt`` names another than the default), the pooling
+    and the length hold as well.
+
+    Raises InputError where the file is damaged, is not such a graph, is quantised already,
+    disagrees with config.json, or gives other answers for a padded text.
     """
-    onnx = require("onnx", "onnx")
     path = Path(path)
-    graph = _read(onnx, path).graph
     where = str(path)
-    names = [value.name for value in graph.input]
-    unknown = [name for name in names if name not in INPUTS]
-    if unknown or "input_ids" not in names:
-        raise InputError(
-            f"inputs are {', '.join(names) or 'none'}; expected input_ids, attention_mask and "
-            "maybe token_type_ids",
-            where=where,
-            hint="A model of images is imported from its checkpoint, not from an .onnx file."
-            if names == [PIXELS]
-            else "Export it again with these input names.",
-        )
-    inputs = tuple(_tensor(onnx, v, _AXES, where) for v in graph.input)
-    for spec in inputs:
-        if spec.dtype != "int64" or len(spec.dims) != 2:
-            raise InputError(
-                f"input {spec.name} is {spec.dtype} with {len(spec.dims)} dimensions; expected "
-                "int64 (batch, seq)",
-                where=where,
-            )
-    found = _task([v.name for v in graph.output], graph, task, where)
-    outputs = _outputs(onnx, graph, found, where)
-    folder = Path(tokenizer_folder) if tokenizer_folder else path.parent
-    tokens = tokenizer.collect(folder)
-    rows = _rows(graph)
+    proto, parts = onnx_read.read(path)
+    onnx_read.check(proto, where)
+    home = _home(path)
+    said = sentence.read(home, prompt)
+    config = _config(said.body)
+    if home != path.parent:
+        progress.note(f"{where}: its config.json and tokenizer are those of {home}")
+    opened = _open(proto, path, whole=bool(parts))
+    proto = opened.proto
+    feeds, batch, fixed = _feeds(opened, config, where)
+    folder = Path(tokenizer_folder) if tokenizer_folder else _tokens_home(path, said.body)
+    tokens = tokenizer.collect(folder, lower=said.lower)
+    if tokens is None:
+        progress.note(f"{path.name} has no tokenizer: it is checked on made-up token ids")
+    rows = onnx_read.vocabulary(proto, feeds[0].name) or int(config.get("vocab_size") or 0)
     if tokens is not None and rows:
         tokenizer.check_ids(tokens, rows, where)
-    labels = _labels(path.parent, found, outputs)
-    length = inputs[0].dims[1]
-    weights = cache.file_sha256(path)
+    pad_id = tokenizer.padding(tokens, rows or 1 << 31, config.get("pad_token_id"))
+    probe = _Probe(session=opened.session, feeds=feeds, rows=rows or 2, pad_id=pad_id, where=where)
+    limit = fixed or _limit(config, folder, said)
+    tried = (fixed,) if fixed else (min(_SHORT, limit), min(_LONG, limit))
+    runs = [(n, probe.run(n)) for n in tried]
+    probe.check_same(*runs[0])
+    chosen = onnx_outputs.choose(
+        runs,
+        architecture=_architecture(config),
+        vocabulary=probe.rows,
+        task=task,
+        where=where,
+    )
+    if batch is None and not probe.takes_two(tried[0], chosen):
+        batch = 1
+    if not fixed:
+        probe.check_padding(tried[0], tried[-1], chosen)
+        limit = probe.longest(limit)
+    halves = onnx_adapt.has_halves(proto)
+    file = OnnxFile(
+        path=opened.path,
+        feeds=feeds,
+        outputs=chosen.given,
+        precision="FP16" if halves else "FP32",
+        column=chosen.column,
+    )
+    if halves:
+        progress.note(f"{where}: is in FP16; its weights are made FP32, and checked against it")
+    signature = _signature(feeds, chosen, batch)
+    graph = _adapted(proto, file, signature, opened.path)
+    labels = _labels(config, said.body, chosen, where)
+    weights = {p.name: cache.file_sha256(p) for p in (path, *parts)}
     return Model(
         name=name_of(path),
-        task=found,
-        signature=Signature(inputs=inputs, outputs=outputs),
+        task=chosen.task,
+        signature=signature,
         module=None,
-        onnx=path,
+        onnx=graph,
         source=path,
+        given=file,
         tokenizer=tokens,
-        pad_id=tokenizer.padding(tokens, rows or 1 << 31),
+        pad_id=pad_id,
         labels=labels,
-        activation=activation(found, len(labels), _config(path.parent).get("problem_type")),
-        pooling=None,
-        max_seq_len=length if isinstance(length, int) else _max_seq_len(path.parent),
-        origin={"kind": "onnx", "source": path.name, "weights_sha256": {path.name: weights}},
+        activation=_activation(proto, chosen, labels, config, said, where),
+        pooling=_pooling(said, chosen, where),
+        prompt=said.prompt,
+        max_seq_len=limit,
+        seq_lens=(fixed,) if fixed else (),
+        origin={"kind": "onnx", "source": path.name, "weights_sha256": weights},
         digest=cache.key(
-            weights=weights, task=found, tokenizer=tokenizer.hashes(tokens) if tokens else {}
+            weights=weights,
+            task=chosen.task,
+            graph=cache.file_sha256(graph),
+            outputs=list(chosen.given),
+            tokenizer=tokenizer.hashes(tokens) if tokens else {},
+            pad_id=pad_id,
+            beside=dict(said.files),
+            prompt=said.prompt,
         ),
     )
 
 
-def _rows(graph: Any) -> int:
-    """Return how many rows the table has in which input_ids are looked up; 0 where none is seen."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    ids = {"input_ids"}
-    for node in graph.node:  # in the order of the call
-        if node.op_type in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
-            ids |= set(node.output) if node.input[0] in ids else set()
-        elif node.op_type == "Gather" and node.input[1] in ids and node.input[0] in shapes:
-            return shapes[node.input[0]][0]
-    return 0
+def beside(path: Path) -> tuple[Path, ...]:
+    """Return the files besides ``path`` that its import reads: weights, settings, tokenizer."""
+    home = _home(path)
+    found = {p for folder in {home, path.parent} for p in _settings(folder)}
+    return tuple(sorted({*found, *onnx_read.external_files(path)} - {path}))
 
 
-def _read(onnx: Any, path: Path) -> Any:
-    from google.protobuf.message import DecodeError
+def _settings(folder: Path) -> list[Path]:
+    names = {*tokenizer.FILES, "config.json", "modules.json", "README.md"}
+    found = [p for p in folder.glob("*") if p.name in names or p.name.endswith("config.json")
+             or "sentence" in p.name]  # fmt: skip
+    # Of the modules behind a sentence encoder's network: 1_Pooling, 2_Dense, 3_Normalize.
+    found += [p for inner in folder.glob("[0-9]*_*") for p in inner.glob("*")]
+    return [p for p in found if p.is_file() and p.suffix != ".onnx"]
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Opened:
+    session: Any
+    proto: Any
+    path: Path
+
+
+def _open(proto: Any, path: Path, *, whole: bool) -> _Opened:
+    """Open the file in onnxruntime; one of several parts as one, a too new one rewritten."""
+    where = str(path)
+    if not whole:
+        try:
+            return _Opened(session=onnx_call.open_session(where), proto=proto, path=path)
+        # onnxruntime's exceptions have no common base.
+        except Exception as exc:
+            if "Unsupported model IR version" not in str(exc) and "opset" not in str(exc).lower():
+                raise onnx_read.damaged(where, _reason(exc)) from exc
+    newest = _newest(proto, where)
+    copy = _kept(newest, "whole")
     try:
-        model = onnx.load(str(path), load_external_data=False)
-        if any(tensor.external_data for tensor in model.graph.initializer):
-            raise InputError(
-                "keeps its weights in other files",
-                where=str(path),
-                hint="Save it as one file: onnx.save(onnx.load(PATH), NEW_PATH).",
-            )
-        onnx.checker.check_model(model)
-    except FileNotFoundError as exc:
-        raise InputError("no such file", where=str(path)) from exc
-    except OSError as exc:
-        raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as exc:
-        text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        return _Opened(session=onnx_call.open_session(str(copy)), proto=newest, path=copy)
+    except Exception as exc:
+        raise onnx_read.damaged(where, _reason(exc)) from exc
+
+
+def _newest(proto: Any, where: str) -> Any:
+    """Return ``proto``, rewritten where it is newer than onnxruntime here reads."""
+    from edgeopt.engines.releases import releases
+
+    require("onnxruntime", "onnx")
+    import onnxruntime
+
+    known = [r for r in releases() if r.engine == "onnx" and r.opset and r.ir_version]
+    here = next((r for r in known if r.version == onnxruntime.__version__), known[0])
+    opset, ir_version = int(here.opset or 0), int(here.ir_version or 0)
+    if opset_of(proto) <= opset and proto.ir_version <= ir_version:
+        return proto
+    said = f"opset {opset_of(proto)}, IR version {proto.ir_version}"
+    wanted = _OLDEST if opset_of(proto) > opset else opset
+    try:
+        made = lowered(proto, wanted, ir_version, where)
+    except CompileError as exc:
         raise InputError(
-            f"is damaged, cut short, or not an ONNX file ({text})",
-            where=str(path),
-            hint="Export or copy it again.",
+            f"is newer than onnxruntime {onnxruntime.__version__} reads: {exc.message}",
+            where=where,
+            hint=exc.hint,
         ) from exc
-    if any(node.domain not in ("", "ai.onnx", "com.microsoft") for node in model.graph.node):
-        domains = sorted({n.domain for n in model.graph.node} - {"", "ai.onnx", "com.microsoft"})
-        raise InputError(f"uses operators of {', '.join(domains)}", where=str(path))
-    return model
+    progress.note(
+        f"{where}: {said} is newer than onnxruntime {onnxruntime.__version__} reads; it is "
+        f"rewritten as opset {opset_of(made)}, IR version {made.ir_version}"
+    )
+    return made
 
 
-def _tensor(onnx: Any, value: Any, symbols: tuple[str, ...], where: str) -> TensorSpec:
-    """Return the spec of a graph input or output; dimension i without a size is symbols[i]."""
-    kind = value.type.tensor_type
+def _kept(proto: Any, kind: str) -> Path:
+    """Return the place in the cache that ``proto`` is written to."""
+    onnx = require("onnx", "onnx")
+    content = proto.SerializeToString(deterministic=True)
+
+    def build(directory: Path) -> None:
+        onnx.save(proto, str(directory / "model.onnx"))
+
+    key = cache.key(kind=kind, content=hashlib.sha256(content).hexdigest())
+    return cache.entry("onnx", key, build) / "model.onnx"
+
+
+def _adapted(proto: Any, file: OnnxFile, signature: Signature, as_it_came: Path) -> Path:
+    where = str(as_it_came)
     try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-    except KeyError as exc:
-        raise InputError(f"{value.name} has no tensor type", where=where) from exc
-    dims: list[int | str] = []
-    for i, dim in enumerate(kind.shape.dim):
-        size = dim.dim_value if dim.HasField("dim_value") else 0
-        dims.append(size or (symbols[i] if i < len(symbols) else dim.dim_param or f"dim_{i}"))
-    return TensorSpec(name=value.name, dtype=dtype, dims=tuple(dims))
-
-
-def _task(names: list[str], graph: Any, task: str | None, where: str) -> str:
-    """Return the task whose outputs the graph has; logits go by their number of dimensions."""
-    if task is not None and task not in TEXT_TASKS:
+        made = onnx_adapt.adapted(proto, file, signature)
+        if made is None:
+            return as_it_came
+        graph = _kept(made, "adapted")
+        onnx_call.open_session(str(graph))
+    except InputError:
+        raise
+    # onnx's inliner and onnxruntime raise kinds without a common base.
+    except Exception as exc:
         raise InputError(
-            f"unknown task {task!r}, expected one of {', '.join(TEXT_TASKS)}", where=where
+            f"cannot be brought into the form that the engines take ({_reason(exc)})",
+            where=where,
+            hint="Export it with inputs input_ids, attention_mask and maybe token_type_ids, int64, "
+            "and the task's outputs alone.",
+        ) from exc
+    return graph
+
+
+def _reason(exc: Exception) -> str:
+    lines = str(exc).strip().splitlines() or [type(exc).__name__]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", lines[0])
+    return re.sub(r"/\S*/", "", text)[:240]
+
+
+def _feeds(
+    opened: _Opened, config: Mapping[str, Any], where: str
+) -> tuple[tuple[Feed, ...], int | None, int | None]:
+    """Return the inputs in our order, and batch and length where they are fixed."""
+    proto = opened.proto
+    used = onnx_adapt.used_inputs(proto)
+    stored = {t.name for t in proto.graph.initializer}
+    names = [v.name for v in proto.graph.input if v.name not in stored]
+    ports = {port.name: port for port in opened.session.get_inputs()}
+    feeds: list[Feed] = []
+    batches: set[int] = set()
+    lengths: set[int] = set()
+    for name in names:
+        ours = _SYNONYMS.get(plain(name), plain(name))
+        if len(names) == 1 and ours not in INPUTS and ours != PIXELS:
+            ours = "input_ids"
+        if ours not in (*INPUTS, POSITIONS) or ours in {f.ours for f in feeds}:
+            raise InputError(
+                f"inputs are {', '.join(names)}; expected input_ids, attention_mask and "
+                "maybe token_type_ids",
+                where=where,
+                hint="A model of images is imported from its checkpoint, not from an .onnx file."
+                if names == [PIXELS]
+                else "Export it again with these input names.",
+            )
+        kind = re.sub(r"^tensor\((.*)\)$", r"\1", ports[name].type)
+        kind = {"float": "float32", "double": "float64"}.get(kind, kind)
+        dims = ports[name].shape or []
+        if kind not in _DTYPES[ours] or len(dims) != 2:
+            raise InputError(
+                f"input {name} is {kind} with {len(dims)} dimensions; expected int64 (batch, seq)",
+                where=where,
+                hint="Export the network alone: the tokenizer stands beside it in its own files."
+                if kind == "string"
+                else None,
+            )
+        batches |= {dims[0]} if isinstance(dims[0], int) and dims[0] > 0 else set()
+        lengths |= {dims[1]} if isinstance(dims[1], int) and dims[1] > 0 else set()
+        feeds.append(Feed(name=name, ours=ours, dtype=kind, used=name in used))
+    _check_feeds(feeds, names, batches, lengths, config, where)
+    changed = [f.name for f in feeds if f.name != f.ours]
+    if changed:
+        taken = ", ".join(f.ours for f in feeds if f.name != f.ours)
+        progress.note(f"{where}: input {', '.join(changed)} is taken as {taken}")
+    if unused := [f.name for f in feeds if not f.used]:
+        progress.note(f"{where}: no operator reads its input {', '.join(unused)}")
+    if any(f.ours == POSITIONS for f in feeds):
+        progress.note(f"{where}: {POSITIONS} are made inside the graph, 0, 1, 2, ...")
+    order = (*INPUTS, POSITIONS)
+    ordered = sorted(feeds, key=lambda f: order.index(f.ours))
+    return tuple(ordered), next(iter(batches), None), next(iter(lengths), None)
+
+
+def _check_feeds(
+    feeds: Sequence[Feed],
+    names: Sequence[str],
+    batches: set[int],
+    lengths: set[int],
+    config: Mapping[str, Any],
+    where: str,
+) -> None:
+    if "input_ids" not in {f.ours for f in feeds if f.used}:
+        raise InputError(
+            f"inputs are {', '.join(names) or 'none'}; expected input_ids, attention_mask and "
+            "maybe token_type_ids",
+            where=where,
+            hint="Export it again with these input names.",
         )
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in graph.output}
-    for candidate in [task] if task else TEXT_TASKS:
-        wanted = OUTPUTS[candidate]
-        logits_rank = {"sequence-classification": 2, "token-classification": 3}.get(candidate)
-        if all(n in names for n in wanted) and logits_rank in (None, ranks[wanted[0]]):
-            return candidate
-    expected = "; ".join(f"{t}: {', '.join(OUTPUTS[t])}" for t in ([task] if task else TEXT_TASKS))
-    raise InputError(
-        f"outputs are {', '.join(names)}; expected {expected}",
-        where=where,
-        hint="Export it again with these output names.",
+    if batches - {1}:
+        raise InputError(
+            f"takes a fixed batch of {max(batches)} texts; a device reads one at a time",
+            where=where,
+            hint="Export it again with a free batch, or a batch of 1.",
+        )
+    if len(lengths) > 1:
+        raise InputError(
+            f"its inputs are of different lengths: {', '.join(map(str, sorted(lengths)))}",
+            where=where,
+        )
+    kind = str(config.get("model_type", ""))
+    if any(f.ours == POSITIONS for f in feeds) and kind not in _FROM_ZERO:
+        raise InputError(
+            f"takes {POSITIONS}, and whether {kind or 'this network'} counts them from 0 is not "
+            "known",
+            where=where,
+            hint="Export it again without this input: the network then makes them itself.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Probe:
+    """Runs the file on made-up texts."""
+
+    session: Any
+    feeds: tuple[Feed, ...]
+    rows: int
+    pad_id: int
+    where: str
+
+    def run(
+        self, tokens: int, *, padded: int = 0, texts: int = 1, tries: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Return all outputs by the file's names; ``padded`` is the length with padding.
+
+        The texts are ids from all over the table, none of them the padding's.
+        """
+        names = [output.name for output in self.session.get_outputs()]
+        length = padded or tokens
+        ids = (np.arange(texts * length, dtype=np.int64) * 7 + 5) % self.rows
+        ids[ids == self.pad_id] = (self.pad_id + 1) % self.rows
+        rows, mask = ids.reshape(texts, length), np.ones((texts, length), np.int64)
+        rows[:, tokens:], mask[:, tokens:] = self.pad_id, 0
+        batch = {"input_ids": rows, "attention_mask": mask, "token_type_ids": np.zeros_like(rows)}
+        try:
+            values = self.session.run(names, onnx_call.feed(self.feeds, batch))
+        # onnxruntime's exceptions have no common base.
+        except Exception as exc:
+            if tries:
+                raise _NotTakenError from exc
+            raise InputError(
+                f"onnxruntime cannot run it on {texts} text of {length} tokens ({_reason(exc)})",
+                where=self.where,
+                hint="Export it again; dimensions declared free must be free inside as well.",
+            ) from exc
+        found = {n: v for n, v in zip(names, values, strict=True) if isinstance(v, np.ndarray)}
+        if strange := [n for n in names if n not in found]:
+            progress.note(f"{self.where}: output {', '.join(strange)} is no tensor")
+        return found
+
+    def check_same(self, tokens: int, first: Mapping[str, np.ndarray]) -> None:
+        """Raise InputError where the same text gives other answers a second time."""
+        again = self.run(tokens)
+        if any(not np.array_equal(first[n], again[n], equal_nan=True) for n in first):
+            raise InputError(
+                "gives other answers when the same text is read again",
+                where=self.where,
+                hint="Export it in eval mode (model.eval()).",
+            )
+
+    def takes_two(self, tokens: int, chosen: Chosen) -> bool:
+        """Tell whether two texts at once give what each gives alone."""
+        try:
+            two = self.run(tokens, texts=2, tries=True)
+        except _NotTakenError:
+            return False
+        one = self.run(tokens)
+        return all(two[n].shape[:1] == (2,) and _near(two[n][:1], one[n]) for n in chosen.given)
+
+    def check_padding(self, tokens: int, padded: int, chosen: Chosen) -> None:
+        """Raise InputError where padding, which a device adds, changes the answer."""
+        plain_, more = self.run(tokens), self.run(tokens, padded=padded)
+        by_token = chosen.task == "question-answering" or plain_[chosen.given[0]].ndim == 3
+        for name in chosen.given:
+            found = more[name][:, :tokens] if by_token else more[name]
+            if not _near(found, plain_[name]):
+                masked = any(f.ours == "attention_mask" and f.used for f in self.feeds)
+                raise InputError(
+                    "gives another answer for a padded text"
+                    + ("" if masked else ": it uses no attention_mask"),
+                    where=self.where,
+                    hint="A device pads texts to a few lengths. Export it again with an "
+                    "attention_mask that leaves padding out.",
+                )
+
+    def longest(self, limit: int) -> int:
+        """Return the most tokens up to ``limit`` that a text may have."""
+        if limit > _PROBED or self._runs(limit):
+            return limit
+        low, high = min(_SHORT, limit), limit  # the first runs, the second does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._runs(middle) else (low, middle)
+        progress.note(f"{self.where}: takes at most {low} tokens")
+        return low
+
+    def _runs(self, tokens: int) -> bool:
+        try:
+            self.run(tokens, tries=True)
+        except _NotTakenError:
+            return False
+        return True
+
+
+class _NotTakenError(Exception):
+    """onnxruntime could not run a call that was tried."""
+
+
+def _near(found: np.ndarray, expected: np.ndarray) -> bool:
+    if found.shape != expected.shape:
+        return False
+    scale = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
+    return bool(np.abs(found - expected).max(initial=0.0) <= _SAME * scale)
+
+
+def _signature(feeds: Sequence[Feed], chosen: Chosen, batch: int | None) -> Signature:
+    first: int | str = batch or "batch"
+    middle = {"question-answering": ("seq",), "token-classification": ("seq", chosen.width)}
+    dims: tuple[int | str, ...] = middle.get(chosen.task, (chosen.width,))
+    if chosen.ours == ("last_hidden_state",):
+        dims = ("seq", chosen.width)
+    ours = [f.ours for f in feeds if f.used and f.ours != POSITIONS]
+    return Signature(
+        inputs=tuple(TensorSpec(name=n, dtype="int64", dims=(first, "seq")) for n in ours),
+        outputs=tuple(
+            TensorSpec(name=n, dtype="float32", dims=(first, *dims)) for n in chosen.ours
+        ),
     )
 
 
-def _outputs(onnx: Any, graph: Any, task: str, where: str) -> tuple[TensorSpec, ...]:
-    symbols = ("batch",) if task == "sequence-classification" else _AXES
-    by_name = {v.name: v for v in graph.output}
-    outputs = tuple(_tensor(onnx, by_name[n], symbols, where) for n in OUTPUTS[task])
-    for spec in outputs:
-        if spec.dtype != "float32":
-            raise InputError(
-                f"output {spec.name} is {spec.dtype}; expected float32",
-                where=where,
-                hint="Export it in FP32; edgeopt makes the smaller formats.",
-            )
-    return outputs
+def _home(path: Path) -> Path:
+    """Return the folder with config.json: the file's own, or the one around ``onnx``."""
+    above = path.absolute().parent.parent
+    own = [path.parent / name for name in ("config.json", "tokenizer.json", "modules.json")]
+    if not any(p.is_file() for p in own) and _is_checkpoint(above):
+        return path.parent.parent if path.parent.name not in ("", ".", "..") else above
+    return path.parent
 
 
-def _labels(folder: Path, task: str, outputs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
-    if not task.endswith("classification"):
+def _is_checkpoint(folder: Path) -> bool:
+    try:
+        config = _config(folder)
+    except InputError:
+        return False
+    return bool({"model_type", "architectures"} & set(config))
+
+
+def _tokens_home(path: Path, home: Path) -> Path:
+    """Return the folder with the tokenizer: that of config.json, or the one around it."""
+    above = path.absolute().parent.parent
+    if _has_tokenizer(home) or not _is_checkpoint(above):
+        return home
+    return above if _has_tokenizer(above) else home
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in tokenizer.VOCABULARIES)
+
+
+def _limit(config: Mapping[str, Any], tokens: Path, said: Beside) -> int:
+    """Return the most tokens that config.json and the tokenizer's settings allow."""
+    limits = []
+    positions = config.get("max_position_embeddings")
+    if positions is not None and _is_size(positions):
+        first = 0
+        if config.get("model_type") in _FROM_PADDING:
+            first = int(config.get("pad_token_id") or 0) + 1
+        limits.append(int(positions) - first)
+    value = said.max_seq_len  # sentence-transformers takes it in the place of the tokenizer's
+    if value is None:
+        value = _json(tokens / "tokenizer_config.json").get("model_max_length")
+    if value is not None and _is_size(value):  # 1e30 stands for "no limit"
+        limits.append(int(value))
+    return max(1, min(limits, default=_DEFAULT_MAX_SEQ_LEN))
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1_000_000
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    listed = config.get("architectures")
+    return str(listed[0]) if isinstance(listed, list) and listed else ""
+
+
+def _labels(config: Mapping[str, Any], home: Path, chosen: Chosen, where: str) -> tuple[str, ...]:
+    """Return a label for each logit: config.json's, which must be as many, or LABEL_0, ..."""
+    if not chosen.task.endswith("classification"):
         return ()
-    named = _config(folder).get("id2label")
-    if isinstance(named, dict):
-        return tuple(str(named[key]) for key in sorted(named, key=int))
-    width = outputs[0].dims[-1]
-    return tuple(f"LABEL_{i}" for i in range(width)) if isinstance(width, int) else ()
+    named = config.get("id2label")
+    if named is None:
+        return tuple(f"LABEL_{i}" for i in range(chosen.width))
+    wrong = f"names labels {named!r}"[:200]
+    try:
+        by_index = {int(key): str(value) for key, value in named.items()}
+    except (AttributeError, TypeError, ValueError):
+        by_index = {}
+    if sorted(by_index) != list(range(chosen.width)):
+        raise InputError(
+            f"{wrong}, but {chosen.given[0]} of {Path(where).name} has {chosen.width} values: "
+            f"expected the labels 0 to {chosen.width - 1}",
+            where=f"{home / 'config.json'}: id2label",
+            hint="Put the config.json beside it that it was exported with.",
+        )
+    return tuple(by_index[i] for i in range(chosen.width))
 
 
-def _max_seq_len(folder: Path) -> int:
-    value = _config(folder).get("max_position_embeddings")
-    return value if isinstance(value, int) else _DEFAULT_MAX_SEQ_LEN
+def _activation(
+    proto: Any,
+    chosen: Chosen,
+    labels: Sequence[str],
+    config: Mapping[str, Any],
+    said: Beside,
+    where: str,
+) -> str:
+    made = {name: node for node in proto.graph.node for name in node.output}
+    node = made.get(chosen.given[0])
+    while node is not None and node.op_type in ("Identity", "Cast", "Squeeze", "Reshape"):
+        node = made.get(node.input[0])
+    scores = node is not None and node.op_type in ("Softmax", "Sigmoid")
+    if chosen.task.endswith("classification") and scores:
+        progress.note(f"{where}: {chosen.given[0]} are scores already, which nothing is done to")
+        return "none"
+    if chosen.task == "sequence-classification" and said.tool == "CrossEncoder":
+        function = said.activation or ("Sigmoid" if len(labels) == 1 else "Identity")
+        known = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Identity": "none"}
+        if function not in known:
+            raise InputError(
+                f"its scores are made by {function}, which is not in the graph",
+                where=where,
+                hint="Import the checkpoint itself.",
+            )
+        return known[function]
+    return activation(chosen.task, len(labels), config.get("problem_type"))
+
+
+def _pooling(said: Beside, chosen: Chosen, where: str) -> Mapping[str, Any] | None:
+    """Return how an embedding is made of the tokens', where a sentence encoder's folder says so.
+
+    Raises InputError for what stands beside the file and would have to be inside the graph.
+    """
+    tokens_alone = chosen.ours == ("last_hidden_state",)
+    lost = [module.kind for module in said.modules] if tokens_alone else []
+    lost += ["the head of SetFit"] * (said.head is not None)
+    lost += [f"truncate_dim {said.dims}"] * (said.dims is not None)
+    kept_out = any(m.options.get("include_prompt") is False for m in said.modules)
+    lost += ["a prompt that is not pooled"] * bool(said.prompt and kept_out)
+    if lost and chosen.task == "feature-extraction":
+        raise InputError(
+            f"gives {chosen.given[0]}, and its folder goes on from there with {', '.join(lost)}",
+            where=where,
+            hint="Import the folder itself, or export the whole.",
+        )
+    return said.pooling if tokens_alone else None
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+    return _json(folder / "config.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the object in a file, an empty one where there is none."""
     if not path.is_file():
         return {}
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as exc:
         raise InputError(f"is not JSON ({exc})", where=str(path)) from exc
-    return config if isinstance(config, dict) else {}
+    return found if isinstance(found, dict) else {}

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt.extras import require
-from edgeopt.model import Model, images, section, sentence
+from edgeopt.model import Model, images, onnx_call, reference, section, sentence
 from edgeopt.model.setfit import HEAD, read_head
 from edgeopt.quiet import quiet
 
@@ -298,7 +298,6 @@ def _of_folder(folder: Path, task: str, transformers: Any) -> tuple[Network, Any
 
 
 def _of_module(model: Model) -> tuple[Network, Any]:
-    from edgeopt.model import reference
 
     def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         zeros = np.zeros_like(inputs["input_ids"])
@@ -320,30 +319,22 @@ def _config(model: Model) -> Any:
 
 def _of_file(model: Model, transformers: Any) -> tuple[Network, Any, Path]:
     """Return the session on the user's own file, and the folder with tokenizer and config.json."""
-    ort = require("onnxruntime", "onnx")
-    path = model.source if model.source is not None else model.onnx
-    assert path is not None
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
+    file = reference.file_of(model)
+    session = onnx_call.open_session(str(file.path))
+    names = [output.name for output in model.signature.outputs]
 
     def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         length = inputs["input_ids"].shape[1]
-        given = {
-            "position_ids": np.arange(length, dtype=np.int64)[None],
-            "token_type_ids": np.zeros((1, length), np.int64),
-            **inputs,
+        missing = max(model.seq_lens, default=length) - length
+        fills = {"input_ids": model.pad_id}
+        batch = {
+            name: np.pad(value, ((0, 0), (0, missing)), constant_values=fills.get(name, 0))
+            for name, value in inputs.items()
         }
-        feed = {}
-        for spec in session.get_inputs():
-            value = given[spec.name]
-            fixed = spec.shape[1]
-            if isinstance(fixed, int):
-                value = np.pad(value, ((0, 0), (0, fixed - length)))
-            feed[spec.name] = value.astype(np.int32 if "int32" in spec.type else np.int64)
-        found = zip(names, session.run(names, feed), strict=True)
-        return {name: np.asarray(value, np.float32) for name, value in found}
+        return dict(zip(names, onnx_call.run(session, file, batch), strict=True))
 
     # Exports of today lie in a folder of their own: onnx/model.onnx.
+    path = model.source or file.path
     places = (path.parent, path.parent.parent)
     config = next((p for p in places if (p / "config.json").is_file()), None)
     tokens = next((p for p in places if (p / "tokenizer_config.json").is_file()), None)
@@ -351,6 +342,8 @@ def _of_file(model: Model, transformers: Any) -> tuple[Network, Any, Path]:
     loaded = _config(model)
     if config is not None and "id2label" in _json(config / "config.json"):
         loaded = transformers.AutoConfig.from_pretrained(str(config), local_files_only=True)
+        if model.activation == "none":  # its outputs are scores already
+            loaded.problem_type = "regression"
     return run, loaded, tokens
 
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgeopt.extras import require
-from edgeopt.model import Model
+from edgeopt.model import Model, onnx_call
 
 Outputs = dict[str, np.ndarray]
 
 
 def name(model: Model) -> str:
     """Return what computes the reference, for the reader of a manifest."""
-    return "PyTorch FP32" if model.module is not None else "onnxruntime FP32"
+    if model.module is not None:
+        return "PyTorch FP32"
+    return f"onnxruntime {model.given.precision if model.given else 'FP32'}"
 
 
 def run(model: Model, batches: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
@@ -24,9 +26,11 @@ def run(model: Model, batches: Sequence[Mapping[str, np.ndarray]]) -> list[Outpu
     """
     names = [spec.name for spec in model.signature.outputs]
     if model.module is None:
-        ort = require("onnxruntime", "onnx")
-        session = ort.InferenceSession(str(model.onnx), providers=["CPUExecutionProvider"])
-        return [dict(zip(names, session.run(names, dict(batch)), strict=True)) for batch in batches]
+        file = file_of(model)
+        session = onnx_call.open_session(str(file.path))
+        return [
+            dict(zip(names, onnx_call.run(session, file, batch), strict=True)) for batch in batches
+        ]
     torch = require("torch", "torch")
     outputs: list[Outputs] = []
     with torch.inference_mode():
@@ -35,3 +39,17 @@ def run(model: Model, batches: Sequence[Mapping[str, np.ndarray]]) -> list[Outpu
             results = model.module(*tensors)
             outputs.append({n: r.float().numpy() for n, r in zip(names, results, strict=True)})
     return outputs
+
+
+def file_of(model: Model) -> onnx_call.OnnxFile:
+    """Return the .onnx file as it came; for one without a word on that, the one to be shipped."""
+    if model.given is not None:
+        return model.given
+    if model.onnx is None:
+        raise ValueError(f"{model.name} has neither a module nor a file")
+    inputs = model.signature.inputs
+    return onnx_call.OnnxFile(
+        path=model.onnx,
+        feeds=tuple(onnx_call.Feed(name=t.name, ours=t.name, dtype=t.dtype) for t in inputs),
+        outputs=tuple(t.name for t in model.signature.outputs),
+    )

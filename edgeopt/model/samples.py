@@ -49,8 +49,11 @@ def lengths(model: Model, seq_lens: Sequence[int]) -> tuple[int, ...]:
     """Return the lengths of ``model`` where shapes are static, () if it has no sequence.
 
     They are those of ``seq_lens`` (ascending) that it takes, and its own longest if that is below
-    the last of them: what the model would read to its end is not cut before.
+    the last of them: what the model would read to its end is not cut before. A model of fixed
+    lengths has those.
     """
+    if model.seq_lens:
+        return model.seq_lens
     if model.image is not None:
         return ()
     taken = [n for n in seq_lens if n <= model.max_seq_len]

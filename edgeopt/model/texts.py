@@ -13,9 +13,10 @@ import numpy as np
 
 from edgeopt import progress
 from edgeopt.errors import InputError
-from edgeopt.model import Model, tokenizer
+from edgeopt.model import Model, onnx_read, tokenizer
 
 _SEED = 0
+_FEWEST = 2  # ids that any table has
 
 
 def read_texts(path: Path | None, limit: int) -> tuple[str, ...]:
@@ -151,14 +152,7 @@ def vocabulary_size(model: Model) -> int:
     if model.module is not None:
         # Of torch.nn.Embedding, and of a packed table.
         sizes = [getattr(module, "num_embeddings", 0) for module in model.module.modules()]
-        return max(*sizes, 2)
+        return max(*sizes, _FEWEST)
     import onnx
 
-    graph = onnx.load(str(model.onnx)).graph
-    shapes = {t.name: list(t.dims) for t in graph.initializer}
-    rows = [
-        shapes[node.input[0]][0]
-        for node in graph.node
-        if node.op_type == "Gather" and len(shapes.get(node.input[0], ())) == 2
-    ]
-    return max(rows, default=2)
+    return onnx_read.vocabulary(onnx.load(str(model.onnx)), "input_ids") or _FEWEST

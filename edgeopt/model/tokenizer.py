@@ -28,7 +28,7 @@ FILES = (
 )
 """Names that transformers gives a tokenizer's files."""
 
-_VOCABULARIES = (
+VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
     "vocab.json",
@@ -59,7 +59,7 @@ def collect(folder: Path, *, lower: bool = False) -> Path | None:
     None where ``folder`` has no vocabulary. Raises InputError where the files are damaged, or are
     of a tokenizer that is no such file.
     """
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
+    if not any((folder / name).is_file() for name in VOCABULARIES):
         return None
     config = folder / "config.json"
 
