@@ -24,6 +24,8 @@ from edgeopt.model.signature import Signature, TensorSpec
 
 SCHEMA_VERSION = 2
 FILE = "manifest.json"
+PROMPTED = ("feature-extraction", "sequence-classification")
+"""Tasks whose results name no places in the text, which a prompt would move."""
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("graph_optimization", "optimization.", "mlas."),
@@ -293,6 +295,8 @@ def _parse(table: Table) -> Manifest:
             for name, entry in table.table("files").items()
         },
     )
+    if manifest.prompt and manifest.task not in PROMPTED:
+        raise table.wrong("prompt", "expected none for this task")
     for key, count, most in (
         ("files", len(manifest.files), _MOST_FILES),
         ("golden", len(manifest.golden), _MOST_FILES),

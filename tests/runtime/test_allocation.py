@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import edgeopt
 from edgeopt.runtime.build import FLAGS, SOURCES, library_sources
 from tests import checkpoints
+from tests.runtime.poolings import write_pooling
 
 pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
@@ -83,15 +85,20 @@ int main(int argc, char **argv)
 
 @pytest.mark.parametrize(
     "architecture",
-    ["BertForSequenceClassification", "BertForTokenClassification", "RobertaModel"],
+    ["BertForSequenceClassification", "BertForTokenClassification", "RobertaModel", "BertModel"],
 )
 def test_runs_allocate_nothing(
     architecture: str, onnxruntime_library: Path, tmp_path: Path
 ) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
+    folder = checkpoints.write(tmp_path / "checkpoint", architecture)
+    if architecture == "BertModel":  # an embedding behind a prompt
+        write_pooling(folder, "mean")
+        prompts = {"prompts": {"query": "the tool: "}, "default_prompt_name": "query"}
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     bundle = edgeopt.compile(
-        checkpoints.write(tmp_path / "checkpoint", architecture), "host",
+        folder, "host",
         output=tmp_path / "b.edgeopt", engines=["onnx"], precisions=["fp32"],
     )  # fmt: skip
     (tmp_path / "driver.c").write_text(DRIVER)

@@ -92,6 +92,11 @@ def test_a_changed_artifact_is_found(case: Case) -> None:
         (lambda m: m.update(name="a\u0000b"), "name: expected a string"),
         (lambda m: m.update(labels={}), "labels: expected an array"),
         (lambda m: m.update(labels=[1]), "labels: expected a string"),
+        (lambda m: m.update(prompt=1), "prompt: expected a string"),
+        (
+            lambda m: m.update(task="token-classification", prompt="a: "),
+            "prompt: expected none for this task",
+        ),
         (lambda m: m.update(max_seq_len=-1), "max_seq_len: expected a whole number in its range"),
         (lambda m: m.update(max_seq_len=1.5), "max_seq_len: expected a whole number in its range"),
         (lambda m: m.update(pad_id=2**31), "pad_id: expected a whole number in its range"),

@@ -5,6 +5,8 @@ What is carried of their folders is in tests/model/test_sentence.py; here it mee
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,9 @@ def vectors(bundle: edgeopt.Bundle, texts: Any = sentences.TEXTS, **options: Any
     return np.array([result.vector for result in edgeopt.read(bundle, texts, **options).results])
 
 
-def test_a_graph_that_embeds_behind_a_prompt(tmp_path: Path) -> None:
+def test_a_graph_that_embeds_behind_a_prompt(
+    tmp_path: Path, agent: Path, onnxruntime_library: Path
+) -> None:
     folder = sentences.write(
         tmp_path / "model",
         kinds.Pooling(32, ("lasttoken", "weightedmean"), include_prompt=False),
@@ -45,6 +49,14 @@ def test_a_graph_that_embeds_behind_a_prompt(tmp_path: Path) -> None:
     bundle = compiled(folder)
     assert bundle.manifest.prompt == "the tool for "
     assert vectors(bundle) == pytest.approx(sentences.encode(folder), abs=1e-5)
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in sentences.TEXTS)
+    done = subprocess.run(  # under the sanitizers
+        [agent, "read", "--bundle", bundle.path, "--libraries", onnxruntime_library],
+        input=lines, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [event["vector"] for event in events if "vector" in event]
+    assert np.array(found) == pytest.approx(sentences.encode(folder), abs=1e-5)
     again = compiled(folder, prompt="document")  # other inputs: not taken for up to date
     expected = sentences.encode(folder, prompt_name="document")
     assert vectors(again) == pytest.approx(expected, abs=1e-5)
