@@ -30,11 +30,12 @@ from pathlib import Path
 from edgeopt import cache, progress
 from edgeopt.boards import scripts
 from edgeopt.boards.facts import BoardFacts
+from edgeopt.boards.heartbeat import heartbeat
 from edgeopt.boards.transport import Completed, Transport, copy_failed, copy_timeout_s, failed, kib
 from edgeopt.errors import BoardError, BusyError, InputError
 
 _TIMEOUT_S = 60
-_IN_USE_S = 7 * 24 * 3600  # of one session; its process on the board ends with the connection
+_IN_USE_S = 7 * 24 * 3600.0  # of one session; its process on the board ends with the connection
 _SPARE_BYTES = 8 << 20  # left free for logs and the file system's own blocks
 _SMALL_BYTES = 1 << 20  # up to this, files go together in one stream
 _TRIES = 3  # of a bundle whose files somebody removes under our hands
@@ -119,10 +120,13 @@ class Store:
         Waits for one who cleans, up to a minute. Raises BoardError if the folder cannot be written
         or its disk lets no programs run, and BusyError if somebody cleans it for longer.
         """
-        lines = self.transport.lines(
-            ["sh", "-c", scripts.HOLD, "sh", self.folder], timeout_s=float(_IN_USE_S)
-        )
-        try:
+        argv = ["sh", "-c", scripts.HOLD, "sh", self.folder]
+        with (
+            heartbeat() as stdin,
+            contextlib.closing(
+                self.transport.lines(argv, stdin=stdin, timeout_s=_IN_USE_S)
+            ) as lines,
+        ):
             told = next((line[8:] for line in lines if line.startswith("edgeopt ")), "")
             if told.startswith("refused"):
                 raise BoardError(
@@ -137,9 +141,21 @@ class Store:
                 )
             if told != "ready":
                 raise self._busy("is being cleaned")
+            if self._only_one_program():
+                progress.note(
+                    f"{self.transport.name} runs one program at a time (MaxSessions 1 of its "
+                    "sshd), so nobody who cleans it meanwhile is kept off"
+                )
+                lines.close()
             yield
-        finally:
-            lines.close()
+
+    def _only_one_program(self) -> bool:
+        """Return whether no second program can be started while one runs."""
+        try:
+            self.transport.run(["true"], timeout_s=_TIMEOUT_S)
+        except BoardError:
+            return True  # or the link is gone, which whatever comes next tells
+        return False
 
     def push(self, files: Mapping[str, Path], digest: str) -> str:
         """Put ``files`` (name in the bundle -> local file) on this board as a bundle ``digest``.

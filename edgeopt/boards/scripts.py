@@ -32,13 +32,15 @@ others() {
 begin() {
   mine=$(identity $$)
   entered=in-use/$1-$mine
-  trap 'rm -f "$entered"; [ -z "$nap" ] || kill "$nap" 2> /dev/null' EXIT
+  children=
+  trap 'rm -f "$entered"; [ -z "$children" ] || kill $children 2> /dev/null' EXIT
   trap 'exit 1' HUP INT TERM PIPE
   touch "$entered" 2> /dev/null
 }
 """
 
-# $1 the folder. Tells "edgeopt ready" once nobody cleans there, and stays until its reader is gone.
+# $1 the folder. Tells "edgeopt ready" once nobody cleans there, and stays until stdin ends or
+# its reader is gone, which sshd notices by what is written.
 # Each side enters itself first and then looks for the other, so at least one sees the other. What
 # dead sessions left goes if no other one lives.
 HOLD = (
@@ -54,8 +56,11 @@ printf '#!/bin/sh\\n' > "$try" && chmod 700 "$try" && "$try" 2> /dev/null
 [ $? -ne 126 ] || noexec=yes
 rm -f "$try"
 [ -z "$noexec" ] || { echo "edgeopt noexec"; exit; }
-nap=
 begin deploy
+exec 4<&0
+{ while read -r beat; do :; done; kill $$; } <&4 > /dev/null 2>&1 &
+reader=$!
+children=$reader
 waited=0
 while others clean; do
   waited=$((waited + 1))
@@ -69,8 +74,8 @@ others deploy || {
 echo "edgeopt ready"
 while echo; do
   sleep 10 > /dev/null 2>&1 &
-  nap=$!
-  wait $nap
+  children="$reader $!"
+  wait $!
 done
 """
 )
@@ -181,6 +186,7 @@ point() {
   rm -f .point-$$; ln -sfn "$1" "$2"
 }
 [ -f "bundles/$3/.files" ] || { echo "bundles/$3 is not there" >&2; exit 1; }
+[ -L "current-$2" ] || [ ! -e "current-$2" ] || { echo "current-$2 is not a link" >&2; exit 1; }
 old=$(readlink "current-$2")
 [ "$old" = "bundles/$3" ] && exit 0
 sync
@@ -203,7 +209,6 @@ cd "$1" 2> /dev/null && [ -d bundles ] || exit 0
 shift
 umask 022
 mkdir -p in-use 2> /dev/null
-nap=
 begin clean
 if others deploy || others clean; then echo busy; exit; fi
 gone=

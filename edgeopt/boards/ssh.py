@@ -137,6 +137,7 @@ class SshTransport:
         self._unheard = self._unheard + 1 if heard_s == self._heard_s else 0
         self._heard_s = heard_s
         if self._unheard >= _CHECKS:
+            self._connection.close()  # so that nothing waits for it again
             raise self.lost()
 
     @property

@@ -47,6 +47,7 @@ _PLAIN = frozenset(string.ascii_letters + string.digits + " _./:=,+-")
 # whenever this ends before the rename; a lost connection ends cat, and the sizes then differ.
 # sync, or a power cut could leave an empty file under the final name.
 _RECEIVE = """
+umask 022
 trap 'rm -f "$1"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 cat > "$1" || exit 70

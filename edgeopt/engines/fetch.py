@@ -7,6 +7,8 @@ what they download. Nothing of the package is run.
 from __future__ import annotations
 
 import fnmatch
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -41,7 +43,8 @@ def fetch(release: Release, arch: str) -> EngineBuild:
     """Return the unpacked library of ``release`` for ``arch``, downloading it on first use.
 
     Raises BoardError where the package cannot be had or is not as expected, and
-    MissingDependencyError where npm is not installed. Nothing half-unpacked is left.
+    MissingDependencyError where npm is not installed. Nothing half-unpacked is left, and a cached
+    file that was damaged since is fetched again.
     """
 
     def build(directory: Path) -> None:
@@ -53,12 +56,33 @@ def fetch(release: Release, arch: str) -> EngineBuild:
                 archive.unlink()
 
     key = cache.key(packages=[asdict(package) for package in release.packages], arch=arch)
-    folder = cache.entry("engine", key, build) / "lib"
+    entry = cache.entry("engine", key, build)
+    if not _whole(entry):
+        progress.note(f"{release.name} for {arch} is damaged in the cache: fetched again")
+        shutil.rmtree(entry)
+        entry = cache.entry("engine", key, build)
+        _whole(entry)
+    folder = entry / "lib"
     files = tuple(sorted(folder.iterdir(), key=lambda p: _rank(release, arch, p.name)))
     needs = needs_of_all(files)
     if needs.arch != arch:
         raise BoardError(f"{files[0].name} is for {needs.arch}, not {arch}", where=release.name)
     return EngineBuild(release=release, arch=arch, library=files[0], files=files, needs=needs)
+
+
+def _whole(entry: Path) -> bool:
+    """Return whether each file of a cache entry has the hash that it had when it came."""
+    sums = entry / "sha256.json"
+    found = {path.name: cache.file_sha256(path) for path in sorted((entry / "lib").iterdir())}
+    try:
+        return bool(json.loads(sums.read_bytes()) == found)
+    except FileNotFoundError:  # just fetched
+        part = sums.with_name(f".{sums.name}.{os.getpid()}")
+        part.write_text(json.dumps(found))
+        part.replace(sums)
+        return True
+    except ValueError:
+        return False
 
 
 def _rank(release: Release, arch: str, name: str) -> tuple[int, str]:

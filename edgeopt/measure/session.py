@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeopt import __version__, progress
 from edgeopt.boards import Board, connect
 from edgeopt.boards.deploy import Store, link_word
+from edgeopt.boards.heartbeat import heartbeat
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.bundle.verify import changed_files
@@ -290,7 +291,12 @@ def _listen(
 
     def listen() -> agent.AgentReport:
         try:
-            with contextlib.closing(board.transport.lines(words, timeout_s=_TIMEOUT_S)) as lines:
+            with (
+                heartbeat() as stdin,
+                contextlib.closing(
+                    board.transport.lines(words, stdin=stdin, timeout_s=_TIMEOUT_S)
+                ) as lines,
+            ):
                 return agent.listen(
                     lines,
                     where=f"{board.entry.name}: {plan.artifact.engine} {plan.artifact.precision}",

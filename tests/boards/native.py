@@ -1,12 +1,13 @@
 """An SSH server on loopback that runs real programs on this machine: a board without emulation.
 
-As a program (``python -m tests.boards.native HOME KEY PORT``) it is a board to pull the plug of:
-SIGKILL to its process group ends it with all that runs on it.
+As a program (``python -m tests.boards.native HOME KEY PORT SESSIONS``) it has a plug to
+pull: SIGKILL to its process group ends it with all that runs on it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -29,8 +30,8 @@ _READ = 1 << 16
 class Native:
     """The board: its home directory outlives ``cut``, its address and host key stay the same."""
 
-    def __init__(self, home: Path, key: Path) -> None:
-        self.home, self.key, self.port = home, key, 0
+    def __init__(self, home: Path, key: Path, *, max_sessions: int = 10) -> None:
+        self.home, self.key, self.port, self.max_sessions = home, key, 0, max_sessions
         home.mkdir(exist_ok=True, parents=True)
         if not key.exists():
             paramiko.ECDSAKey.generate().write_private_key_file(str(key))
@@ -46,7 +47,7 @@ class Native:
         """Start it; it answers once this returns."""
         words = [sys.executable, "-m", "tests.boards.native"]
         self._process = subprocess.Popen(
-            [*words, str(self.home), str(self.key), str(self.port)],
+            [*words, str(self.home), str(self.key), str(self.port), str(self.max_sessions)],
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
@@ -96,6 +97,7 @@ class Link:
         self.to_port, self.bytes_per_s = to_port, bytes_per_s
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
+        self._stalled: list[threading.Event] = []
         self._flows = threading.Event()
         self._flows.set()
         self._ends: list[socket.socket] = []
@@ -113,13 +115,17 @@ class Link:
                 end.close()
 
     def stall(self) -> None:
-        """Forward nothing more, and close nothing: a cable that is pulled."""
+        """Forward nothing more of what is connected now, and close nothing: a pulled cable."""
         self._flows.clear()
+        self._stalled.append(self._flows)
+        self._flows = threading.Event()
+        self._flows.set()
 
     def flow(self) -> None:
-        """Forward again, in new connections."""
+        """End what was stalled, so that both sides see it."""
         self.reset()
-        self._flows.set()
+        for flows in self._stalled:
+            flows.set()
 
     def after(self, count: int) -> threading.Event:
         """Return what is set once ``count`` bytes more went to the board."""
@@ -136,21 +142,32 @@ class Link:
                 except OSError:
                     near.close()
                     continue
-                self._ends += [near, far]
-                for pair in ((near, far, True), (far, near, False)):
-                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+                threading.Thread(target=self._relay, args=(near, far), daemon=True).start()
 
-    def _copy(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+    def _relay(self, near: socket.socket, far: socket.socket) -> None:
+        flows = self._flows
+        self._ends += [near, far]
+        up = threading.Thread(target=self._copy, args=(near, far, True, flows), daemon=True)
+        up.start()
+        self._copy(far, near, False, flows)
+        up.join()
+        for end in (near, far):
+            end.close()
+            with contextlib.suppress(ValueError):  # it was reset
+                self._ends.remove(end)
+
+    def _copy(
+        self, source: socket.socket, sink: socket.socket, up: bool, flows: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 14):
-                self._flows.wait()
+                flows.wait()
                 sink.sendall(data)
                 if up:
                     self._count(len(data))
-            sink.shutdown(socket.SHUT_WR)
         # a server that is gone ends the client's connection as well
         with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR if not up else socket.SHUT_WR)
+            sink.shutdown(socket.SHUT_WR if up else socket.SHUT_RDWR)
 
     def _count(self, count: int) -> None:
         self.sent_bytes += count
@@ -171,8 +188,9 @@ class Link:
 class _Session(paramiko.ServerInterface):
     shell: tuple[str, ...] = ("sh", "-c")
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, max_sessions: int = 10) -> None:
         self.home = home
+        self.free = threading.Semaphore(max_sessions)
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
@@ -181,6 +199,8 @@ class _Session(paramiko.ServerInterface):
         return paramiko.AUTH_SUCCESSFUL
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
+        if not self.free.acquire(blocking=False):
+            return paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
@@ -215,6 +235,7 @@ class _Session(paramiko.ServerInterface):
         with contextlib.suppress(OSError, EOFError):
             channel.send_exit_status(status if status >= 0 else 128 - status)
             channel.close()
+        self.free.release()
 
 
 def _feed(channel: paramiko.Channel, pipe: IO[bytes]) -> None:
@@ -237,21 +258,24 @@ def _copy(pipe: IO[bytes], channel: paramiko.Channel, send: Callable[[bytes], No
                 send(data)
 
 
-def _serve(home: str, key: str, port: int) -> None:
+def _serve(home: str, key: str, port: int, max_sessions: int) -> None:
     host_key = paramiko.ECDSAKey(filename=key)
     with socket.create_server(("127.0.0.1", port)) as server:
         print(server.getsockname()[1], flush=True)
         while True:
             near, _ = server.accept()
-            threading.Thread(target=_talk, args=(near, host_key, home), daemon=True).start()
+            threading.Thread(
+                target=_talk, args=(near, host_key, home, max_sessions), daemon=True
+            ).start()
 
 
-def _talk(near: socket.socket, host_key: paramiko.PKey, home: str) -> None:
+def _talk(near: socket.socket, host_key: paramiko.PKey, home: str, max_sessions: int) -> None:
     with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
         transport = paramiko.Transport(near)
         transport.add_server_key(host_key)
-        transport.start_server(server=_Session(home))
+        transport.start_server(server=_Session(home, max_sessions))
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -36,7 +36,7 @@ class Counting(LocalTransport):
         self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float
     ) -> Completed:
         data = stdin if isinstance(stdin, bytes) else b"".join(stdin)
-        if "tar -x" in argv[2] and "sha256sum" in argv[2]:
+        if scripts.RECEIVE_MANY in argv:
             with tarfile.open(fileobj=io.BytesIO(data)) as archive:
                 self.sent += archive.getnames()
         return super().run(argv, stdin=data, timeout_s=timeout_s)
@@ -504,7 +504,7 @@ def test_a_session_waits_for_one_who_cleans(store: Store, tmp_path: Path) -> Non
     with store.in_use():
         pass
     # A cleaner that lives for a second: entered as it would enter itself.
-    hold = f'cd "$1"\n{scripts.IN_USE}\nnap=\nbegin clean\necho entered\nsleep 1\necho done'
+    hold = f'cd "$1"\n{scripts.IN_USE}\nbegin clean\necho entered\nsleep 1\necho done'
     lines = LocalTransport().lines(["sh", "-c", hold, "sh", str(folder)], timeout_s=20)
     assert next(lines) == "entered"
     with store.in_use():

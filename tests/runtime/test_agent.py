@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes.util
 import importlib.metadata
+import json
 import os
 import subprocess
 import time
@@ -252,6 +253,25 @@ def test_info_tells_cpu_and_engine(agent: Path, onnxruntime_library: Path) -> No
 def test_text_that_is_not_utf8_is_still_json(agent: Path) -> None:
     done = subprocess.run([agent, b'\xff"\n\xc3\xa9'], capture_output=True, check=False)
     assert done.stdout.startswith(b'{"event":"error","where":"\\ufffd\\"\\u000a\xc3\xa9"')
+
+
+def test_it_ends_when_a_host_that_spoke_goes_away(case: Case) -> None:
+    command = [
+        case.program, "run", "--bundle", case.write(), "--libraries", case.library,
+        "--runs", "1000000000",
+    ]  # fmt: skip
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stdin=pipe, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        for _ in range(3):
+            assert b'"error"' not in process.stdout.readline()
+        process.stdin.close()
+        *_, last = process.stdout
+        assert process.wait(timeout=20) == 1
+    assert json.loads(last) == {"event": "error", "where": "stdin", "message": "the host is gone"}
 
 
 def test_it_ends_when_its_reader_goes_away(case: Case) -> None:

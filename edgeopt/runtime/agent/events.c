@@ -12,10 +12,14 @@
 
 static void flush(struct eo_events *events)
 {
+    struct pollfd room = {.fd = events->descriptor, .events = POLLOUT, .revents = 0};
     size_t done = 0;
 
     while (done < events->used && !events->broken) {
-        ssize_t wrote = write(events->descriptor, events->buffer + done, events->used - done);
+        ssize_t wrote = 0; /* a reader that takes nothing for so long is gone: its link stalls */
+        if (poll(&room, 1, EO_SILENCE_S * 1000) != 0) {
+            wrote = write(events->descriptor, events->buffer + done, events->used - done);
+        }
         if (wrote > 0) {
             done += (size_t)wrote;
         } else if (wrote == 0 || errno != EINTR) {

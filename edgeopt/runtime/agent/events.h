@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define EO_SILENCE_S 60 /* a host that neither writes nor reads for so long is gone */
+
 struct eo_events {
     int descriptor;
     bool broken; /* a write failed: nobody listens any more */

@@ -11,6 +11,7 @@
 #include "measure.h"
 #include "process.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ struct job {
     struct eo_session *session;
     int64_t rss_before_bytes;
     int64_t rss_loaded_bytes;
+    int64_t heard_ns; /* when the host last wrote to stdin; 0: never */
     bool is_warmup;
 };
 
@@ -33,6 +35,26 @@ static int reader_gone(struct eo_events *events, struct eo_failure *failure)
 {
     return eo_events_is_broken(events) ? eo_fail(failure, EO_EIO, "stdout", "its reader is gone")
                                    : EO_OK;
+}
+
+/* A host that writes to stdin while the agent measures, and then ends or is silent for long, is gone:
+ * a link that stalls has no end, and the agent would be in the way of the next measurement. One that
+ * never wrote is not waited for. */
+static int host_gone(struct job *job, struct eo_failure *failure)
+{
+    const int64_t silence_ns = INT64_C(1000000000) * EO_SILENCE_S;
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    int64_t now_ns = eo_clock_wall_ns();
+    ssize_t got = 1;
+    char beats[64];
+
+    while (got > 0 && poll(&input, 1, 0) > 0) {
+        got = read(STDIN_FILENO, beats, sizeof beats);
+        job->heard_ns = got > 0 ? now_ns : job->heard_ns;
+    }
+    return job->heard_ns != 0 && (got == 0 || now_ns - job->heard_ns > silence_ns)
+               ? eo_fail(failure, EO_EIO, "stdin", "the host is gone")
+               : EO_OK;
 }
 
 static void say_hello(struct eo_events *events)
@@ -174,7 +196,7 @@ static int timed_run(void *context, struct eo_failure *failure)
 
 static int send_samples(void *context, const struct eo_samples *samples, struct eo_failure *failure)
 {
-    const struct job *job = context;
+    struct job *job = context;
 
     eo_events_begin(job->events, job->is_warmup ? "warmup" : "samples");
     eo_events_integer(job->events, "first", samples->first);
@@ -183,7 +205,7 @@ static int send_samples(void *context, const struct eo_samples *samples, struct 
         eo_events_integers(job->events, "cpu_ns", samples->cpu_ns, samples->count);
     }
     eo_events_end(job->events);
-    return reader_gone(job->events, failure);
+    return reader_gone(job->events, failure) == EO_OK ? host_gone(job, failure) : failure->code;
 }
 
 static int time_runs(struct job *job, struct eo_failure *failure)
