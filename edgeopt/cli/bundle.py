@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli.output import emit, json_option
-from edgeopt.report.shown import one_line
+from edgeopt.report.shown import one_line, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,24 +84,25 @@ def verify(bundle: str, hashes_only: bool, as_json: bool) -> None:
 
 def _render_verification(found: Verification, console: Console) -> None:
     for name, what in list(found.changed.items())[:_SHOWN]:
-        console.print(f"{one_line(name)} {what}", style="red")
+        console.print(one_line(f"{name} {what}"), style="red")
     if len(found.changed) > _SHOWN:
         console.print(f"... and {len(found.changed) - _SHOWN} more", style="red")
     for a in found.artifacts:
         name = one_line(f"{a.engine} {a.precision}")
+        reason = plain(a.reason or "")
         if a.agrees is None:
-            console.print(f"{name}: not run here: {a.reason}", style="yellow")
+            console.print(f"{name}: not run here: {reason}", style="yellow")
         elif a.cosine_min is None:
-            console.print(f"{name}: FAILS: {a.reason}", style="red")
+            console.print(f"{name}: FAILS: {reason}", style="red")
         else:
             verdict = "agrees" if a.agrees else "DISAGREES"
             console.print(
                 f"{name}: {verdict}, cosine {a.cosine_min:.5f}, max error {a.max_abs_error:.1e}",
                 style=None if a.agrees else "red",
             )
-            if a.reason is not None:
+            if reason:
                 style = "yellow" if a.runtime is None else "red"
-                console.print(f"{name}: {a.reason}", style=style)
+                console.print(f"{name}: {reason}", style=style)
     intact = found.files - len(found.changed)
     console.print(
         f"{found.files} files, all as the manifest says"
