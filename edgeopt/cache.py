@@ -8,6 +8,7 @@ of several processes build it while the others wait.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -72,7 +73,7 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
                 shutil.rmtree(stale, ignore_errors=True)
             work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{path.name}.build-"))
             try:
-                build(work)
+                _filled(folder, work, build)
                 work.chmod(0o755)
                 work.rename(path)
             finally:
@@ -80,6 +81,20 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
         return path
     finally:
         lock.release()
+
+
+def _filled(folder: Path, work: Path, build: Callable[[Path], None]) -> None:
+    """Call ``build(work)``; a disk that is full is the user's to see to."""
+    try:
+        build(work)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"the cache cannot be written ({exc.strerror})",
+            where=str(folder),
+            hint="Free some space there, or set EDGEOPT_CACHE to a directory that has it.",
+        ) from exc
 
 
 @contextlib.contextmanager

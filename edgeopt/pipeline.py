@@ -14,7 +14,7 @@ from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.describe import describe, tokenizer_files
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Skipped
 from edgeopt.bundle.verify import changed_files
-from edgeopt.bundle.write import reserved, write
+from edgeopt.bundle.write import reserved, tidy, write
 from edgeopt.compress.data import Data
 from edgeopt.compress.latency import artifact, counting
 from edgeopt.compress.run import code_digest as compress_digest
@@ -165,6 +165,7 @@ def _up_to_date(output: Path, inputs: str) -> Bundle | None:
         return None
     if bundle.manifest.inputs != inputs or bundle.manifest.skipped or changed_files(bundle):
         return None
+    tidy(output)
     progress.note(f"{output} is up to date")
     return bundle
 

@@ -75,6 +75,12 @@ def reserved(
         _remove_empty(made)
 
 
+def tidy(output: Path, kind: str, foreign: Foreign) -> None:
+    """Do what ``reserved`` does with what a killed run left, if ``output`` can be written."""
+    with contextlib.suppress(InputError, BusyError), reserved(output, kind, foreign):
+        pass
+
+
 def _make_folders(folder: Path, made: list[Path]) -> None:
     """Make ``folder`` and its parents, noting in ``made`` those that were not there."""
     if not folder.exists():

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt import place
+from edgeopt import cache, place
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.verify import changed_files
-from edgeopt.bundle.write import foreign, reserved
+from edgeopt.bundle.write import foreign, reserved, tidy
 from edgeopt.errors import BundleError, BusyError, InputError
 from tests.bundle.conftest import make_bundle, sources
 
@@ -131,7 +131,7 @@ def test_what_is_no_directory_of_its_own_is_not_replaced(
 WRITES = """
 import sys
 from pathlib import Path
-from edgeopt import place
+from edgeopt import cache, place
 from edgeopt.bundle.write import reserved, write
 from tests.bundle.conftest import manifest
 
@@ -233,3 +233,27 @@ def test_what_another_run_is_writing_stays(make_bundle: MakeBundle, tmp_path: Pa
         (work / "half").unlink()
         shutil.copytree(make_bundle(tmp_path / "other").path, work, dirs_exist_ok=True)
     assert not changed_files(open_bundle(output))
+
+
+def test_a_run_with_nothing_to_do_tidies_too(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    bundle = make_bundle()
+    half = tmp_path / ".tiny.edgeopt.new-01234567"
+    (half / "artifacts").mkdir(parents=True)
+    (half / ".edgeopt-unfinished").touch()
+    (tmp_path / ".tiny.edgeopt.lock").touch()
+    tidy(bundle.path)
+    assert sorted(os.listdir(tmp_path)) == ["sources", "tiny.edgeopt"]
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEOPT_CACHE", str(tmp_path))
+
+    def build(folder: Path) -> None:
+        (folder / "half").touch()
+        Path("/dev/full").write_bytes(bytes(9))
+
+    with pytest.raises(InputError, match="the cache cannot be written"):
+        cache.entry("kind", "0" * 64, build)
+    assert [path.name for path in (tmp_path / "kind").iterdir() if path.is_dir()] == []

@@ -21,6 +21,11 @@ def reserved(output: Path, inputs: Sequence[Path] = ()) -> contextlib.AbstractCo
     return place.reserved(output, _KIND, foreign, inputs)
 
 
+def tidy(output: Path) -> None:
+    """Remove what a killed run left beside the bundle ``output``, as ``place.tidy`` does."""
+    place.tidy(output, _KIND, foreign)
+
+
 def foreign(folder: Path) -> str | None:
     """Say why ``folder`` is not to be replaced by a bundle, None where it is one and nothing else.
 

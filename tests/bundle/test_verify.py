@@ -2,6 +2,8 @@ import io
 import json
 import os
 import pickle
+import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,3 +180,28 @@ def test_an_engine_that_is_not_installed_is_not_run(
     check = checked(case, lambda folder, document: None)
     assert (check.agrees, check.runtime) == (None, None)
     assert "onnxruntime cannot be imported" in str(check.reason)
+
+
+def test_a_session_is_not_opened_on_another_bundles_file(case: Case) -> None:
+    from edgeopt.runtime.build import build_runtime
+    from edgeopt.runtime.python import edgeopt_rt
+
+    folder = case.write()
+    library = str(build_runtime(platform.machine()).library)
+    with edgeopt_rt.Bundle(folder, library=library) as opened:
+        with edgeopt_rt.Session(opened) as session:
+            assert session.engine == "onnx"
+        # The engine opens by path what was hashed before: the same bytes today, others tomorrow.
+        shutil.copy(folder / MODEL, folder / "copy")
+        (folder / "copy").rename(folder / MODEL)
+        with pytest.raises(edgeopt_rt.Failure, match="was replaced while the bundle") as caught:
+            edgeopt_rt.Session(opened)
+        assert caught.value.code == edgeopt_rt.FILE
+        assert not opened.is_replaced()
+        case.bound = 0.98
+        case.write()
+        assert opened.is_replaced()
+        with pytest.raises(edgeopt_rt.Failure, match="was replaced while the bundle"):
+            edgeopt_rt.Session(opened)
+    with edgeopt_rt.open(folder, library=library) as session:
+        assert session.engine == "onnx"

@@ -133,6 +133,7 @@ static int open_entry(struct eo_session *session, const struct eo_artifact_entry
     for (uint32_t i = 0; i < entry->file_count; i++) {
         if (eo_storage_stays(&session->bundle->mapped[entry->files[i]], failure) != EO_OK) {
             engine->close(session->model);
+            session->model = NULL;
             return failure->code;
         }
     }
