@@ -352,7 +352,8 @@ def behind(parts: dict[str, Any], beside: Beside, hidden: int) -> dict[str, Any]
         scores = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
         function = beside.activation or ("Sigmoid" if len(parts["labels"]) == 1 else "Identity")
         given, parts["activation"] = parts["activation"], scores.get(function, "none")
-        if given != parts["activation"] or function not in (*scores, "Identity"):
+        alike = given == parts["activation"] and function in (*scores, "Identity")
+        if not alike and not beside.in_graph:  # transformers has no pipeline for modules
             progress.note(
                 f"{beside.body.name}: its scores are those of CrossEncoder.predict ({function}), "
                 f"not of transformers' pipeline ({given})"

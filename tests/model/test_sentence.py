@@ -326,6 +326,8 @@ def test_a_reranker_scores_as_crossencoder(
     folder = reranker(tmp_path / "model", labels, activation)
     model = import_model(folder)
     assert (model.activation, len(model.labels)) == (found, labels)
+    told = [text for text in notes(folder) if "those of CrossEncoder.predict" in text]
+    assert len(told) == (0 if (labels, found) == (1, "sigmoid") else 1)
     assert scores(model) == pytest.approx(sentences.predict(folder), abs=1e-5)
 
 
@@ -371,6 +373,7 @@ def test_a_reranker_of_modules(tmp_path: Path, labels: int) -> None:
         made.default_prompt_name = "query"
         made.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     model = import_model(tmp_path / "model")
+    assert not any("CrossEncoder" in text for text in notes(tmp_path / "model"))
     assert (model.task, len(model.labels)) == ("sequence-classification", labels)
     assert scores(model) == pytest.approx(sentences.predict(tmp_path / "model"), abs=1e-5)
 
