@@ -34,7 +34,11 @@ def write(
 def read(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the inputs and outputs of ``directory``. Raises BundleError for a damaged file."""
     calls: dict[str, dict[str, np.ndarray]] = {"in": {}, "out": {}}
-    for path in sorted(directory.glob("*.npy")):
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix == ".npy")
+    except OSError as exc:
+        raise BundleError(f"cannot be read ({exc.strerror})", where=str(directory)) from exc
+    for path in paths:
         side, _, name = path.name.removesuffix(".npy").partition(".")
         try:
             calls[side][name] = _array(read_regular(path, _MOST_BYTES))

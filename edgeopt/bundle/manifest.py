@@ -44,6 +44,7 @@ engine computes. Others have paths in them, or let it write files (OpenVINO's CA
 _MOST_BYTES = 1 << 26  # EO_MANIFEST_MAX_BYTES of the runtime; and what may be listed in it:
 _MOST_FILES, _MOST_ARTIFACTS = 4096, 256
 _MOST_TENSORS, _MOST_DIMS = 16, 8
+_MOST_PATH = 1000  # bytes; the runtime's most in a packed file are 1,023
 _MOST_PIXELS = 4096  # of a side of an image
 _DTYPES = ("float32", "int32", "int64")
 _BLANKS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
@@ -444,6 +445,8 @@ def _inside(table: Table, key: str, name: str) -> str:
     wrong = path.is_absolute() or ".." in path.parts or str(path) != name or not path.parts
     if wrong or "\\" in name or "\0" in name:
         raise table.wrong(key, f"{name!r} does not lie inside the bundle")
+    if len(name.encode()) > _MOST_PATH or any(len(p.encode()) > 255 for p in path.parts):
+        raise table.wrong(key, f"'{name[:40]}...' is too long for a file's name")
     return name
 
 

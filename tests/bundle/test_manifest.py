@@ -100,6 +100,10 @@ def test_a_file_outside_the_bundle_is_refused(make_bundle: MakeBundle, name: str
             r"artifacts\[0\]\.bytes: expected an integer, found 'many' \(str\)",
         ),
         (
+            lambda d: d["golden"][0].update(directory="a" * 20_000),
+            r"golden\[0\]\.directory: 'a{40}\.\.\.' is too long for a file's name",
+        ),
+        (
             lambda d: d["files"]["tokenizer/tokenizer.json"].update(sha256="zz"),
             "sha256: expected 64 hex digits, found 'zz'",
         ),

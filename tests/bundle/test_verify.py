@@ -142,6 +142,8 @@ GOLDEN = "golden/golden0/in.ids.npy"
         (lambda f, d: np.save(f / "golden/golden0/out.out.npy", np.zeros((1, 2, 3), np.float32)),
          "shape"),
         (lambda f, d: d.update(golden=[]), "has no golden call"),
+        (lambda f, d: d["golden"][0].update(directory="golden/none"), "cannot be read (No such"),
+        (lambda f, d: d["golden"][0].update(directory=GOLDEN), "cannot be read (Not a dir"),
     ],
 )  # fmt: skip
 def test_what_does_not_load_or_run_fails(
