@@ -451,7 +451,7 @@ def _optional_json(path: Path) -> Any:
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InputError(f"is not JSON ({exc})", where=str(path)) from exc
 
 

@@ -38,6 +38,7 @@ from edgeopt.model.tasks import INPUTS, PIXELS, activation
 
 _DEFAULT_MAX_SEQ_LEN = 512
 _SHORT, _LONG = 8, 11  # tokens of the made-up texts; no size of a network is 11
+_LONGEST = 1 << 16  # tokens; attention over more takes gigabytes a head
 _PROBED = 1024  # up to so many tokens the longest text is tried: attention grows with the square
 _SAME = 1e-3  # of the largest value: what padding may change, a hundred times float32 rounding
 _OLDEST = 17  # the opset that a file too new for this onnxruntime is rewritten in
@@ -110,7 +111,7 @@ def import_onnx(
     tokens = tokenizer.collect(folder, lower=said.lower)
     if tokens is None:
         progress.note(f"{path.name} has no tokenizer: it is checked on made-up token ids")
-    rows = onnx_read.vocabulary(proto, feeds[0].name) or int(config.get("vocab_size") or 0)
+    rows = onnx_read.vocabulary(proto, feeds[0].name) or _number(config, "vocab_size")
     if tokens is not None and rows:
         tokenizer.check_ids(tokens, rows, where)
     pad_id = tokenizer.padding(tokens, rows or 1 << 31, config.get("pad_token_id"))
@@ -126,6 +127,12 @@ def import_onnx(
         task=task,
         where=where,
     )
+    if any(not np.isfinite(found[n]).all() for _, found in runs for n in chosen.given):
+        raise InputError(
+            f"{' or '.join(chosen.given)} is not finite for an ordinary text",
+            where=where,
+            hint="A weight is NaN or infinite, or the training diverged.",
+        )
     if batch is None and not probe.takes_two(tried[0], chosen):
         batch = 1
     if not fixed:
@@ -292,6 +299,7 @@ def _feeds(
     used = onnx_adapt.used_inputs(proto)
     stored = {t.name for t in proto.graph.initializer}
     names = [v.name for v in proto.graph.input if v.name not in stored]
+    shaped = {v.name for v in proto.graph.input if v.type.tensor_type.HasField("shape")}
     ports = {port.name: port for port in opened.session.get_inputs()}
     feeds: list[Feed] = []
     batches: set[int] = set()
@@ -311,7 +319,7 @@ def _feeds(
             )
         kind = re.sub(r"^tensor\((.*)\)$", r"\1", ports[name].type)
         kind = {"float": "float32", "double": "float64"}.get(kind, kind)
-        dims = ports[name].shape or []
+        dims = ports[name].shape if name in shaped else [None, None]
         if kind not in _DTYPES[ours] or len(dims) != 2:
             raise InputError(
                 f"input {name} is {kind} with {len(dims)} dimensions; expected int64 (batch, seq)",
@@ -330,7 +338,7 @@ def _feeds(
         progress.note(f"{where}: input {', '.join(changed)} is taken as {taken}")
     if unused := [f.name for f in feeds if not f.used]:
         progress.note(f"{where}: no operator reads its input {', '.join(unused)}")
-    if any(f.ours == POSITIONS for f in feeds):
+    if any(f.ours == POSITIONS and f.used for f in feeds):
         progress.note(f"{where}: {POSITIONS} are made inside the graph, 0, 1, 2, ...")
     order = (*INPUTS, POSITIONS)
     ordered = sorted(feeds, key=lambda f: order.index(f.ours))
@@ -358,13 +366,17 @@ def _check_feeds(
             where=where,
             hint="Export it again with a free batch, or a batch of 1.",
         )
+    if max(lengths, default=0) > _LONGEST:
+        raise InputError(
+            f"takes texts of {max(lengths)} tokens, and {_LONGEST} is the most", where=where
+        )
     if len(lengths) > 1:
         raise InputError(
             f"its inputs are of different lengths: {', '.join(map(str, sorted(lengths)))}",
             where=where,
         )
     kind = str(config.get("model_type", ""))
-    if any(f.ours == POSITIONS for f in feeds) and kind not in _FROM_ZERO:
+    if any(f.ours == POSITIONS and f.used for f in feeds) and kind not in _FROM_ZERO:
         raise InputError(
             f"takes {POSITIONS}, and whether {kind or 'this network'} counts them from 0 is not "
             "known",
@@ -529,7 +541,7 @@ def _limit(config: Mapping[str, Any], tokens: Path, said: Beside) -> int:
     if positions is not None and _is_size(positions):
         first = 0
         if config.get("model_type") in _FROM_PADDING:
-            first = int(config.get("pad_token_id") or 0) + 1
+            first = _number(config, "pad_token_id") + 1
         limits.append(int(positions) - first)
     value = said.max_seq_len  # sentence-transformers takes it in the place of the tokenizer's
     if value is None:
@@ -537,6 +549,11 @@ def _limit(config: Mapping[str, Any], tokens: Path, said: Beside) -> int:
     if value is not None and _is_size(value):  # 1e30 stands for "no limit"
         limits.append(int(value))
     return max(1, min(limits, default=_DEFAULT_MAX_SEQ_LEN))
+
+
+def _number(config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key)
+    return value if type(value) is int else 0
 
 
 def _is_size(value: Any) -> bool:

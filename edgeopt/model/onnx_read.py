@@ -74,7 +74,8 @@ def external_files(path: Path) -> tuple[Path, ...]:
     except (OSError, DecodeError, ValueError):
         return ()
     names = {_location(tensor) for tensor in _external(proto)}
-    return tuple(path.parent / name for name in sorted(names) if _is_inside(path.parent, name))
+    found = [path.parent / name for name in sorted(names) if _is_inside(path.parent, name)]
+    return tuple(file for file in found if file.is_file())
 
 
 def _external(proto: Any) -> list[Any]:

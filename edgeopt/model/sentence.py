@@ -513,5 +513,5 @@ def _object(path: Path) -> Mapping[str, Any]:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise InputError(f"is not JSON ({exc})", where=str(path)) from exc

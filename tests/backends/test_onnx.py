@@ -224,10 +224,10 @@ def test_an_imported_file_that_is_too_new_is_refused(
 ) -> None:
     path = tmp_path / "own.onnx"
     engine.export_fp32(tiny("BertModel"), path, opset=17, ir_version=8, batch=None, seq_len=None)
-    spec = replace(next(s for s in target.engines if s.engine == "onnx"), opset=15)
+    spec = replace(next(s for s in target.engines if s.engine == "onnx"), opset=12)
     with pytest.raises(CompileError) as caught:
         backend("onnx").lower(import_model(path), target, spec, "fp32", [], tmp_path)
-    assert caught.value.hint == "Export it again at opset 15 or lower."
+    assert caught.value.hint == "Export it again at opset 12 or lower."
 
 
 def test_a_truncated_file_is_refused(tiny: Callable, tmp_path: Path) -> None:
@@ -248,3 +248,26 @@ def test_inputs_of_other_names_are_refused(tiny: Callable, tmp_path: Path) -> No
     onnx.save(proto, path)
     with pytest.raises(InputError, match="inputs are words, attention_mask, token_type_ids;"):
         import_model(path)
+
+
+@pytest.mark.parametrize("opset", [14, 16])
+def test_an_imported_file_is_lowered_for_an_older_engine(
+    opset: int, tiny: Callable, target: Target, agreement: Callable, tmp_path: Path
+) -> None:
+    """Layer normalisation as one operator came with opset 17."""
+    path = tmp_path / "own.onnx"
+    engine.export_fp32(
+        tiny("BertForSequenceClassification"),
+        path,
+        opset=17,
+        ir_version=8,
+        batch=None,
+        seq_len=None,
+    )
+    spec = replace(next(s for s in target.engines if s.engine == "onnx"), opset=opset, ir_version=7)
+    model = import_model(path)
+    artifact = backend("onnx").lower(model, target, spec, "fp32", [], tmp_path)
+    shipped = onnx.load(tmp_path / "model.onnx")
+    assert (shipped.opset_import[0].version, shipped.ir_version) == (opset, 7)
+    assert artifact.route == f"the imported file, opset 17 as {opset}, IR version 8 as 7"
+    assert agreement(model, artifact, tmp_path, 16).cosine_min > 0.99999

@@ -234,6 +234,16 @@ def test_what_is_carried_answers_as_the_file_does(tmp_path: Path, kind: str) -> 
     np.testing.assert_array_equal(referred, expected.reshape(got.shape))
 
 
+def test_inputs_of_no_declared_shape(tmp_path: Path) -> None:
+    proto = graph(outputs={"logits": "sum"})
+    for value in proto.graph.input:
+        value.type.tensor_type.ClearField("shape")
+    path = tmp_path / "tiny.onnx"
+    onnx.save(proto, path)
+    expected = ask(path, {"input_ids": IDS, "attention_mask": MASK})["logits"]
+    np.testing.assert_allclose(shipped(import_onnx(path))["logits"], expected, rtol=0, atol=1e-6)
+
+
 def test_what_was_changed_is_told(tmp_path: Path, notes: list[str]) -> None:
     import_onnx(save(tmp_path, outputs={"logits": "sum", "attentions": "tokens"}))
     assert any("leaves out attentions, which sequence-classification" in text for text in notes)
@@ -486,6 +496,7 @@ def test_weights_that_are_not_there_or_cut_short(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends at byte \d+ of weights.bin, which has \d+"):
         import_onnx(path)
     weights.unlink()
+    assert fingerprint(path)
     with pytest.raises(InputError, match=r"lies in weights\.bin, which is not there"):
         import_onnx(path)
 
@@ -549,6 +560,23 @@ def _without_a_dimension(proto: Any) -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 0
 
 
+def _of_an_opset_to_come(proto: Any) -> None:
+    proto.opset_import[0].version = 99
+
+
+def _of_endless_length(proto: Any) -> None:
+    dim = proto.graph.input[0].type.tensor_type.shape.dim[1]
+    dim.ClearField("dim_param")
+    dim.dim_value = 1 << 33
+
+
+def _with_a_weight_that_is_no_number(proto: Any) -> None:
+    table = next(t for t in proto.graph.initializer if t.name == "head")
+    array = onnx.numpy_helper.to_array(table).copy()
+    array[0, 0] = np.nan
+    table.CopyFrom(onnx.numpy_helper.from_array(array, "head"))
+
+
 def _with_too_little_data(proto: Any) -> None:
     proto.graph.initializer[0].raw_data = b"1234"
 
@@ -556,7 +584,8 @@ def _with_too_little_data(proto: Any) -> None:
 @pytest.mark.parametrize(
     "damage",
     [_without_outputs, _without_a_weight, _with_a_name_twice, _without_opset, _without_a_dimension,
-     _with_too_little_data],
+     _with_too_little_data, _of_an_opset_to_come, _of_endless_length,
+     _with_a_weight_that_is_no_number],
 )  # fmt: skip
 def test_a_graph_that_is_not_sound(tmp_path: Path, damage: Callable[[Any], None]) -> None:
     proto = graph()
@@ -566,6 +595,21 @@ def test_a_graph_that_is_not_sound(tmp_path: Path, damage: Callable[[Any], None]
     with pytest.raises(InputError, match=r"tiny\.onnx: ") as caught:
         import_onnx(path)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"id2label": 7}']
+)
+def test_a_damaged_config(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"config\.json"):
+        import_onnx(save(tmp_path))
+
+
+def test_a_config_of_odd_values_is_no_traceback(tmp_path: Path, notes: list[str]) -> None:
+    odd = {"architectures": [None], "max_position_embeddings": -3, "pad_token_id": "x"}
+    (tmp_path / "config.json").write_text(json.dumps(odd | {"vocab_size": [1], "model_type": []}))
+    assert import_onnx(save(tmp_path)).max_seq_len == 512
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
