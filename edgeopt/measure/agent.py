@@ -56,6 +56,7 @@ def listen(
     """
     report = AgentReport()
     last = ""
+    heard = set()
     for line in lines:
         with protocol(line, where):
             event = event_of(line)
@@ -66,6 +67,9 @@ def listen(
             if len(report.warmup_ns) > warmup or len(report.wall_ns) > runs:
                 raise ValueError("more calls than were asked for")
             last = kind
+            heard.add(kind)
+            if kind == "done" and not heard >= {"hello", "engine", "memory"}:
+                raise ValueError("lines are missing")
         if kind == "samples":
             sampled(len(report.wall_ns))
     if last != "done":

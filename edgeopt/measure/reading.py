@@ -223,6 +223,8 @@ def _result(event: dict[str, Any], items: tuple[Item, ...]) -> Result:
     vector = event.get("vector")
     if vector is not None and (not isinstance(vector, list) or len(vector) > _MOST_VALUES):
         raise ValueError("no vector")
+    if agent.count(event["items"]) != len(items):
+        raise ValueError("findings are missing")
     return Result(
         items=items,
         vector=None if vector is None else tuple(map(agent.number, vector)),

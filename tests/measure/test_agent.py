@@ -93,6 +93,8 @@ def changed(place: int, **change: object) -> list[dict[str, object]]:
         [LINES[0], LINES[0]],
         [LINES[1], LINES[0]],
         LINES[1:],
+        [LINES[0], *LINES[2:]],
+        [*LINES[:6], DONE],
         [*LINES[:4], GOLDEN],
         [*LINES[:5], LINES[4]],
         [*LINES[:5], *[LINES[3]]],

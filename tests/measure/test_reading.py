@@ -13,9 +13,10 @@ HELLO = {"event": "hello", "agent": "0.1.0", "arch": "aarch64", "pid": 7}
 ENGINE = {"event": "engine", "engine": "onnx", "version": "1", "precision": "int8", "load_ns": 1}
 ITEM = {"event": "item", "label": "good", "score": 0.5}
 SPAN = {"event": "item", "label": "bad", "score": 0.5, "begin": 3, "end": 5, "text": "x"}
-RESULT = {"event": "result", "items": 1, "tokens": 3, "truncated": False}
+RESULT = {"event": "result", "items": 0, "tokens": 3, "truncated": False}
+TWO = RESULT | {"items": 2}
 TEXTS = ["für a", "b"]
-WHOLE = [HELLO, ENGINE, ITEM, SPAN, RESULT, RESULT]
+WHOLE = [HELLO, ENGINE, ITEM, SPAN, TWO, RESULT]
 
 
 def reading(lines: list[Any]) -> Reading:
@@ -60,6 +61,8 @@ def test_what_the_agent_says_is_taken() -> None:
         [HELLO, ENGINE, RESULT | {"vector": "abc"}],
         [HELLO, ENGINE, RESULT | {"vector": [1, None]}],
         [HELLO, ENGINE, RESULT | {"vector": [0] * 100_000}],
+        [HELLO, ENGINE, ITEM, TWO],
+        [HELLO, ENGINE, ITEM, SPAN, ITEM, TWO],
         [HELLO, {"event": "engine"}],
         [HELLO, ENGINE, {"event": "error"}],
         [HELLO, ENGINE, {"event": ["item"]}],
