@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt import __version__, cache, progress
+from edgeopt import cache, progress
 from edgeopt.backends import Artifact, Batch, Outputs, run_on_host
 from edgeopt.compress import score
 from edgeopt.compress.data import Data, divide
 from edgeopt.errors import InputError
+from edgeopt.lowering import code_digest
 from edgeopt.model import Model, reference, samples
 
 MOST_TEXTS = 1000
@@ -73,7 +74,11 @@ def prepare(model: Model, data: Data, seq_len: int) -> HeldOut:
         np.save(directory / "answers.npy", found)
 
     key = cache.key(
-        model=model.digest, data=data.digest(), seq_len=seq_len, version=__version__, rows="pooled"
+        model=model.digest,
+        data=data.digest(),
+        seq_len=seq_len,
+        code=code_digest("accuracy"),
+        rows="pooled",
     )
     answers = np.load(cache.entry("reference", key, build) / "answers.npy")
     return HeldOut(data=data, calls=calls, answers=answers)

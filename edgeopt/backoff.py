@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeopt import accuracy, cache, progress
+from edgeopt import accuracy, answers, cache, progress
 from edgeopt.accuracy import Accuracy, HeldOut
+from edgeopt.answers import Expected, Judged
 from edgeopt.compress.grid import Grid, linears
 from edgeopt.compress.run import code_digest
 from edgeopt.compress.sensitivity import by_sensitivity
@@ -33,6 +34,7 @@ class Made:
 
     lowered: Lowered
     accuracy: Accuracy | None
+    judged: Judged | None
     kept: tuple[str, ...]
 
 
@@ -44,10 +46,12 @@ def lower_within(
     prepared: Prepared,
     recipe: Recipe,
     held: HeldOut | None,
+    expected: Expected | None = None,
 ) -> Made:
     """Lower for one engine and precision, as quantised as the recipe's bounds allow.
 
-    ``held`` has the texts that ``max_drop`` is measured on. Raises CompileError where the bounds
+    ``held`` has the texts that ``max_drop`` is measured on, ``expected`` what the user's own tool
+    answers, None where there is none. Raises CompileError where the bounds
     cannot be held, with what was missed, and what a backend raises.
     """
     asked = recipe.quantize if precision in QUANTIZED else PLAIN
@@ -58,13 +62,18 @@ def lower_within(
                 f"{spec.engine} {precision}: {reason}; {len(names)} linear modules stay in FP32"
             )
         lowered = lower(model, target, spec, precision, prepared, asked.lowering(names))
-        found = None
+        found = judged = None
         reason = _beyond_cosine(lowered, recipe, samples.name(model))
+        if not reason and expected is not None:
+            limits = recipe.bounds[precision].limits(precision)
+            judged = answers.judge(model, target, spec, lowered, expected, limits)
+            if judged is not None:
+                reason = answers.beyond(judged, limits, expected.tool)
         if not reason and asked.max_drop is not None and held is not None:
             found = accuracy.judge(model, lowered.artifact, lowered.directory, held)
             reason = _beyond_drop(found, asked.max_drop)
         if not reason:
-            return Made(lowered=lowered, accuracy=found, kept=names)
+            return Made(lowered=lowered, accuracy=found, judged=judged, kept=names)
     if asked.mixed:
         reason += f", with {len(names)} linear modules in FP32"
     raise CompileError(reason)

@@ -55,7 +55,7 @@ def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
                 for i, outputs in enumerate(reference.run(model, batches)):
                     np.savez(directory / f"{n}-{i}.npz", **outputs)  # type: ignore[arg-type]
 
-    key = cache.key(model=model.digest, texts=digest, seq_lens=list(lengths), version=__version__)
+    key = cache.key(model=model.digest, texts=digest, seq_lens=list(lengths), code=code_digest())
     directory = cache.entry("reference", key, run_reference)
     answers: dict[int, list[Outputs]] = {}
     for n in lengths:
@@ -149,11 +149,16 @@ def _check(artifact: Artifact, directory: Path, prepared: Prepared) -> Fidelity:
     )
 
 
-def code_digest() -> str:
-    """Return a hash of the code that makes artifacts, so that a changed backend is run again."""
+def code_digest(*others: str) -> str:
+    """Return a hash of the code that makes artifacts, so that a changed backend is run again.
+
+    ``others`` are further modules of edgeopt that a result depends on, such as "answers".
+    """
     digest = hashlib.sha256(__version__.encode())
     package = Path(__file__).parent
-    makers = [package / "quantize.py", *package.glob("backends/*.py"), *package.glob("model/*.*")]
+    alone = ("quantize", "fidelity", "lowering", *others)
+    makers = [package / f"{name}.py" for name in alone]
+    makers += [*package.glob("backends/*.py"), *package.glob("model/*.*")]
     for path in sorted(makers):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from edgeopt import accuracy, cache, progress
-from edgeopt.backends import Artifact
+from edgeopt import accuracy, answers, cache, progress, tokenization
 from edgeopt.backoff import Made, lower_within
 from edgeopt.bundle import Bundle, golden, open_bundle
-from edgeopt.bundle.describe import describe, tokenizer_files
+from edgeopt.bundle.describe import artifact_entry, describe, prefix, tokenizer_files
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Skipped
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, tidy, write
@@ -24,8 +24,10 @@ from edgeopt.errors import BundleError, CompileError, InputError, MissingDepende
 from edgeopt.fields import nearest
 from edgeopt.lowering import FIDELITY_SAMPLES, Prepared, code_digest, prepare
 from edgeopt.model import Model, importer, name_of, samples, texts
+from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
 from edgeopt.recipe import INT4, Recipe, load_recipe
+from edgeopt.runtime.build import build_runtime
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
 GOLDEN_PER_LENGTH = 2
@@ -126,7 +128,7 @@ def compile(
             kept_apart = set(held.texts)
             everything = texts.read_labelled(Path(str(data)))[0]
             given = tuple(text for text in everything if text not in kept_apart)[:limit]
-        return _compile(model, target, recipe, specs, given, held, place, inputs)
+        return _compile(model, target, recipe, specs, given, data, held, place, inputs)
 
 
 def _import(source: str | Path, prompt: str | None) -> Model:
@@ -150,7 +152,7 @@ def _inputs_digest(
         pairs=[(spec.engine, precision) for spec, precision in pairs],
         samples=None if given is None else samples.digest(given),  # the shipped go with the code
         prompt=prompt,
-        code=code_digest(),
+        code=code_digest("accuracy", "answers", "tokenization", "recipe"),
     )
 
 
@@ -236,6 +238,7 @@ def _compile(
     recipe: Recipe,
     pairs: Sequence[tuple[EngineSpec, str]],
     given: Samples,
+    data: str | Path | None,
     held: Data | None,
     output: Path,
     inputs: str,
@@ -243,12 +246,15 @@ def _compile(
     seq_lens = samples.lengths(model, target.seq_lens)
     target = replace(target, seq_lens=seq_lens)
     prepared = prepare(model, seq_lens, given)
+    expected = _expected(model, target, given if data else None, data)
     texts_held = None if held is None else accuracy.prepare(model, held, max(prepared.checks))
     made: list[tuple[ArtifactEntry, Path]] = []
     skipped: list[Skipped] = []
     for spec, precision in pairs:
         try:
-            found = lower_within(model, target, spec, precision, prepared, recipe, texts_held)
+            found = lower_within(
+                model, target, spec, precision, prepared, recipe, texts_held, expected
+            )
         except (CompileError, MissingDependencyError) as exc:
             progress.note(f"skipped {spec.engine} {precision}: {exc}")
             skipped.append(Skipped(engine=spec.engine, precision=precision, reason=str(exc)))
@@ -258,37 +264,39 @@ def _compile(
         reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
         raise CompileError(f"no artifact could be made for {target.name}\n{reasons}")
     with progress.step(f"Writing {output}"):
-        return _write(model, target, recipe, prepared, made, skipped, inputs, output)
+        return _write(model, target, recipe, prepared, expected, made, skipped, inputs, output)
+
+
+def _expected(
+    model: Model, target: Target, own: Samples | None, data: str | Path | None
+) -> answers.Expected | None:
+    """Ask the user's own tool, and hold the device's tokenizer against its. None where there is no
+    such tool, or nothing to run the device's side with; a note says so."""
+    original = open_original(model)
+    if isinstance(original, str):
+        progress.note(f"answers are not compared with another tool's: {original}")
+        return None
+    try:
+        build_runtime(platform.machine())
+    except (MissingDependencyError, InputError) as exc:
+        progress.note(f"answers and tokens are not compared as the device makes them: {exc}")
+        return None
+    if original.tokenizer is not None:
+        tokenization.check(model, target, original, own, data)
+    return answers.prepare(model, own, original, target.seq_lens)
 
 
 def _entry(made: Made, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
     """Return the manifest's entry of an artifact."""
     lowered = made.lowered
-    artifact, found = lowered.artifact, lowered.fidelity
-    return ArtifactEntry(
-        engine=artifact.engine,
-        engine_version=spec.version,
-        precision=artifact.precision,
-        files=tuple(_prefix(artifact) + name for name in artifact.files),
-        bytes=sum((lowered.directory / name).stat().st_size for name in artifact.files),
-        signature=artifact.signature,
-        seq_lens=artifact.seq_lens,
-        route=artifact.route,
-        options=artifact.options,
-        tools=artifact.tools,
-        cosine_min=found.cosine_min,
-        cosine_mean=found.cosine_mean,
-        max_abs_error=found.max_abs_error,
-        same_top1=found.same_top1,
-        calls=found.calls,
-        bound=recipe.bounds[artifact.precision].cosine_min,
+    artifact = lowered.artifact
+    bound = recipe.bounds[artifact.precision].cosine_min
+    return replace(
+        artifact_entry(artifact, lowered.directory, spec.version, lowered.fidelity, bound),
         kept=made.kept,
         accuracy=None if made.accuracy is None else asdict(made.accuracy),
+        judged=None if made.judged is None else made.judged.figures(),
     )
-
-
-def _prefix(artifact: Artifact | ArtifactEntry) -> str:
-    return f"artifacts/{artifact.engine}-{artifact.precision}/"
 
 
 def _write(
@@ -296,6 +304,7 @@ def _write(
     target: Target,
     recipe: Recipe,
     prepared: Prepared,
+    expected: answers.Expected | None,
     made: Sequence[tuple[ArtifactEntry, Path]],
     skipped: Sequence[Skipped],
     inputs: str,
@@ -303,7 +312,7 @@ def _write(
 ) -> Bundle:
     files = tokenizer_files(model)
     for entry, directory in made:
-        files |= {name: directory / name.removeprefix(_prefix(entry)) for name in entry.files}
+        files |= {name: directory / name.removeprefix(prefix(entry)) for name in entry.files}
     calls = []
     with tempfile.TemporaryDirectory(prefix="edgeopt-golden-") as scratch:
         for n, batches in prepared.checks.items():
@@ -319,6 +328,7 @@ def _write(
         manifest = replace(
             describe(model, target, tuple(entry for entry, _ in made)),
             inputs=inputs,
+            original="" if expected is None else expected.tool,
             recipe={
                 "name": recipe.name,
                 "bounds": {p: b.cosine_min for p, b in recipe.bounds.items()},

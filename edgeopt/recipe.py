@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from dataclasses import fields as fields_of
 from pathlib import Path
 
 from edgeopt import fields
@@ -20,10 +21,75 @@ INT4 = "int4"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What final answers have to keep to; ``edgeopt.answers.Judged`` says what the figures are.
+
+    ``margin`` is how far a decision must be ahead in the tool's own answer to count as one.
+    """
+
+    error_max: float
+    margin: float
+    decisions_min: float
+    order_min: float
+    neighbours_min: float
+    context_max: float
+
+
+LIMITS: Mapping[str, Limits] = {
+    # Sound artifacts of tiny random networks and of a trained MiniLM are off by at most 2e-6 (in
+    # scores, vectors and spans; ONNX, TFLite, OpenVINO, TVM); another pooling, prompt or token by
+    # 1e-2 and more. A decision may then turn where the tool's two best are within twice that.
+    "fp32": Limits(
+        error_max=1e-3,
+        margin=2e-3,
+        decisions_min=1.0,
+        order_min=0.0,  # follows from error_max
+        neighbours_min=0.0,
+        context_max=1e-3,
+    ),
+    # Half precision has 11 bits: 16 times better than 8, whose limits these are, drawn in.
+    "fp16": Limits(
+        error_max=0.05,
+        margin=0.05,
+        decisions_min=1.0,
+        order_min=0.98,
+        neighbours_min=0.95,
+        context_max=0.01,
+    ),
+    # Sound INT8 of a trained MiniLM: same decisions 1.0, order .996 to .998, single scores off by
+    # up to .11. Of tiny random networks: decisions 1.0, order .89 (hidden states at .98) to .999,
+    # scores off by up to .16. Alone, padded and in a batch all give the very same answers.
+    "int8": Limits(
+        error_max=0.3,
+        margin=0.1,
+        decisions_min=0.9,
+        order_min=0.9,
+        neighbours_min=0.8,
+        context_max=0.02,
+    ),
+    # Weights of 16 steps; no engine quantises activations with them.
+    "int4": Limits(
+        error_max=0.5,
+        margin=0.2,
+        decisions_min=0.8,
+        order_min=0.8,
+        neighbours_min=0.6,
+        context_max=0.02,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Bound:
-    """An artifact whose ``cosine_min`` against FP32 is below this is not shipped."""
+    """An artifact whose ``cosine_min`` against FP32 is below this is not shipped, nor one whose
+    final answers are beyond the limits: those of ``LIMITS``, but for the ones in ``answers``."""
 
     cosine_min: float
+    answers: Mapping[str, float] = field(default_factory=dict)
+
+    def limits(self, precision: str) -> Limits:
+        """Return what final answers have to keep to."""
+        return replace(LIMITS[precision], **self.answers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +139,14 @@ def load_recipe(name_or_path: str | Path, *, beside: Path | None = None) -> Reci
 
 
 def _bound(table: fields.Table) -> Bound:
-    bound = Bound(cosine_min=table.number("cosine_min", low=0.0, high=1.0))
+    names = [f.name for f in fields_of(Limits)]
+    bound = Bound(
+        cosine_min=table.number("cosine_min", low=0.0, high=1.0),
+        answers={
+            name: table.number(name, low=0.0, high=1.0 if name.endswith("_min") else 1e30)
+            for name in names
+            if name in table
+        },
+    )
     table.close()
     return bound

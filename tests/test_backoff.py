@@ -59,7 +59,8 @@ def make(spiky: Path, tmp_path: Path) -> Make:
 
     def call(quantize: Quantize, cosine_min: float, data: Path | None) -> tuple[Bundle, list[str]]:
         plain = load_recipe("default")
-        bounds = dict(plain.bounds) | {"int4": Bound(cosine_min=cosine_min)}
+        open_ = {"error_max": 1e30, "decisions_min": 0.0, "order_min": 0.0}
+        bounds = dict(plain.bounds) | {"int4": Bound(cosine_min=cosine_min, answers=open_)}
         recipe: Recipe = replace(plain, bounds=bounds, quantize=quantize)
         host = replace(load_target("host"), seq_lens=(16,))
         told: list[str] = []

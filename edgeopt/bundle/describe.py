@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeopt import __version__
+from edgeopt.backends import Artifact
 from edgeopt.bundle.manifest import ArtifactEntry, Manifest, TargetEntry
+from edgeopt.fidelity import Fidelity
 from edgeopt.model import Model, reference
 from edgeopt.model.tokenizer import has_token_types
 from edgeopt.target import Target
@@ -55,3 +57,32 @@ def tokenizer_files(model: Model) -> dict[str, Path]:
     """Return where the tokenizer's files lie, by their names in a bundle."""
     found = sorted(model.tokenizer.iterdir()) if model.tokenizer else []
     return {f"tokenizer/{path.name}": path for path in found}
+
+
+def artifact_entry(
+    artifact: Artifact, directory: Path, engine_version: str, fidelity: Fidelity, bound: float
+) -> ArtifactEntry:
+    """Return the entry of an artifact whose files are in ``directory``."""
+    return ArtifactEntry(
+        engine=artifact.engine,
+        engine_version=engine_version,
+        precision=artifact.precision,
+        files=tuple(prefix(artifact) + name for name in artifact.files),
+        bytes=sum((directory / name).stat().st_size for name in artifact.files),
+        signature=artifact.signature,
+        seq_lens=artifact.seq_lens,
+        route=artifact.route,
+        options=artifact.options,
+        tools=artifact.tools,
+        cosine_min=fidelity.cosine_min,
+        cosine_mean=fidelity.cosine_mean,
+        max_abs_error=fidelity.max_abs_error,
+        same_top1=fidelity.same_top1,
+        calls=fidelity.calls,
+        bound=bound,
+    )
+
+
+def prefix(artifact: Artifact | ArtifactEntry) -> str:
+    """Return the folder of an artifact in a bundle, with its slash."""
+    return f"artifacts/{artifact.engine}-{artifact.precision}/"

@@ -66,7 +66,8 @@ class ArtifactEntry:
     were taken over ``calls`` real texts at each of the artifact's lengths; ``bound`` is the
     cosine that the recipe demands, on the host and again on the board. ``kept`` are the linear
     modules that stayed in floating point, and ``accuracy`` (``edgeopt.accuracy``) is how it scored
-    on held-out texts, None where that was not asked for.
+    on held-out texts, None where that was not asked for. ``judged`` (``edgeopt.answers``) has the
+    figures of its final answers against the manifest's ``original``, None where none were compared.
     """
 
     engine: str
@@ -87,6 +88,7 @@ class ArtifactEntry:
     bound: float
     kept: tuple[str, ...] = ()
     accuracy: Mapping[str, Any] | None = None
+    judged: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +135,8 @@ class Manifest:
     ``prompt`` is put before every text, of a pair before the first; "" where there is none.
     ``activation`` makes scores of logits, ``pad_id`` fills texts up to the length that is run, and
     ``token_types`` says whether the second text of a pair is told by its token types; the runtime
-    on the device reads them."""
+    on the device reads them. ``reference`` computed the tensors that artifacts are held against,
+    and ``original`` is the user's own tool that final answers were compared with, "" for none."""
 
     name: str
     digest: str
@@ -158,6 +161,7 @@ class Manifest:
     image: ImageSpec | None
     files: Mapping[str, FileEntry]
     prompt: str = ""
+    original: str = ""
 
 
 def dump(manifest: Manifest) -> bytes:
@@ -275,6 +279,7 @@ def _parse(table: Table) -> Manifest:
         target=_target(table.table("target")),
         recipe=table.get("recipe", dict),
         reference=table.get("reference", str),
+        original=table.get("original", str, ""),
         origin=table.get("origin", dict),
         tools=table.table("tools").strings(),
         artifacts=tuple(_artifact(t) for t in table.tables("artifacts")),
@@ -381,6 +386,7 @@ def _artifact(table: Table) -> ArtifactEntry:
         bound=table.number("bound", low=-1, high=1),
         kept=table.array("kept", str, ()),
         accuracy=table.get("accuracy", dict) if table.data.get("accuracy") else None,
+        judged=table.get("judged", dict) if table.data.get("judged") else None,
     )
 
 

@@ -41,7 +41,8 @@ def compile_(
     """Make a bundle of MODEL for a target.
 
     MODEL is a Hugging Face directory or hub name, or an .onnx file. Every artifact is checked
-    against the original on real text, or on images; one that is below the recipe's bound is not
+    on real text, or on images: its tensors against the original network, and its answers, from the
+    C runtime, against the tool that you would otherwise use. One beyond the recipe's bounds is not
     shipped.
     """
     from edgeopt.pipeline import compile
@@ -73,6 +74,8 @@ def document(bundle: Bundle) -> dict[str, Any]:
         "bundle": str(bundle.path),
         "digest": manifest.digest,
         "target": manifest.target.name,
+        "reference": manifest.reference,
+        "original": manifest.original,
         "artifacts": [
             {
                 "engine": a.engine,
@@ -89,6 +92,7 @@ def document(bundle: Bundle) -> dict[str, Any]:
                 "route": a.route,
                 "kept": list(a.kept),
                 "accuracy": a.accuracy,
+                "judged": a.judged,
             }
             for a in manifest.artifacts
         ],

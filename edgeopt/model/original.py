@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
 from edgeopt.model import Model, images, onnx_call, reference, section, sentence
 from edgeopt.model.setfit import HEAD, read_head
@@ -113,14 +114,21 @@ def open_original(model: Model) -> Original | str:
     kind = "" if folder is None or compressed else _kind(folder)
     if kind and importlib.util.find_spec("sentence_transformers") is None:
         return "sentence-transformers, which the folder is for, is not installed"
-    with quiet():
-        if kind == "CrossEncoder" and folder is not None:
-            return _cross_encoder(folder, model)
-        if kind == "SentenceTransformer" and folder is not None:
-            return _sentence_transformer(folder, model)
-        if model.image is not None:
-            return _images(model, folder)
-        return _texts(model, None if compressed else folder)
+    try:
+        with quiet():
+            if kind == "CrossEncoder" and folder is not None:
+                return _cross_encoder(folder, model)
+            if kind == "SentenceTransformer" and folder is not None:
+                return _sentence_transformer(folder, model)
+            if model.image is not None:
+                return _images(model, folder)
+            return _texts(model, None if compressed else folder)
+    except EdgeoptError:
+        raise
+    # What a tool raises for a folder that it does not take has no common base.
+    except Exception as exc:  # noqa: BLE001
+        text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        return f"{kind or 'transformers'} does not open it ({text})"
 
 
 def _kind(folder: Path) -> str:

@@ -62,6 +62,11 @@ def read_labelled(path: Path) -> tuple[tuple[str, ...], tuple[str | int, ...] | 
     return texts, tuple(labels) or None
 
 
+def lines(path: Path) -> list[str]:
+    """Return the lines of ``path``, unpacked."""
+    return _read(path).split("\n")
+
+
 def is_jsonl(path: Path) -> bool:
     """Tell by the name whether ``path`` has a JSON object on each line."""
     return path.name.removesuffix(".gz").endswith(".jsonl")

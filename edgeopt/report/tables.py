@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt.report.shown import one_line
@@ -43,6 +44,28 @@ def _quantised(a: ArtifactEntry) -> Iterator[str]:
         yield f"in floating point: {', '.join(a.kept)}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Column:
+    """A figure of final answers (``edgeopt.answers.Judged``): the first of ``names`` there is."""
+
+    title: str
+    names: tuple[str, ...]
+    shown: str
+
+    def value(self, a: ArtifactEntry) -> str:
+        found = a.judged or {}
+        value = next((found[n] for n in self.names if found.get(n) is not None), None)
+        return "" if value is None else format(value, self.shown)
+
+
+_JUDGED = (
+    _Column(title="answer off", names=("error",), shown=".1e"),
+    _Column(title="same answer", names=("decisions", "neighbours"), shown=".1%"),
+    _Column(title="order", names=("order",), shown=".4f"),
+    _Column(title="by context", names=("context",), shown=".1e"),
+)
+
+
 def artifacts(bundle: Bundle, console: Console) -> None:
     """Print one row for each artifact, and one line for each that was skipped."""
     from rich.table import Table
@@ -55,7 +78,10 @@ def artifacts(bundle: Bundle, console: Console) -> None:
     table.add_column("tokens" if manifest.image is None else "pixels")
     table.add_column("cosine min", justify="right")
     table.add_column("max error", justify="right")
-    top1 = any(a.same_top1 is not None for a in manifest.artifacts)
+    judged = [found for found in _JUDGED if any(found.value(a) for a in manifest.artifacts)]
+    for column in judged:
+        table.add_column(column.title, justify="right")
+    top1 = not judged and any(a.same_top1 is not None for a in manifest.artifacts)
     if top1:
         table.add_column("same label", justify="right")
     for a in manifest.artifacts:
@@ -66,6 +92,7 @@ def artifacts(bundle: Bundle, console: Console) -> None:
             ", ".join(map(str, a.seq_lens)) or _input(manifest),
             f"{a.cosine_min:.5f}",
             f"{a.max_abs_error:.1e}",
+            *(column.value(a) for column in judged),
         ]
         if top1:
             row.append("" if a.same_top1 is None else f"{100 * a.same_top1:.1f} %")
@@ -73,11 +100,16 @@ def artifacts(bundle: Bundle, console: Console) -> None:
     console.print(table)
     if manifest.artifacts:
         calls = max(a.calls for a in manifest.artifacts)
-        console.print(
-            f"against {one_line(manifest.reference)}, worst of {calls} "
-            f"calls on {'real text' if manifest.image is None else 'images'}",
-            style="dim",
-        )
+        what = "real text" if manifest.image is None else "images"
+        tensors = f"against {one_line(manifest.reference)}, worst of {calls} calls on {what}"
+        counts = [a.judged["samples"] for a in manifest.artifacts if a.judged]
+        if counts:
+            asked = "texts" if manifest.image is None else "images"
+            tensors = (
+                f"cosine, max error: tensors {tensors}\nanswers: of the C runtime against "
+                f"{one_line(manifest.original)}, on {max(counts)} {asked}"
+            )
+        console.print(tensors, style="dim", highlight=False)
     for a in manifest.artifacts:
         if a.accuracy or a.kept:
             quantised = "; ".join(_quantised(a))

@@ -287,3 +287,43 @@ def test_it_ends_when_its_reader_goes_away(case: Case) -> None:
         began = time.monotonic()
         assert process.wait(timeout=20) == 3
         assert time.monotonic() - began < 5
+
+
+def test_tokens_are_told_without_a_network(agent: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+    from edgeopt.bundle.describe import describe, tokenizer_files
+    from edgeopt.bundle.write import write
+    from edgeopt.model.importer import import_model
+    from edgeopt.target import load_target
+    from tests import checkpoints
+
+    folder = checkpoints.write(tmp_path / "m")
+    model = import_model(folder)
+    place = tmp_path / "b.edgeopt"
+    write(place, describe(model, load_target("host"), ()), tokenizer_files(model))
+    lines = [
+        {"text": "a tool, naïve"},
+        {"text": "the data", "pair": "a library\0 日本"},
+        {"text": ""},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    done = Run(agent, "tokens", "--bundle", str(place), text=text)
+    assert done.status == 0
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for line, found in zip(lines, done.all("tokens"), strict=True):
+        encoded = tokenizer(line["text"], line.get("pair"), return_token_type_ids=True)
+        assert found["ids"] == encoded["input_ids"]
+        assert found["types"] == encoded["token_type_ids"]
+        assert found["total"] == len(found["begins"]) == len(found["ends"])
+    assert done.all("tokens")[0]["ends"][1:4] == [1, 6, 7]
+    cut = Run(agent, "tokens", "--bundle", str(place), "--seq-len", "4", text=text)
+    assert [len(found["ids"]) for found in cut.all("tokens")] == [4, 4, 2]
+    assert [found["total"] for found in cut.all("tokens")] == [
+        found["total"] for found in done.all("tokens")
+    ]
+
+
+def test_tokens_of_what_is_no_text_are_refused(agent: Path, case: Case) -> None:
+    case.run()  # which writes the bundle
+    done = Run(agent, "tokens", "--bundle", str(case.bundle), text='{"text": "a"}\n')
+    assert (done.status, done.one("error")["message"]) == (1, "has no tokenizer")

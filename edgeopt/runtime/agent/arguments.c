@@ -10,6 +10,8 @@ const char eo_usage[] =
     "                  [--cpus LIST] [--option KEY=VALUE]...\n"
     "edgeopt-agent read --bundle PATH [...]   for lines {\"text\": ..., \"pair\": ...} on standard\n"
     "                                         input\n"
+    "edgeopt-agent tokens --bundle PATH [--seq-len N]   for such lines: what the tokenizer makes of\n"
+    "                                                   them, without the network\n"
     "edgeopt-agent info [--engine NAME] [--libraries PATH:...]\n"
     "edgeopt-agent --version | --help\n"
     "\n"
@@ -103,6 +105,7 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
         enum eo_command command;
     } commands[] = {{"run", EO_RUN},
                     {"read", EO_READ},
+                    {"tokens", EO_TOKENS},
                     {"info", EO_INFO},
                     {"--version", EO_VERSION_ONLY},
                     {"--help", EO_HELP}};
@@ -114,7 +117,7 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
         }
     }
     return eo_fail(failure, EO_EINPUT, word,
-                   "unknown command (known: run, read, info, --version, --help)");
+                   "unknown command (known: run, read, tokens, info, --version, --help)");
 }
 
 int eo_parse(int argc, char **argv, struct eo_arguments *arguments, struct eo_failure *failure)
@@ -134,7 +137,8 @@ int eo_parse(int argc, char **argv, struct eo_arguments *arguments, struct eo_fa
                      : parse_option(argv[i], argv[i + 1], arguments, failure);
     }
     if (result == EO_OK && arguments->bundle == NULL &&
-        (arguments->command == EO_RUN || arguments->command == EO_READ)) {
+        (arguments->command == EO_RUN || arguments->command == EO_READ ||
+         arguments->command == EO_TOKENS)) {
         result = eo_fail(failure, EO_EINPUT, "--bundle", "is missing");
     }
     return result;

@@ -6,7 +6,7 @@
 
 #define EO_MAX_OPTIONS 32
 
-enum eo_command { EO_RUN, EO_READ, EO_INFO, EO_VERSION_ONLY, EO_HELP };
+enum eo_command { EO_RUN, EO_READ, EO_TOKENS, EO_INFO, EO_VERSION_ONLY, EO_HELP };
 
 /* Pointers are into argv, which is cut at '=' where an argument is KEY=VALUE. */
 struct eo_arguments {
@@ -14,7 +14,7 @@ struct eo_arguments {
     const char *bundle;
     struct eo_session_options session; /* options points at `options` */
     struct eo_option options[EO_MAX_OPTIONS];
-    int32_t seq_len; /* of the goldens; 0: the longest that the artifact takes */
+    int32_t seq_len; /* of the goldens; 0: the longest that the artifact takes. Of tokens: the most */
     int64_t warmup;
     int64_t runs;
 };

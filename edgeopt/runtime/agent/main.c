@@ -10,6 +10,7 @@
 #include "events.h"
 #include "measure.h"
 #include "process.h"
+#include "tokenizer.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -25,6 +26,7 @@ struct job {
     struct eo_events *events;
     struct eo_bundle *bundle;
     struct eo_session *session;
+    const struct encoder *encoder; /* of the command `tokens` alone */
     int64_t rss_before_bytes;
     int64_t rss_loaded_bytes;
     int64_t heard_ns; /* when the host last wrote to stdin; 0: never */
@@ -295,7 +297,21 @@ static char *text_member(const struct eo_json_tree *tree, const char *key, size_
     return text;
 }
 
-static int read_line(struct job *job, const char *line, size_t bytes, struct eo_failure *failure)
+/* What is done with a text, which lives no longer than the call. */
+typedef int read_text(struct job *job, const struct eo_text *text, struct eo_failure *failure);
+
+static int run_text(struct job *job, const struct eo_text *text, struct eo_failure *failure)
+{
+    int result = eo_session_run_texts(job->session, text, 1, failure);
+
+    if (result == EO_OK) {
+        say_result(job, text, eo_session_result(job->session, 0));
+    }
+    return result;
+}
+
+static int read_line(struct job *job, const char *line, size_t bytes, read_text *read,
+                     struct eo_failure *failure)
 {
     struct eo_json_tree tree;
     struct eo_text text = {0};
@@ -309,10 +325,9 @@ static int read_line(struct job *job, const char *line, size_t bytes, struct eo_
         text.pair = second;
         result = first == NULL ? eo_fail(failure, EO_EINPUT, "stdin",
                                          "expected {\"text\": ...} with \"pair\" or without")
-                               : eo_session_run_texts(job->session, &text, 1, failure);
+                               : read(job, &text, failure);
     }
     if (result == EO_OK) {
-        say_result(job, &text, eo_session_result(job->session, 0));
         result = reader_gone(job->events, failure);
     }
     free(first);
@@ -321,18 +336,126 @@ static int read_line(struct job *job, const char *line, size_t bytes, struct eo_
     return result;
 }
 
-/* Reads texts from standard input, a JSON object a line, and says what the model makes of them. */
-static int read_lines(struct job *job, struct eo_failure *failure)
+/* Reads texts from standard input, a JSON object a line. */
+static int read_lines(struct job *job, read_text *read, struct eo_failure *failure)
 {
     char *line = NULL;
     size_t size = 0;
     ssize_t bytes;
-    int result = open_job(job, failure);
+    int result = EO_OK;
 
     while (result == EO_OK && (bytes = getline(&line, &size, stdin)) >= 0) {
-        result = read_line(job, line, (size_t)bytes, failure);
+        result = read_line(job, line, (size_t)bytes, read, failure);
     }
     free(line);
+    return result;
+}
+
+/* Says what the model makes of the texts. */
+static int read_texts(struct job *job, struct eo_failure *failure)
+{
+    int result = open_job(job, failure);
+
+    return result == EO_OK ? read_lines(job, run_text, failure) : result;
+}
+
+/* No text has more tokens than bytes, and no template more than the rest. */
+enum { TEXT_BYTES = 65536, TOKENS_MAX = 2 * TEXT_BYTES + 64 };
+
+/* What the command `tokens` works with. */
+struct encoder {
+    struct eo_tokenizer *tokenizer;
+    void *scratch;
+    size_t scratch_bytes;
+    struct eo_token *tokens;
+    int64_t *values; /* of one member of an event */
+    uint32_t max_tokens;
+};
+
+static void say_tokens(const struct job *job, uint32_t count, uint32_t total)
+{
+    static const char *const names[] = {"ids", "types", "begins", "ends"};
+    const struct encoder *encoder = job->encoder;
+
+    eo_events_begin(job->events, "tokens");
+    for (size_t member = 0; member < sizeof names / sizeof *names; member++) {
+        for (uint32_t i = 0; i < count; i++) {
+            const struct eo_token *token = &encoder->tokens[i];
+            const int64_t values[] = {token->id, token->type_id, token->begin, token->end};
+            encoder->values[i] = values[member];
+        }
+        eo_events_integers(job->events, names[member], encoder->values, count);
+    }
+    eo_events_integer(job->events, "total", total);
+    eo_events_end(job->events);
+}
+
+static int encode_text(struct job *job, const struct eo_text *text, struct eo_failure *failure)
+{
+    const struct encoder *encoder = job->encoder;
+    const struct eo_encode_options options = {.max_tokens = encoder->max_tokens,
+                                              .truncation = EO_LONGEST_FIRST};
+    struct eo_token_counts counts;
+    int result;
+
+    if (text->bytes > TEXT_BYTES || text->pair_bytes > TEXT_BYTES) {
+        return eo_fail(failure, EO_EINPUT, "text", "has more than %d bytes", (int)TEXT_BYTES);
+    }
+    result = eo_tokenizer_encode(encoder->tokenizer, text, &options, encoder->scratch,
+                                 encoder->scratch_bytes, encoder->tokens, &counts, failure);
+    if (result == EO_OK) {
+        say_tokens(job, counts.count, counts.total);
+    }
+    return result;
+}
+
+static int open_encoder(const struct job *job, struct encoder *encoder, struct eo_failure *failure)
+{
+    const char *name = job->bundle->manifest.tokenizer;
+    const void *json;
+    size_t bytes;
+    int result;
+
+    if (name == NULL) {
+        return eo_fail(failure, EO_EUNSUPPORTED, job->arguments->bundle, "has no tokenizer");
+    }
+    result = eo_bundle_file(job->bundle, name, &json, &bytes, failure);
+    if (result == EO_OK) {
+        result = eo_tokenizer_open(json, bytes, name, &encoder->tokenizer, failure);
+    }
+    if (result != EO_OK) {
+        return result;
+    }
+    encoder->max_tokens =
+        job->arguments->seq_len > 0 ? (uint32_t)job->arguments->seq_len : (uint32_t)TOKENS_MAX;
+    encoder->scratch_bytes =
+        eo_tokenizer_scratch_bytes(encoder->tokenizer, TEXT_BYTES, encoder->max_tokens);
+    encoder->scratch = malloc(encoder->scratch_bytes);
+    encoder->tokens = calloc(encoder->max_tokens, sizeof *encoder->tokens);
+    encoder->values = calloc(encoder->max_tokens, sizeof *encoder->values);
+    return encoder->scratch == NULL || encoder->tokens == NULL || encoder->values == NULL
+               ? eo_fail(failure, EO_ENOMEM, "tokens", "no memory")
+               : EO_OK;
+}
+
+/* Says the tokens of the texts. */
+static int encode_texts(struct job *job, struct eo_failure *failure)
+{
+    struct encoder encoder = {0};
+    int result = eo_bundle_open(job->arguments->bundle, &job->bundle, failure);
+
+    if (result == EO_OK) {
+        result = open_encoder(job, &encoder, failure);
+    }
+    job->encoder = &encoder;
+    if (result == EO_OK) {
+        result = read_lines(job, encode_text, failure);
+    }
+    job->encoder = NULL;
+    eo_tokenizer_close(encoder.tokenizer);
+    free(encoder.scratch);
+    free(encoder.tokens);
+    free(encoder.values);
     return result;
 }
 
@@ -417,9 +540,10 @@ int main(int argc, char **argv)
     }
     eo_events_open(&events, descriptor);
     say_hello(&events);
-    result = arguments.command == EO_RUN    ? run(&job, &failure)
-             : arguments.command == EO_READ ? read_lines(&job, &failure)
-                                            : info(&job, &failure);
+    result = arguments.command == EO_RUN      ? run(&job, &failure)
+             : arguments.command == EO_READ   ? read_texts(&job, &failure)
+             : arguments.command == EO_TOKENS ? encode_texts(&job, &failure)
+                                              : info(&job, &failure);
     eo_session_close(job.session);
     eo_bundle_close(job.bundle);
     return result == EO_OK ? 0 : fail(&events, &failure, EXIT_FAILED);
