@@ -30,7 +30,7 @@ from edgeopt.boards.deploy import link_word
 from edgeopt.boards.registry import BoardEntry
 from edgeopt.bundle import open_bundle
 from edgeopt.bundle.manifest import FILE, FileEntry, dump
-from edgeopt.errors import EdgeoptError
+from edgeopt.errors import BoardError, EdgeoptError
 from edgeopt.runtime.build import AGENT
 from tests.boards.native import ROOT, Link, Native
 from tests.runtime.agent_runs import Case, write_model
@@ -108,7 +108,7 @@ class Site:
     def __init__(self, scratch: Path, name: str, home: Path, base: Path, arch: str) -> None:
         self.scratch, self.name, self.home, self.base, self.arch = scratch, name, home, base, arch
         self.count = 0
-        self.usual_s = 3.0
+        self.usual_s = 60.0
         self.old = ""
 
     @property
@@ -156,7 +156,7 @@ class Site:
         if done.wait():
             raise LostError(f"the next deploy failed: {done.out[-600:]}")
         if fresh:  # from the connection on, with all to upload
-            self.usual_s = 0.5 * self.usual_s + 0.5 * (time.monotonic() - began)
+            self.usual_s = min(self.usual_s, time.monotonic() - began)
         self.old = open_bundle(bundle).manifest.digest
         if self.whole(open_bundle(bundle).manifest.name) != self.old:
             raise LostError("the next deploy did not switch")
@@ -184,7 +184,7 @@ class Site:
     def run_agent(self, agent: Path, link: Path) -> None:
         words = ["run", "--bundle", link, "--libraries", link / "lib", "--engine", "onnx"]
         words += ["--precision", "fp32", "--threads", "1", "--warmup", "0", "--runs", "1"]
-        done = subprocess.run([agent, *words], capture_output=True, timeout=60)
+        done = subprocess.run([agent, *words], capture_output=True, timeout=_DEADLINE_S)
         if done.returncode or b'"outputs_agree":true' not in done.stdout.replace(b" ", b""):
             raise LostError(f"the agent fails there: {done.stdout[-300:]!r}")
 
@@ -267,7 +267,8 @@ class EmulatedSite(Site):
         from edgeopt.target import load_target
 
         self.lifecycle, self.target = lifecycle, load_target("raspberry-pi-4")
-        self.entry = lifecycle.up("faults-pi", self.target, mode="user")
+        self.name = "faults-pi"
+        self.power_on()
         home = lifecycle._state("faults-pi") / "home"
         super().__init__(scratch, "faults-pi", home, base, "aarch64")
         for _ in range(3):
@@ -279,7 +280,7 @@ class EmulatedSite(Site):
         words += ["--bundle", f"{there}/{link.name}", "--libraries", f"{there}/{link.name}/lib"]
         words += ["--precision", "fp32", "--threads", "1", "--warmup", "0", "--runs", "1"]
         with open_transport(self.entry) as transport:
-            done = transport.run(words, timeout_s=60)
+            done = transport.run(words, timeout_s=_DEADLINE_S)
         if done.exit_status or b'"outputs_agree":true' not in done.stdout.replace(b" ", b""):
             raise LostError(f"the agent fails there: {done.stdout[-300:]!r}")
 
@@ -296,7 +297,13 @@ class EmulatedSite(Site):
             time.sleep(0.05)
 
     def power_on(self) -> None:
-        self.entry = self.lifecycle.up(self.name, self.target, mode="user")
+        for left in (2, 1, 0):  # a loaded machine: its start is not what is tried
+            try:
+                self.entry = self.lifecycle.up(self.name, self.target, mode="user")
+                return
+            except BoardError:
+                if not left:
+                    raise
 
     def restore(self) -> None:
         """Put it up again after a try that ended half-way."""
@@ -333,7 +340,8 @@ def sigint_host(site: NativeSite, place: float) -> str:
     done = site.profile(bundle)
     done.strike(begun, site.usual_s * place)
     done.process.send_signal(signal.SIGINT)
-    _expect(done, 130, 0)  # 0: it was done
+    # 0: it was done; -2: it was, and Python was taking itself down. A shell shows that as 130.
+    _expect(done, 130, 0, *([-2] if "raw measurement" in done.out else []))
     site.quiet()
     site.after(bundle)
     return f"exit {done.process.returncode}"
