@@ -287,7 +287,7 @@ def _parse(table: Table) -> Manifest:
         golden=tuple(
             Golden(
                 directory=_inside(t, "directory", t.get("directory", str)),
-                seq_len=t.integer("seq_len", low=0),
+                seq_len=t.integer("seq_len", low=0, high=2**31 - 1),
                 tokens=t.integer("tokens", low=0),
             )
             for t in table.tables("golden")
