@@ -29,10 +29,10 @@ def has_halves(proto: Any) -> bool:
 
 
 def used_inputs(proto: Any) -> set[str]:
-    """Return the names of the graph's inputs that some operator reads."""
+    """Return the names of the graph's inputs that an output depends on."""
     graph = proto.graph
     stored = {t.name for t in graph.initializer}
-    read = {name for node in nodes(graph) for name in node.input}
+    read = {name for node in _in_order(graph) for name in _reads(node)}
     return {v.name for v in graph.input if v.name in read and v.name not in stored}
 
 

@@ -337,7 +337,7 @@ def _feeds(
         taken = ", ".join(f.ours for f in feeds if f.name != f.ours)
         progress.note(f"{where}: input {', '.join(changed)} is taken as {taken}")
     if unused := [f.name for f in feeds if not f.used]:
-        progress.note(f"{where}: no operator reads its input {', '.join(unused)}")
+        progress.note(f"{where}: nothing depends on its input {', '.join(unused)}")
     if any(f.ours == POSITIONS and f.used for f in feeds):
         progress.note(f"{where}: {POSITIONS} are made inside the graph, 0, 1, 2, ...")
     order = (*INPUTS, POSITIONS)

@@ -244,6 +244,26 @@ def test_inputs_of_no_declared_shape(tmp_path: Path) -> None:
     np.testing.assert_allclose(shipped(import_onnx(path))["logits"], expected, rtol=0, atol=1e-6)
 
 
+def test_an_input_that_nothing_depends_on_is_left_out(tmp_path: Path, notes: list[str]) -> None:
+    """Not even positions, which nobody could tell how to count here."""
+    proto = graph(outputs={"logits": "sum"})
+    proto.graph.input.append(
+        onnx.helper.make_tensor_value_info("position_ids", Kind.INT32, ["batch", "seq"])
+    )
+    proto.graph.node.insert(
+        0, onnx.helper.make_node("Cast", ["position_ids"], ["dead"], to=Kind.INT64)
+    )
+    path = tmp_path / "tiny.onnx"
+    onnx.save(proto, path)
+    model = import_onnx(path)
+    assert [t.name for t in model.signature.inputs] == ["input_ids", "attention_mask"]
+    feeds = {"input_ids": IDS, "attention_mask": MASK, "position_ids": IDS.astype(np.int32)}
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(["logits"], feeds)
+    np.testing.assert_allclose(shipped(model)["logits"], expected, rtol=0, atol=1e-6)
+    assert any("nothing depends on its input position_ids" in text for text in notes)
+
+
 def test_what_was_changed_is_told(tmp_path: Path, notes: list[str]) -> None:
     import_onnx(save(tmp_path, outputs={"logits": "sum", "attentions": "tokens"}))
     assert any("leaves out attentions, which sequence-classification" in text for text in notes)
