@@ -35,6 +35,7 @@ from edgeopt.model.original import (
     entity_of,
 )
 from edgeopt.model.samples import Samples
+from edgeopt.quiet import quiet
 from edgeopt.recipe import Limits
 from edgeopt.target import EngineSpec, Target
 
@@ -61,13 +62,17 @@ CLEAR = 0.1
 """A nearest neighbour is clear where the next is behind by so many standard deviations of all
 similarities: what is nearer than that changes by rounding in 8 bits."""
 
+GOLDEN = 6
+"""Texts with the tool's answers that travel in a bundle, to be run on the board."""
+
 LEAST_RANKED = 8
 """Fewer samples say nothing of an order: five may be in order by chance (1 in 120)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Expected:
-    """What the user's tool says. ``plain`` tells which samples are neither odd nor pairs."""
+    """What the user's tool says. ``plain`` tells which samples are neither odd nor pairs, and
+    ``tokens`` how many each has by the tool's tokenizer, uncut (0 for an image)."""
 
     tool: str
     labels: tuple[str, ...]
@@ -75,6 +80,7 @@ class Expected:
     samples: tuple[Sample, ...]
     plain: tuple[bool, ...]
     answers: tuple[Answer | None, ...]
+    tokens: tuple[int, ...]
     digest: str
 
 
@@ -136,6 +142,7 @@ def prepare(
         samples=chosen,
         plain=plain,
         answers=_load(cache.entry("answers", key, build)),
+        tokens=tuple(_count(sample, original.tokenizer) for sample in chosen),
         digest=key,
     )
 
@@ -174,9 +181,17 @@ def _choose(
 def _cut(text: str, tokenizer: Any, most: int) -> str:
     """Return as many of the first words as have ``most`` tokens together."""
     words = text.split()
-    while words and len(tokenizer(" ".join(words))["input_ids"]) > most:
+    while words and _count(" ".join(words), tokenizer) > most:
         words = words[: min(len(words) - 1, len(words) * 3 // 4)]
     return " ".join(words)
+
+
+def _count(sample: Sample, tokenizer: Any) -> int:
+    if tokenizer is None or not isinstance(sample, str | tuple):
+        return 0
+    parts = (sample,) if isinstance(sample, str) else sample
+    with quiet():  # tokenizers warn of what is longer than their limit
+        return len(tokenizer(*parts)["input_ids"])
 
 
 def _name(sample: Sample) -> str:
@@ -216,6 +231,33 @@ def _load(directory: Path) -> tuple[Answer | None, ...]:
                 )
             )
     return tuple(found)
+
+
+def golden_texts(
+    model: Model, expected: Expected, most: int, error_max: Mapping[str, float]
+) -> dict[str, Any] | None:
+    """Return what ``bundle.golden.TEXTS`` holds, None where scores or an embedding are no answer.
+
+    ``GOLDEN`` samples, short to long, that an artifact of ``most`` tokens reads whole.
+    """
+    found: list[tuple[int, dict[str, Any]]] = []
+    prompt = len(model.prompt.encode())  # no text has more tokens than bytes
+    for sample, answer, tokens in zip(
+        expected.samples, expected.answers, expected.tokens, strict=True
+    ):
+        if answer is None or not isinstance(sample, str | tuple):
+            continue
+        first, second = (sample, None) if isinstance(sample, str) else sample
+        values = _named(answer, expected.labels, model.labels).scores
+        if answer.vector is not None and answer.vector.ndim == 1:
+            values = tuple(map(float, answer.vector))
+        if values and first and tokens + prompt <= most:
+            found.append((tokens, {"text": first, "pair": second, "values": values}))
+    found.sort(key=lambda item: -item[0])
+    chosen = [entry for _, entry in found[:GOLDEN]]
+    return (
+        {"tool": expected.tool, "error_max": dict(error_max), "texts": chosen} if chosen else None
+    )
 
 
 def judge(
@@ -433,7 +475,7 @@ def compare(expected: Expected, got: Got, margin: float) -> Judged:
     """Return the figures; see ``Judged``. Raises CompileError where nothing could be compared."""
     labels = expected.labels
     pairs = [
-        (i, _named(want, labels), have)
+        (i, _named(want, labels, labels), have)
         for i, (want, have) in enumerate(zip(expected.answers, got.answers, strict=True))
         if want is not None and have is not None
     ]
@@ -461,12 +503,12 @@ def compare(expected: Expected, got: Got, margin: float) -> Judged:
     )
 
 
-def _named(answer: Answer, labels: Sequence[str]) -> Answer:
-    """Return ``answer`` with scores as ``_in_order`` has them."""
+def _named(answer: Answer, labels: Sequence[str], order: Sequence[str]) -> Answer:
+    """Return ``answer`` with the scores of ``labels`` in another order, as ``_in_order`` has it."""
     if not labels or not answer.scores:
         return answer
     found = list(zip(labels, answer.scores, strict=True))
-    return replace(answer, scores=_in_order(found, labels))
+    return replace(answer, scores=_in_order(found, order))
 
 
 def difference(want: Answer, have: Answer) -> float:

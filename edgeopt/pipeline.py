@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import tempfile
 from collections.abc import Sequence
@@ -325,6 +326,14 @@ def _write(
                 )
                 for path in sorted((Path(scratch) / name).iterdir()):
                     files[f"{name}/{path.name}"] = path
+        # What an artifact reads of a text must not be cut shorter than what the tool read.
+        shortest = min(max(e.seq_lens, default=model.max_seq_len) for e, _ in made)
+        limits = {e.precision: recipe.bounds[e.precision].limits(e.precision) for e, _ in made}
+        most = {precision: found.error_max for precision, found in limits.items()}
+        asked = expected and answers.golden_texts(model, expected, shortest, most)
+        if asked:
+            files[golden.TEXTS] = Path(scratch) / "texts.json"
+            files[golden.TEXTS].write_text(json.dumps(asked))
         manifest = replace(
             describe(model, target, tuple(entry for entry, _ in made)),
             inputs=inputs,

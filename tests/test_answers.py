@@ -28,6 +28,7 @@ def judged(
         samples=tuple(f"text {i}" for i in range(len(wanted))),
         plain=(True,) * len(wanted),
         answers=tuple(wanted),
+        tokens=(1,) * len(wanted),
         digest="",
     )
     return compare(expected, Got(answers=tuple(found), changed=changed), MARGIN)

@@ -8,9 +8,11 @@ They travel with the bundle and are run on the board before anything is timed th
 from __future__ import annotations
 
 import io
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,3 +67,40 @@ def _array(data: bytes) -> np.ndarray:
     file.seek(0)
     found: np.ndarray = np.load(file, allow_pickle=False)
     return found
+
+
+TEXTS = "golden/texts.json"
+"""Raw texts with what the user's own tool answered: ``{"tool", "error_max": {precision: most},
+"texts": [{"text", "pair", "values"}]}``. ``values`` are the scores in the order of the labels, or
+the embedding; an artifact may be off by ``error_max`` of its precision (``off``). The agent runs
+them text in, answer out, before it times anything."""
+
+
+def read_texts(bundle: Path, precision: str) -> tuple[float, list[dict[str, Any]]]:
+    """Return how far an artifact may be off, and the texts. Raises BundleError if damaged."""
+    path = bundle / TEXTS
+    try:
+        document = json.loads(read_regular(path, _MOST_BYTES))
+        most = float(document["error_max"][precision])
+        found = [
+            {
+                "text": str(entry["text"]),
+                "pair": None if entry.get("pair") is None else str(entry["pair"]),
+                "values": [float(value) for value in entry["values"]],
+            }
+            for entry in document["texts"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise BundleError(f"is not golden texts: {exc!r}", where=str(path)) from exc
+    return most, found
+
+
+def off(got: Sequence[float], wanted: Sequence[float], *, vector: bool) -> float:
+    """Return how far ``got`` is off: a vector by its length, scores beyond 1 by the largest."""
+    if len(got) != len(wanted):
+        return math.inf
+    a, b = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+    error = float(np.linalg.norm(a - b)) if vector else float(np.abs(a - b).max(initial=0.0))
+    unit = float(np.linalg.norm(b)) if vector else max(1.0, float(np.abs(b).max(initial=0.0)))
+    found = error / (unit or 1.0)
+    return found if math.isfinite(found) else math.inf

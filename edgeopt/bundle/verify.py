@@ -194,6 +194,9 @@ def _run_in_runtime(bundle: Bundle, entry: ArtifactEntry) -> tuple[bool | None, 
             if m.image is not None:
                 width, height = m.image.width, m.image.height
                 session.run(image=(width, height, bytes(3 * width * height)))
+            elif golden.TEXTS in m.files:
+                if wrong := _texts_in(session, bundle, entry):
+                    return False, wrong
             elif m.tokenizer:
                 session.run(_TEXT, _TEXT if m.task == "question-answering" else None)
     except MissingDependencyError as exc:
@@ -202,6 +205,24 @@ def _run_in_runtime(bundle: Bundle, entry: ArtifactEntry) -> tuple[bool | None, 
         shown = exc if isinstance(exc, EdgeoptError) else failed(exc)
         return False, f"the runtime refuses it: {shown}"
     return True, None
+
+
+def _texts_in(session: Any, bundle: Bundle, entry: ArtifactEntry) -> str:
+    """Run the golden texts, text in and answer out; return what is wrong, "" for nothing."""
+    most, found = golden.read_texts(bundle.path, entry.precision)
+    for call in found:
+        result = session.run(call["text"], call["pair"])
+        scores = {item.label: item.score for item in result.items}
+        vector = result.vector is not None
+        got = result.vector if vector else [scores.get(n, 0.0) for n in bundle.manifest.labels]
+        wanted = call["values"]
+        error = golden.off(got, wanted, vector=vector)
+        if error > most:
+            return (
+                f"its answer to {call['text'][:60]!r} is off by {error:.2g}, more than {most:g}, "
+                f"from that of {bundle.manifest.original}"
+            )
+    return ""
 
 
 def _golden_in(session: Any, bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:

@@ -327,3 +327,46 @@ def test_tokens_of_what_is_no_text_are_refused(agent: Path, case: Case) -> None:
     case.run()  # which writes the bundle
     done = Run(agent, "tokens", "--bundle", str(case.bundle), text='{"text": "a"}\n')
     assert (done.status, done.one("error")["message"]) == (1, "has no tokenizer")
+
+
+def test_golden_texts_are_run_before_anything_is_timed(
+    agent: Path, onnxruntime_library: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+    import edgeopt
+    from edgeopt.bundle.golden import TEXTS
+    from edgeopt.bundle.verify import verify
+    from edgeopt.bundle.write import write
+    from tests import checkpoints
+
+    folder = checkpoints.write(tmp_path / "m")
+    made = edgeopt.compile(
+        folder, "host", output=tmp_path / "a.edgeopt", engines=["onnx"], precisions=["fp32"]
+    )
+    words = ["run", "--libraries", str(onnxruntime_library), "--runs", "2", "--bundle"]
+    done = Run(agent, *words, str(made.path))
+    told = [event for event in done.all("golden") if event["directory"] == TEXTS]
+    assert [event["output"] for event in told] == [f"text {i}" for i in range(len(told))]
+    assert len(told) > 2
+    assert all(event["agrees"] and event["max_abs_error"] < 1e-5 for event in told)
+    assert done.events[-1] == {"event": "done", "outputs_agree": True}
+    assert len(done.one("samples")["wall_ns"]) == 2
+
+    document = json.loads((made.path / TEXTS).read_text())
+    document["texts"][1]["values"][0] += 0.01
+    files = {name: made.path / name for name in made.manifest.files} | {TEXTS: tmp_path / "t.json"}
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    other = write(tmp_path / "b.edgeopt", made.manifest, files)
+    done = Run(agent, *words, str(other.path))
+    told = [event for event in done.all("golden") if event["directory"] == TEXTS]
+    assert [i for i, event in enumerate(told) if not event["agrees"]] == [1]
+    assert done.events[-1] == {"event": "done", "outputs_agree": False}
+    assert not done.all("samples")
+    (check,) = verify(other).artifacts
+    assert (check.agrees, check.runtime) == (True, False)
+    assert "is off by 0.01, more than 0.001, from that of transformers" in str(check.reason)
+
+    document["error_max"] = {}
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    done = Run(agent, *words, str(write(tmp_path / "c.edgeopt", made.manifest, files).path))
+    assert done.one("error")["message"] == "expected texts, and error_max for fp32"

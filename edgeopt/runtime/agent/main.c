@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "compare.h"
 #include "golden.h"
+#include "golden_texts.h"
 #include "json_tree.h"
 #include "events.h"
 #include "measure.h"
@@ -232,11 +233,15 @@ static void say_memory(const struct job *job)
 
 static int run(struct job *job, struct eo_failure *failure)
 {
-    bool agree = false;
+    bool agree = false, texts_agree = true;
     int result = open_job(job, failure);
 
     if (result == EO_OK) {
+        result = eo_golden_texts_check(job->bundle, job->session, job->events, &texts_agree, failure);
+    }
+    if (result == EO_OK) {
         result = check_goldens(job, &agree, failure);
+        agree = agree && texts_agree;
     }
     if (result == EO_OK && agree) {
         result = time_runs(job, failure);
