@@ -33,8 +33,17 @@ def plain_table(network: Any) -> torch.nn.Embedding:
 
 
 def rows(network: Any) -> int:
-    """Return how many token ids ``network`` takes, whatever its table is."""
-    table = network.get_input_embeddings()
+    """Return how many token ids ``network`` takes, whatever its table is.
+
+    Raises InputError where it has none, as one that hashes characters.
+    """
+    try:
+        table = network.get_input_embeddings()
+    except (NotImplementedError, AttributeError) as exc:
+        raise InputError(
+            f"{type(network).__name__} looks its tokens up in no embedding table",
+            hint="edgeopt takes networks of texts that do.",
+        ) from exc
     table = getattr(table, "table", table)  # of a narrow one
     return int(getattr(table, "num_embeddings", network.config.vocab_size))
 

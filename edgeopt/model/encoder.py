@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from edgeopt.model.bands import additive
 from edgeopt.model.tasks import OUTPUTS
 
 
@@ -31,8 +32,7 @@ class Encoder(torch.nn.Module):
         """Take int64 (batch, seq) by the order of ``inputs``; return the task's outputs."""
         named = dict(zip(self.inputs, tensors, strict=True))
         if self.additive_mask:
-            mask = named["attention_mask"].unsqueeze(1).unsqueeze(2).to(torch.float32)
-            named["attention_mask"] = (1.0 - mask) * torch.finfo(torch.float32).min
+            named["attention_mask"] = additive(named["attention_mask"])
         result = self.network(**named, return_dict=True)
         return tuple(result[name] for name in self.outputs)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from edgeopt.model import (
     embeddings,
     image,
     name_of,
+    probe,
     section,
     sentence,
     tokenizer,
@@ -46,6 +49,7 @@ _HEADS = {
     ),
     "ForMaskedLM": ("feature-extraction", "AutoModel"),
     "ForPreTraining": ("feature-extraction", "AutoModel"),
+    "EncoderModel": ("feature-extraction", "AutoModelForTextEncoding"),  # of T5, without a decoder
     "Model": ("feature-extraction", "AutoModel"),
 }
 _WEIGHTS = (
@@ -54,8 +58,8 @@ _WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _LFS = b"version https://git-lfs"
-_SAME = 1e-4  # largest difference that two ways to mask may have: float32 rounding, ten times over
 
 
 def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
@@ -77,12 +81,16 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     config = _config(folder)
     architecture, task, loader = _task(config, folder, beside)
     weights = _weight_files(folder)
-    network = _load(folder, loader, task, config.get(section.SECTION))
-    if task in IMAGE_TASKS:
-        parts = _image_parts(network, folder, task, name)
-    else:
-        parts = _text_parts(network, beside, task, name)
+    shape = config.get(section.SECTION)
+    network = _load(folder, loader, task, shape)
     hashes = {path.name: cache.file_sha256(path) for path in weights}
+    if task in IMAGE_TASKS:
+        parts = _image_parts(network, folder, task)
+    else:
+        reference = partial(_reference, folder, loader, shape)
+        config_sha256 = cache.file_sha256(folder / "config.json")
+        key = cache.key(weights=hashes, config=config_sha256, code=_code_digest())
+        parts = _text_parts(network, beside, task, name, reference, key)
     origin: dict[str, Any] = {
         "kind": "huggingface",
         "source": name,
@@ -108,6 +116,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
             pad_id=parts["pad_id"],
             beside=dict(beside.files),
             prompt=beside.prompt,
+            code=_code_digest(),
             image=asdict(parts["image"]) if parts["image"] else None,
         ),
         **parts,
@@ -119,39 +128,109 @@ def checkpoint(source: str | Path) -> Path:
     return Path(source) if Path(source).is_dir() else _download(str(source))
 
 
-def _text_parts(network: Any, beside: Beside, task: str, name: str) -> dict[str, Any]:
+def _text_parts(
+    network: Any, beside: Beside, task: str, name: str, reference: Callable[[], Any], key: str
+) -> dict[str, Any]:
     """Return the fields that a Model of texts has."""
+    where = str(beside.body)
+    if network.main_input_name != "input_ids":
+        raise InputError(
+            f"{type(network).__name__} takes {network.main_input_name}, not texts, and no "
+            "classifier is on it",
+            where=where,
+            hint="edgeopt takes networks of texts, and classifiers of images.",
+        )
     tokens = tokenizer.collect(beside.body, lower=beside.lower)
     if tokens is None:
         progress.note(f"{name} has no tokenizer: it is checked on made-up token ids")
     rows = embeddings.rows(network)
-    pads = getattr(network.config, "pad_token_id", None)
     if tokens is not None:
-        tokenizer.check_ids(tokens, rows, str(beside.body))
-    inputs = _inputs(network)
-    hidden = getattr(network.config, "hidden_size", None) or network.config.dim
-    labels = _labels(network.config, task)
+        tokenizer.check_ids(tokens, rows, where)
+        _name_padding(network, tokens, rows, task)
+    pad_id = tokenizer.padding(tokens, rows, getattr(network.config, "pad_token_id", None))
+    inputs = _inputs(network, tokens)
+    most = min(_max_seq_len(network, beside), _plain_attention(network, name))
+
+    def asked() -> probe.Probe:
+        return probe.ask(
+            reference(),
+            inputs,
+            task,
+            tokens=tokens,
+            rows=rows,
+            pad_id=pad_id,
+            most=most,
+            where=where,
+        )
+
+    key = cache.key(
+        network=key,
+        tokenizer=tokenizer.hashes(tokens) if tokens else {},
+        task=task,
+        inputs=list(inputs),
+        pad_id=pad_id,
+        most=most,
+    )
+    module, width = _wrap(network, inputs, task, asked, key, where)
+    labels = _labels(network.config, task, where)
+    if labels and len(labels) != width:
+        raise InputError(
+            f"config.json's id2label names {len(labels)} labels, but the logits are {width} wide",
+            where=where,
+        )
     found = {
         "task": task,
-        "signature": signature(inputs, task, hidden=hidden, labels=len(labels)),
-        "module": _wrap(network, inputs, task),
+        "signature": signature(inputs, task, hidden=width, labels=width),
+        "module": module,
         "labels": labels,
         "activation": activation(task, len(labels), getattr(network.config, "problem_type", None)),
         "tokenizer": tokens,
-        "pad_id": tokenizer.padding(tokens, rows, pads),
+        "pad_id": pad_id,
         "pooling": beside.pooling,
-        "max_seq_len": _max_seq_len(network, beside),
+        "max_seq_len": most,
         "image": None,
     }
-    return found if beside.tool is None else sentence.behind(found, beside, hidden)
+    return found if beside.tool is None else sentence.behind(found, beside, width)
 
 
-def _image_parts(network: Any, folder: Path, task: str, name: str) -> dict[str, Any]:
+def _name_padding(network: Any, tokens: Path, rows: int, task: str) -> None:
+    """Name a padding token in the configuration, in place, where a classifier has none.
+
+    Decoders are classified by the last token that is not padding, and transformers takes the last
+    one of all where it knows none, which is right for a text alone. Another token than padding or
+    the end may stand last in a text.
+    """
+    config = network.config.get_text_config()
+    if task != "sequence-classification" or getattr(config, "pad_token_id", None) is not None:
+        return
+    named = tokenizer.load(tokens)
+    for value in (named.pad_token_id, named.eos_token_id):
+        if value is not None and value < rows:
+            config.pad_token_id = network.config.pad_token_id = value
+            return
+
+
+def _plain_attention(network: Any, name: str) -> int:
+    """Have BigBird attend in full, and return up to which length transformers does so too."""
+    import sys
+
+    config = network.config
+    if getattr(config, "attention_type", None) != "block_sparse":
+        return sys.maxsize
+    most = int((5 + 2 * config.num_random_blocks) * config.block_size)
+    network.base_model.set_attention_type("original_full")
+    progress.note(
+        f"{name} reads at most {most} tokens: of longer texts BigBird attends to blocks, some at "
+        "random, which is not carried to a device"
+    )
+    return most
+
+
+def _image_parts(network: Any, folder: Path, task: str) -> dict[str, Any]:
     """Return the fields that a Model of images has."""
-    del name
-    spec = image.read_spec(folder)
+    spec = image.read_spec(folder, network.config.model_type)
     image.check(spec, network.config, str(folder))
-    labels = _labels(network.config, task)
+    labels = _labels(network.config, task, str(folder))
     return {
         "task": task,
         "labels": labels,
@@ -212,16 +291,23 @@ def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str,
     where = str(folder / "config.json")
     architectures = config.get("architectures") or ["Model"]
     architecture = str(architectures[0])
-    if config.get("is_encoder_decoder") or config.get("is_decoder"):
+    decodes = config.get("is_encoder_decoder") and not architecture.endswith("EncoderModel")
+    generates = re.search(r"LMHead|DoubleHeads|ForCausalLM|ForConditionalGeneration", architecture)
+    if decodes or config.get("is_decoder") or (generates and not beside.embeds):
         raise InputError(
-            f"{architecture} generates text; edgeopt takes encoders",
+            f"{architecture} generates text, or has a decoder; edgeopt takes encoders",
             where=where,
-            hint="Supported: " + ", ".join(OUTPUTS),
+            hint="Supported: encoders for " + ", ".join(OUTPUTS),
         )
     if beside.embeds:  # a head of the architecture's own is not asked then
-        return architecture, "feature-extraction", "AutoModel"
+        whole = architecture.endswith("EncoderModel")  # of T5, without a decoder
+        return (
+            architecture,
+            "feature-extraction",
+            "AutoModelForTextEncoding" if whole else "AutoModel",
+        )
     for ending, (task, loader) in _HEADS.items():
-        if architecture.endswith(ending):
+        if architecture.endswith(ending) and not architecture.endswith("HeadModel"):
             if ending in ("ForMaskedLM", "ForPreTraining"):
                 progress.note(f"{architecture}: its head is left out, for feature extraction")
             return architecture, task, loader
@@ -298,16 +384,28 @@ def _load(folder: Path, loader: str, task: str, shape: Any) -> Any:
 
     ``shape`` is the configuration's section of our own, None where it has none.
     """
+    # "eager" attention is plain MatMul and Softmax, which every engine fuses and quantises.
+    network, info = _open(folder, loader, shape, attn_implementation="eager")
+    _check_keys(network, info, task, folder)
+    if any("pooler" in key.split(".") for key in info["missing_keys"]):
+        network.base_model.pooler = None  # no output needs it, and it would be saved as trained
+    return network.eval().requires_grad_(False)
+
+
+def _reference(folder: Path, loader: str, shape: Any) -> Any:
+    """Return the network as a user loads it, which is asked what is right."""
+    # Only we know its shape of its own, and that needs the attention's probabilities.
+    options = {} if shape is None else {"attn_implementation": "eager"}
+    network, _ = _open(folder, loader, shape, **options)
+    return network.eval().requires_grad_(False)
+
+
+def _open(folder: Path, loader: str, shape: Any, **options: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return the network, FP32, and which keys of its weights did not fit."""
     import torch
     import transformers
 
-    # "eager" attention is plain MatMul and Softmax, which every engine fuses and quantises.
-    options: dict[str, Any] = {
-        "dtype": torch.float32,
-        "attn_implementation": "eager",
-        "local_files_only": True,
-        "trust_remote_code": False,
-    }
+    options |= {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False}
     try:
         with quiet(), _without_bars():
             kind = plain = getattr(transformers, loader)
@@ -324,18 +422,14 @@ def _load(folder: Path, loader: str, task: str, shape: Any) -> Any:
     # transformers raises OSError, ValueError, KeyError, RuntimeError, torch's own and pydantic-like
     # validation errors for what is wrong with a checkpoint.
     except Exception as exc:
-        text = str(exc).strip().splitlines() or [type(exc).__name__]
         raise InputError(
-            f"transformers cannot load it ({text[0]})",
+            f"transformers cannot load it ({probe.first_line(exc)})",
             where=str(folder),
             hint="Check config.json (model_type, architectures) against the weights.",
         ) from exc
-    _check_keys(network, info, task, folder)
     if shape is not None:
         network.__class__ = plain
-    if any("pooler" in key.split(".") for key in info["missing_keys"]):
-        network.base_model.pooler = None  # no output needs it, and it would be saved as trained
-    return network.eval().requires_grad_(False)
+    return network, info
 
 
 def _check_keys(network: Any, info: Mapping[str, Any], task: str, folder: Path) -> None:
@@ -346,12 +440,15 @@ def _check_keys(network: Any, info: Mapping[str, Any], task: str, folder: Path) 
         for key, stored, expected in info["mismatched_keys"]
     )
     wrong += _list("of another shape", mismatched)
-    own = {name for name, _ in network.named_children()} | {network.base_model_prefix}
+    # A layer more than config.json says was trained and would be missed.
+    layers = {_NUMBER.sub("N", key) for key in network.state_dict() if _NUMBER.search(key)}
+    prefix = network.base_model_prefix + "."
+    unread = {key for key in info["unexpected_keys"] if not _buffer(key)}
     extra = {
         key
-        for key in info["unexpected_keys"]
-        # A head that this task has no use for may stand there; a part of the network may not.
-        if key.split(".")[0] in own and not _unused(key, task)
+        for key in unread
+        if {_NUMBER.sub("N", name) for name in (key, prefix + key, key.removeprefix(prefix))}
+        & layers
     }
     wrong += _list("without a place in config.json's network", extra)
     if wrong:
@@ -360,14 +457,21 @@ def _check_keys(network: Any, info: Mapping[str, Any], task: str, folder: Path) 
             where=str(folder),
             hint="Save the checkpoint again with model.save_pretrained().",
         )
+    if unread and task != "feature-extraction":  # there it is the heads, and was said
+        progress.note(
+            f"{folder.name}: {type(network).__name__} has no place for some weights, which are "
+            "left out as transformers does: " + _list("", unread)[0].removeprefix(": ")
+        )
 
 
 def _unused(key: str, task: str) -> bool:
     """Tell whether the outputs do not depend on ``key``."""
-    parts = key.split(".")
-    if parts[-1] in ("position_ids", "token_type_ids"):  # buffers that older versions stored
-        return True
-    return "pooler" in parts and task != "sequence-classification"
+    return _buffer(key) or ("pooler" in key.split(".") and task != "sequence-classification")
+
+
+def _buffer(key: str) -> bool:
+    """Tell whether ``key`` is one of those that older versions of transformers stored."""
+    return key.rsplit(".", 1)[-1] in ("position_ids", "token_type_ids", "inv_freq")
 
 
 def _shape(dims: Iterable[int]) -> str:
@@ -380,50 +484,81 @@ def _list(what: str, keys: Iterable[str]) -> list[str]:
     return [f"{what}: {', '.join(names[:3])}{more}"] if names else []
 
 
-def _inputs(network: Any) -> tuple[str, ...]:
+def _inputs(network: Any, tokens: Path | None) -> tuple[str, ...]:
+    """Return what the network is called with: what its tokenizer gives and it tells apart."""
     import inspect
 
-    accepted = inspect.signature(network.forward).parameters
     names = ["input_ids", "attention_mask"]
     # RoBERTa-like checkpoints keep one token type, which their tokenizers never name.
-    if "token_type_ids" in accepted and getattr(network.config, "type_vocab_size", 0) > 1:
+    takes = getattr(network.config, "type_vocab_size", 0) > 1
+    if not hasattr(network.config, "type_vocab_size"):  # GPT-2, XLNet: to give none is another call
+        takes = tokens is not None and tokenizer.has_token_types(tokens)
+    if takes and "token_type_ids" in inspect.signature(network.forward).parameters:
         names.append("token_type_ids")
     return tuple(names)
 
 
-def _wrap(network: Any, inputs: tuple[str, ...], task: str) -> torch.nn.Module:
-    """Return the wrapper with the additive mask if the network takes one, else with its own."""
-    import torch
+def _wrap(
+    network: Any,
+    inputs: tuple[str, ...],
+    task: str,
+    asked: Callable[[], probe.Probe],
+    key: str,
+    where: str,
+) -> tuple[torch.nn.Module, int]:
+    """Return the wrapper that gives what transformers gives, and its output's last dimension.
 
+    The one with the additive mask goes first, then masks made of what each layer is given, then
+    transformers' own. What was found is kept by ``key``. Raises InputError where none does.
+    """
+    from edgeopt.model import bands
     from edgeopt.model.encoder import Encoder
 
-    ids = torch.arange(16).reshape(2, 8) % (min(network.config.vocab_size, 97) - 5) + 5
-    mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
-    extra = [torch.zeros_like(ids)] * (len(inputs) - 2)
-    plain = Encoder(network, inputs, task, additive_mask=False).eval()
-    with torch.inference_mode(), quiet():
-        expected = plain(ids, mask, *extra)
-        additive = Encoder(network, inputs, task, additive_mask=True).eval()
-        try:
-            got = additive(ids, mask, *extra)
-        except (RuntimeError, ValueError, TypeError, IndexError):  # it wants a mask of two dims
-            return plain
-    pairs = zip(got, expected, strict=True)
-    if all(a.shape == b.shape and _near(a, b, mask, task) for a, b in pairs):
-        return additive
-    return plain
+    def make(additive: bool) -> torch.nn.Module:
+        return Encoder(network, inputs, task, additive_mask=additive).eval()
+
+    def build(directory: Path) -> None:
+        found = asked()
+        wrong = found.differs(make(True))
+        record: dict[str, Any] = {"additive_mask": wrong is None, "width": found.width}
+        if wrong is not None:
+            narrow = bands.record(network, found.longest())
+            changed = copy.deepcopy(network)
+            if narrow is not None:
+                bands.put(changed, narrow)
+                banded = Encoder(changed, inputs, task, additive_mask=False).eval()
+                if found.differs(banded) is None:
+                    record["bands"] = {name: asdict(band) for name, band in narrow.items()}
+        if wrong is not None and "bands" not in record:
+            found.require(make(False), where)
+        (directory / "probe.json").write_text(json.dumps(record))
+
+    record = json.loads((cache.entry("probe", key, build) / "probe.json").read_text())
+    if "bands" in record:
+        bands.put(network, {name: bands.Band(**band) for name, band in record["bands"].items()})
+    return make(record["additive_mask"]), record["width"]
 
 
-def _near(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor, task: str) -> bool:
-    kept = slice(None) if task == "sequence-classification" else mask.bool()
-    return float((a[kept] - b[kept]).abs().max()) < _SAME
-
-
-def _labels(config: Any, task: str) -> tuple[str, ...]:
+def _labels(config: Any, task: str, where: str) -> tuple[str, ...]:
     if "classification" not in task:
         return ()
-    return tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+    names = config.id2label
+    missing = sorted(set(range(len(names))) - set(names))
+    if missing:
+        raise InputError(
+            f"config.json's id2label has {len(names)} labels, but none for {missing[0]}",
+            where=where,
+            hint="Number them from 0 without a gap, one for each logit.",
+        )
+    return tuple(str(names[i]) for i in range(len(names)))
+
+
+def _code_digest() -> str:
+    """Return a hash of what decides how a network is wrapped, with the versions of the tools."""
+    names = ("huggingface.py", "encoder.py", "probe.py", "bands.py")
+    files = [Path(__file__).parent / name for name in names]
+    tools = {name: require(name, "torch").__version__ for name in ("torch", "transformers")}
+    return cache.key(files=[cache.file_sha256(path) for path in files], tools=tools)
 
 
 def _max_seq_len(network: Any, beside: Beside) -> int:
@@ -436,7 +571,8 @@ def _max_seq_len(network: Any, beside: Beside) -> int:
             # RoBERTa-like networks count positions from padding_idx + 1.
             offset = 0 if part.padding_idx is None else part.padding_idx + 1
             limits.append(part.num_embeddings - offset)
-    if not limits and (most := getattr(network.config, "max_position_embeddings", None)):
+    most = getattr(network.config, "max_position_embeddings", None)
+    if isinstance(most, int) and most > 0:
         limits.append(most)
     value = beside.max_seq_len  # sentence-transformers takes it in the place of the tokenizer's
     if value is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.errors import InputError
+from edgeopt.extras import require
 from edgeopt.fields import Table
 
 FILE = "preprocessor_config.json"
@@ -49,14 +50,15 @@ class ImageSpec:
     rescale_factor: float
 
 
-def read_spec(folder: Path) -> ImageSpec:
+def read_spec(folder: Path, model_type: str = "") -> ImageSpec:
     """Return what ``preprocessor_config.json`` in ``folder`` asks for.
 
-    Keys that it leaves out are what transformers' class of that name assumes. Raises InputError,
+    ``model_type`` is the network's, which tells the processor where the file names none. Keys that
+    it leaves out are what transformers' class of that name assumes. Raises InputError,
     with the file and the key, for a processor or a step that edgeopt does not do the same way.
     """
     table = _read(folder)
-    kind = _kind(table)
+    kind = _kind(table, model_type)
     size, crop, resample = _ASSUMED[kind]
     for name, value in table.data.items():
         if name.startswith("do_") and name not in _STEPS and value:
@@ -116,17 +118,27 @@ def _read(folder: Path) -> Table:
     return Table({k: v for k, v in document.items() if v is not None}, file=str(path))
 
 
-def _kind(table: Table) -> str:
+def _kind(table: Table, model_type: str) -> str:
     old = "feature_extractor_type"  # until transformers 4.26
     key = old if old in table and "image_processor_type" not in table else "image_processor_type"
-    found = _TYPE.fullmatch(table.text(key))
+    name = table.text(key) if key in table or not model_type else _processor(model_type)
+    found = _TYPE.fullmatch(name)
     if found is None:
         raise table.wrong(
             key,
-            f"{table.data[key]!r} prepares images in a way that edgeopt does not know, "
+            f"{name!r} prepares images in a way that edgeopt does not know, "
             "expected ViTImageProcessor or DeiTImageProcessor",
         )
     return found[1]
+
+
+def _processor(model_type: str) -> str:
+    """Return the processor that transformers takes for ``model_type``, "" where it knows none."""
+    auto = require("transformers.models.auto.image_processing_auto", "torch")
+    found = auto.IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type) or ""
+    if isinstance(found, dict):  # by what it computes with
+        found = found.get("pil") or next(iter(found.values()))
+    return str(found if isinstance(found, str) else found[0])
 
 
 def _flag(table: Table, name: str, default: bool) -> bool:

@@ -46,7 +46,7 @@ _NAMES = (
     "cls_token",
     "mask_token",
 )
-_FORMAT = 1  # of what `collect` writes
+_FORMAT = 2  # of what `collect` writes
 
 
 def collect(folder: Path, *, lower: bool = False) -> Path | None:
@@ -97,6 +97,8 @@ def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
     document |= {"truncation": None, "padding": None}  # for the caller to say
     if lower:
         document["normalizer"] = _lower(document.get("normalizer"))
+    if document["model"].get("type") == "WordPiece":
+        _trim_nothing(document.get("post_processor") or {})
     text = json.dumps(document, ensure_ascii=False)
     (directory / "tokenizer.json").write_text(text, encoding="utf-8")
     settings = {
@@ -133,6 +135,14 @@ def _lower(normalizer: Any) -> Any:
         return parts[0] | {"lowercase": True, "strip_accents": accents}
     first = {"type": "Lowercase"}
     return {"type": "Sequence", "normalizers": [first, *parts]} if parts else first
+
+
+def _trim_nothing(processor: dict[str, Any]) -> None:
+    """Take out, in place, the trimming of spaces that no token of WordPiece has (MPNet's)."""
+    for part in processor.get("processors", ()):
+        _trim_nothing(part)
+    if processor.get("trim_offsets"):
+        processor["trim_offsets"] = False
 
 
 def hashes(folder: Path) -> dict[str, str]:
