@@ -2,13 +2,19 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from edgeopt.backends import backend, run_on_host
 from edgeopt.backends.onnx import export_fp32
-from edgeopt.errors import CompileError
+from edgeopt.errors import CompileError, InputError
+from edgeopt.model import texts
 from edgeopt.model.importer import import_model
+from edgeopt.quantize import Quantize
 from edgeopt.target import Target
+from tests import checkpoints
 
 # Not importorskip: importing OpenVINO here would load its usage reports before edgeopt stops them.
 pytestmark = [
@@ -38,7 +44,10 @@ def test_each_precision_agrees_at_any_length(
     artifact, directory = lower(model, "openvino", precision)
     assert artifact.files == ("model.xml", "model.bin")
     hint = "f16" if precision == "fp16" else "f32"
-    assert artifact.options == {"INFERENCE_PRECISION_HINT": hint}
+    assert artifact.options == {
+        "INFERENCE_PRECISION_HINT": hint,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+    }
     for seq_len in (9, 32):
         assert agreement(model, artifact, directory, seq_len).cosine_min > bound
     assert capfd.readouterr() == ("", "")
@@ -52,6 +61,94 @@ def test_a_model_of_images(
     artifact, directory = lower(model, "openvino", precision)
     assert artifact.signature == model.signature
     assert agreement(model, artifact, directory).cosine_min > bound
+
+
+def constant(node: Any) -> np.ndarray | None:
+    """Return what OpenVINO makes of stored weights, None where activations are in it."""
+    kind, shape = node.get_type_name(), tuple(node.get_output_shape(0))
+    if kind == "Constant":
+        if node.get_element_type().to_string() != "i4":
+            return node.data
+        halves = np.stack([node.data << 4 >> 4, node.data >> 4], axis=-1)  # the low one first
+        return halves.reshape(shape)
+    if kind not in ("Convert", "Reshape", "Multiply", "Subtract"):
+        return None
+    first, *others = (constant(value.get_node()) for value in node.input_values())
+    if first is None or any(other is None for other in others):
+        return None
+    if kind == "Reshape":
+        return first.reshape(shape)
+    first = first.astype(np.float32)
+    return (
+        first
+        if kind == "Convert"
+        else first * others[0]
+        if kind == "Multiply"
+        else first - others[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "quantize"),
+    [("int8", Quantize(activations="none")), ("int4", Quantize(weights="int4"))],
+)
+def test_activations_that_are_not_quantised_are_not(
+    precision: str, quantize: Quantize, lower: Callable, tmp_path: Path
+) -> None:
+    """The answers are those of FP32 with weights of the grid's values, computed in numpy here."""
+    import openvino
+
+    # Below 64 inputs OpenVINO does not quantise activations by itself.
+    folder = checkpoints.write(tmp_path / "checkpoint", hidden_size=128, intermediate_size=256)
+    model = import_model(folder)
+    artifact, directory = lower(model, "openvino", precision, quantize)
+    rounded = openvino.Core().read_model(directory / "model.xml")
+    products = 0
+    for node in rounded.get_ordered_ops():
+        weight = (
+            constant(node.input_value(1).get_node()) if node.get_type_name() == "MatMul" else None
+        )
+        if weight is not None:
+            made = openvino.opset13.constant(weight.astype(np.float32))
+            node.input(1).replace_source_output(made.output(0))
+            products += 1
+    assert products == 2 * 6 + 2
+    plain = openvino.Core().compile_model(rounded, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    session = backend("openvino").open_on_host(artifact, directory, 1)
+    for call in texts.tokenize(model, texts.read_texts(None, 4), 24):
+        expected = plain(call)["logits"]
+        np.testing.assert_allclose(session.run(call)["logits"], expected, atol=2e-5)
+
+
+def test_sizes_that_differ_from_input_to_input_are_refused(tiny: Callable, lower: Callable) -> None:
+    model = tiny("BertForSequenceClassification")
+    artifact, directory = lower(model, "openvino", "fp32")
+    (call,) = texts.tokenize(model, ["a library for python"], 16)
+    for name in ("attention_mask", "token_type_ids"):
+        wrong = call | {name: np.ones((1, 11), np.int64)}
+        with pytest.raises(InputError) as caught:
+            run_on_host(artifact, directory, [call, wrong])
+        assert caught.value.message == "has the shape (1, 11), expected ('batch', 'seq')"
+        assert caught.value.where == name
+
+
+def test_shapes_that_do_not_fit_inside_are_an_error_not_the_answer_before(
+    tiny: Callable, lower: Callable
+) -> None:
+    """With one thread OpenVINO itself says nothing, and goes on so until the shapes change."""
+    model = tiny("BertForSequenceClassification")
+    artifact, directory = lower(model, "openvino", "fp32")
+    (call,) = texts.tokenize(model, ["a library for python"], 16)
+    shorter = {name: value[:, :12] for name, value in call.items()}
+    for threads in (1, 2):
+        session = backend("openvino").open_on_host(artifact, directory, threads)
+        expected = session.run(call)["logits"]
+        for _ in range(2):
+            # A ValueError of ours, or with two threads OpenVINO's RuntimeError.
+            with pytest.raises((ValueError, RuntimeError), match=r"shapes|infer_request"):
+                session.run(call | {"attention_mask": np.ones((1, 11), np.int64)})
+            session.run(shorter)
+            np.testing.assert_array_equal(session.run(call)["logits"], expected)
 
 
 def test_an_onnx_file_is_lowered_too(

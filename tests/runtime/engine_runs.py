@@ -121,7 +121,7 @@ class Drive:
         return lines
 
     def failure(self) -> str:
-        """Run it, which must fail before its first run, and return "where: message"."""
+        """Run it, which must fail, and return "where: message", after the lines of earlier runs."""
         status, lines = self._execute()
         assert status == 1, (status, lines)
         return "\n".join(line for line in lines if not line.startswith("version "))

@@ -10,7 +10,7 @@ from edgeopt.engines.fetch import fetch
 from edgeopt.engines.releases import find
 from edgeopt.target import load_target
 from tests.runtime.compiled import ARCHITECTURES, Compiled, lower
-from tests.runtime.engine_runs import Drive, build_driver, call_of
+from tests.runtime.engine_runs import Call, Drive, build_driver, call_of
 
 pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
@@ -119,3 +119,49 @@ def test_what_is_wrong_is_named(
     for mapped in (False, True):
         assert damaged.name in failure([damaged, *files[1:]], mapped, library)
     assert "speed" in failure(files, False, library, speed="1")
+
+
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+def test_shapes_that_do_not_fit_inside_an_openvino_model_are_told(
+    driver: Path, library: Path, engine: str, tmp_path: Path
+) -> None:
+    """With one thread OpenVINO says nothing, and leaves the results of the run before."""
+    import numpy as np
+    import onnx
+    import openvino
+
+    ids = onnx.helper.make_tensor_value_info("input_ids", 7, ["batch", "seq"])
+    logits = onnx.helper.make_tensor_value_info("logits", 1, ["batch", 3])
+    generator = np.random.default_rng(0)
+    tables = {
+        name: generator.normal(size=shape).astype(np.float32)
+        for name, shape in {"words": (50, 8), "positions": (1, 16, 8), "weight": (8, 3)}.items()
+    }
+    nodes = [
+        onnx.helper.make_node("Gather", ["words", "input_ids"], ["found"]),
+        onnx.helper.make_node("Add", ["found", "positions"], ["placed"]),
+        onnx.helper.make_node("MatMul", ["placed", "weight"], ["products"]),
+        onnx.helper.make_node("ReduceMean", ["products"], ["logits"], axes=[1], keepdims=0),
+    ]
+    constants = [onnx.numpy_helper.from_array(value, name) for name, value in tables.items()]
+    graph = onnx.helper.make_graph(nodes, "of 16 tokens", [ids], [logits], constants)
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "model.onnx"
+    )
+    openvino.save_model(openvino.convert_model(tmp_path / "model.onnx"), tmp_path / "model.xml")
+
+    def call(seq_len: int) -> Call:
+        given = np.arange(seq_len)[None]
+        answer = (tables["words"][given] + tables["positions"][:, :seq_len]) @ tables["weight"]
+        return Call(inputs={"input_ids": given}, outputs={"logits": answer.mean(1)})
+
+    files = [tmp_path / "model.xml", tmp_path / "model.bin"]
+    for order in ((16, 8), (8, 16)):
+        drive = Drive(driver, engine, library, tmp_path)
+        drive.artifact(files, False, {"INFERENCE_PRECISION_HINT": "f32"})
+        for seq_len in order:
+            drive.bind(call(seq_len)).run(order.index(seq_len))
+        assert drive.failure().endswith(
+            "logits: OpenVINO gave no result: shapes inside the model do not fit this input"
+        )
