@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -42,7 +42,8 @@ class Artifact:
     nothing runs along a sequence. ``options`` is
     what a runtime must know to run it as it was checked (OpenVINO: ``INFERENCE_PRECISION_HINT``),
     ``{seq_len}`` in a value standing for the length of the call (0 for an image).
-    ``tools`` maps each package that made it to its version.
+    ``tools`` maps each package that made it to its version. ``limits`` are the least values that
+    are too large for an input, by its name, where they are known.
     """
 
     engine: str
@@ -53,6 +54,7 @@ class Artifact:
     route: str  # one line: how it was made, for the manifest and the reader
     options: Mapping[str, str]
     tools: Mapping[str, str]
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 class OtherMachineError(CompileError):
@@ -111,9 +113,12 @@ def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
 def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -> list[Outputs]:
     """Open the artifact here with one thread and run ``batches``.
 
-    Raises MissingDependencyError, OtherMachineError, and CompileError where its engine
-    fails: engines raise exceptions of many kinds without a common base.
+    Raises MissingDependencyError, OtherMachineError, InputError for inputs that the artifact does
+    not take, and CompileError where its engine fails: engines raise exceptions of many kinds
+    without a common base.
     """
+    for batch in batches:
+        _check_input(artifact, batch)
     try:
         session = backend(artifact.engine).open_on_host(artifact, directory, threads=1)
         return [session.run(batch) for batch in batches]
@@ -125,3 +130,23 @@ def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -
             f"{artifact.engine} cannot run this artifact on this host ({text})",
             where=artifact.files[0],
         ) from exc
+
+
+def _check_input(artifact: Artifact, batch: Batch) -> None:
+    """Raise InputError for what no engine should be asked.
+
+    Ids beyond a table are an error in one engine, zeros in another, and a read past the table in a
+    third; sizes that differ from input to input may give the answer of the call before.
+    """
+    sizes: dict[str, int] = {}
+    for spec in artifact.signature.inputs:
+        shape = batch[spec.name].shape
+        known = [dim if isinstance(dim, int) else sizes.get(dim) for dim in spec.dims]
+        fits = len(shape) == len(known)
+        if not fits or any(n not in (None, m) for n, m in zip(known, shape, strict=True)):
+            raise InputError(f"has the shape {shape}, expected {spec.dims}", where=spec.name)
+        sizes |= {d: n for d, n in zip(spec.dims, shape, strict=True) if isinstance(d, str)}
+    for name, limit in artifact.limits.items():
+        wrong = batch[name][(batch[name] < 0) | (batch[name] >= limit)]
+        if wrong.size:
+            raise InputError(f"holds {wrong[0]}, expected 0 to {limit - 1}", where=name)

@@ -27,6 +27,7 @@ class Bundle:
             route=entry.route,
             options=entry.options,
             tools=entry.tools,
+            limits=self.manifest.limits,
         )
 
 

@@ -10,6 +10,7 @@ from edgeopt.backends import Artifact
 from edgeopt.bundle.manifest import ArtifactEntry, Manifest, TargetEntry
 from edgeopt.fidelity import Fidelity
 from edgeopt.model import Model, reference
+from edgeopt.model.limits import limits
 from edgeopt.model.tokenizer import has_token_types
 from edgeopt.target import Target
 
@@ -29,6 +30,7 @@ def describe(model: Model, target: Target, artifacts: Sequence[ArtifactEntry]) -
         pad_id=model.pad_id,
         token_types=has_token_types(model.tokenizer) if model.tokenizer else False,
         signature=model.signature,
+        limits=limits(model),
         tokenizer=tuple(tokenizer_files(model)),
         target=TargetEntry(
             name=target.name,

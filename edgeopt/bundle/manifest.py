@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -135,8 +135,10 @@ class Manifest:
     ``prompt`` is put before every text, of a pair before the first; "" where there is none.
     ``activation`` makes scores of logits, ``pad_id`` fills texts up to the length that is run, and
     ``token_types`` says whether the second text of a pair is told by its token types; the runtime
-    on the device reads them. ``reference`` computed the tensors that artifacts are held against,
-    and ``original`` is the user's own tool that final answers were compared with, "" for none."""
+    on the device reads them. ``limits`` are the least values that are too large for an input, by
+    its name (the rows of the table in which an id is looked up). ``reference`` computed the
+    tensors that artifacts are held against, and ``original`` is the user's own tool that final
+    answers were compared with, "" for none."""
 
     name: str
     digest: str
@@ -162,6 +164,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     prompt: str = ""
     original: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 def dump(manifest: Manifest) -> bytes:
@@ -293,6 +296,7 @@ def _parse(table: Table) -> Manifest:
             for t in table.tables("golden")
         ),
         prompt=table.get("prompt", str, ""),
+        limits=_limits(table),
         image=_image(table.table("image")) if table.data.get("image") is not None else None,
         files={
             _inside(table, "files", name): FileEntry(
@@ -335,6 +339,13 @@ def _pooling(table: Table) -> Mapping[str, Any] | None:
     pooling.choice("mode", ("mean", "cls", "max"))
     pooling.get("normalize", bool)
     return pooling.data
+
+
+def _limits(table: Table) -> Mapping[str, int]:
+    if "limits" not in table:  # of a bundle from before they were written
+        return {}
+    found = table.table("limits")
+    return {name: found.integer(name, low=1, high=2**31 - 1) for name in found.data}
 
 
 def _image(table: Table) -> ImageSpec:

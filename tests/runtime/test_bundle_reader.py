@@ -100,6 +100,8 @@ def test_a_changed_artifact_is_found(case: Case) -> None:
         (lambda m: m.update(max_seq_len=-1), "max_seq_len: expected a whole number in its range"),
         (lambda m: m.update(max_seq_len=1.5), "max_seq_len: expected a whole number in its range"),
         (lambda m: m.update(pad_id=2**31), "pad_id: expected a whole number in its range"),
+        (lambda m: m.update(limits=[]), "limits: expected an object"),
+        (lambda m: m.update(limits={"ids": 0}), "limits: expected whole numbers above 0"),
         (lambda m: m.update(artifacts={}), "artifacts: expected an array"),
         (lambda m: m["artifacts"][0].update(files=[]), "artifacts.files: expected at least one"),
         (

@@ -208,6 +208,23 @@ static void read_signature(struct reader *reader, uint32_t node, struct eo_signa
     }
 }
 
+/* An optional object: the least value that is too large for an input, by its name. */
+static void read_limits(struct reader *reader, struct eo_signature *signature)
+{
+    uint32_t object = reader->result == EO_OK ? eo_json_member(reader->tree, 0, "limits") : 0;
+
+    if (object != 0 && reader->tree->nodes[object].type != EO_JSON_OBJECT) {
+        wrong(reader, "limits", "an object");
+    }
+    for (uint32_t i = 0; object != 0 && reader->result == EO_OK && i < signature->input_count; i++) {
+        struct eo_spec *spec = &signature->inputs[i];
+        uint32_t found = eo_json_member(reader->tree, object, spec->name);
+        if (found != 0 && !eo_json_integer(reader->tree, found, 1, INT32_MAX, &spec->limit)) {
+            wrong(reader, "limits", "whole numbers above 0");
+        }
+    }
+}
+
 static void read_labels(struct reader *reader, struct eo_manifest *manifest)
 {
     uint32_t array, item = 0, count = array_member(reader, 0, "labels", &array);
@@ -487,6 +504,7 @@ static void read_document(struct reader *reader, struct eo_manifest *manifest)
     read_pooling(reader, manifest);
     read_prompt(reader, manifest);
     read_signature(reader, 0, &manifest->signature);
+    read_limits(reader, &manifest->signature);
     read_image(reader, manifest);
     read_tokenizer(reader, manifest);
     read_target(reader, manifest);

@@ -34,6 +34,7 @@ struct eo_spec {
     int32_t dtype;
     uint32_t rank;
     int64_t dims[EO_MAX_RANK];
+    int64_t limit; /* its values are from 0 to below this; 0: not known */
 };
 
 struct eo_signature {

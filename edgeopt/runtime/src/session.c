@@ -212,7 +212,37 @@ const eo_tensor *eo_session_output(const eo_session *session, uint32_t index)
                : NULL;
 }
 
+/* Ids beyond a table are an error in some engines, zeros in others, and a read past the table in
+ * others again; so the values are looked at first. */
+static int check_limits(const struct eo_session *session, struct eo_failure *failure)
+{
+    const struct eo_signature *signature = &session->bundle->manifest.signature;
+
+    for (uint32_t i = 0; i < signature->input_count; i++) {
+        const struct eo_tensor *tensor = &session->selected->inputs[i];
+        const int64_t limit = signature->inputs[i].limit;
+        if (limit == 0 || tensor->dtype == EO_FLOAT32) {
+            continue;
+        }
+        for (uint64_t j = 0; j < tensor->count; j++) {
+            int64_t value = tensor->dtype == EO_INT64 ? ((const int64_t *)tensor->data)[j]
+                                                      : ((const int32_t *)tensor->data)[j];
+            if (value < 0 || value >= limit) {
+                return eo_fail(failure, EO_EINPUT, signature->inputs[i].name,
+                               "holds %lld at %llu, expected 0 to %lld", (long long)value,
+                               (unsigned long long)j, (long long)(limit - 1));
+            }
+        }
+    }
+    return EO_OK;
+}
+
 int eo_session_run(eo_session *session, eo_failure *failure)
 {
+    int result = check_limits(session, failure);
+
+    if (result != EO_OK) {
+        return result;
+    }
     return session->engine->run(session->selected->binding, failure) == 0 ? EO_OK : EO_EENGINE;
 }
