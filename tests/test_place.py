@@ -171,7 +171,10 @@ def test_a_kill_at_any_moment_leaves_a_whole_bundle(
     chance = random.Random(1)
     for _ in range(4):
         program = writer(tmp_path, sources, how)
-        time.sleep(0.1 + 0.2 * chance.random())
+        until = time.monotonic() + 30
+        while not list(tmp_path.glob("b.edgeopt/manifest.json")) and time.monotonic() < until:
+            time.sleep(0.01)  # the first of all has nothing before it
+        time.sleep(0.2 * chance.random())
         program.kill()
         program.communicate()
         if how == "exchange":
