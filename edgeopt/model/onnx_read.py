@@ -51,7 +51,25 @@ def read(path: Path) -> tuple[Any, tuple[Path, ...]]:
         raise damaged(where, exc) from exc
     if not proto.graph.node:
         raise damaged(where, "it has no operators")
+    if not proto.graph.output:
+        raise damaged(where, "it has no outputs")
+    if not all(isinstance(name, str) for name in _names(proto)):
+        raise damaged(where, "a name in it is no text")
     return proto, _embed(proto, path)
+
+
+def _names(proto: Any) -> Iterator[Any]:
+    """Yield all that is read as a name; protobuf gives bytes for what is no UTF-8."""
+    graph = proto.graph
+    yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
+    yield from (s.values.name for s in graph.sparse_initializer)
+    yield from (o.domain for o in proto.opset_import)
+    for node in (*nodes(graph), *(n for f in proto.functions for n in f.node)):
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (a.name for a in node.attribute)
+    yield from (name for f in proto.functions for name in (f.name, f.domain))
+    for tensor in _external(proto):
+        yield from (text for item in tensor.external_data for text in (item.key, item.value))
 
 
 def damaged(where: str, why: object) -> InputError:
@@ -73,7 +91,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
         proto = onnx.load(str(path), load_external_data=False)
     except (OSError, DecodeError, ValueError):
         return ()
-    names = {_location(tensor) for tensor in _external(proto)}
+    names = {_location(t) for t in _external(proto) if isinstance(_location(t), str)}
     found = [path.parent / name for name in sorted(names) if _is_inside(path.parent, name)]
     return tuple(file for file in found if file.is_file())
 
@@ -89,10 +107,12 @@ def _location(tensor: Any) -> str:
     return next((item.value for item in tensor.external_data if item.key == "location"), "")
 
 
-def _is_inside(folder: Path, name: str) -> bool:
+def _is_inside(folder: Path, name: object) -> bool:
     """Tell whether ``name`` is a file of ``folder`` or of the hub's cache that it belongs to."""
+    if not isinstance(name, str) or not name:
+        return False
     given = Path(name)
-    if not name or given.is_absolute() or ".." in given.parts or "\\" in name or ":" in name:
+    if given.is_absolute() or ".." in given.parts or "\\" in name or ":" in name:
         return False
     try:
         real, around = (folder / given).resolve(), folder.resolve()

@@ -632,6 +632,14 @@ def test_a_config_of_odd_values_is_no_traceback(tmp_path: Path, notes: list[str]
     assert import_onnx(save(tmp_path)).max_seq_len == 512
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = save(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"MatMul", b"Mat\xff\xfel"))
+    with pytest.raises(InputError, match=r"tiny\.onnx: is damaged.*\(a name in it is no text\)"):
+        import_onnx(path)
+    assert fingerprint(path)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.onnx: no such file"):
         import_onnx(tmp_path / "none.onnx")
