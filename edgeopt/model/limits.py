@@ -36,20 +36,21 @@ def _of_module(model: Model) -> dict[str, int]:
 
     module = model.module
     assert module is not None
-    length = min(_LENGTH, model.max_seq_len)
+    sizes = model.signature.inputs[0].shape(batch=1, seq=min(_LENGTH, model.max_seq_len))
+    length = sizes[-1]
     # Ids and types of two patterns of 0 and 1, so that they are told apart from each other and
     # from positions, whatever is done to their type and shape on the way.
-    ids = torch.tensor([[1, 0, 1, 1, 0, 0, 0, 1] * 2])[:, :length]
-    types = torch.tensor([[0, 0, 1, 0, 1, 0, 0, 1] * 2])[:, :length]
+    ids = torch.tensor([1, 0, 1, 1, 0, 0, 0, 1]).repeat(length)[:length].expand(sizes)
+    types = torch.tensor([0, 0, 1, 0, 1, 0, 0, 1]).repeat(length)[:length].expand(sizes)
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": types}
     found: dict[str, int] = {}
 
     def look(table: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
         for name in ("input_ids", "token_type_ids"):
             looked = inputs[0] if inputs and torch.is_tensor(inputs[0]) else None
-            if looked is None or looked.numel() != length:
+            if looked is None or looked.numel() != ids.numel():
                 continue
-            if torch.equal(looked.reshape(1, length).long(), given[name]):
+            if torch.equal(looked.reshape(sizes).long(), given[name]):
                 rows = int(vars(table)["num_embeddings"])
                 found[name] = min(rows, found.get(name, rows))
 
@@ -58,6 +59,8 @@ def _of_module(model: Model) -> dict[str, int]:
     try:
         with torch.inference_mode():
             module(*(given[spec.name] for spec in model.signature.inputs))
+    except (IndexError, RuntimeError, ValueError):
+        pass  # a table of one row, say; what was asked before stands
     finally:
         for hook in hooks:
             hook.remove()
@@ -73,7 +76,7 @@ def _of_graph(path: str) -> dict[str, int]:
     source = {value.name: value.name for value in graph.input}
     found: dict[str, int] = {}
     for node in graph.node:  # in the order of the call
-        if node.op_type in (*_PASSES, "DequantizeLinear") and node.input[0] in tables:
+        if node.op_type in ("Cast", "Identity", "DequantizeLinear") and node.input[0] in tables:
             tables[node.output[0]] = tables[node.input[0]]
         elif node.op_type in _PASSES and node.input[0] in source:
             source[node.output[0]] = source[node.input[0]]
