@@ -115,9 +115,10 @@ def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
     again = json.loads(load(directory).backend_tokenizer.to_str())
     if changed := [key for key, value in document.items() if again.get(key) != value]:
         raise InputError(
-            f"its tokenizer ({type(tokenizer).__name__}) does not load again as it was saved: "
-            f"{', '.join(changed)} of tokenizer.json",
+            f"its tokenizer ({type(tokenizer).__name__}, a {document['model'].get('type')} model) "
+            f"does not load again as it was saved: {', '.join(changed)} of tokenizer.json",
             where=str(where),
+            hint="The runtime reads WordPiece and byte-level BPE.",
         )
 
 
