@@ -127,14 +127,15 @@ class Site:
         log = self.scratch / f"log{self.count}"
         environment = os.environ | {"PYTHONPATH": str(source)}
         with log.open("wb") as file:
+            # A shell's job in the background ignores SIGINT, and what it starts does so as well.
+            heeding = ["env", "--default-signal=INT"]
             process = subprocess.Popen(
-                [sys.executable, "-m", "edgeopt", *map(str, words)],
+                [*heeding, sys.executable, "-m", "edgeopt", *map(str, words)],
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,
                 cwd=self.scratch,
                 env=environment,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         return Deploy(process, log)
 

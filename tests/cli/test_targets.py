@@ -82,7 +82,7 @@ def test_a_target_as_json(arguments: tuple[str, ...]) -> None:
     assert device["cited"]["clusters[0]"] == ["hrw", "ncnn"]
     assert "os.libc_version" in device["unverified"]
     assert document["target"]["engines"][3]["options"] == {"mcpu": "cortex-a76"}
-    assert document["recipe"]["bounds"]["int8"] == {"cosine_min": 0.95}
+    assert document["recipe"]["bounds"]["int8"] == {"cosine_min": 0.95, "answers": {}}
 
 
 def test_an_unknown_target_names_the_nearest_and_exits_with_2() -> None:

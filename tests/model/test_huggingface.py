@@ -257,8 +257,9 @@ def test_a_path_that_is_not_there_is_no_such_model(source: str) -> None:
         import_model(source)
 
 
-def test_a_folder_without_config_is_refused_and_its_graph_is_pointed_at(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"")
+def test_a_folder_without_config_is_refused_and_its_graphs_are_pointed_at(tmp_path: Path) -> None:
+    for name in ("decoder.onnx", "encoder.onnx"):
+        (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match=r"has no config\.json") as caught:
         import_model(tmp_path)
-    assert caught.value.hint == f"Give the file itself: {tmp_path}/model.onnx"
+    assert caught.value.hint == f"Give the file itself: {tmp_path}/decoder.onnx"

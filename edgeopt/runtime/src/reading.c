@@ -35,7 +35,8 @@ static int check_outputs(const struct eo_session *session, struct eo_failure *fa
                 manifest->task == EO_IMAGE_CLASSIFICATION ||
                 manifest->task == EO_QUESTION_ANSWERING;
     bool embeds = manifest->task == EO_FEATURES && manifest->pooling == EO_NO_POOLING &&
-                  signature->outputs[0].rank == 2; /* in the graph itself */
+                  signature->outputs[0].rank == 2 &&
+                  signature->outputs[0].dims[1] > 0; /* in the graph itself */
     bool labelled = manifest->task != EO_FEATURES && manifest->task != EO_QUESTION_ANSWERING;
     uint32_t outputs = manifest->task == EO_QUESTION_ANSWERING ? 2 : 1;
 

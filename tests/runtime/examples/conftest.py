@@ -41,7 +41,16 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         folder = tmp_path_factory.mktemp(name)
         checkpoint = checkpoints.write(folder / name, architecture, **changes)
         if architecture == "BertModel":  # as sentence-transformers saves it
-            kinds = [{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]
+            parts = {"Transformer": "", "Pooling": "1_Pooling"}
+            kinds = [
+                {
+                    "idx": i,
+                    "name": str(i),
+                    "path": path,
+                    "type": f"sentence_transformers.models.{kind}",
+                }
+                for i, (kind, path) in enumerate(parts.items())
+            ]
             (checkpoint / "modules.json").write_text(json.dumps(kinds))
             (checkpoint / "1_Pooling").mkdir()
             options = checkpoint / "1_Pooling" / "config.json"

@@ -6,14 +6,13 @@ import contextlib
 import http.client
 import json
 import queue
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +57,14 @@ def serve(
     environment: dict[str, str],
     *words: object,
     program: str = "serve.py",
-    before: Callable[[], None] | None = None,
+    descriptors: int | None = None,
 ) -> Iterator[Serving]:
     command = [python, str(folder / program), "--port", "0", "--threads", "1"]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
     process = subprocess.Popen(
         [*command, *map(str, words)],
         env=environment,
-        preexec_fn=before,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -332,12 +332,9 @@ def test_it_refuses_what_has_two_readings(
 def test_slow_clients_take_it_from_nobody(
     board_folder: Path, environment: dict[str, str], classifier: Path
 ) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
-
     words = [classifier, "--connections", "20"]
     slow: list[socket.socket] = []
-    with serve(sys.executable, board_folder, environment, *words, before=limit) as server:
+    with serve(sys.executable, board_folder, environment, *words, descriptors=100) as server:
         for i in range(260):
             slow.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
             slow[-1].sendall(b"POST /v1/run HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"[: 5 + i % 40])
