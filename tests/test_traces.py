@@ -23,6 +23,9 @@ def umask():
     return found
 
 def state():
+    for thread in threading.enumerate():  # one that was told to end may need a moment
+        if thread is not threading.main_thread():
+            thread.join(timeout=10)
     loggers = logging.root.manager.loggerDict
     return {
         "variables": dict(os.environ),

@@ -366,15 +366,18 @@ def _check_weights(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Keep transformers' progress bars, and the thread that each starts, out of the block."""
+    import tqdm
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, interval = logging.is_progress_bar_enabled(), tqdm.tqdm.monitor_interval
     logging.disable_progress_bar()
+    tqdm.tqdm.monitor_interval = 0  # a bar that is not shown starts the thread too
     try:
         yield
     finally:
+        tqdm.tqdm.monitor_interval = interval
         if shown:
             logging.enable_progress_bar()
 
@@ -407,7 +410,7 @@ def _open(folder: Path, loader: str, shape: Any, **options: Any) -> tuple[Any, M
 
     options |= {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False}
     try:
-        with quiet(), _without_bars():
+        with quiet(), without_bars():
             kind = plain = getattr(transformers, loader)
             if shape is not None:
                 config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)

@@ -24,6 +24,7 @@ import numpy as np
 from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
 from edgeopt.model import Model, images, onnx_call, reference, section, sentence
+from edgeopt.model.huggingface import without_bars
 from edgeopt.model.setfit import HEAD, read_head
 from edgeopt.quiet import quiet
 
@@ -115,7 +116,7 @@ def open_original(model: Model) -> Original | str:
     if kind and importlib.util.find_spec("sentence_transformers") is None:
         return "sentence-transformers, which the folder is for, is not installed"
     try:
-        with quiet():
+        with quiet(), without_bars():
             if kind == "CrossEncoder" and folder is not None:
                 return _cross_encoder(folder, model)
             if kind == "SentenceTransformer" and folder is not None:
@@ -162,7 +163,7 @@ def _answering(call: Callable[[Any], Answer]) -> Callable[[Any], Answer | None]:
 
     def answer(sample: Any) -> Answer | None:
         try:
-            with quiet():
+            with quiet(), without_bars():
                 return call(sample)
         # Tools check little: a text that is too long ends as an IndexError of torch's embedding, a
         # RuntimeError of its addition, an exception of onnxruntime's own. None has a common base.
