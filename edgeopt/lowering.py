@@ -43,7 +43,8 @@ def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
     count = min(FIDELITY_SAMPLES, len(given))
     lengths = tuple(seq_lens) or (NO_LENGTH,)
     checks = {n: samples.calls(model, given[:count], n) for n in lengths}
-    calibration = samples.calls(model, given[count:] or given, lengths[-1])
+    calibrating = samples.calibrating(model, given[count:] or given)
+    calibration = samples.calls(model, calibrating, lengths[-1])
     digest = samples.digest(given)
     names = [spec.name for spec in model.signature.outputs]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt import progress
+from edgeopt import lowering, progress
 from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.verify import verify
 from edgeopt.errors import CompileError, InputError
+from edgeopt.model import importer, samples
 from edgeopt.pipeline import compile
 from edgeopt.recipe import Bound, Recipe, load_recipe
 from edgeopt.target import Target, load_target
@@ -65,6 +66,15 @@ def test_all_engines_are_in_the_bundle_and_agree(bundle: Bundle) -> None:
     found = verify(bundle)
     assert found.ok
     assert all(a.agrees for a in found.artifacts)
+
+
+def test_int8_is_calibrated_on_the_shortest_texts_too(checkpoint: Path) -> None:
+    """A trained MiniLM's INT8 was off by .38 for an empty text without them, by .17 with them."""
+    model = importer.import_model(checkpoint)
+    prepared = lowering.prepare(model, (32,), samples.shipped(model, 40))
+    tokens = [int(call["attention_mask"].sum()) for call in prepared.calibration]
+    assert min(tokens) == 2
+    assert all(int(c["attention_mask"].sum()) > 2 for c in prepared.checks[32])
 
 
 def test_labels_tokenizer_and_origin_travel_along(bundle: Bundle) -> None:

@@ -21,6 +21,9 @@ Samples = tuple[str, ...] | tuple[images.Image, ...] | tuple[Path, ...]
 """Texts; or images, as arrays or as files."""
 
 
+SHORTEST = ("", "a", "1", "?", "no", "ok", "Hi", "the end")
+
+
 def read(path: Path, limit: int) -> Samples:
     """Return at most ``limit`` of the user's own: a folder has images, a file texts.
 
@@ -32,6 +35,17 @@ def read(path: Path, limit: int) -> Samples:
 def shipped(model: Model, limit: int) -> Samples:
     """Return those that edgeopt brings along for ``model``."""
     return texts.read_texts(None, limit) if model.image is None else images.make_images(limit)
+
+
+def calibrating(model: Model, samples: Samples) -> Samples:
+    """Return ``samples`` with the shortest texts beside them.
+
+    Of two or three tokens, all are first or last ones, whose activations are the largest: ranges
+    that were found without such texts cut them off.
+    """
+    if model.image is not None:
+        return samples
+    return (*(str(text) for text in samples), *SHORTEST)
 
 
 def check(model: Model, samples: Samples, where: str) -> None:
