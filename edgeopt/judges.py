@@ -74,12 +74,16 @@ class OnHost:
             timed = {digest: self._call(models[digest], found) for digest, found in lowered.items()}
             text = f"Timing {self.spec.engine} {self.precision} before and after, {ROUNDS} rounds"
             found = timing.interleaved(timed, ROUNDS, text)
-            (directory / "samples.json").write_text(json.dumps(found))
+            (directory / "samples.json").write_text(json.dumps(asdict(found)))
 
         tools = [dict(found.artifact.tools) for found in lowered.values()]
         directory = cache.entry("latency", _key(self.source, models, tools=tools), build)
-        taken = json.loads((directory / "samples.json").read_text())
-        return paired(taken[original.digest], taken[before.digest], taken[after.digest])
+        timings = timing.Timings(**json.loads((directory / "samples.json").read_text()))
+        taken = timings.samples
+        return replace(
+            paired(taken[original.digest], taken[before.digest], taken[after.digest]),
+            disturbed=timings.disturbed,
+        )
 
     def _lowered(self, model: Model) -> Lowered:
         return lower(

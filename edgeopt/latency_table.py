@@ -108,7 +108,7 @@ class MeasuredCosts:
                 session = engine.open_on_host(made, place, 1)
                 calls[f"{part} {n}"] = lambda i, run=session.run: run(inputs[i % _CALIBRATION])
                 step.update(i + 1, len(jobs))
-        return timing.interleaved(calls, ROUNDS, f"Timing a layer in {len(jobs)} widths")
+        return timing.interleaved(calls, ROUNDS, f"Timing a layer in {len(jobs)} widths").samples
 
 
 def _model(parts: Sequence[torch.nn.Module], shape: Shape, seq_len: int) -> Model:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from edgeopt import progress
 
@@ -24,17 +25,27 @@ _TRIES = 5
 _WARMUP = 3
 
 
-def interleaved(
-    calls: Mapping[str, Callable[[int], object]], rounds: int, text: str
-) -> dict[str, list[int]]:
-    """Return ``rounds`` CPU times of each of ``calls``, ns; each is called with the round's number.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """CPU times, ns, of each call by round, and how many of all of them something disturbed.
 
-    CPU time is the whole process's: what is called should use one thread. Short calls are repeated
-    within a sample, all equally often, and the sample is their mean. ``text`` is what progress
-    calls it.
+    A disturbed sample is the least of ``_TRIES`` that were all disturbed: it is too high, if wrong.
+    """
+
+    samples: dict[str, list[int]]
+    disturbed: int
+
+
+def interleaved(calls: Mapping[str, Callable[[int], object]], rounds: int, text: str) -> Timings:
+    """Time each of ``calls`` in ``rounds`` rounds; each is called with the round's number.
+
+    A note says how many samples stayed disturbed. CPU time is the whole process's: what is called
+    should use one thread. Short calls are repeated within a sample, all equally often, and the
+    sample is their mean. ``text`` is what progress calls it.
     """
     samples: dict[str, list[int]] = {name: [] for name in calls}
     shortest = MIN_SAMPLE_NS
+    disturbed = 0
     order = list(calls)
     shuffle = random.Random(0).shuffle
     for name in order:
@@ -47,12 +58,20 @@ def interleaved(
         for i in range(rounds):
             shuffle(order)
             for name in order:
-                samples[name].append(_undisturbed(calls[name], i, times))
+                taken, quiet = _sample(calls[name], i, times)
+                samples[name].append(taken)
+                disturbed += not quiet
             step.update(i + 1, rounds)
-    return samples
+    if disturbed:
+        progress.note(
+            f"{disturbed} of {rounds * len(calls)} samples were disturbed by what else ran here, "
+            f"{_TRIES} times in a row: those are too high"
+        )
+    return Timings(samples=samples, disturbed=disturbed)
 
 
-def _undisturbed(call: Callable[[int], object], number: int, times: int) -> int:
+def _sample(call: Callable[[int], object], number: int, times: int) -> tuple[int, bool]:
+    """Return the CPU time of a call, ns, and whether nothing disturbed it."""
     best = None
     for _ in range(_TRIES):
         wall, cpu = time.perf_counter_ns(), time.process_time_ns()
@@ -60,7 +79,7 @@ def _undisturbed(call: Callable[[int], object], number: int, times: int) -> int:
             call(number)
         wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
         if wall <= MAX_WALL_TO_CPU * cpu:
-            return cpu // times
+            return cpu // times, True
         best = cpu if best is None else min(best, cpu)
     assert best is not None  # there was one try at least
-    return best // times
+    return best // times, False

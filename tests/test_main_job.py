@@ -115,7 +115,6 @@ def test_every_artifact_agrees_on_the_board(profiled: dict[str, Any]) -> None:
         assert run["cosine_min"] >= run["bound"]
         assert run["latency_ns"]["n"] == 2
         assert run["emulated"] is True
-        assert run["power"] is None
         assert run["peak_memory_bytes"] > run["artifact_bytes"] // 4
         assert run["precision"] != "fp32" or run["cosine_min"] > 0.9999
 
@@ -124,7 +123,7 @@ def test_figures_come_from_the_raw_samples(profiled: dict[str, Any]) -> None:
     raw = json.loads(Path(profiled["measurement"]).read_text())
     for run, reported in zip(raw["runs"], profiled["runs"], strict=True):
         assert len(run["wall_ns"]) == reported["latency_ns"]["n"]
-        assert max(run["wall_ns"]) == reported["latency_ns"]["p99"]
+        assert max(run["wall_ns"]) == reported["latency_ns"]["max"]
 
 
 def test_a_text_gives_the_same_on_the_board_and_here(bundle: Path, board: str) -> None:

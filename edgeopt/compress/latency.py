@@ -68,7 +68,8 @@ class Gain:
     ``ratio`` is the median over ``rounds``; the true one lies above ``low``, and below ``high``,
     with 95 % confidence each. Counted, there is one ratio alone. ``of_original`` is the same
     against the model that came in. ``before`` and ``after`` are medians in ns, or counts.
-    ``gains`` tells whether the step made it faster beyond doubt.
+    ``gains`` tells whether the step made it faster beyond doubt. ``disturbed`` is how many samples
+    something else on this machine disturbed, whenever they were tried (``edgeopt.timing``).
     """
 
     ratio: float
@@ -79,6 +80,7 @@ class Gain:
     before: float
     after: float
     gains: bool
+    disturbed: int = 0
 
 
 class Judge(Protocol):

@@ -6,18 +6,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+CONFIDENCE = 0.95
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Percentiles:
-    """Nearest-rank percentiles of ``n`` samples: each is a sample that was really taken.
+    """Nearest-rank percentiles of ``n`` samples, and the largest: each was really taken.
 
-    With few samples the high ones are the maximum (p99 of fewer than 100); ``n`` tells.
+    ``p50`` is the median. ``p90`` and ``p99`` are None if ``n`` is less than ``needed`` of them.
     """
 
     p50: int
-    p90: int
-    p99: int
+    p90: int | None
+    p99: int | None
+    max: int
     n: int
+
+
+def needed(share: float) -> int:
+    """Return how many samples a percentile takes, as in 0.9 for p90.
+
+    So many that the largest of them lies above it with 95 % confidence, whatever the distribution
+    (Wilks 1941, one-sided): the least n with 1 - share^n >= 0.95. p90 takes 29, p99 takes 299.
+    """
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(share))
 
 
 def percentiles(samples: Sequence[int]) -> Percentiles:
@@ -27,4 +39,9 @@ def percentiles(samples: Sequence[int]) -> Percentiles:
     def rank(share: float) -> int:
         return ordered[math.ceil(share * len(ordered)) - 1]
 
-    return Percentiles(p50=rank(0.50), p90=rank(0.90), p99=rank(0.99), n=len(ordered))
+    def supported(share: float) -> int | None:
+        return rank(share) if len(ordered) >= needed(share) else None
+
+    return Percentiles(
+        p50=rank(0.50), p90=supported(0.90), p99=supported(0.99), max=ordered[-1], n=len(ordered)
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.measure.measurement import Measurement, NotRun, Run
-from edgeopt.measure.statistics import Percentiles, percentiles
+from edgeopt.measure.statistics import Percentiles, needed, percentiles
 from edgeopt.report.tables import size
 
 if TYPE_CHECKING:
@@ -94,7 +94,6 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "outputs_agree": run.outputs_agree,
         "cosine_min": item.cosine_min,
         "bound": run.bound,
-        "power": None,
     }
 
 
@@ -110,6 +109,13 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def _supported(report: Report) -> list[str]:
+    """Return the figures that some run has samples enough for; the largest stands in for p99."""
+    timed = [item.latency for item in report.runs if item.latency]
+    shown = ["p50"] + [p for p in ("p90", "p99") if any(getattr(t, p) is not None for t in timed)]
+    return shown if "p99" in shown else [*shown, "max"]
+
+
 def render(report: Report, console: Console) -> None:
     """Print the table; ``emulated`` stands beside every figure that an emulated board gave."""
     from rich.table import Table
@@ -119,7 +125,8 @@ def render(report: Report, console: Console) -> None:
     mark = "\nemulated" if m.emulated else ""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("artifact", no_wrap=True)
-    for name in (f"p50 ms{mark}", f"p90 ms{mark}", f"p99 ms{mark}", "n", f"per s{mark}"):
+    shown = _supported(report)
+    for name in (*(f"{name} ms{mark}" for name in shown), "n", f"per s{mark}"):
         table.add_column(Text(name), justify="right", no_wrap=True)
     for name in (f"memory{mark}", "size", "outputs"):
         table.add_column(Text(name), justify="right", no_wrap=True)
@@ -127,7 +134,7 @@ def render(report: Report, console: Console) -> None:
         run, times = item.run, item.latency
         table.add_row(
             f"{run.engine} {run.precision}",
-            *(_ms(v) for v in ((times.p50, times.p90, times.p99) if times else (None,) * 3)),
+            *(_ms(getattr(times, name, None)) for name in shown),
             str(len(run.wall_ns)),
             f"{item.throughput_per_s:.3g}" if item.throughput_per_s else "-",
             size(run.peak_memory_bytes),
@@ -139,6 +146,10 @@ def render(report: Report, console: Console) -> None:
         console.print(f"{m.board_name}: {what}, {_plural(run.threads, 'thread')}\n")
     console.print(table)
     console.print()
+    lacking = [name for name in ("p90", "p99") if name not in shown]
+    if report.runs and lacking:
+        runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
+        console.print(f"too few runs for more percentiles: {runs}")
     reasons: dict[str, list[str]] = {}
     for absent in m.not_run:
         reasons.setdefault(absent.reason, []).append(f"{absent.engine} {absent.precision}")

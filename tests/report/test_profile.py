@@ -19,7 +19,7 @@ def printed(measurement: Measurement) -> str:
 
 def test_figures_are_recomputed_from_the_samples() -> None:
     run = report(MEASUREMENT, Path("m.json")).document()["runs"][0]
-    assert run["latency_ns"] == {"p50": 2, "p90": 3, "p99": 3, "n": 3}
+    assert run["latency_ns"] == {"p50": 2, "p90": None, "p99": None, "max": 3, "n": 3}
     assert run["throughput_per_s"] == 1e9 * 3 / 6
     assert run["cosine_min"] == 0.99
     assert run["emulated"] is True
@@ -29,10 +29,24 @@ def test_emulated_stands_beside_every_emulated_figure() -> None:
     lines = printed(MEASUREMENT).splitlines()
     start = next(i for i, line in enumerate(lines) if "p50" in line)
     header = lines[start : start + 2]
-    figures = ("p50 ms", "p90 ms", "p99 ms", "per s", "memory")
+    figures = ("p50 ms", "max ms", "per s", "memory")
     assert all(name in header[0] for name in figures)
     assert header[1].split().count("emulated") == len(figures)
     assert "emulated" not in printed(replace(MEASUREMENT, emulated=False))
+
+
+def test_a_percentile_without_the_samples_for_it_is_not_printed() -> None:
+    def header(runs: int) -> str:
+        return printed(replace(MEASUREMENT, runs=(replace(RUN, wall_ns=(1,) * runs),)))
+
+    assert "p90" not in header(28).splitlines()[2]
+    assert "too few runs for more percentiles: p90 takes 29, p99 takes 299" in header(28)
+    assert "p90 ms" in header(29)
+    assert "max ms" in header(298)
+    assert "p99 takes 299" in header(298)
+    assert "p99 ms" in header(299)
+    assert "too few" not in header(299)
+    assert "max" not in header(299)
 
 
 def test_the_table_fits_into_80_columns() -> None:

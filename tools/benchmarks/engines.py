@@ -154,7 +154,7 @@ def time_all(
     round."""
     timed = {name: lambda i, run=run: run(calls[i % len(calls)]) for name, run in variants.items()}
     found = timing.interleaved(timed, rounds, f"Timing {len(timed)} variants, {rounds} rounds")
-    return {name: [ns / 1e9 for ns in samples] for name, samples in found.items()}
+    return {name: [ns / 1e9 for ns in samples] for name, samples in found.samples.items()}
 
 
 def quality(
