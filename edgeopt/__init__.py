@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from edgeopt._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edgeopt import compress as compress
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from edgeopt.measure.cascade import CascadeReading, cascade, read_cascade
     from edgeopt.measure.measurement import Measurement
     from edgeopt.measure.reading import Reading, read
+    from edgeopt.measure.report import Report
     from edgeopt.measure.session import profile
     from edgeopt.model import Model
     from edgeopt.model.importer import import_model
     from edgeopt.model.torch_module import import_torch
     from edgeopt.pipeline import compile
-    from edgeopt.report.profile import Report
     from edgeopt.target import Target, load_target, target_names
 
 _HOMES = {
@@ -40,7 +40,7 @@ _HOMES = {
     "Measurement": "edgeopt.measure.measurement",
     "Model": "edgeopt.model",
     "Reading": "edgeopt.measure.reading",
-    "Report": "edgeopt.report.profile",
+    "Report": "edgeopt.measure.report",
     "Target": "edgeopt.target",
     "Verification": "edgeopt.bundle.verify",
     "cascade": "edgeopt.measure.cascade",

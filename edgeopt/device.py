@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgeopt import fields
 from edgeopt.fields import Table
@@ -106,17 +106,25 @@ def profile_names() -> tuple[str, ...]:
     return fields.shipped_names(FOLDER)
 
 
-def load_profile(name_or_path: str | Path, *, beside: Path | None = None) -> DeviceProfile:
+class Detect(Protocol):
+    """Reads the profile of the running machine."""
+
+    def __call__(self, *, id: str, name: str, path: str) -> DeviceProfile:
+        """Return it under this id and name, for a profile that lies in ``path``."""
+
+
+def load_profile(
+    name_or_path: str | Path, *, detect: Detect, beside: Path | None = None
+) -> DeviceProfile:
     """Read a shipped device profile by name, or a user's own by path.
 
-    A relative path starts at the directory ``beside``, or at the current one. Raises InputError
+    One that says ``reach = "local"`` holds no facts: ``detect`` reads them. A relative path starts
+    at the directory ``beside``, or at the current one. Raises InputError
     with the file and the dotted key for whatever the file has wrong.
     """
     path = fields.locate(name_or_path, FOLDER, "device profile", beside=beside)
     top = fields.read_toml(path)
     if top.choice("reach", REACHES) == "local":
-        from edgeopt.host import detect
-
         name = top.text("name")
         top.close()
         return detect(id=path.stem, name=name, path=str(path))

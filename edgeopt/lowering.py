@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt import __version__, cache, fidelity, progress
+from edgeopt import cache, fidelity, progress
+from edgeopt._version import __version__
 from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
 from edgeopt.fidelity import Fidelity
 from edgeopt.model import Model, reference, samples

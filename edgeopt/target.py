@@ -16,6 +16,7 @@ from edgeopt import fields
 from edgeopt.device import DeviceProfile, load_profile
 from edgeopt.errors import InputError
 from edgeopt.fields import Table, nearest
+from edgeopt.host import detect
 from edgeopt.recipe import FOLDER as RECIPES
 from edgeopt.recipe import PRECISIONS, load_recipe
 
@@ -110,7 +111,9 @@ def load_target(name_or_path: str | Path) -> Target:
     """
     path = fields.locate(name_or_path, FOLDER, "target")
     top = fields.read_toml(path)
-    device = _named(top, "device", lambda name: load_profile(name, beside=path.parent))
+    device = _named(
+        top, "device", lambda name: load_profile(name, detect=detect, beside=path.parent)
+    )
     recipe = _named(top, "recipe", lambda name: load_recipe(name, beside=path.parent.absolute()))
     engines = tuple(_engine(name, table, device) for name, table in top.table("engines").items())
     if not engines:

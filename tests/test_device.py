@@ -2,12 +2,16 @@
 
 import os
 import platform
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from edgeopt.device import FOLDER, load_profile, profile_names
+from edgeopt import device, host
+from edgeopt.device import FOLDER, profile_names
 from edgeopt.errors import InputError
+
+load_profile = partial(device.load_profile, detect=host.detect)
 
 REQUIRED = {
     "raspberry-pi-zero-2w",
@@ -100,19 +104,19 @@ def test_facts_that_engines_are_chosen_by() -> None:
 
 
 def test_the_host_is_read_from_the_running_machine() -> None:
-    host = load_profile("host")
-    assert host.reach == "local"
-    assert host.arch == {"x86_64": "x86_64", "aarch64": "aarch64"}.get(
-        platform.machine(), host.arch
+    found = load_profile("host")
+    assert found.reach == "local"
+    assert found.arch == {"x86_64": "x86_64", "aarch64": "aarch64"}.get(
+        platform.machine(), found.arch
     )
-    assert host.core_count == os.cpu_count()
-    assert host.os.python == platform.python_version()
+    assert found.core_count == os.cpu_count()
+    assert found.os.python == platform.python_version()
     total = next(
         line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line
     )
-    assert host.ram_mib[0] == pytest.approx(int(total.split()[1]) / 1024, rel=0.01)
-    assert set(host.isa) >= {"sse2"} if host.arch == "x86_64" else {"asimd"}
-    assert host.sources.keys() == {"detected"}
+    assert found.ram_mib[0] == pytest.approx(int(total.split()[1]) / 1024, rel=0.01)
+    assert set(found.isa) >= {"sse2"} if found.arch == "x86_64" else {"asimd"}
+    assert found.sources.keys() == {"detected"}
 
 
 def test_a_profile_of_the_users_own(tmp_path: Path) -> None:

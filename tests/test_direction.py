@@ -1,6 +1,8 @@
 """Data flows one way: a module imports only what stands before it (or beside it)."""
 
 import ast
+import graphlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ PACKAGE = Path(__file__).parent.parent / "edgeopt"
 
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = [
-    {"errors"},
+    {"_version", "errors"},
     {"fields", "progress", "extras", "cache", "quiet", "place"},
-    {"device", "host", "target", "recipe", "quantize", "steps"},
+    {"device", "quantize", "steps"},
+    {"host", "recipe"},
+    {"target"},
     {"engines"},
     {"runtime"},
     {"model"},
@@ -24,38 +28,64 @@ FLOORS = [
     {"tokenization", "backoff"},
     {"pipeline"},
     {"boards"},
-    {"measure", "report"},
+    {"measure"},
+    {"report"},
     {"judges", "compression"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 
 
-def part_of(path: Path) -> str:
-    relative = path.relative_to(PACKAGE).with_suffix("")
-    return relative.parts[0]
+def part_of(module: str) -> str:
+    return module.split(".")[1]
 
 
-def imported_parts(path: Path) -> set[str]:
-    """Return the parts of edgeopt that ``path`` imports when it runs (not for types only)."""
+def running(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of ``tree`` but for what is imported for types only."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield from running(node)
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of edgeopt that ``path`` imports, at once or when a function runs."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "edgeopt":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgeopt."):
-            found.add(node.module.split(".")[1])
+    for node in running(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "edgeopt":
+            assert node.module is not None
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in names}
         elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("edgeopt.")}
-    return found - {"__version__"}
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+    return found - {"edgeopt"}
 
 
-# edgeopt.compress, called, is edgeopt.compression.compress.
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+
+
+# edgeopt's names, the command, and edgeopt.compress(), which is edgeopt.compression.compress.
 FACES = {PACKAGE / name for name in ("__init__.py", "__main__.py", "compress/__init__.py")}
-MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p not in FACES)
+MODULES = {name_of(p): p for p in sorted(PACKAGE.rglob("*.py")) if p not in FACES}
+IMPORTS = {name: imported(path) for name, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_module_imports_only_what_stands_before_it(path: Path) -> None:
-    own = LEVEL[part_of(path)]
-    backwards = {name for name in imported_parts(path) if LEVEL[name] > own}
-    assert not backwards
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_what_stands_before_it(name: str) -> None:
+    own = LEVEL[part_of(name)]
+    assert not {part_of(n) for n in IMPORTS[name] if LEVEL[part_of(n)] > own}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even inside a part, nor when a function runs."""
+    sorter = graphlib.TopologicalSorter(
+        {name: others & MODULES.keys() for name, others in IMPORTS.items()}
+    )
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))

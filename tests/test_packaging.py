@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from edgeopt._version import __version__
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".md", ".typed"}
@@ -48,6 +51,12 @@ def installed(wheel: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     return folder
+
+
+def test_wheel_package_and_header_have_one_version(wheel: Path, installed: Path) -> None:
+    header = (installed / "edgeopt/runtime/include/edgeopt_rt.h").read_text()
+    assert re.findall(r'^#define EO_VERSION "(.*)"$', header, re.MULTILINE) == [__version__]
+    assert wheel.name.split("-")[1] == __version__
 
 
 def run(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

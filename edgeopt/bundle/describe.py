@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeopt import __version__
+from edgeopt._version import __version__
 from edgeopt.backends import Artifact
 from edgeopt.bundle.manifest import ArtifactEntry, Manifest, TargetEntry
 from edgeopt.fidelity import Fidelity

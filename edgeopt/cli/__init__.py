@@ -13,7 +13,7 @@ import sys
 
 import click
 
-from edgeopt import __version__
+from edgeopt._version import __version__
 
 # name -> module, function, one line of help. Written down so that --help imports no command.
 _COMMANDS = {

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from edgeopt import __version__
+from edgeopt._version import __version__
 
 EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h: an internal error."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from edgeopt import __version__, progress
+from edgeopt import progress
+from edgeopt._version import __version__
 from edgeopt.boards import Board, connect
 from edgeopt.boards.deploy import Store, link_word
 from edgeopt.boards.heartbeat import heartbeat
@@ -19,9 +20,9 @@ from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, Me
 from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run
 from edgeopt.measure.provision import Provided, answers, check_architecture, provide, repaired
+from edgeopt.measure.report import Report, report
 from edgeopt.measure.state import read_state
 from edgeopt.model.signature import NO_LENGTH
-from edgeopt.report.profile import Report, report
 
 EMULATED_RUNS, EMULATED_WARMUP = 10, 1
 """Calls by default on an emulated board, whose wall time is no device's latency."""

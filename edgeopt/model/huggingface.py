@@ -190,7 +190,11 @@ def _text_parts(
         "max_seq_len": most,
         "image": None,
     }
-    return found if beside.tool is None else sentence.behind(found, beside, width)
+    if beside.tool is None:
+        return found
+    from edgeopt.model import sentence_head
+
+    return sentence_head.behind(found, beside, width)
 
 
 def _name_padding(network: Any, tokens: Path, rows: int, task: str) -> None:

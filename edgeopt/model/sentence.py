@@ -19,9 +19,7 @@ from typing import Any
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.fields import nearest
-from edgeopt.model import tokenizer
 from edgeopt.model.setfit import HEAD, Head, read_head
-from edgeopt.model.tasks import embedding_signature, signature
 
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
@@ -325,61 +323,6 @@ def _transformer(body: Path) -> dict[str, Any]:
         "max_seq_length": length,
         "do_lower_case": bool(settings.get("do_lower_case")),
     }
-
-
-def behind(parts: dict[str, Any], beside: Beside, hidden: int) -> dict[str, Any]:
-    """Return the fields of a Model of texts with all that stands behind its network.
-
-    ``parts`` are those of the network alone, ``hidden`` is the size of its hidden states.
-    """
-    parts = dict(parts)
-    inputs = tuple(spec.name for spec in parts["signature"].inputs)
-    if beside.in_graph:
-        from edgeopt.model.sentence_head import wrap
-
-        skip = _prompt_tokens(parts, beside)
-        module, size = wrap(parts["module"], inputs, beside, hidden=hidden, skip=skip)
-        parts |= {"module": module, "pooling": None}
-        if beside.tool == "SentenceTransformer":
-            parts["signature"] = embedding_signature(inputs, size)
-            return parts
-        parts["task"] = "sequence-classification"
-        parts["labels"] = tuple(f"LABEL_{i}" for i in range(size))
-        parts["signature"] = signature(inputs, parts["task"], hidden=hidden, labels=size)
-    if beside.head is not None:
-        parts |= {"labels": beside.head.labels, "activation": beside.head.activation}
-    elif beside.tool == "CrossEncoder" and parts["task"] == "sequence-classification":
-        scores = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
-        function = beside.activation or ("Sigmoid" if len(parts["labels"]) == 1 else "Identity")
-        given, parts["activation"] = parts["activation"], scores.get(function, "none")
-        alike = given == parts["activation"] and function in (*scores, "Identity")
-        if not alike and not beside.in_graph:  # transformers has no pipeline for modules
-            progress.note(
-                f"{beside.body.name}: its scores are those of CrossEncoder.predict ({function}), "
-                f"not of transformers' pipeline ({given})"
-            )
-        if not beside.in_graph and function not in (*scores, "Identity"):
-            from edgeopt.model.sentence_head import logits
-
-            parts["module"] = logits(parts["module"], function)
-    return parts
-
-
-def _prompt_tokens(parts: Mapping[str, Any], beside: Beside) -> int:
-    """Return how many tokens of each text the prompt is, counted as sentence-transformers does."""
-    if not beside.prompt or all(m.options.get("include_prompt", True) for m in beside.modules):
-        return 0
-    if parts["tokenizer"] is None:
-        raise InputError("has a prompt, but no tokenizer", where=str(beside.body))
-    tokens = tokenizer.load(parts["tokenizer"])
-    ids = tokens(beside.prompt)["input_ids"]
-    count = len(ids) - (ids[-1] in tokens.all_special_ids)
-    if count + 1 >= parts["max_seq_len"]:
-        raise InputError(
-            f"the prompt has {count} tokens, and the model takes {parts['max_seq_len']}",
-            where=str(beside.body),
-        )
-    return count
 
 
 def pooling_modes(module: Module) -> tuple[str, ...]:

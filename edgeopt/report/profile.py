@@ -1,100 +1,15 @@
-"""The report of a measurement: everything in it is recomputed from the raw samples."""
+"""The table of a profile."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgeopt.measure.measurement import Measurement, NotRun, Run
-from edgeopt.measure.statistics import Percentiles, needed, percentiles
+from edgeopt.measure.report import Report
+from edgeopt.measure.statistics import needed
 from edgeopt.report.tables import size
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunReport:
-    """One artifact's figures. ``latency`` and ``throughput_per_s`` are None where its outputs
-    disagreed: nothing was timed then."""
-
-    run: Run
-    latency: Percentiles | None
-    throughput_per_s: float | None
-    cosine_min: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """A measurement with what is derived from it, and the file it lies in.
-
-    ``current`` is the link on the board that apps open, None where it was left as it was.
-    """
-
-    measurement: Measurement
-    path: Path
-    runs: tuple[RunReport, ...]
-    current: str | None = None
-
-    @property
-    def not_run(self) -> tuple[NotRun, ...]:
-        """The artifacts that were not measured."""
-        return self.measurement.not_run
-
-    def document(self) -> dict[str, Any]:
-        """Return what ``profile --json`` prints."""
-        m = self.measurement
-        return {
-            "board": {"name": m.board_name} | dict(m.board) | {"emulated": m.emulated},
-            "bundle": {"name": m.bundle_name, "digest": m.bundle_digest, "target": m.target},
-            "runs": [_document(item, m.emulated) for item in self.runs],
-            "not_run": [asdict(item) for item in m.not_run],
-            "measurement": str(self.path),
-            "current": self.current,
-        }
-
-
-def report(measurement: Measurement, path: Path, current: str | None = None) -> Report:
-    """Derive the report of ``measurement``, which lies in ``path``; see ``Report``."""
-    return Report(
-        measurement=measurement,
-        path=path,
-        current=current,
-        runs=tuple(_derive(run) for run in measurement.runs),
-    )
-
-
-def _derive(run: Run) -> RunReport:
-    cosines = [g.cosine for g in run.golden]
-    return RunReport(
-        run=run,
-        latency=percentiles(run.wall_ns) if run.wall_ns else None,
-        throughput_per_s=1e9 * len(run.wall_ns) / sum(run.wall_ns) if any(run.wall_ns) else None,
-        cosine_min=None
-        if None in cosines
-        else min((c for c in cosines if c is not None), default=None),
-    )
-
-
-def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
-    run = item.run
-    return {
-        "engine": run.engine,
-        "engine_version": run.engine_version,
-        "precision": run.precision,
-        "threads": run.threads,
-        "seq_len": run.seq_len,
-        "emulated": emulated,
-        "latency_ns": asdict(item.latency) if item.latency else None,
-        "throughput_per_s": item.throughput_per_s,
-        "load_ns": run.load_ns,
-        "peak_memory_bytes": run.peak_memory_bytes,
-        "artifact_bytes": run.artifact_bytes,
-        "outputs_agree": run.outputs_agree,
-        "cosine_min": item.cosine_min,
-        "bound": run.bound,
-    }
 
 
 def _ms(value_ns: int | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from edgeopt._version import __version__
 from edgeopt.engines.elf import read_needs
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def test_the_binding_finds_the_library_of_its_folder(tmp_path: Path) -> None:
         text=True,
         cwd=tmp_path,
     )
-    assert done.stdout == "0.1.0\n", done.stderr
+    assert done.stdout == f"{__version__}\n", done.stderr
 
 
 @needs_zig

@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.console import Console
 
 from edgeopt.measure.measurement import Measurement
-from edgeopt.report.profile import render, report
+from edgeopt.measure.report import report
+from edgeopt.report.profile import render
 from edgeopt.report.tables import size
 from tests.measure.test_measurement import MEASUREMENT, RUN
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from edgeopt._version import __version__
 from edgeopt.engines.elf import read_needs, version_key
 from edgeopt.runtime.build import PLATFORMS, ROOT, build_runtime
 from edgeopt.runtime.python import edgeopt_rt
@@ -210,7 +211,7 @@ def test_options_of_a_newer_header_must_be_unset() -> None:
     found = library.eo_session_open(bundle, given, ctypes.byref(handle), ctypes.byref(failure))
     assert found == edgeopt_rt.UNSUPPORTED
     assert failure.where == b"options"
-    assert failure.message == b"sets an option that this version (0.1.0) has not"
+    assert failure.message == f"sets an option that this version ({__version__}) has not".encode()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeopt._version import __version__
 from edgeopt.model.signature import Signature
 from tests.runtime.agent_runs import Case, Run, spec, write_model
 
@@ -19,7 +20,7 @@ from tests.runtime.agent_runs import Case, Run, spec, write_model
 def test_an_agreeing_model_is_timed_with_raw_samples(case: Case) -> None:
     done = case.run("--runs", "130", "--warmup", "3", "--threads", "2")
     assert (done.status, done.stderr) == (0, "")
-    assert done.one("hello")["agent"] == "0.1.0"
+    assert done.one("hello")["agent"] == __version__
     engine = done.one("engine")
     assert engine["version"] == importlib.metadata.version("onnxruntime")
     assert engine["load_ns"] > 0

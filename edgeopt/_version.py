@@ -1,0 +1,3 @@
+"""The version of edgeopt: the wheel has it from here, and edgeopt_rt.h repeats it."""
+
+__version__ = "0.1.0"
