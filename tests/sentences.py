@@ -83,3 +83,37 @@ def apart(folder: Path) -> None:
     listed = json.loads((folder / "modules.json").read_text())
     listed[0]["path"] = "0_Transformer"
     (folder / "modules.json").write_text(json.dumps(listed))
+
+
+def reranker(folder: Path, labels: int, activation: Any) -> Path:
+    """Save a CrossEncoder of ``labels`` scores with this activation."""
+    body = checkpoints.write(
+        folder.parent / "body",
+        id2label={i: f"LABEL_{i}" for i in range(labels)},
+        label2id={f"LABEL_{i}": i for i in range(labels)},
+    )
+    with quiet():
+        from sentence_transformers import CrossEncoder
+
+        made = CrossEncoder(str(body), device="cpu", activation_fn=activation)
+        made.save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+def head(folder: Path, classes: Any, config: dict[str, Any], kind: str = "one") -> Any:
+    """Train scikit-learn's classifier on the embeddings, as SetFit does, and save both."""
+    import joblib
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.multioutput import MultiOutputClassifier
+
+    made: Any = LogisticRegression()
+    made = {"one": made, "rest": OneVsRestClassifier(made), "many": MultiOutputClassifier(made)}[
+        kind
+    ]
+    normalize = bool(config.get("normalize_embeddings"))
+    rows = encode(folder, normalize_embeddings=normalize)
+    made.fit(np.concatenate([rows, rows + 0.1]), [*classes, *classes])
+    joblib.dump(made, folder / "model_head.pkl")
+    (folder / "config_setfit.json").write_text(json.dumps(config))
+    return made.predict_proba(rows)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+
 import edgeopt
 from edgeopt import cache, judges, latency_table
 from edgeopt.boards import registry
@@ -26,7 +28,6 @@ from edgeopt.steps.structured import Structured
 from tests import checkpoints
 from tests.compress.conftest import rows, write_rows
 
-pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"

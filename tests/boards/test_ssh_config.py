@@ -36,7 +36,6 @@ FILES = {
     "included": "Include more\nHost kitchen\n Port 5\n",
     "included in a block": "Host other\n Include more\nHost kitchen\n Include more\n User z\n",
     "included by a pattern": "Include conf.d/*.conf nowhere/*\n",
-    "a jump": "Host kitchen\n ProxyJump none\nHost *\n ProxyCommand x\n",
     "no jump, no jump": "Host kitchen\n ProxyJump none\n ProxyJump gate\n",
     "no command": "Host kitchen\n ProxyCommand none\n ProxyJump gate\n ProxyCommand y\n",
     "a jump first": "Host kitchen\n ProxyJump gate\n ProxyCommand y\n",
@@ -115,6 +114,13 @@ def test_as_ssh_understands_it(home: Path, name: str, given: tuple[str, ...]) ->
         proxy = proxy.replace("%h", found.host).replace("%p", str(found.port))
     assert found.command == proxy
     assert (found.jump is not None) == ("proxyjump" in wanted)
+
+
+def test_a_command_counts_behind_no_jump(home: Path) -> None:
+    """So it is in OpenSSH of Debian's 9.2p1-2+deb12u10; builds before it ignore the command."""
+    path = write(home, "Host kitchen\n ProxyJump none\nHost *\n ProxyCommand x\n")
+    found = resolve("kitchen", user=None, files=(path,))
+    assert (found.command, found.jump) == ("x", None)
 
 
 @pytest.mark.parametrize(

@@ -298,18 +298,6 @@ def scores(model: Model, pairs: Any = sentences.PAIRS) -> np.ndarray:
     return np.stack(rows)
 
 
-def reranker(folder: Path, labels: int, activation: Any) -> Path:
-    body = checkpoints.write(
-        folder.parent / "body",
-        id2label={i: f"LABEL_{i}" for i in range(labels)},
-        label2id={f"LABEL_{i}": i for i in range(labels)},
-    )
-    with quiet():
-        made = CrossEncoder(str(body), device="cpu", activation_fn=activation)
-        made.save_pretrained(str(folder), create_model_card=False)
-    return folder
-
-
 ACTIVATIONS = [
     (1, None, "sigmoid"),
     (1, torch.nn.Identity(), "none"),
@@ -323,7 +311,7 @@ ACTIVATIONS = [
 def test_a_reranker_scores_as_crossencoder(
     tmp_path: Path, labels: int, activation: Any, found: str
 ) -> None:
-    folder = reranker(tmp_path / "model", labels, activation)
+    folder = sentences.reranker(tmp_path / "model", labels, activation)
     model = import_model(folder)
     assert (model.activation, len(model.labels)) == (found, labels)
     told = [text for text in notes(folder) if "those of CrossEncoder.predict" in text]
@@ -340,7 +328,7 @@ def test_a_reranker_scores_as_crossencoder(
     ],
 )
 def test_a_reranker_of_before_version_5_4(tmp_path: Path, keys: dict[str, Any]) -> None:
-    folder = reranker(tmp_path / "model", 1, None)
+    folder = sentences.reranker(tmp_path / "model", 1, None)
     for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
         (folder / name).unlink()
     sentences.edit(folder / "config.json", **keys)
@@ -378,25 +366,6 @@ def test_a_reranker_of_modules(tmp_path: Path, labels: int) -> None:
     assert scores(model) == pytest.approx(sentences.predict(tmp_path / "model"), abs=1e-5)
 
 
-def head(folder: Path, classes: Any, config: dict[str, Any], kind: str = "one") -> Any:
-    """Train scikit-learn's classifier on the embeddings, as SetFit does, and save both."""
-    import joblib
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.multioutput import MultiOutputClassifier
-
-    made: Any = LogisticRegression()
-    made = {"one": made, "rest": OneVsRestClassifier(made), "many": MultiOutputClassifier(made)}[
-        kind
-    ]
-    normalize = bool(config.get("normalize_embeddings"))
-    rows = sentences.encode(folder, normalize_embeddings=normalize)
-    made.fit(np.concatenate([rows, rows + 0.1]), [*classes, *classes])
-    joblib.dump(made, folder / "model_head.pkl")
-    (folder / "config_setfit.json").write_text(json.dumps(config))
-    return made.predict_proba(rows)
-
-
 HEADS: list[tuple[Any, dict[str, Any], tuple[str, ...]]] = [
     ([0, 1, 0, 1], {"labels": ["no", "yes"]}, ("no", "yes")),
     ([2, 0, 1, 0], {"labels": ["a", "b", "c"], "normalize_embeddings": True}, ("a", "b", "c")),
@@ -410,7 +379,7 @@ def test_a_setfit_head(
     tmp_path: Path, classes: Any, config: dict[str, Any], labels: tuple[str, ...]
 ) -> None:
     folder = sentences.write(tmp_path / "model")
-    expected = head(folder, classes, config)
+    expected = sentences.head(folder, classes, config)
     model = import_model(folder)
     assert (model.task, model.labels) == ("sequence-classification", labels)
     found = torch.from_numpy(answers(model)).softmax(-1).numpy()
@@ -425,7 +394,7 @@ def test_a_setfit_head(
 def test_a_setfit_head_of_several_labels_a_text(tmp_path: Path, kind: str) -> None:
     folder = sentences.write(tmp_path / "model", kinds.Pooling(32), kinds.Dense(32, 8))
     rows = [[0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 0, 0]]
-    expected = head(folder, rows, {"labels": ["a", "b", "c"]}, kind)
+    expected = sentences.head(folder, rows, {"labels": ["a", "b", "c"]}, kind)
     if kind == "many":
         expected = np.stack(expected, axis=1)[:, :, 1]
     model = import_model(folder)

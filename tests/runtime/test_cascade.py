@@ -24,7 +24,7 @@ from edgeopt.measure.cascade import _logits
 from edgeopt.runtime.build import FLAGS, SOURCES, build_runtime, library_sources
 from edgeopt.runtime.python import edgeopt_rt
 from tests import checkpoints
-from tests.runtime.test_allocation import COUNTER, WRAPPED
+from tests.runtime.allocations import COUNTER, WRAPPED
 
 for name in ("torch", "transformers", "onnxruntime", "ziglang"):
     pytest.importorskip(name)

@@ -17,7 +17,6 @@ import edgeopt
 from edgeopt.errors import InputError
 from edgeopt.quiet import quiet
 from tests import checkpoints, sentences
-from tests.model.test_sentence import head, reranker
 
 pytest.importorskip("sentence_transformers", reason="needs edgeopt[dev]")
 with quiet():
@@ -77,7 +76,7 @@ def test_a_prompt_before_texts_that_the_runtime_pools(tmp_path: Path) -> None:
 
 
 def test_a_reranker_gives_raw_scores_through_the_runtime(tmp_path: Path) -> None:
-    folder = reranker(tmp_path / "model", 1, torch.nn.Identity())
+    folder = sentences.reranker(tmp_path / "model", 1, torch.nn.Identity())
     found = edgeopt.read(compiled(folder), sentences.PAIRS).results
     expected = sentences.predict(folder)[:, 0]
     assert [result.items[0].score for result in found] == pytest.approx(expected, abs=1e-4)
@@ -86,7 +85,7 @@ def test_a_reranker_gives_raw_scores_through_the_runtime(tmp_path: Path) -> None
 
 def test_a_setfit_head_through_the_runtime(tmp_path: Path) -> None:
     folder = sentences.write(tmp_path / "model", kinds.Pooling(32, "cls"))
-    expected = head(folder, [2, 0, 1, 0], {"labels": ["a", "b", "c"]})
+    expected = sentences.head(folder, [2, 0, 1, 0], {"labels": ["a", "b", "c"]})
     results = edgeopt.read(compiled(folder), sentences.TEXTS).results
     for result, row in zip(results, expected, strict=True):
         found = {item.label: item.score for item in result.items}
