@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import cache, progress
+from edgeopt.backends import backend
 from edgeopt.bundle.describe import artifact_entry, describe, tokenizer_files
 from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError, EdgeoptError, MissingDependencyError
@@ -337,7 +338,12 @@ def _run(model: Model, target: Target, lowered: Lowered, bundle: Path, expected:
     # How many tokens it reads at all, and whether that is less than the user's tool does.
     most = max(artifact.seq_lens, default=model.max_seq_len)
     shorter = bool(artifact.seq_lens) and (expected.limit is None or most < expected.limit)
-    options = {"threads": 1, "engine": artifact.engine, "precision": artifact.precision}
+    options: dict[str, Any] = {
+        "threads": 1,
+        "engine": artifact.engine,
+        "precision": artifact.precision,
+        "options": backend(artifact.engine).host_options(artifact, lowered.directory),
+    }
     names = expected.labels or model.labels  # an item is found by the name that it has
     by_hand = model.task == "feature-extraction" and _unpooled(expected)
 

@@ -96,6 +96,14 @@ class DeviceProfile:
         return any(f in self.isa for f in ("asimddp", "avx_vnni", "avx512_vnni"))
 
     @property
+    def overflows_int8(self) -> bool:
+        """True where INT8 kernels add two products of uint8 and int8 in 16 bits, which overflows.
+
+        That is ``vpmaddubsw``, for which an x86-64 core without VNNI has no better instruction.
+        """
+        return self.arch == "x86_64" and not self.has_int8_dot
+
+    @property
     def core_count(self) -> int:
         """How many cores the device has, of all kinds."""
         return sum(cluster.count for cluster in self.clusters)

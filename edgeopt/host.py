@@ -29,6 +29,11 @@ _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 _SOURCE = "read from this machine (/proc, /sys, uname, os-release) when the profile was loaded"
 
 
+def overflows_int8() -> bool:
+    """Return what ``DeviceProfile.overflows_int8`` says of the running machine."""
+    return detect(id="host", name="host", path="host").overflows_int8
+
+
 def detect(*, id: str, name: str, path: str) -> DeviceProfile:
     """Return the running machine's profile. Raises InputError on an unknown architecture."""
     machine = platform.machine()

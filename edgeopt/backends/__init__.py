@@ -89,6 +89,9 @@ class Backend(Protocol):
         then skipped, the others go on) or MissingDependencyError.
         """
 
+    def host_options(self, artifact: Artifact, directory: Path) -> Mapping[str, str]:
+        """Return what else than its ``options`` this host needs to compute as the device does."""
+
     def open_on_host(self, artifact: Artifact, directory: Path, threads: int) -> Session:
         """Open the artifact with this host's engine; the same graph and kernels where possible."""
 

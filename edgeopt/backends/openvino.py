@@ -15,6 +15,7 @@ from edgeopt.backends import Artifact, Batch, Outputs
 from edgeopt.backends.openvino_quantize import quantize as quantize_graph
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
+from edgeopt.host import overflows_int8
 from edgeopt.model import Model
 from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
 from edgeopt.quiet import quiet
@@ -22,6 +23,8 @@ from edgeopt.target import EngineSpec, Target
 
 _FILES = ("model.xml", "model.bin")
 _HINT = "INFERENCE_PRECISION_HINT"
+_INT8_KERNELS = "LP_TRANSFORMS_MODE"
+_LARGEST_OF_7_BITS = 64
 _UNTOUCHED = 0x7FEDF00D  # a NaN that no kernel makes
 _GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 """With weights in 8 or 4 bits OpenVINO 2026.4 by itself quantises activations too, in groups of 32,
@@ -46,11 +49,13 @@ def lower(
     at another accuracy than was checked. All turn off what it quantises by itself.
     Raises CompileError where the conversion fails.
     """
-    del target, spec
+    del spec
     route = "openvino.convert_model"
     converted = _convert(model)
     if precision in QUANTIZED:
-        converted, line = quantize_graph(model, converted, precision, quantize, calibration)
+        converted, line = quantize_graph(
+            model, converted, precision, quantize, calibration, target.device.overflows_int8
+        )
         route += f" -> {line}"
     openvino = _openvino()
     with quiet():
@@ -144,11 +149,38 @@ class _Session:
         return {name: np.array(results[name], dtype=np.float32) for name in self._outputs}
 
 
+def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
+    """Return what else this host needs so as to compute as the artifact's device does.
+
+    If this host's INT8 kernels overflow and the weights have 8 bits, as another device takes them,
+    quantised values are computed in float here.
+    """
+    if artifact.precision not in QUANTIZED or not overflows_int8():
+        return {}
+    with quiet():
+        model = _openvino().Core().read_model(str(directory / artifact.files[0]))
+    nodes = model.get_ordered_ops()
+    if not any(node.get_type_name() == "FakeQuantize" for node in nodes):
+        return {}
+    largest = max((_largest_weight(n) for n in nodes if n.get_type_name() == "MatMul"), default=0)
+    return {_INT8_KERNELS: "NO"} if largest > _LARGEST_OF_7_BITS else {}
+
+
+def _largest_weight(product: Any) -> int:
+    """Return the largest 8-bit weight of a matrix product, 0 if it has none."""
+    node = product.input_value(1).get_node()
+    while node.get_type_name() in ("Convert", "Subtract", "Multiply", "Reshape", "Transpose"):
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "Constant" or node.get_element_type().get_type_name() != "i8":
+        return 0
+    return int(np.abs(node.get_data().astype(np.int16)).max(initial=0))
+
+
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
     """Open the artifact on the CPU plugin with ``threads`` threads and the artifact's options."""
     with quiet():
         core = _openvino().Core()
-        options: dict[str, Any] = dict(artifact.options)
+        options: dict[str, Any] = {**artifact.options, **host_options(artifact, directory)}
         # A host CPU without FP16 arithmetic refuses the hint, and computes such a file in FP32.
         if "FP16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             options[_HINT] = "f32"

@@ -166,6 +166,11 @@ class _Session:
         return {name: np.asarray(results[name], dtype=np.float32) for name in self._outputs}
 
 
+def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
+    """Return nothing: this host computes as the device does."""
+    return {}
+
+
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
     """Open the artifact in LiteRT (XNNPACK kernels) with ``threads`` threads."""
     path = directory / artifact.files[0]

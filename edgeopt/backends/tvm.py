@@ -141,6 +141,11 @@ def lower(
     )
 
 
+def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
+    """Return nothing: this host computes as the device does."""
+    return {}
+
+
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
     """Open the library, or the build for this host beside it where it is another CPU's.
 

@@ -28,7 +28,7 @@ PROMPTED = ("feature-extraction", "sequence-classification")
 """Tasks whose results name no places in the text, which a prompt would move."""
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "onnx": ("graph_optimization", "optimization.", "mlas."),
+    "onnx": ("graph_optimization", "optimization.", "mlas.", "session.x64quantprecision"),
     "tflite": (),
     "openvino": (
         "INFERENCE_PRECISION_HINT",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import cache, fidelity, progress
-from edgeopt.backends import Batch, OtherMachineError, Outputs, run_on_host
+from edgeopt.backends import Batch, OtherMachineError, Outputs, backend, run_on_host
 from edgeopt.bundle import Bundle, golden
 from edgeopt.bundle.manifest import FILE, ArtifactEntry, FileEntry
 from edgeopt.errors import BundleError, EdgeoptError, MissingDependencyError
@@ -185,7 +185,9 @@ def _run_in_runtime(bundle: Bundle, entry: ArtifactEntry) -> tuple[bool | None, 
     from edgeopt.runtime.python import edgeopt_rt
 
     m = bundle.manifest
+    here = backend(entry.engine).host_options(bundle.artifact(entry), bundle.path)
     how: dict[str, Any] = {"engine": entry.engine, "precision": entry.precision, "threads": 1}
+    how["options"] = here
     try:
         with open_session(bundle.path, **how) as session:
             found = _golden_in(session, bundle, entry)

@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,55 @@ def test_each_precision_agrees_at_any_length(
     for seq_len in (9, 32):
         assert agreement(model, artifact, directory, seq_len).cosine_min > bound
     assert capfd.readouterr() == ("", "")
+
+
+def large_weights(path: Path) -> int:
+    """Return how many INT8 tables hold values that do not go into 7 bits."""
+    import openvino
+
+    nodes = openvino.Core().read_model(str(path)).get_ordered_ops()
+    kinds = [n for n in nodes if n.get_type_name() == "Constant"]
+    tables = [n.get_data() for n in kinds if n.get_element_type().get_type_name() == "i8"]
+    return sum(int(np.abs(table.astype(int)).max()) > 64 for table in tables)
+
+
+@pytest.mark.parametrize(
+    ("arch", "isa", "bits"),
+    [
+        ("x86_64", ("avx2", "avx_vnni"), 8),
+        ("x86_64", ("avx512f", "avx512_vnni"), 8),
+        ("x86_64", ("avx2",), 7),
+        ("aarch64", ("asimd",), 8),
+    ],
+)
+def test_weights_have_7_bits_if_the_device_would_overflow(
+    arch: str,
+    isa: tuple[str, ...],
+    bits: int,
+    tiny: Callable,
+    target: Target,
+    agreement: Callable,
+    tmp_path: Path,
+) -> None:
+    """A product of uint8 and int8 is added to its neighbour in 16 bits where there is no VNNI.
+
+    What this host runs is right for each: its own kernels where they are, else float arithmetic.
+    """
+    model = tiny("RobertaModel")
+    device = replace(target.device, arch=arch, isa=isa)
+    spec = next(s for s in target.engines if s.engine == "openvino")
+    calibration = texts.tokenize(model, texts.read_texts(None, 24)[16:], 32)
+    made = backend("openvino").lower(
+        model, replace(target, device=device), spec, "int8", calibration, tmp_path
+    )
+    embeddings, products = 3, 12  # embeddings are looked up, and added to nothing
+    wanted = embeddings + (products if bits == 8 else 0)
+    assert large_weights(tmp_path / "model.xml") == wanted
+    assert ("weights in 7 bits" in made.route) == (bits == 7)
+    exact = bits == 8 and target.device.overflows_int8
+    asked = {"LP_TRANSFORMS_MODE": "NO"} if exact else {}
+    assert backend("openvino").host_options(made, tmp_path) == asked
+    assert agreement(model, made, tmp_path, 32).cosine_min > 0.97
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 0.99999), ("int8", 0.9)])

@@ -164,7 +164,7 @@ def test_openvino(
     agreement: Callable,
 ) -> None:
     artifact, directory = lower(tiny(MODEL), "openvino", precision, asked)
-    assert artifact.route.endswith(route)
+    assert route.removesuffix(")") in artifact.route
     assert agreement(tiny(MODEL), artifact, directory, 32).cosine_min > bound
     import openvino
 

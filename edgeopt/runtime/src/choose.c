@@ -33,6 +33,7 @@ static bool is_for_bundles(const char *engine, const char *key)
         {"onnx", "graph_optimization"},
         {"onnx", "optimization."},
         {"onnx", "mlas."},
+        {"onnx", "session.x64quantprecision"},
         {"openvino", "INFERENCE_PRECISION_HINT"},
         {"openvino", "EXECUTION_MODE_HINT"},
         {"openvino", "DYNAMIC_QUANTIZATION_GROUP_SIZE"},
