@@ -1,5 +1,6 @@
 """A wheel, built as a release is, holds all data and runs away from the checkout."""
 
+import email
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt._version import __version__
+from edgeopt.runtime.build import NOTICES
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".md", ".typed"}
@@ -36,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", *NOTICES):
         shutil.copy(ROOT / name, source)
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("edgeopt", "profiles", "targets"):
@@ -79,13 +81,39 @@ def test_every_file_of_the_package_ships_and_nothing_else(wheel: Path) -> None:
     expected |= {
         str(path.relative_to(ROOT))
         for path in (ROOT / "edgeopt" / "runtime").rglob("*")
-        if (path.suffix in RUNTIME_SHIPPED or path.name == "Makefile") and path.is_file()
+        if path.is_file()
+        and (path.suffix in RUNTIME_SHIPPED or path.name in ("Makefile", *NOTICES))
     }
     for name in ("profiles", "targets"):  # rglob follows no links
         expected |= {f"edgeopt/{name}/{path.name}" for path in (ROOT / name).glob("*.toml")}
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert shipped == expected
     assert "edgeopt/recipes/default.toml" in shipped
+
+
+def test_the_licence_and_the_notices_of_others_travel(wheel: Path, installed: Path) -> None:
+    (info,) = installed.glob("*.dist-info")
+    said = email.message_from_bytes((info / "METADATA").read_bytes())
+    assert said["License-Expression"] == "Apache-2.0"
+    assert said["Author"] == "edgeopt contributors"
+    assert said.get_all("License-File") == list(NOTICES)
+    for name in NOTICES:
+        text = (ROOT / name).read_bytes()
+        assert (info / "licenses" / name).read_bytes() == text
+        assert (installed / "edgeopt" / "runtime" / name).read_bytes() == text
+
+
+def test_the_notices_hold_the_whole_licences_of_others() -> None:
+    """Each is to be found word by word, under the name that its file in LICENSES has."""
+    notices = (ROOT / "THIRD_PARTY_NOTICES.txt").read_text()
+    texts = {path.stem: path.read_text().strip() for path in (ROOT / "LICENSES").glob("*.txt")}
+    assert texts.keys() == {"Apache-2.0", "MIT", "MIT-CMU", "Unicode-3.0"}
+    for name, text in texts.items():
+        assert text in notices, name
+        assert f"Licence: {name}" in notices, name
+    runtime = ROOT / "edgeopt" / "runtime" / "src"
+    for path in [*runtime.glob("*_abi.h"), runtime / "unicode_tables.h", runtime / "image.c"]:
+        assert f"runtime/src/{path.name}" in notices
 
 
 def test_the_installed_command_knows_the_same_targets(installed: Path) -> None:

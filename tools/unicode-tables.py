@@ -229,10 +229,13 @@ def main() -> None:
     lower = {c: ord(t) - c for c, t in lowered.items() if len(t) == 1 and t != chr(c)}
     assert [c for c, text in lowered.items() if len(text) != 1] == [0x130]
     assert not any(c in lower for c in combining)
+    licence = HEADER.with_name("unicode.h").read_text().partition("*/\n")[0] + "*/\n"
     text = "\n\n".join(
         (
+            f"{licence}"
             f"/* Written by tools/unicode-tables.py from tokenizers {tokenizers.__version__}.\n"
-            " * Not to be edited. How to read the tables is in unicode.c. */",
+            " * Not to be edited. How to read the tables is in unicode.c; whose data\n"
+            " * they hold, in THIRD_PARTY_NOTICES.txt. */",
             f"#define RUNS_IN_BLOCK {RUNS_IN_BLOCK}\n#define RECORDS_IN_BLOCK {RECORDS_IN_BLOCK}",
             class_tables(lambda c: sum((c in s) << bit for bit, s in enumerate(sets))),
             map_tables("combining", combining),

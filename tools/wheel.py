@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from edgeopt.runtime.build import PLATFORMS, build_runtime, sources_digest  # noqa: E402
+from edgeopt.runtime.build import NOTICES, PLATFORMS, build_runtime, sources_digest  # noqa: E402
 
 EPOCH = "315532800"  # 1980, where a zip's clock begins
 
@@ -24,7 +24,7 @@ def main(output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="edgeopt-wheel-") as scratch:
         source = Path(scratch) / "source"
         source.mkdir()
-        for name in ("pyproject.toml", "README.md"):
+        for name in ("pyproject.toml", "README.md", *NOTICES):
             shutil.copy(ROOT / name, source)
         leave = shutil.ignore_patterns("__pycache__", "prebuilt")
         for name in ("edgeopt", "profiles", "targets"):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeopt.errors import CompileError
-from edgeopt.runtime.build import HEADER, ROOT, library_sources
+from edgeopt.runtime.build import HEADER, NOTICES, ROOT, library_sources
 from edgeopt.runtime.install import write_files
 
 SOURCE = "edgeopt_rt.c"
@@ -81,7 +81,7 @@ class _Source:
 
 
 def export(folder: Path) -> list[Path]:
-    """Write the two files, a CMakeLists.txt and a README.md into ``folder``; return their paths.
+    """Write the two files, what builds and explains them, and the notices; return their paths.
 
     ``folder`` may exist and hold an earlier export, but nothing else. Raises InputError where it
     does or cannot be written.
@@ -91,7 +91,7 @@ def export(folder: Path) -> list[Path]:
         HEADER: ROOT / "include" / HEADER,
         "CMakeLists.txt": ROOT / "export" / "CMakeLists.txt",
         "README.md": ROOT / "export" / "README.md",
-        "ABI.md": ROOT / "ABI.md",
+        **{name: ROOT / name for name in ("ABI.md", *NOTICES)},
     }
     return write_files(folder, files)
 
@@ -107,10 +107,11 @@ def amalgamate() -> str:
     taken = set().union(*(header.tags for header in shared.values()))
     every = [*shared.values(), *sources]
     words = {t.text for source in every for t in source.tokens if t.kind == "name"}
-    parts = [_TOP]
+    licence = _licence()
+    parts = [licence, _TOP]
     for header in shared.values():
         parts.append(f"\n/* ---- {header.path.name} ---- */\n")
-        parts.append(_print(header, public, {}, {}))
+        parts.append(_print(header, public, {}, {}).replace(licence, ""))
     for source in sources:
         stem = source.path.stem
         local = source.named("static", "typedef") | source.enumerators | set(source.macros)
@@ -120,13 +121,19 @@ def amalgamate() -> str:
         }
         if clash := words & {*names.values(), *tags.values()}:
             raise _refused(source.path, "a name that renaming would take", clash.pop())
-        text = _print(source, public, names, tags)
+        text = _print(source, public, names, tags).replace(licence, "")
         without = _ENGINES.get(source.path.name)
         parts.append(f"\n/* ---- {source.path.name} ---- */\n")
         parts.append(f"#ifndef {without}\n{text}#endif\n" if without else text)
         if "FP_CONTRACT OFF" in text:
             parts.append("#ifdef __clang__\n#pragma STDC FP_CONTRACT DEFAULT\n#endif\n")
     return "".join(parts)
+
+
+def _licence() -> str:
+    """Return the comment with the SPDX lines, by which every file of ours begins."""
+    before, end, _ = (ROOT / "include" / HEADER).read_text().partition("*/\n")
+    return before + end
 
 
 _TOP = f"""\

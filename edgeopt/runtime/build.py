@@ -26,6 +26,8 @@ SOURCES = ROOT / "src"
 LIBRARY = "libedgeopt_rt.so"
 AGENT = "edgeopt-agent"
 HEADER = "edgeopt_rt.h"
+NOTICES = ("LICENSE", "NOTICE", "THIRD_PARTY_NOTICES.txt")
+"""What goes wherever the library goes, below ROOT."""
 PREBUILT = ROOT / "prebuilt"
 """Where a wheel carries builds: ``ARCH-LIBC/`` with library, agent and ``sources.sha256``."""
 

@@ -2,6 +2,7 @@
 
 DIR/include/edgeopt_rt.h     DIR/lib/libedgeopt_rt.so     DIR/bin/edgeopt-agent
 DIR/python/edgeopt_rt.py     DIR/python/edgeopt_pool.py     DIR/ABI.md
+DIR/LICENSE     DIR/NOTICE     DIR/THIRD_PARTY_NOTICES.txt
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from edgeopt.engines.elf import needs_of_all, version_key
 from edgeopt.errors import InputError
-from edgeopt.runtime.build import AGENT, ENGINES, LIBRARY, ROOT, build_runtime
+from edgeopt.runtime.build import AGENT, ENGINES, LIBRARY, NOTICES, ROOT, build_runtime
 from edgeopt.target import Target
 
 _BUILT_BY_APPS = {"bionic": "Android's NDK (CMake)", "apple": "Xcode"}
@@ -57,7 +58,7 @@ def install(
     """
     sources = {f"include/{path.name}": path for path in sorted((ROOT / "include").glob("*.h*"))}
     sources |= {f"python/{path.name}": path for path in sorted((ROOT / "python").glob("*.py"))}
-    sources["ABI.md"] = ROOT / "ABI.md"
+    sources |= {name: ROOT / name for name in ("ABI.md", *NOTICES)}
     _check_folder(folder, [*sources, f"lib/{LIBRARY}", f"bin/{AGENT}"])  # before a minute's build
     built = build_runtime(arch, libc, engines=engines)
     needs = needs_of_all([built.library, built.agent])

@@ -15,6 +15,7 @@ import pytest
 
 from edgeopt._version import __version__
 from edgeopt.engines.elf import read_needs
+from edgeopt.runtime.build import NOTICES
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -24,6 +25,7 @@ FILES = {
     "python/edgeopt_pool.py",
     "python/edgeopt_rt.py",
     "ABI.md",
+    *NOTICES,
 }
 
 needs_zig = pytest.mark.skipif(
@@ -51,6 +53,8 @@ def test_a_targets_runtime_in_a_folder(tmp_path: Path) -> None:
     assert set(done["files"]) >= FILES
     for name, size in done["files"].items():
         assert (folder / name).stat().st_size == size
+    for name in NOTICES:
+        assert (folder / name).read_bytes() == (ROOT / name).read_bytes()
     assert os.access(folder / "bin/edgeopt-agent", os.X_OK)
     assert read_needs(folder / "lib/libedgeopt_rt.so").arch == "aarch64"
     (folder / "ABI.md").write_text("old")
@@ -123,4 +127,8 @@ def test_export_writes_two_files_and_what_builds_them(tmp_path: Path) -> None:
         "CMakeLists.txt",
         "README.md",
         "ABI.md",
+        *NOTICES,
     }
+    for name in NOTICES:
+        assert (tmp_path / "rt" / name).read_bytes() == (ROOT / name).read_bytes()
+        assert not (tmp_path / "rt" / name).is_symlink()

@@ -13,7 +13,7 @@ import pytest
 
 from edgeopt.errors import CompileError, InputError
 from edgeopt.runtime.amalgamate import _lex, _print, _read, amalgamate, export
-from edgeopt.runtime.build import ENGINES, FLAGS, library_sources
+from edgeopt.runtime.build import ENGINES, FLAGS, NOTICES, library_sources
 from edgeopt.runtime.python import edgeopt_rt
 from tests.runtime.agent_runs import Case, write_model
 from tests.runtime.test_abi import exported, functions
@@ -45,6 +45,18 @@ def library(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_same_sources_give_the_same_text() -> None:
     assert amalgamate() == amalgamate()
+
+
+def test_the_licence_stands_once_at_the_top_of_each_file(folder: Path) -> None:
+    tags = ("SPDX" + "-FileCopyrightText: ", "SPDX" + "-License-Identifier: ")
+    for name in ("edgeopt_rt.c", "edgeopt_rt.h"):
+        text = (folder / name).read_text()
+        first, second = text.splitlines()[:2]
+        assert (first, second) == (
+            f"/* {tags[0]}edgeopt contributors",
+            f" * {tags[1]}Apache-2.0 */",
+        )
+        assert [text.count(tag) for tag in tags] == [1, 1]
 
 
 @pytest.mark.parametrize("path", library_sources(), ids=lambda path: path.name)
@@ -98,6 +110,10 @@ def test_cmake_builds_it(folder: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "warning" not in done.stderr
     assert exported(tmp_path / "libedgeopt_rt.so") == NAMES
+    install_it = ["cmake", "--install", str(tmp_path), "--prefix", str(tmp_path / "prefix")]
+    assert subprocess.run(install_it, capture_output=True).returncode == 0
+    notices = tmp_path / "prefix" / "share" / "licenses" / "edgeopt_rt"
+    assert {path.name for path in notices.iterdir()} == set(NOTICES)
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* edgeopt_rt: opens a bundle that `edgeopt compile` made, and runs it on this device.
  *
  *     eo_bundle *bundle;

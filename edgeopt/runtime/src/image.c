@@ -2,7 +2,7 @@
  * the rows and along the columns, each to 8 bits by weights of 22 fractional bits. Of the rows that
  * went through the first pass only those that the second needs next are kept, in a ring, and only
  * the columns and rows that are cut out are computed. edgeopt/model/resample.py is the same on the
- * host. */
+ * host. Pillow's notice is in THIRD_PARTY_NOTICES.txt. */
 #include "image.h"
 
 #include "failure.h"

@@ -5,7 +5,8 @@
  * litert_model_types.h, litert_environment.h, litert_environment_options.h, litert_model.h,
  * litert_options.h, litert_opaque_options.h, litert_compiled_model.h, litert_tensor_buffer.h), the
  * same in v2.1.6, v2.2.0 and v2.3.0; and tflite/core/c/c_api.h there, the same since TensorFlow
- * Lite 2.5 (signature runners: 2.16), with tflite/delegates/xnnpack/xnnpack_delegate.h. */
+ * Lite 2.5 (signature runners: 2.16), with tflite/delegates/xnnpack/xnnpack_delegate.h.
+ * Their notices are in THIRD_PARTY_NOTICES.txt. */
 #ifndef EO_LITERT_ABI_H
 #define EO_LITERT_ABI_H
 

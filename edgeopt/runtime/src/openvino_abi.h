@@ -1,5 +1,6 @@
-/* The part of OpenVINO's C interface that the agent uses, declared here because its headers are not
- * shipped. Source: openvino/c/ of OpenVINO 2026.4; the same since 2022.1 (API 2.0). */
+/* The part of OpenVINO's C interface that the engine uses, declared here because its headers are
+ * not shipped. Source: openvino/c/ of OpenVINO 2026.4; the same since 2022.1 (API 2.0).
+ * Its notice is in THIRD_PARTY_NOTICES.txt. */
 #ifndef EO_OPENVINO_ABI_H
 #define EO_OPENVINO_ABI_H
 

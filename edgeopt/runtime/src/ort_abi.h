@@ -1,9 +1,10 @@
-/* The part of onnxruntime's C interface that the agent calls, by position in its function table.
+/* The part of onnxruntime's C interface that the engine calls, by position in its function table.
  *
  * Source: include/onnxruntime/core/session/onnxruntime_c_api.h, struct OrtApi, of
  * https://github.com/microsoft/onnxruntime (MIT). The table only grows at its end, and
  * onnxruntime_c_api.cc holds the old positions with static_assert ("Size of version X API cannot
- * change"). The last slot used here (130) came with API version 5 (onnxruntime 1.5). */
+ * change"). The last slot used here (130) came with API version 5 (onnxruntime 1.5).
+ * Its notice is in THIRD_PARTY_NOTICES.txt. */
 #ifndef EO_ORT_ABI_H
 #define EO_ORT_ABI_H
 

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Code points as the `tokenizers` package classes and maps them. */
 #ifndef EO_UNICODE_H
 #define EO_UNICODE_H

@@ -1,5 +1,8 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Written by tools/unicode-tables.py from tokenizers 0.23.3.
- * Not to be edited. How to read the tables is in unicode.c. */
+ * Not to be edited. How to read the tables is in unicode.c; whose data
+ * they hold, in THIRD_PARTY_NOTICES.txt. */
 
 #define RUNS_IN_BLOCK 32
 #define RECORDS_IN_BLOCK 16
