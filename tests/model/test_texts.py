@@ -1,17 +1,66 @@
 import gzip
+import re
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from edgeopt.errors import InputError
+from edgeopt.lowering import FIDELITY_SAMPLES
+from edgeopt.model import texts as texts_module
 from edgeopt.model.texts import read_labelled, read_texts
+from edgeopt.recipe import load_recipe
+
+
+def scripts(texts: Sequence[str]) -> set[str]:
+    """The scripts of all letters, by the first word of their Unicode names."""
+    letters = {c for text in texts for c in text if unicodedata.category(c) in ("Ll", "Lu", "Lo")}
+    return {unicodedata.name(c).split()[0] for c in letters}
+
+
+SHIPPED = read_texts(None, 1000)
+CHECKED = SHIPPED[:FIDELITY_SAMPLES]
+CALIBRATED = SHIPPED[FIDELITY_SAMPLES:][: load_recipe("default").calibration_texts]
 
 
 def test_the_shipped_texts_are_many_and_of_several_scripts() -> None:
-    shipped = read_texts(None, 1000)
-    assert len(shipped) == len(set(shipped)) == 256
-    assert sum(any(ord(c) > 0x17F for c in text) for text in shipped[:32]) >= 3
-    assert read_texts(None, 32) == shipped[:32]
+    assert len(SHIPPED) == len(set(SHIPPED)) == 256
+    assert read_texts(None, 32) == SHIPPED[:32]
+    nine = {"LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "CJK", "HANGUL", "THAI"}
+    assert scripts(SHIPPED) >= nine | {"HIRAGANA", "KATAKANA"}
+    assert scripts(CALIBRATED) >= nine
+    assert len(scripts(CHECKED)) >= 4
+
+
+@pytest.mark.parametrize("texts", [CHECKED, CALIBRATED], ids=["checked", "calibrated"])
+def test_each_part_has_short_and_long_texts_of_each_kind(texts: Sequence[str]) -> None:
+    words = sorted(len(text.split()) for text in texts)
+    assert words[0] == 1
+    assert words[-1] > 250
+    assert 5 < words[len(words) // 4] < 20 < words[len(words) * 3 // 4] < 60
+    share = len(texts) // 32
+    assert sum(text.endswith("?") for text in texts) >= 3 * share
+    assert sum(not text.isascii() for text in texts) >= 3 * share
+    assert sum(any(c.isdigit() for c in text) for text in texts) >= 3 * share
+    assert sum(any(c in text for c in "{}[]();=") for text in texts) >= 2 * share
+
+
+def test_no_sentence_is_calibrated_on_and_checked_as_well() -> None:
+    checked, calibrated = (
+        {sentence for text in texts for sentence in re.split(r"(?<=[.?!]) ", text)}
+        for texts in (CHECKED, CALIBRATED)
+    )
+    assert not checked & calibrated
+
+
+def test_they_are_what_the_tool_makes_of_our_sentences(tmp_path: Path) -> None:
+    tool = Path(__file__).parents[2] / "tools" / "make-texts.py"
+    subprocess.run([sys.executable, str(tool), str(tmp_path / "texts.jsonl")], check=True)
+    shipped = Path(texts_module.__file__).with_name("texts.jsonl")
+    assert (tmp_path / "texts.jsonl").read_bytes() == shipped.read_bytes()
 
 
 def test_lines_and_jsonl_are_read(tmp_path: Path) -> None:
