@@ -7,8 +7,8 @@ same in C (``runtime/src/image.c``).
 
 Their order is that of Pillow 13, which takes the columns first where the height shrinks by over
 twice as many pixels as the width. Pillow up to 12 always took the rows first, which now and then
-rounds to the neighbouring value, and clips elsewhere what a cubic filter overshoots. Its notice is
-in THIRD_PARTY_NOTICES.txt.
+rounds to the neighbouring value, and clips elsewhere what a cubic filter overshoots. Pillow's
+notice is in THIRD_PARTY_NOTICES.txt.
 """
 
 from __future__ import annotations
