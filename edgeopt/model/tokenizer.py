@@ -56,10 +56,17 @@ def collect(folder: Path, *, lower: bool = False) -> Path | None:
     (``do_lower_case``, added tokens, the kind of model in config.json) already done, and a
     ``tokenizer_config.json`` that changes none of it, so that the runtime, which reads
     ``tokenizer.json`` alone, gives the same ids. ``lower`` has it make texts lower case first.
-    None where ``folder`` has no vocabulary. Raises InputError where the files are damaged, or are
-    of a tokenizer that is no such file.
+    None if ``folder`` has no tokenizer's files. Raises InputError if there is no vocabulary among
+    them, if they are damaged, or are of a tokenizer that is no such file.
     """
     if not any((folder / name).is_file() for name in VOCABULARIES):
+        if others := [name for name in FILES if (folder / name).exists()]:
+            raise InputError(
+                f"has {others[0]}, but no vocabulary: none of {', '.join(VOCABULARIES)}",
+                where=str(folder),
+                hint="Copy the file that is missing; or, for a model without a tokenizer, remove "
+                f"{' and '.join(others)}.",
+            )
         return None
     config = folder / "config.json"
 

@@ -165,3 +165,16 @@ def test_a_tokenizer_without_its_file_is_refused(folder: Path) -> None:
     settings(folder, tokenizer_class="BertJapaneseTokenizer", word_tokenizer_type="basic")
     with pytest.raises(InputError, match="BertJapaneseTokenizer"):
         import_model(folder)
+
+
+def test_a_vocabulary_that_is_missing_is_no_model_without_a_tokenizer(folder: Path) -> None:
+    """Else random ids would stand for texts, and the bundle take none."""
+    for name in tokenizer.VOCABULARIES:
+        (folder / name).unlink(missing_ok=True)
+    (folder / "vocab.txt").symlink_to("nowhere")
+    settings(folder, do_lower_case=True)
+    with pytest.raises(InputError, match=r"has tokenizer_config\.json, but no vocabulary: none of"):
+        import_model(folder)
+    for name in tokenizer.FILES:
+        (folder / name).unlink(missing_ok=True)
+    assert import_model(folder).tokenizer is None
