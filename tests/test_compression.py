@@ -150,14 +150,14 @@ def test_widths_are_chosen_within_a_budget(bert: Path, texts_file: Path) -> None
     model = import_model(bert)
     data = read(texts_file, model).first(64)
     costs = CountedCosts(name="counted for a test", seq_len=16, rates=BARE)
-    pruned, text = structured.apply(model, BUDGET, data, Context(costs=costs))
+    pruned, text, _ = structured.apply(model, BUDGET, data, Context(costs=costs))
     table: LayerCosts = structured._costs(model, BUDGET, Context(costs=costs))
     share = structured._cost(pruned, table) / structured._cost(model, table)
     assert 0.6 < share <= 0.7
     assert text.endswith(f", {share:.3f} of the layers' cost (counted for a test)")
     assert all(layer.neurons % 8 == 0 for layer in layers(network(pruned)))
     whole = replace(BUDGET, parts=("neurons",))
-    kept, _ = structured.apply(model, whole, data, Context(costs=costs))
+    kept, _, _ = structured.apply(model, whole, data, Context(costs=costs))
     assert [layer.heads for layer in layers(network(kept))] == [4, 4]
     assert structured._cost(kept, table) / structured._cost(model, table) <= 0.7
     narrowest = replace(BUDGET, latency=0.05)

@@ -1,7 +1,6 @@
 """Make a model smaller before it is lowered: one technique a module, joined by a recipe.
 
-A technique has ``check(model, options)`` and ``apply(model, options, data, context)``, which
-returns a new Model and a line on what changed, and can be used alone. ``edgeopt.compress(...)``
+``technique.Technique`` says what a technique has; each can be used alone. ``edgeopt.compress(...)``
 (this module, called) is ``edgeopt.compression.compress``, which stands above: it measures.
 """
 

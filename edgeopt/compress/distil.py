@@ -16,6 +16,7 @@ from edgeopt.compress.augment import copies
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.teacher import key as teacher_key
+from edgeopt.compress.technique import Change
 from edgeopt.errors import InputError
 from edgeopt.model import Model
 from edgeopt.model.first_token import narrowing
@@ -42,7 +43,7 @@ def check(model: Model, options: Distil) -> None:
     students.check(model, options)
 
 
-def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -> tuple[Model, str]:
+def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -> Change:
     """Return a student that has learnt of the teacher, and a line on it; ``model`` stays as it is.
 
     The teacher is ``context.teacher``, or ``model`` itself. Raises InputError as ``check`` and
@@ -80,7 +81,7 @@ def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -
     assert student.module is not None
     describe(student.module.network)
     told = [made, f"losses {losses}", str(fitted)]
-    return student, "; ".join(part for part in told if part)
+    return Change(student, "; ".join(part for part in told if part))
 
 
 def _losses(model: Model, options: Distil) -> Losses:

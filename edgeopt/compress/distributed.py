@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeopt import progress
+from edgeopt.compress.technique import Change, technique
 from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
 from edgeopt.quiet import quiet
@@ -98,16 +99,14 @@ class Peers:
                 parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
         return loss
 
-    def apply(
-        self, technique: str, model: Any, step: Any, data: Any, context: Context
-    ) -> tuple[Any, str]:
-        """Apply a technique here, in the main process, and where it trains in all of them."""
+    def apply(self, name: str, model: Any, step: Any, data: Any, context: Context) -> Change:
+        """Apply the technique ``name`` in the main process, and in all of them if it trains."""
         together = self.count > 1 and trains(step)
         self.apart = together
         if together:
             bare = replace(context, work=None, peers=ALONE)
-            self.tell(("apply", (technique, model, step, data, bare)))
-        found: tuple[Any, str] = _apply(technique, model, step, data, context)
+            self.tell(("apply", (name, model, step, data, bare)))
+        found = technique(name).apply(model, step, data, context)
         self.apart = False
         return found
 
@@ -169,9 +168,9 @@ def _follow(peers: Peers) -> Any:
         if what == "failed":
             _part(peers)
             raise SystemExit(0)
-        technique, model, step, data, context = told
+        name, model, step, data, context = told
         try:
-            _apply(technique, model, step, data, replace(context, peers=peers))
+            technique(name).apply(model, step, data, replace(context, peers=peers))
         except EdgeoptError:
             time.sleep(_LAST_WORDS_S)
             raise
@@ -191,14 +190,6 @@ def _part(peers: Peers) -> None:
             distributed.destroy_process_group()
 
     atexit.register(close)
-
-
-def _apply(technique: str, model: Any, step: Any, data: Any, context: Context) -> tuple[Any, str]:
-    import importlib
-
-    module = importlib.import_module(f"edgeopt.compress.{technique}")
-    found: tuple[Any, str] = module.apply(model, step, data, context)
-    return found
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data, batches
 from edgeopt.compress.rounding import gobo, pack, size_bytes
+from edgeopt.compress.technique import Change
 from edgeopt.model import Model
 from edgeopt.model import embeddings as section
 from edgeopt.model.section import describe
@@ -45,9 +46,7 @@ def check(model: Model, options: Embeddings) -> None:
         raise wrong(options, "group", f"is {options.group}, but two numbers share a byte")
 
 
-def apply(
-    model: Model, options: Embeddings, data: Data, context: Context = ALONE
-) -> tuple[Model, str]:
+def apply(model: Model, options: Embeddings, data: Data, context: Context = ALONE) -> Change:
     """Return a model with a smaller table, and a line on it; ``model`` stays as it is.
 
     The line holds a 4-bit table against GOBO's codebook. Raises InputError as ``check`` does.
@@ -87,7 +86,7 @@ def apply(
             f"{book.size_bytes / 1e6:.3g} MB)"
         )
     describe(module.network)
-    return replace(model, module=module), "token embeddings: " + ", ".join(told)
+    return Change(replace(model, module=module), "token embeddings: " + ", ".join(told))
 
 
 def _frozen(value: torch.Tensor) -> torch.nn.Parameter:

@@ -15,6 +15,7 @@ from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.sparsity import cubic
 from edgeopt.compress.teaching import taught, wanted
+from edgeopt.compress.technique import Change
 from edgeopt.compress.training import TO_THE_END, fit
 from edgeopt.model import Model
 from edgeopt.model.widths import layers
@@ -29,9 +30,7 @@ def check(model: Model, options: Gradual) -> None:
     structured.check_widths(model, options)
 
 
-def apply(
-    model: Model, options: Gradual, data: Data, context: Context = ALONE
-) -> tuple[Model, str]:
+def apply(model: Model, options: Gradual, data: Data, context: Context = ALONE) -> Change:
     """Return a narrower model that was trained on ``data``, and a line on what went.
 
     ``context.teacher`` is taught from (without one, ``model`` as it is); ``model`` stays. Raises
@@ -64,7 +63,7 @@ def apply(
             key=f"{options.temperature} {options.label_share}",
         )
     line = structured.told(model, pruned)
-    return pruned, f"{line}, in {options.rounds} rounds; at last {fitted}"
+    return Change(pruned, f"{line}, in {options.rounds} rounds; at last {fitted}")
 
 
 def stage(model: Model, options: Gradual, share: float) -> Structured:

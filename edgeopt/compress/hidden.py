@@ -25,6 +25,7 @@ from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Batch, Data, batches
 from edgeopt.compress.reconstruct import grams, refit
+from edgeopt.compress.technique import Change
 from edgeopt.model import Model
 from edgeopt.model.hidden import keep, stream
 from edgeopt.model.section import describe
@@ -51,7 +52,7 @@ def check(model: Model, options: Hidden) -> None:
         )
 
 
-def apply(model: Model, options: Hidden, data: Data, context: Context = ALONE) -> tuple[Model, str]:
+def apply(model: Model, options: Hidden, data: Data, context: Context = ALONE) -> Change:
     """Return a model with a narrower residual stream, and a line on it; ``model`` stays as it is.
 
     Raises InputError as ``check`` does, and where there are too few texts.
@@ -65,7 +66,7 @@ def apply(model: Model, options: Hidden, data: Data, context: Context = ALONE) -
     left = _left(len(scores), options)
     channels = sorted(scores.argsort(descending=True)[:left].tolist())
     text = f"{left} of {len(scores)} channels of the residual stream kept"
-    return prune(model, channels, options, chosen), text
+    return Change(prune(model, channels, options, chosen), text)
 
 
 def _left(width: int, options: Hidden) -> int:

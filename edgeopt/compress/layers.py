@@ -10,6 +10,7 @@ from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.score import answers, change
+from edgeopt.compress.technique import Change
 from edgeopt.model import Model
 from edgeopt.model.section import describe
 from edgeopt.model.widths import blocks
@@ -30,7 +31,7 @@ def check(model: Model, options: Layers) -> None:
         raise wrong(options, option, f"{going} layers are to go, but there are {count}")
 
 
-def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -> tuple[Model, str]:
+def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -> Change:
     """Return a model without some layers, and a line on which; ``model`` stays as it is.
 
     Raises InputError as ``check`` does, and where there are too few texts to choose by.
@@ -40,7 +41,8 @@ def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -
     going = list(options.drop) or _least(model, options, data.first(options.samples))
     before = len(blocks(network(model)))
     numbers = ", ".join(map(str, going))
-    return drop(model, going), f"{len(going)} of {before} layers dropped (numbers {numbers})"
+    text = f"{len(going)} of {before} layers dropped (numbers {numbers})"
+    return Change(drop(model, going), text)
 
 
 def drop(model: Model, going: Sequence[int]) -> Model:

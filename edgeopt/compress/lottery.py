@@ -21,6 +21,7 @@ from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.sparsity import lowest
 from edgeopt.compress.teaching import taught, wanted
+from edgeopt.compress.technique import Change
 from edgeopt.compress.training import Fitted, fit
 from edgeopt.compress.unstructured import linears
 from edgeopt.model import Model
@@ -40,9 +41,7 @@ def check(model: Model, options: Lottery) -> None:
     layers(network(model))
 
 
-def apply(
-    model: Model, options: Lottery, data: Data, context: Context = ALONE
-) -> tuple[Model, str]:
+def apply(model: Model, options: Lottery, data: Data, context: Context = ALONE) -> Change:
     """Return a model with zeros among its weights, trained on ``data``, and a line on how many.
 
     The embeddings and what stands on top of the layers are trained, and rewound, but not pruned.
@@ -60,9 +59,10 @@ def apply(
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     count = sum(weight.numel() for weight in weights)
     progress.note("lottery: zeros make no engine here faster; they only pack better")
-    return ticket, (
+    return Change(
+        ticket,
         f"{zeros:,} of {count:,} weights in the layers are zero ({zeros / count:.1%}), found in "
-        f"{options.rounds} rounds and rewound to step {options.rewind}; {fitted}"
+        f"{options.rounds} rounds and rewound to step {options.rewind}; {fitted}",
     )
 
 

@@ -18,6 +18,7 @@ from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.reconstruct import grams
+from edgeopt.compress.technique import Change
 from edgeopt.model import Model, low_rank
 from edgeopt.model.section import describe
 from edgeopt.model.widths import Layer, layers
@@ -46,9 +47,7 @@ def check(model: Model, options: LowRank) -> None:
             )
 
 
-def apply(
-    model: Model, options: LowRank, data: Data, context: Context = ALONE
-) -> tuple[Model, str]:
+def apply(model: Model, options: LowRank, data: Data, context: Context = ALONE) -> Change:
     """Return a model whose linear layers are factored, and a line on the ranks.
 
     A layer whose rank would save nothing stays whole, and the line says how many did. ``model``
@@ -76,7 +75,8 @@ def apply(
                 saved += job.linear.weight.numel() - rank * sum(job.linear.weight.shape)
             step.update(i + 1, len(jobs))
     describe(module.network)
-    return replace(model, module=module), _line(ranks, whole, saved, jobs)
+    text = _line(ranks, whole, saved, jobs)
+    return Change(replace(model, module=module), text, modified=bool(ranks))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ from edgeopt.compress.data import Batch, Data
 from edgeopt.compress.masks import LayerGates, Masks, gates
 from edgeopt.compress.structured import told
 from edgeopt.compress.teaching import taught, wanted
+from edgeopt.compress.technique import Change
 from edgeopt.compress.training import fit
 from edgeopt.model import Model
 from edgeopt.model.section import describe
@@ -43,9 +44,7 @@ def check(model: Model, options: Movement) -> None:
             )
 
 
-def apply(
-    model: Model, options: Movement, data: Data, context: Context = ALONE
-) -> tuple[Model, str]:
+def apply(model: Model, options: Movement, data: Data, context: Context = ALONE) -> Change:
     """Return a narrower model that was trained on ``data``, and a line on what went.
 
     ``context.teacher`` is taught from (without one, ``model`` as it is); ``model`` stays. Raises
@@ -93,7 +92,9 @@ def apply(
     masks.done = 1.0
     zeros = remove(pruned, made, masks.hard())
     line = f"{told(model, pruned)} ({options.method}); {fitted}"
-    return pruned, f"{line}; {zeros:.0%} of the attention left is zero" if options.block else line
+    if options.block:
+        line += f"; {zeros:.0%} of the attention left is zero"
+    return Change(pruned, line)
 
 
 def _groups(module: Any, masks: Masks, options: Movement) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Batch, Data
 from edgeopt.compress.grid import Grid, fake_tokens, linears, snap, through
 from edgeopt.compress.score import pool
+from edgeopt.compress.technique import Change
 from edgeopt.compress.training import TO_THE_END, Objective, device, fit
 from edgeopt.fields import nearest
 from edgeopt.model import Model
@@ -42,7 +43,7 @@ def check(model: Model, options: Qat) -> None:
         raise wrong(options, "keep", "names all linear modules, so that none is left to quantise")
 
 
-def apply(model: Model, options: Qat, data: Data, context: Context = ALONE) -> tuple[Model, str]:
+def apply(model: Model, options: Qat, data: Data, context: Context = ALONE) -> Change:
     """Return the model trained with rounded weights, which lie on the grid, and a line on it.
 
     ``model`` stays as it is. Raises InputError as ``check`` and ``training.fit`` do.
@@ -68,7 +69,8 @@ def apply(model: Model, options: Qat, data: Data, context: Context = ALONE) -> t
     for module in modules:
         module.weight.data = snap(module.weight.data, grid)
     by = f"in groups of {options.group_size}" if options.group_size else "by channel"
-    return trained, f"{len(modules)} linear modules in {options.bits} bits {by}, {fitted}"
+    text = f"{len(modules)} linear modules in {options.bits} bits {by}, {fitted}"
+    return Change(trained, text)
 
 
 @contextlib.contextmanager

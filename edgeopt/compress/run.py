@@ -6,7 +6,6 @@ Where there is a target, a step that aims at latency is also held against the mo
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from edgeopt.compress.data import SEQ_LEN, Data, divide
 from edgeopt.compress.distributed import ALONE, Peers, trains
 from edgeopt.compress.latency import Aiming, Gain, Judge, Source
 from edgeopt.compress.resume import read_metrics
+from edgeopt.compress.technique import technique
 from edgeopt.errors import CompileError, InputError
 from edgeopt.fields import read_json
 from edgeopt.model import Model, importer, name_of
@@ -42,6 +42,7 @@ class StepReport:
     ``drop`` is their difference and ``drop_se`` the standard error of that (texts are paired).
     Bytes are those of the weights as the checkpoint stores them: FP32, but for a packed table.
     ``latency`` is None where no target was given, or where the step had failed already.
+    ``modified`` is False if the technique found nothing to do.
     ``rolled_back`` says why the step was, None where it was kept. ``training`` are the lines of
     metrics.jsonl of a step that learns: losses, learning rates, and after each epoch what the
     validation texts say.
@@ -50,6 +51,7 @@ class StepReport:
     technique: str
     options: dict[str, Any]
     change: str
+    modified: bool
     kept: bool
     parameters_before: int
     parameters_after: int
@@ -172,7 +174,7 @@ def compressed(
     else:
         raise InputError(f"is for {original.task}; only texts are supported", where=original.name)
     for step in recipe.compress:
-        _technique(step).check(original, step)
+        technique(step.technique).check(original, step)
     learning, checked = divide(data, held_out, original)
     aim = None if aiming is None else aiming(original)
     digest = cache.key(learning=learning.digest(), held_out=checked.digest())
@@ -194,7 +196,9 @@ def compressed(
         directory = _step(tried, model, step, learning, checked, around, (first, before), folder)
         figures = json.loads((directory / "figures.json").read_text())
         failed, gain = None, None
-        if figures["drop"] > step.max_drop + 1e-9:  # a mean may miss the bound that it equals
+        if not figures["modified"]:
+            failed = "changed nothing"
+        elif figures["drop"] > step.max_drop + 1e-9:  # a mean may miss the bound that it equals
             failed = f"loses more than {step.max_drop:g}"
         else:
             with progress.step(f"Loading what {step.technique} made"):
@@ -262,10 +266,6 @@ def _judge(
     return gain, f"gains no latency on {judge.source.where} ({found})"
 
 
-def _technique(step: Step) -> Any:
-    return importlib.import_module(f"edgeopt.compress.{step.technique}")
-
-
 def _baseline(key: str, model: Model, held_out: Data) -> np.ndarray:
     """Return the original's outputs on the held-out texts."""
 
@@ -296,14 +296,16 @@ def _step(
     def build(directory: Path) -> None:
         with cache.scratch("training", key) as work:
             context = replace(around, work=work, source=source)
-            changed, change = context.peers.apply(step.technique, model, step, learning, context)
+            change = context.peers.apply(step.technique, model, step, learning, context)
+            changed = change.model
             metrics = read_metrics(work)
         after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")
         scores = [score.score(model, found, original, held_out) for found in (before, after)]
         differences = scores[0] - scores[1]
         sizes = [checkpoint.parameters(m) for m in (model, changed)]
         figures = {
-            "change": change,
+            "change": change.text,
+            "modified": change.modified,
             "parameters_before": sizes[0],
             "parameters_after": sizes[1],
             "bytes_before": checkpoint.size_bytes(model),

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from edgeopt import progress
 from edgeopt.compress import budget, importance
-from edgeopt.compress.checkpoint import network
+from edgeopt.compress.checkpoint import network, parameters
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.costs import LayerCosts, Shape, round_neurons
 from edgeopt.compress.data import Data
 from edgeopt.compress.rearrange import rearrange
 from edgeopt.compress.reconstruct import refit_in_turn
 from edgeopt.compress.score import answers, change
+from edgeopt.compress.technique import Change
 from edgeopt.model import Model
 from edgeopt.model.section import describe
 from edgeopt.model.tokens import reductions
@@ -58,9 +59,7 @@ def check_widths(model: Model, options: Structured | Gradual) -> None:
         raise wrong(options, "multiple", f"is {options.multiple}, but there are {most} neurons")
 
 
-def apply(
-    model: Model, options: Structured, data: Data, context: Context = ALONE
-) -> tuple[Model, str]:
+def apply(model: Model, options: Structured, data: Data, context: Context = ALONE) -> Change:
     """Return a model without the heads and neurons that matter least, and a line on what went.
 
     ``data`` (labelled for a classifier where there are labels) gives importance and
@@ -86,7 +85,7 @@ def apply(
     if table is not None:
         share = _cost(pruned, table) / _cost(model, table)
         text += f", {share:.3f} of the layers' cost ({context.costs.name})"
-    return pruned, text
+    return Change(pruned, text, modified=parameters(pruned) < parameters(model))
 
 
 def _nearer(model: Model, one: Model, other: Model, data: Data) -> bool:

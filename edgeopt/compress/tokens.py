@@ -12,6 +12,7 @@ from dataclasses import replace
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
+from edgeopt.compress.technique import Change
 from edgeopt.model import Model
 from edgeopt.model.section import describe
 from edgeopt.model.tokens import per_token, reduce, reductions
@@ -36,7 +37,7 @@ def check(model: Model, options: Tokens) -> None:
         )
 
 
-def apply(model: Model, options: Tokens, data: Data, context: Context = ALONE) -> tuple[Model, str]:
+def apply(model: Model, options: Tokens, data: Data, context: Context = ALONE) -> Change:
     """Return a model whose ``options.layers`` hand on fewer tokens, and a line on how many.
 
     Neither ``data`` nor ``context`` is used: nothing is learnt. ``model`` stays as it is. Raises
@@ -52,4 +53,5 @@ def apply(model: Model, options: Tokens, data: Data, context: Context = ALONE) -
     for index, reduction in reductions(module.network).items():
         left = reduction.length(left)
         parts.append(f"{left} behind layer {index}")
-    return replace(model, module=module), f"{options.method}: of 128 tokens {', '.join(parts)}"
+    text = f"{options.method}: of 128 tokens {', '.join(parts)}"
+    return Change(replace(model, module=module), text)

@@ -29,6 +29,7 @@ from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
 from edgeopt.compress.layerwise import first_calls, inputs, through, with_ones
 from edgeopt.compress.sparsity import grouped, lowest, lowest_of_rows, sparsegpt, wanda
+from edgeopt.compress.technique import Change
 from edgeopt.model import Model
 from edgeopt.model.widths import Layer, blocks, layers
 from edgeopt.steps import wrong
@@ -61,9 +62,7 @@ def check(model: Model, options: Unstructured) -> None:
                 )
 
 
-def apply(
-    model: Model, options: Unstructured, data: Data, context: Context = ALONE
-) -> tuple[Model, str]:
+def apply(model: Model, options: Unstructured, data: Data, context: Context = ALONE) -> Change:
     """Return a model with zeros among its weights, and a line on how many; ``model`` stays.
 
     "sparsegpt" and "wanda" go layer by layer, each on the inputs that the layers before it give
@@ -87,10 +86,11 @@ def apply(
     count = sum(weight.numel() for weight in weights)
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     pattern = f", {options.pattern}" if options.pattern else ""
-    return pruned, (
+    text = (
         f"{zeros:,} of {count:,} weights in the layers are zero ({zeros / count:.1%}, "
         f"{options.method}{pattern}); shapes and speed stay"
     )
+    return Change(pruned, text, modified=zeros > 0)
 
 
 def linears(model: Model, options: Unstructured) -> list[torch.nn.Linear]:

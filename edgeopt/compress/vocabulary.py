@@ -21,6 +21,7 @@ from edgeopt import cache, progress
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
+from edgeopt.compress.technique import Change
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import Model, tokenizer
@@ -44,9 +45,7 @@ def check(model: Model, options: Vocabulary) -> None:
         )
 
 
-def apply(
-    model: Model, options: Vocabulary, data: Data, context: Context = ALONE
-) -> tuple[Model, str]:
+def apply(model: Model, options: Vocabulary, data: Data, context: Context = ALONE) -> Change:
     """Return a model with fewer tokens, and a line on how many; ``model`` stays as it is.
 
     Raises InputError as ``check`` does.
@@ -61,7 +60,7 @@ def apply(
     _slice(module.network, numbers)
     folder = _write(model, state, numbers)
     changed = replace(model, module=module, tokenizer=folder, pad_id=numbers[model.pad_id])
-    return changed, f"{len(kept)} of {before} tokens kept"
+    return Change(changed, f"{len(kept)} of {before} tokens kept", modified=len(kept) < before)
 
 
 def _state(model: Model) -> dict[str, Any]:

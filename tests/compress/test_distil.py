@@ -77,7 +77,7 @@ def test_a_damaged_student_comes_nearer_to_its_teacher(
 ) -> None:
     hurt = damaged(teacher)
     context = Context(teacher=teacher, work=tmp_path)
-    found, line = distil.apply(hurt, Distil(losses=losses, training=SHORT), texts, context)
+    found, line, _ = distil.apply(hurt, Distil(losses=losses, training=SHORT), texts, context)
     unlabelled = replace(texts, labels=None)
     original = answers(teacher, texts, "teacher")
     agreement = [
@@ -98,7 +98,7 @@ def test_embeddings_are_learnt_of_embeddings(
 ) -> None:
     teacher = import_model(embedder)
     data = read(texts_file, teacher)
-    found, line = distil.apply(teacher, Distil(layers=1, training=SHORT), data)
+    found, line, _ = distil.apply(teacher, Distil(layers=1, training=SHORT), data)
     assert line.startswith("1 of 2 layers taken (numbers 0); losses embedding_cosine 1; 36 steps")
     original = answers(teacher, data, "teacher")
     untaught, _ = student.make(teacher, Distil(layers=1))
@@ -150,7 +150,7 @@ def test_an_interrupted_distillation_goes_on_to_the_same_weights(
 
     def run(work: Path) -> dict[str, Any]:
         context = Context(teacher=teacher, work=work)
-        found, _ = distil.apply(teacher, options, texts.first(100), context)
+        found, _, _ = distil.apply(teacher, options, texts.first(100), context)
         return network(found).state_dict()
 
     with pytest.raises(KeyboardInterrupt), progress.listen(interrupt):
@@ -233,13 +233,13 @@ def test_with_another_vocabulary_the_teacher_reads_with_its_own(
     teacher: Model, texts: Data, tmp_path: Path
 ) -> None:
     options = Distil(losses=Losses(hidden=1.0, relations=1.0), training=replace(SHORT, steps=1))
-    trimmed, _ = vocabulary.apply(teacher, Vocabulary(), texts)
+    trimmed, _, _ = vocabulary.apply(teacher, Vocabulary(), texts)
     rows = [network(m).get_input_embeddings().num_embeddings for m in (teacher, trimmed)]
     assert rows[1] < rows[0]
     distil.apply(trimmed, options, texts, Context(teacher=teacher, work=tmp_path))
     assert losses_of(tmp_path)[0] < 1e-10  # all tokens are the same, by other numbers
     words = Data(texts=tuple(f"library {text}" for text in texts.texts), labels=texts.labels)
-    small, _ = vocabulary.apply(teacher, Vocabulary(size=rows[1] - 3), texts)
+    small, _, _ = vocabulary.apply(teacher, Vocabulary(size=rows[1] - 3), texts)
     # Where a few texts are cut otherwise, they are left out, though a batch has no others.
     few = Data(texts=texts.texts[:95] + words.texts[:5])
     single = replace(SHORT, batch_size=1, epochs=1)

@@ -83,10 +83,10 @@ def test_a_table_of_low_rank_is_factored_without_loss(trained: Path, texts_file:
     table.weight[:] = table.weight.mean(0) + u[:, :6] * s[:6] @ v[:6]
     whole = answers(model, data, "whole")
     for options in (Embeddings(rank=6), Embeddings(energy=0.9999)):
-        small, text = embeddings.apply(model, options, data)
+        small, text, _ = embeddings.apply(model, options, data)
         np.testing.assert_allclose(answers(small, data, "small"), whole, atol=0.05)
         assert text.startswith("token embeddings: rank 6, ")
-    small, _ = embeddings.apply(model, Embeddings(rank=6), data)
+    small, _, _ = embeddings.apply(model, Embeddings(rank=6), data)
     np.testing.assert_allclose(answers(small, data, "small"), whole, atol=1e-4)
     tokens = table.num_embeddings
     assert parameters(small) == parameters(model) - tokens * 32 + tokens * 6 + 32 * 6 + 32
@@ -112,7 +112,7 @@ def test_the_artifact_holds_the_table_in_4_bits(texts_file: Path, tmp_path: Path
     folder = checkpoints.write(tmp_path / "model", vocab_size=4000, initializer_range=0.1)
     model = import_model(folder)
     data = read(texts_file, model).first(64)
-    small, text = embeddings.apply(model, Embeddings(bits=4, group=16), data)
+    small, text, _ = embeddings.apply(model, Embeddings(bits=4, group=16), data)
     packed = 4000 * 16 + 4000 * 2 + 8
     assert size_bytes(model) - size_bytes(small) == 4000 * 32 * 4 - packed
     assert parameters(small) == parameters(model)
@@ -145,7 +145,7 @@ def test_all_shapes_together_go_through_the_engines(
         (low_rank, LowRank(share=0.6)),
         (embeddings, Embeddings(rank=16, bits=4, group=8)),
     ):
-        small, _ = technique.apply(small, options, data)
+        small, _, _ = technique.apply(small, options, data)
     save(small, tmp_path / "small", bert)
     again = import_model(tmp_path / "small")
     assert network(again).config.edgeopt["embeddings"] == {"rank": 16, "bits": 4, "group": 8}
@@ -196,7 +196,7 @@ def test_sizes_that_do_not_fit_are_refused(options: Embeddings, message: str, mo
 def test_a_section_that_is_not_that_of_the_weights_is_refused(
     section: dict[str, int], message: str, model: Model, data: Data, bert: Path, tmp_path: Path
 ) -> None:
-    small, _ = embeddings.apply(model, Embeddings(bits=4, group=8), data.first(16))
+    small, _, _ = embeddings.apply(model, Embeddings(bits=4, group=8), data.first(16))
     network(small).config.edgeopt = {"embeddings": section}
     save(small, tmp_path / "small", bert)
     with pytest.raises(InputError, match=message):

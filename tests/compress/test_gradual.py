@@ -42,13 +42,13 @@ def test_training_in_between_brings_it_nearer_than_pruning_at_once(
 ) -> None:
     learning, held_out = data
     whole = answers(model, held_out, "whole")
-    small, text = gradual.apply(model, OPTIONS, learning, Context(teacher=model))
+    small, text, _ = gradual.apply(model, OPTIONS, learning, Context(teacher=model))
     assert [(layer.heads, layer.neurons) for layer in layers(network(small))] == [(1, 16)] * 2
     assert text.startswith(
         "1 of 4 heads and 16 of 64 neurons kept in each layer, in 2 rounds; at last 27 steps in "
         "fp32 on the cpu, best after "
     )
-    at_once, _ = structured.apply(model, Structured(remove=0.75), learning)
+    at_once, _, _ = structured.apply(model, Structured(remove=0.75), learning)
 
     def error(found: Model) -> float:
         return float(np.square(answers(found, held_out, "x") - whole).mean())

@@ -74,7 +74,7 @@ def test_a_silent_channel_goes_first(model: Model, data: Data) -> None:
     for kind in ("fisher", "taylor", "magnitude"):
         scores = hidden.importances(model, kind, data)
         assert sorted(scores.argsort()[:8].tolist()) == silent
-        small, text = hidden.apply(model, replace(PLAIN, importance=kind), data)
+        small, text, _ = hidden.apply(model, replace(PLAIN, importance=kind), data)
         assert text == "24 of 32 channels of the residual stream kept"
         assert stream(network(small)).width == 24
 
@@ -93,8 +93,8 @@ def test_a_narrowed_model_is_saved_and_reloaded_after_pruning(
 ) -> None:
     model = import_model(trained)
     data = read(texts_file, model).first(64)
-    small, _ = hidden.apply(model, Hidden(), data)
-    small, _ = structured.apply(small, Structured(heads=3, neurons=40), data)
+    small, _, _ = hidden.apply(model, Hidden(), data)
+    small, _, _ = structured.apply(small, Structured(heads=3, neurons=40), data)
     save(small, tmp_path / "small", trained)
     config = json.loads((tmp_path / "small/config.json").read_text())
     assert config["edgeopt"] == {"head_dim": 8, "heads": [3, 3], "neurons": [40, 40]}

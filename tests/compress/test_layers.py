@@ -44,7 +44,7 @@ def test_a_layer_that_does_nothing_is_the_one_that_goes(
 ) -> None:
     idle(model, index)
     whole = answers(model, data, "whole")
-    short, text = layers.apply(model, Layers(count=1), data)
+    short, text, _ = layers.apply(model, Layers(count=1), data)
     assert text == f"1 of 4 layers dropped (numbers {index})"
     assert len(layers_of(network(short))) == 3
     # Layer norm of what is normed already is the same but for its epsilon.
@@ -55,7 +55,7 @@ def test_a_layer_that_does_nothing_is_the_one_that_goes(
 def test_what_is_left_loads_with_transformers(model: Model, data: Data, tmp_path: Path) -> None:
     import transformers
 
-    short, _ = layers.apply(model, Layers(drop=(0, 2)), data)
+    short, _, _ = layers.apply(model, Layers(drop=(0, 2)), data)
     save(short, tmp_path / "short", tmp_path)
     plain, info = transformers.AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "short", output_loading_info=True

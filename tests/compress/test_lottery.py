@@ -56,7 +56,7 @@ def test_zeros_stay_through_training_and_a_killed_search_goes_on(
     model: Model, data: Data, tmp_path: Path
 ) -> None:
     options = replace(OPTIONS, rewind=2)
-    whole, text = lottery.apply(model, options, data)
+    whole, text, _ = lottery.apply(model, options, data)
     assert (weights(whole) == 0).sum() == 3 * 16384 // 4
     assert text.startswith(
         "12,288 of 16,384 weights in the layers are zero (75.0%), found in 2 rounds and rewound to "
@@ -79,7 +79,7 @@ def test_zeros_stay_through_training_and_a_killed_search_goes_on(
         lottery.apply(model, options, data, context)
     told: list[str] = []
     with progress.listen(lambda event: told.append(event.text)):
-        resumed, _ = lottery.apply(model, options, data, context)
+        resumed, _, _ = lottery.apply(model, options, data, context)
     assert any(line.startswith("Round 2 of 2: going on after step ") for line in told)
     np.testing.assert_array_equal(weights(resumed), trained)
     save(whole, tmp_path / "ticket", tmp_path)

@@ -40,7 +40,7 @@ def test_weights_of_low_rank_become_two_that_do_the_same(
             linear.weight[:] = u[:, :5] * s[:5] @ v[:5]
     whole = answers(model, data, "whole")
     options = LowRank(method=method, rank=5, parts=("qkv", "ffn_input"))
-    small, text = low_rank.apply(model, options, data)
+    small, text, _ = low_rank.apply(model, options, data)
     np.testing.assert_allclose(answers(small, data, "small"), whole, atol=1e-4)
     # 3 * 5 * (32 + 32) + 5 * (32 + 64) of 3 * 32 * 32 + 32 * 64.
     assert text == "8 of 8 linear layers factored, rank 5, 28% of their multiplications left"
@@ -66,7 +66,7 @@ def test_what_the_ranks_left_out_explain_is_the_error_of_the_outputs(
     errors = {}
     for method in ("svd", "activation"):
         options = LowRank(method=method, rank=6, parts=("ffn_output",))
-        small, _ = low_rank.apply(model, options, data)
+        small, _, _ = low_rank.apply(model, options, data)
         factored = network(small).base_model.get_submodule(
             next(name for name, m in network(model).base_model.named_modules() if m is linear)
         )
@@ -82,7 +82,7 @@ def test_energy_gives_each_layer_its_rank_and_leaves_those_that_save_nothing(
     first = layers(network(model))[0]
     first.ffn_input.weight[:, 1:] = 0  # one input alone: rank 1
     options = LowRank(energy=0.9999, parts=("ffn_input",))
-    small, text = low_rank.apply(model, options, data)
+    small, text, _ = low_rank.apply(model, options, data)
     describe(network(small))
     (rank,) = network(small).config.edgeopt["ranks"].values()
     assert rank == 1
@@ -95,8 +95,8 @@ def test_energy_gives_each_layer_its_rank_and_leaves_those_that_save_nothing(
 def test_a_factored_model_is_saved_and_reloaded_after_pruning(
     model: Model, data: Data, tmp_path: Path
 ) -> None:
-    pruned, _ = structured.apply(model, Structured(remove=0.25), data)  # 3 heads, 48 neurons
-    small, text = low_rank.apply(pruned, LowRank(share=0.5), data)
+    pruned, _, _ = structured.apply(model, Structured(remove=0.25), data)  # 3 heads, 48 neurons
+    small, text, _ = low_rank.apply(pruned, LowRank(share=0.5), data)
     assert text.startswith("12 of 12 linear layers factored, ranks 6-9, ")
     save(small, tmp_path / "small", tmp_path)
     again = import_model(tmp_path / "small")
@@ -110,8 +110,8 @@ def test_the_compiled_network_is_the_factored_one(
     model: Model, data: Data, bert: Path, tmp_path: Path
 ) -> None:
     skip_without("ai_edge_litert", "litert_torch", "openvino", "onnxruntime")
-    fewer, _ = structured.apply(model, Structured(remove=0.5, parts=("heads",)), data)
-    small, _ = low_rank.apply(fewer, LowRank(rank=8), data)
+    fewer, _, _ = structured.apply(model, Structured(remove=0.5, parts=("heads",)), data)
+    small, _, _ = low_rank.apply(fewer, LowRank(rank=8), data)
     save(small, tmp_path / "small", bert)
     # Of the last layer only the first token is computed; a part of it stays in floating point.
     last = [name for name in linears(small) if "layer.1." in name]
@@ -171,7 +171,7 @@ def test_ranks_that_are_not_those_of_the_weights_are_refused(
     ranks: dict[str, int], message: str, model: Model, bert: Path, tmp_path: Path
 ) -> None:
     options = LowRank(method="svd", rank=4, parts=("ffn_output",))
-    small, _ = low_rank.apply(model, options, Data(texts=()))
+    small, _, _ = low_rank.apply(model, options, Data(texts=()))
     network(small).config.edgeopt = {"ranks": ranks}
     save(small, tmp_path / "small", bert)
     with pytest.raises(InputError, match=message):

@@ -143,7 +143,7 @@ def test_a_network_trained_so_is_smaller_and_is_loaded_again(
     model: Model, data: tuple[Data, Data], tmp_path: Path
 ) -> None:
     learning, held_out = data
-    small, text = movement.apply(model, HALF, learning, Context(teacher=model))
+    small, text, _ = movement.apply(model, HALF, learning, Context(teacher=model))
     heads, neurons = zip(*widths(small), strict=True)
     assert (sum(heads), sum(neurons)) == (4, 64)
     assert (

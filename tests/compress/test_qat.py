@@ -65,7 +65,7 @@ def trained_for(spiky: Model, data: Data) -> Callable[[Qat], Model]:
 
     def get(options: Qat) -> Model:
         if options not in made:
-            made[options], _ = qat.apply(spiky, options, data)
+            made[options], _, _ = qat.apply(spiky, options, data)
         return made[options]
 
     return get
@@ -202,7 +202,7 @@ def test_the_modules_that_bear_rounding_least_come_first(spiky: Model, data: Dat
 
 def test_what_is_kept_is_not_rounded_and_a_wrong_name_is_refused(spiky: Model, data: Data) -> None:
     once = replace(SHORT, steps=1)
-    made, line = qat.apply(spiky, replace(INT8, keep=("classifier",), training=once), data)
+    made, line, _ = qat.apply(spiky, replace(INT8, keep=("classifier",), training=once), data)
     assert line.startswith("13 linear modules in 8 bits by channel, 1 steps in fp32")
     weight = linears(made)["classifier"].weight
     assert not torch.equal(snap(weight, Grid()), weight)

@@ -78,7 +78,7 @@ def test_what_puts_out_zero_goes_first_and_changes_nothing(model: Model, data: D
     for measure in ("magnitude", "taylor", "fisher"):
         options = replace(PLAIN, heads=3, neurons=48, importance=measure)
         assert structured.choose(model, options, data)[0] == [[0, 2, 3]] * 2
-        pruned, text = structured.apply(model, options, data)
+        pruned, text, _ = structured.apply(model, options, data)
         assert text == "3 of 4 heads and 48 of 64 neurons kept in each layer"
         np.testing.assert_allclose(answers(pruned, data, measure), whole, atol=1e-5)
 
@@ -197,22 +197,22 @@ def test_a_refit_that_does_harm_is_left_out(model: Model, data: Data) -> None:
     options = Structured(remove=0.5, samples=16, ridge=1e-6)
     heads, neurons = structured.choose(model, options, one)
     sliced = structured.prune(model, heads, neurons, PLAIN, one)
-    found, text = structured.apply(model, options, both)
+    found, text, _ = structured.apply(model, options, both)
     assert "not refitted, which would have changed the outputs more" in text
     np.testing.assert_array_equal(answers(found, data, "found"), answers(sliced, data, "sliced"))
-    _, text = structured.apply(model, Structured(remove=0.5, samples=64), data)
+    _, text, _ = structured.apply(model, Structured(remove=0.5, samples=64), data)
     assert "not refitted" not in text
 
 
 def test_uneven_widths_keep_the_same_number_in_all(model: Model, data: Data) -> None:
     layers(network(model))[0].ffn_output.weight *= 0.5
     options = replace(PLAIN, remove=0.5, widths="uneven")
-    pruned, text = structured.apply(model, options, data)
+    pruned, text, _ = structured.apply(model, options, data)
     (_, first), (_, second) = widths(pruned)
     assert first + second == 64
     assert first < second
     assert f"{first}-{second} of 64 neurons" in text
-    rounded, _ = structured.apply(model, replace(options, multiple=8), data)
+    rounded, _, _ = structured.apply(model, replace(options, multiple=8), data)
     assert [n % 8 for _, n in widths(rounded)] == [0, 0]
 
 
@@ -221,7 +221,7 @@ def test_of_many_neurons_as_many_stay_as_kernels_like(tmp_path: Path, texts_file
     options = replace(PLAIN, remove=0.3, importance="magnitude", parts=("neurons",))
     data = read(texts_file, wide).first(64)
     for multiple, left in ((None, 208), (1, 210), (4, 208), (32, 224)):
-        pruned, _ = structured.apply(wide, replace(options, multiple=multiple), data)
+        pruned, _, _ = structured.apply(wide, replace(options, multiple=multiple), data)
         assert widths(pruned) == [(4, left)] * 2
     shape = Shape(hidden=32, head_dim=8, heads=4, neurons=1072)
     # A table has some 32 widths, unless a multiple asks for more.
@@ -230,7 +230,7 @@ def test_of_many_neurons_as_many_stay_as_kernels_like(tmp_path: Path, texts_file
 
 
 def test_a_pruned_model_is_saved_and_reloaded(model: Model, data: Data, tmp_path: Path) -> None:
-    pruned, _ = structured.apply(model, Structured(remove=0.5), data)
+    pruned, _, _ = structured.apply(model, Structured(remove=0.5), data)
     save(pruned, tmp_path / "small", tmp_path)
     again = import_model(tmp_path / "small")
     assert widths(again) == widths(pruned) == [(2, 32)] * 2
@@ -243,7 +243,7 @@ def test_a_narrower_ffn_alone_loads_with_transformers(
 ) -> None:
     import transformers
 
-    pruned, _ = structured.apply(
+    pruned, _, _ = structured.apply(
         model, Structured(remove=0.35, parts=("neurons",), multiple=8), data
     )
     assert widths(pruned) == [(4, 40)] * 2  # .65 of 64 is 41, and 5 * 8 is the nearest

@@ -52,7 +52,7 @@ def test_an_embedder_is_pruned_towards_the_embeddings_of_its_teacher(
     assert float(loss(batch)) == pytest.approx(0.25, abs=1e-3)  # |x - 2x|^2 / |2x|^2
     training = Training(epochs=2, learning_rate=1e-3, batch_size=16, precision="fp32", seq_len=16)
     options = Movement(remove=0.25, training=training)
-    small, text = movement.apply(model, options, data, Context(teacher=model))
+    small, text, _ = movement.apply(model, options, data, Context(teacher=model))
     assert "of 64 neurons kept in each layer" in text
     distance = (wanted(small, data, ALONE, Training(seq_len=38)) - own).norm(dim=1) / own.norm(
         dim=1

@@ -47,7 +47,7 @@ def test_exactly_the_share_that_was_asked_for_is_zero(
     options: Unstructured, model: Model, data: Data
 ) -> None:
     before = answers(model, data, "before")
-    pruned, text = unstructured.apply(model, options, data)
+    pruned, text, _ = unstructured.apply(model, options, data)
     assert [found.mean() for found in zeros(pruned, options)] == [0.5] * 12
     assert text == (
         f"8,192 of 16,384 weights in the layers are zero (50.0%, {options.method}); "
@@ -62,7 +62,7 @@ def test_each_group_keeps_what_its_pattern_says(
     options: Unstructured, pattern: str, kept: int, of: int, model: Model, data: Data
 ) -> None:
     options = replace(options, pattern=pattern)
-    pruned, _ = unstructured.apply(model, options, data)
+    pruned, _, _ = unstructured.apply(model, options, data)
     for found in zeros(pruned, options):
         assert ((~found).reshape(-1, of).sum(1) == kept).all()
 
@@ -75,7 +75,7 @@ def test_sparsegpt_is_nearer_on_the_inputs_it_saw_than_the_others(model: Model, 
     seen = [inputs(block, [query], call)[0] for call in first_calls(model, data)]
     rows = torch.cat(seen)
     for options in (HALF, WANDA, MAGNITUDE):
-        pruned, _ = unstructured.apply(model, options, data)
+        pruned, _, _ = unstructured.apply(model, options, data)
         left = layers(network(pruned))[0].qkv[0]
         projection = float((left(rows) - query(rows)).square().mean())
         outputs = float(np.square(answers(pruned, data, "pruned") - whole).mean())
@@ -112,7 +112,7 @@ def test_the_folder_loads_with_transformers_and_holds_the_zeros(
     import transformers
 
     options = replace(HALF, pattern="2:4", parts=("ffn",))
-    pruned, _ = unstructured.apply(model, options, data)
+    pruned, _, _ = unstructured.apply(model, options, data)
     save(pruned, tmp_path / "sparse", tmp_path)
     again = import_model(tmp_path / "sparse")
     assert [found.mean() for found in zeros(again, options)] == [0.5] * 4

@@ -78,7 +78,7 @@ def pieces(model: Model, text: str) -> list[str]:
 
 def test_seen_texts_have_the_same_pieces_and_outputs(model: Model) -> None:
     data = Data(texts=SEEN)
-    small, text = vocabulary.apply(model, Vocabulary(), data)
+    small, text, _ = vocabulary.apply(model, Vocabulary(), data)
     rows = network(small).get_input_embeddings().weight.shape[0]
     whole = network(model).config.vocab_size
     assert text == f"{rows} of {whole} tokens kept"
@@ -89,7 +89,7 @@ def test_seen_texts_have_the_same_pieces_and_outputs(model: Model) -> None:
 
 
 def test_unseen_texts_still_tokenise(model: Model) -> None:
-    small, _ = vocabulary.apply(model, Vocabulary(), Data(texts=SEEN))
+    small, _, _ = vocabulary.apply(model, Vocabulary(), Data(texts=SEEN))
     for text in UNSEEN:
         before, after = pieces(model, text), pieces(small, text)
         unknown = ("[UNK]", "<unk>")
@@ -104,7 +104,7 @@ def test_unseen_texts_still_tokenise(model: Model) -> None:
 def test_a_size_keeps_the_most_frequent(model: Model) -> None:
     must = vocabulary._must(model, vocabulary._state(model), 0)
     size = len(must) + 6
-    small, _ = vocabulary.apply(model, Vocabulary(size=size), Data(texts=SEEN))
+    small, _, _ = vocabulary.apply(model, Vocabulary(size=size), Data(texts=SEEN))
     assert size - 2 <= network(small).config.vocab_size <= size
     for seen in SEEN[:3]:
         assert "".join(p.removeprefix("##") for p in pieces(small, seen)) == "".join(
@@ -116,7 +116,7 @@ def test_a_size_keeps_the_most_frequent(model: Model) -> None:
 
 def test_the_first_of_the_original_order_can_stay(model: Model) -> None:
     assert model.tokenizer is not None
-    small, _ = vocabulary.apply(model, Vocabulary(first=200), Data(texts=SEEN[:1]))
+    small, _, _ = vocabulary.apply(model, Vocabulary(first=200), Data(texts=SEEN[:1]))
     old = json.loads((model.tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
     assert small.tokenizer is not None
     new = json.loads((small.tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
@@ -126,7 +126,7 @@ def test_the_first_of_the_original_order_can_stay(model: Model) -> None:
 def test_the_folder_loads_with_transformers(model: Model, tmp_path: Path) -> None:
     import transformers
 
-    small, _ = vocabulary.apply(model, Vocabulary(), Data(texts=SEEN))
+    small, _, _ = vocabulary.apply(model, Vocabulary(), Data(texts=SEEN))
     save(small, tmp_path / "small", tmp_path)
     plain, info = transformers.AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "small", output_loading_info=True
@@ -155,6 +155,7 @@ def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has a tokenizer of the kind WordLevel") as caught:
         vocabulary.apply(import_model(folder), Vocabulary(), Data(texts=SEEN))
     assert caught.value.hint == "Supported: WordPiece, byte-level BPE"
-    (folder / "tokenizer.json").unlink()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
     with pytest.raises(InputError, match="has no tokenizer"):
         vocabulary.apply(import_model(folder), Vocabulary(), Data(texts=SEEN))

@@ -238,7 +238,8 @@ def test_a_damaged_tokenizer_is_refused(damaged: Path) -> None:
 
 
 def test_without_a_tokenizer_ids_are_made_up_and_that_is_said(damaged: Path) -> None:
-    (damaged / "tokenizer.json").unlink()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (damaged / name).unlink()
     events: list[progress.Event] = []
     with progress.listen(events.append):
         model = import_model(damaged)
