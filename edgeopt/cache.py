@@ -1,8 +1,9 @@
 """Work kept by content: the same inputs, options and tool versions are never worked on twice.
 
 An entry is a directory ``<cache>/<kind>/<key>``, where the key is a hash of everything that the
-work depends on. It appears whole or not at all (built beside, then renamed), and a lock lets one
-of several processes build it while the others wait.
+work depends on, its own code too (``edgeopt.closure``). It appears whole or not at all (built
+beside, then renamed), and a lock lets one of several processes build it while the others wait.
+It stays while a process that was given it lives, and then as ``edgeopt.retention`` says.
 """
 
 from __future__ import annotations
@@ -12,22 +13,16 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from edgeopt import retention
 from edgeopt.errors import InputError
+from edgeopt.retention import root as root
 
 _CHUNK = 1 << 20
-
-
-def root() -> Path:
-    """Return the cache directory: ``$EDGEOPT_CACHE``, else ``$XDG_CACHE_HOME/edgeopt``."""
-    if own := os.environ.get("EDGEOPT_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeopt"
 
 
 def file_sha256(path: Path) -> str:
@@ -53,60 +48,81 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     """
     from filelock import FileLock
 
-    folder = root() / kind
-    path = folder / key[:32]
-    if path.is_dir():
+    retention.limit()  # what is wrong with it is told before the work
+    place = root() / kind
+    path = place / key[:32]
+    if retention.take(path):
         return path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f".{path.name}.lock")
+        place.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / f".{path.name}.lock")
         lock.acquire()
     except OSError as exc:
         raise InputError(
             f"the cache cannot be written ({exc.strerror})",
-            where=str(folder),
+            where=str(place),
             hint="Set EDGEOPT_CACHE to a directory that can.",
         ) from exc
     try:
-        if not path.is_dir():
-            for stale in folder.glob(f".{path.name}.build-*"):  # of a process that was killed
-                shutil.rmtree(stale, ignore_errors=True)
-            work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{path.name}.build-"))
-            try:
-                _filled(folder, work, build)
-                work.chmod(0o755)
-                work.rename(path)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-        return path
+        if retention.take(path):
+            return path
+        for stale in place.glob(f".{path.name}.build-*"):  # of a process that was killed
+            retention.remove(stale)
+        work = _filled(place, path.name, build)
+        retention.note(path)
+        try:
+            work.rename(path)
+        except BaseException:
+            retention.remove(work)
+            raise
     finally:
         lock.release()
+    retention.keep_within_limit(path)
+    return path
 
 
-def _filled(folder: Path, work: Path, build: Callable[[Path], None]) -> None:
-    """Call ``build(work)``; a disk that is full is the user's to see to."""
+def _filled(place: Path, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a directory that ``build`` filled; a disk that is full is the user's to see to."""
+    work = None
     try:
+        work = Path(tempfile.mkdtemp(dir=place, prefix=f".{name}.build-"))
         build(work)
-    except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+        work.chmod(0o755)
+    except BaseException as exc:
+        if work is not None:
+            retention.remove(work)
+        if not isinstance(exc, OSError) or exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(
             f"the cache cannot be written ({exc.strerror})",
-            where=str(folder),
-            hint="Free some space there, or set EDGEOPT_CACHE to a directory that has it.",
+            where=str(place),
+            hint="Free some space there ('edgeopt cache clean --to 5GB' removes what was used "
+            "least recently), or set EDGEOPT_CACHE to a directory that has it.",
         ) from exc
+    return work
 
 
 @contextlib.contextmanager
 def scratch(kind: str, key: str) -> Iterator[Path]:
-    """Give a directory for work that can be taken up again: removed only where the block ends well.
+    """Give a directory for work that can be taken up again: removed only if the block ends well.
 
     The caller holds the lock of the entry that the work is for.
     """
+    path = folder(kind, key)
+    yield path
+    retention.remove(path)
+
+
+def folder(kind: str, key: str) -> Path:
+    """Return the directory of what keeps order in it by itself, such as a compiler's own cache.
+
+    It is made if it is not there yet. Raises InputError if it cannot be.
+    """
     path = root() / kind / key[:32]
+    retention.note(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        os.utime(path)
     except OSError as exc:
         raise InputError(f"cannot be written ({exc.strerror})", where=str(path)) from exc
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    return path

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeopt import progress
+from edgeopt import progress, retention
 from edgeopt.boards import cores, facts, registry
 from edgeopt.boards.address import Address
 from edgeopt.boards.cores import EmulatedCore
@@ -28,6 +28,7 @@ from edgeopt.boards.registry import BoardEntry
 from edgeopt.boards.ssh import SshTransport
 from edgeopt.device import DeviceProfile
 from edgeopt.errors import BoardError, BusyError, InputError
+from edgeopt.retention import start_ticks
 from edgeopt.target import Target
 
 MODES = ("auto", "user", "full-system")
@@ -116,7 +117,7 @@ def running(name: str) -> Running | None:
         found = Running(**json.loads((_state(name) / "running.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return found if _start_ticks(found.pid) == found.start_ticks else None
+    return found if start_ticks(found.pid) == found.start_ticks else None
 
 
 def require_running(entry: BoardEntry) -> None:
@@ -241,11 +242,12 @@ def _start(name: str, target: Target, plan: _Plan) -> BoardEntry:
     with progress.step(f"Starting {name} ({plan.core.name}, {plan.mode})"):
         pid = begin(machine)
         try:
-            ticks = _start_ticks(pid)
+            ticks = start_ticks(pid)
             if ticks is None:
                 raise _did_not_start(state, name, "it ended at once")
             found = Running(pid=pid, start_ticks=ticks, port=machine.port, mode=plan.mode)
             (state / "running.json").write_text(json.dumps(asdict(found)))
+            retention.lend(machine.root.parent, pid, ticks)  # it lies under the board's own files
             _await_banner(state, name, found)
             entry = BoardEntry(
                 name=name,
@@ -272,7 +274,7 @@ def _await_banner(state: Path, name: str, found: Running) -> None:
     """Wait until sshd itself answers; a forwarded port accepts before sshd is up."""
     until = time.monotonic() + _BANNER_S[found.mode]
     while time.monotonic() < until:
-        if _start_ticks(found.pid) != found.start_ticks:
+        if start_ticks(found.pid) != found.start_ticks:
             raise _did_not_start(state, name, "it ended")
         with (
             contextlib.suppress(OSError),
@@ -307,18 +309,8 @@ def _end(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     until = time.monotonic() + 5
-    while _start_ticks(pid) is not None and time.monotonic() < until:
+    while start_ticks(pid) is not None and time.monotonic() < until:
         time.sleep(0.01)
-
-
-def _start_ticks(pid: int) -> int | None:
-    """Return the start time of a living process, in clock ticks since boot; None without one."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()  # the name in parentheses may hold anything
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def _key(path: Path) -> str:
