@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt import cache, progress
+from edgeopt import cache, closure, progress
 from edgeopt.backends import Artifact, Batch, Outputs, run_on_host
 from edgeopt.compress import score
 from edgeopt.compress.data import Data, divide
 from edgeopt.errors import InputError
-from edgeopt.lowering import code_digest
+from edgeopt.lowering import REFERENCE
 from edgeopt.model import Model, reference, samples
 
 MOST_TEXTS = 1000
@@ -77,7 +77,7 @@ def prepare(model: Model, data: Data, seq_len: int) -> HeldOut:
         model=model.digest,
         data=data.digest(),
         seq_len=seq_len,
-        code=code_digest("accuracy"),
+        code=closure.code(__name__, *REFERENCE),
         rows="pooled",
     )
     answers = np.load(cache.entry("reference", key, build) / "answers.npy")

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt import cache, progress
+from edgeopt import cache, closure, progress
 from edgeopt.backends import backend
 from edgeopt.bundle.describe import artifact_entry, describe, tokenizer_files
 from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError, EdgeoptError, MissingDependencyError
-from edgeopt.lowering import Lowered, code_digest
+from edgeopt.lowering import Lowered
 from edgeopt.model import Model, images, importer, samples, texts
 from edgeopt.model.original import (
     Answer,
@@ -129,7 +129,7 @@ def prepare(
         model=model.digest,
         tool=original.name,
         samples=names,
-        code=code_digest("answers"),
+        code=closure.code(__name__),
     )
 
     def build(directory: Path) -> None:
@@ -300,7 +300,7 @@ def judge(
         margin=margin,
         lengths=list(target.seq_lens),
         runtime=sources_digest(),
-        code=code_digest("answers"),
+        code=closure.code(__name__),
     )
     directory = cache.entry("judged", key, build)
     return Judged(**json.loads((directory / "judged.json").read_text()))

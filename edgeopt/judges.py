@@ -11,18 +11,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from edgeopt import cache, timing
+from edgeopt import backends, cache, closure, timing
 from edgeopt.backends import Batch, backend
 from edgeopt.boards import connect
 from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle
 from edgeopt.compress.latency import Gain, Source, calls, paired
 from edgeopt.errors import BoardError, BusyError, CompileError
-from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, code_digest, lower, prepare
+from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, lower, prepare
 from edgeopt.measure.session import profile
 from edgeopt.model import Model, samples
 from edgeopt.pipeline import compile
 from edgeopt.recipe import Recipe
+from edgeopt.runtime.build import sources_digest
 from edgeopt.target import EngineSpec, Target
 
 ROUNDS = 60
@@ -172,7 +173,8 @@ class OnBoard:
                     self._remove([bundles[d] for d in order if d != original.digest])
             (directory / "samples.json").write_text(json.dumps(found))
 
-        directory = cache.entry("latency", _key(self.source, models, rounds=rounds), build)
+        key = _key(self.source, models, rounds=rounds, runtime=sources_digest())
+        directory = cache.entry("latency", key, build)
         taken: dict[str, list[int]] = json.loads((directory / "samples.json").read_text())
         return taken
 
@@ -211,4 +213,10 @@ class OnBoard:
 
 
 def _key(source: Source, models: Mapping[str, Model], **also: object) -> str:
-    return cache.key(source=asdict(source), models=sorted(models), code=code_digest(), **also)
+    return cache.key(
+        source=asdict(source),
+        models=sorted(models),
+        code=closure.code(__name__),
+        backend=backends.code(source.engine),
+        **also,
+    )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeopt import cache, progress, timing
+from edgeopt import backends, cache, closure, progress, timing
 from edgeopt.backends import Batch, backend
 from edgeopt.compress.costs import (
     LayerCosts,
@@ -27,7 +27,6 @@ from edgeopt.compress.costs import (
     head_counts,
     neuron_counts,
 )
-from edgeopt.lowering import code_digest
 from edgeopt.model import Model
 from edgeopt.model.signature import Signature, TensorSpec
 from edgeopt.target import EngineSpec, Target
@@ -76,7 +75,13 @@ class MeasuredCosts:
                 samples = self._time(shape, widths, Path(scratch))
             (directory / "samples.json").write_text(json.dumps(samples))
 
-        key = cache.key(table=self.key, shape=asdict(shape), widths=widths, code=code_digest())
+        key = cache.key(
+            table=self.key,
+            shape=asdict(shape),
+            widths=widths,
+            code=closure.code(__name__),
+            backend=backends.code(self.spec.engine),
+        )
         directory = cache.entry("latency", key, build)
         samples = json.loads((directory / "samples.json").read_text())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt import cache, fidelity, progress
-from edgeopt._version import __version__
+from edgeopt import backends, cache, closure, fidelity, progress
 from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
 from edgeopt.fidelity import Fidelity
 from edgeopt.model import Model, reference, samples
@@ -24,6 +22,9 @@ from edgeopt.target import EngineSpec, Target
 
 FIDELITY_SAMPLES = 32
 """Texts or images that every artifact is checked on, at each length; calibration uses others."""
+
+REFERENCE = (__name__, "edgeopt.model.importer", "edgeopt.model.torch_module")
+"""The modules that the reference's answers depend on: those that make the network count too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,9 @@ def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
                 for i, outputs in enumerate(reference.run(model, batches)):
                     np.savez(directory / f"{n}-{i}.npz", **outputs)  # type: ignore[arg-type]
 
-    key = cache.key(model=model.digest, texts=digest, seq_lens=list(lengths), code=code_digest())
+    key = cache.key(
+        model=model.digest, texts=digest, seq_lens=list(lengths), code=closure.code(*REFERENCE)
+    )
     directory = cache.entry("reference", key, run_reference)
     answers: dict[int, list[Outputs]] = {}
     for n in lengths:
@@ -120,7 +123,8 @@ def lower(
         precision=precision,
         quantize=quantize.options(),
         device=[target.device.arch, target.device.os.libc, list(target.device.isa)],
-        code=code_digest(),
+        code=closure.code(*REFERENCE),
+        backend=backends.code(spec.engine),
     )
     directory = cache.entry("artifact", key, build)
     record = json.loads((directory / "artifact.json").read_text())
@@ -149,18 +153,3 @@ def _check(artifact: Artifact, directory: Path, prepared: Prepared) -> Fidelity:
         [answer for n in lengths for answer in prepared.answers[n]],
         [batch.get("attention_mask") for batch in batches],
     )
-
-
-def code_digest(*others: str) -> str:
-    """Return a hash of the code that makes artifacts, so that a changed backend is run again.
-
-    ``others`` are further modules of edgeopt that a result depends on, such as "answers".
-    """
-    digest = hashlib.sha256(__version__.encode())
-    package = Path(__file__).parent
-    alone = ("quantize", "fidelity", "lowering", *others)
-    makers = [package / f"{name}.py" for name in alone]
-    makers += [*package.glob("backends/*.py"), *package.glob("model/*.*")]
-    for path in sorted(makers):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

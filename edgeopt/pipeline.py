@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from edgeopt import accuracy, answers, cache, progress, tokenization
+from edgeopt import accuracy, answers, backends, cache, closure, progress, tokenization
 from edgeopt.backoff import Made, lower_within
 from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.describe import artifact_entry, describe, prefix, tokenizer_files
@@ -18,17 +18,16 @@ from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, tidy, write
 from edgeopt.compress.data import Data
 from edgeopt.compress.latency import artifact, counting
-from edgeopt.compress.run import code_digest as compress_digest
-from edgeopt.compress.run import compressed
+from edgeopt.compress.run import compressed, techniques
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
-from edgeopt.lowering import FIDELITY_SAMPLES, Prepared, code_digest, prepare
+from edgeopt.lowering import FIDELITY_SAMPLES, Prepared, prepare
 from edgeopt.model import Model, importer, name_of, samples, texts
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
 from edgeopt.recipe import INT4, Recipe, load_recipe
-from edgeopt.runtime.build import build_runtime
+from edgeopt.runtime.build import build_runtime, sources_digest
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
 GOLDEN_PER_LENGTH = 2
@@ -105,10 +104,10 @@ def compile(
     else:
         name, origin = name_of(source), importer.fingerprint(source) or ""
     place = Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt")
-    inputs = _inputs_digest(origin, target, recipe, specs, given, prompt)
+    inputs = _inputs_digest(name, origin, target, recipe, specs, given, prompt)
     if recipe.compress or bounded:
         whole = [cache.file_sha256(Path(path)) for path in (data, held_out) if path]
-        inputs = cache.key(inputs=inputs, data=whole, code=compress_digest())
+        inputs = cache.key(inputs=inputs, data=whole)
     if origin and (done := _up_to_date(place, inputs)) is not None:
         return done
     apart = Path(held_out) if held_out else None
@@ -138,6 +137,7 @@ def _import(source: str | Path, prompt: str | None) -> Model:
 
 
 def _inputs_digest(
+    name: str,
     source: str,
     target: Target,
     recipe: Recipe,
@@ -147,13 +147,16 @@ def _inputs_digest(
 ) -> str:
     """Return a hash of all that a bundle depends on, known before the model is imported."""
     return cache.key(
+        name=name,
         source=source,
         target=asdict(target),
         recipe=asdict(recipe),
         pairs=[(spec.engine, precision) for spec, precision in pairs],
         samples=None if given is None else samples.digest(given),  # the shipped go with the code
         prompt=prompt,
-        code=code_digest("accuracy", "answers", "tokenization", "recipe"),
+        code=closure.code(__name__, *techniques(recipe)),
+        backends={spec.engine: backends.code(spec.engine) for spec, _ in pairs},
+        runtime=sources_digest(),
     )
 
 

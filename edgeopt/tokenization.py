@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeopt import cache, progress
+from edgeopt import cache, closure, progress
 from edgeopt.answers import ODD
 from edgeopt.bundle.describe import describe, tokenizer_files
 from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError
-from edgeopt.lowering import code_digest
 from edgeopt.model import Model, importer, texts
 from edgeopt.model.original import Original, Text
 from edgeopt.model.samples import Samples
@@ -73,7 +72,7 @@ def check(
         tool=original.name,
         texts=[_line(text) for text, _ in given],
         agent=sources_digest(),
-        code=code_digest("tokenization"),
+        code=closure.code(__name__),
     )
 
     def build(directory: Path) -> None:

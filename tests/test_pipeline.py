@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -176,6 +177,76 @@ def test_an_onnx_file(bundle: Bundle, host: Target, tmp_path: Path) -> None:
     assert made.manifest.reference == "onnxruntime FP32"
     assert [a.engine for a in made.manifest.artifacts] == ["onnx"]
     assert "TFLite is lowered from a PyTorch module" in made.manifest.skipped[0].reason
+
+
+def test_an_onnx_file_is_compiled_again_if_what_is_beside_it_changed(
+    bundle: Bundle, checkpoint: Path, host: Target, tmp_path: Path
+) -> None:
+    source = tmp_path / "model.onnx"
+    shutil.copy(bundle.path / "artifacts/onnx-fp32/model.onnx", source)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint / name, tmp_path)
+    options = {"output": tmp_path / "a.edgeopt", "engines": ["onnx"], "precisions": ["fp32"]}
+
+    def again() -> tuple[Bundle, bool]:
+        made, told = steps_of(source, host, **options)
+        return made, told != [f"{made.path} is up to date"]
+
+    first, _ = again()
+    assert not again()[1]
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["id2label"] = {str(i): name for i, name in enumerate("xyz")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    second, compiled = again()
+    assert (compiled, second.manifest.labels) == (True, ("x", "y", "z"))
+
+    tokens = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokens["normalizer"]["lowercase"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokens))
+    third, compiled = again()
+    assert compiled
+    shipped = json.loads((third.path / "tokenizer/tokenizer.json").read_text())
+    assert shipped["normalizer"]["lowercase"] is False
+    assert len({b.manifest.inputs for b in (first, second, third)}) == 3
+
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings["model_max_length"] = 34
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    fourth, compiled = again()
+    assert (compiled, fourth.manifest.max_seq_len) == (True, 34)
+    assert not again()[1]
+
+
+def test_a_change_of_the_encoder_has_the_reference_run_again(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """In a copy of the package, since what runs here is not to be changed."""
+    package = Path(lowering.__file__).parent
+    shutil.copytree(
+        package, tmp_path / "edgeopt", ignore=shutil.ignore_patterns("__pycache__", "prebuilt")
+    )
+    code = (
+        "import sys; from edgeopt import lowering; from edgeopt.model import importer, samples;"
+        "model = importer.import_model(sys.argv[1]);"
+        "lowering.prepare(model, (16,), samples.shipped(model, 2))"
+    )
+
+    def entries() -> set[str]:
+        environment = {"PYTHONPATH": str(tmp_path), "EDGEOPT_CACHE": str(tmp_path / "cache")}
+        subprocess.run(
+            [sys.executable, "-c", code, str(checkpoint)],
+            env=os.environ | environment,
+            cwd=tmp_path,
+            check=True,
+        )
+        return {path.name for path in (tmp_path / "cache/reference").glob("[0-9a-f]*")}
+
+    first = entries()
+    for changed, kept in (("cli/run.py", True), ("model/encoder.py", False)):
+        path = tmp_path / "edgeopt" / changed
+        path.write_text(path.read_text() + "\n")
+        assert (entries() == first) == kept, changed
 
 
 @pytest.mark.parametrize(("wanted", "lengths"), [((4096,), (38,)), ((16, 32, 64), (16, 32, 38))])

@@ -14,11 +14,13 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 
+from edgeopt import cache, closure
 from edgeopt.errors import CompileError, EdgeoptError, InputError
 from edgeopt.model import Model
 from edgeopt.model.signature import NO_LENGTH, Signature
@@ -103,7 +105,26 @@ def backend(engine: str) -> Backend:
         return cast(Backend, module)
     for point in entry_points(group="edgeopt.backends", name=engine):
         return cast(Backend, point.load())
-    raise InputError(f"unknown engine {engine!r}, expected one of {', '.join(ENGINES)}")
+    raise _unknown(engine)
+
+
+def code(engine: str) -> str:
+    """Return a hash of the code that lowers for ``engine`` and runs it here, with its packages."""
+    if engine in ENGINES:
+        return closure.code(f"edgeopt.backends.{engine}")
+    for point in entry_points(group="edgeopt.backends", name=engine):
+        found = find_spec(point.module)
+        file = found.origin if found else None
+        return cache.key(
+            module=point.value,
+            version=point.dist.version if point.dist else None,
+            file=cache.file_sha256(Path(file)) if file else None,
+        )
+    raise _unknown(engine)
+
+
+def _unknown(engine: str) -> InputError:
+    return InputError(f"unknown engine {engine!r}, expected one of {', '.join(ENGINES)}")
 
 
 def static_lengths(model: Model, target: Target) -> tuple[int, ...]:

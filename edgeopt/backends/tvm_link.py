@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeopt import cache
 from edgeopt.errors import CompileError, MissingDependencyError
+from edgeopt.runtime.build import zig_environment
 
 GLIBC = "2.17"
 """The oldest glibc that aarch64 Linux has; a library linked against it loads with any later."""
@@ -41,8 +41,8 @@ def link(command: Sequence[str], objects: Sequence[str | Path], output: Path) ->
     Raises CompileError with what the linker said.
     """
     full = [*command, "-shared", "-s", "-o", str(output), *map(str, objects), "-lm"]
-    zig = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), str(cache.root() / "zig"))
-    done = subprocess.run(full, env=os.environ | zig, capture_output=True, text=True, check=False)
+    own = zig_environment() if "ziglang" in command else {}
+    done = subprocess.run(full, env=os.environ | own, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CompileError(
             f"the linker failed with exit status {done.returncode}:\n{done.stderr.strip()}",

@@ -5,7 +5,6 @@ Where there is a target, a step that aims at latency is also held against the mo
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt import __version__, cache, place, progress
+from edgeopt import __version__, cache, closure, place, progress
 from edgeopt.compress import checkpoint, score
 from edgeopt.compress.context import Context
 from edgeopt.compress.data import SEQ_LEN, Data, divide
 from edgeopt.compress.distributed import ALONE, Peers, trains
 from edgeopt.compress.latency import Aiming, Gain, Judge, Source
 from edgeopt.compress.resume import read_metrics
-from edgeopt.compress.technique import technique
+from edgeopt.compress.technique import module_name, technique
 from edgeopt.errors import CompileError, InputError
 from edgeopt.fields import read_json
 from edgeopt.model import Model, importer, name_of
@@ -178,7 +177,7 @@ def compressed(
     learning, checked = divide(data, held_out, original)
     aim = None if aiming is None else aiming(original)
     digest = cache.key(learning=learning.digest(), held_out=checked.digest())
-    key = cache.key(model=original.digest, data=digest, code=code_digest())
+    key = cache.key(model=original.digest, data=digest, code=closure.code(__name__))
     first = _baseline(key, original, checked)
     model, before, reports = original, first, []
     times_faster = None if aim is None else 1.0
@@ -186,7 +185,8 @@ def compressed(
         # Not the bound: who loosens it need not wait for the same work again.
         options = {k: v for k, v in asdict(step).items() if k != "max_drop"}
         around = Context(teacher=original, peers=peers)
-        parts: dict[str, Any] = {"before": key, "step": options}
+        code = closure.code(module_name(step.technique))
+        parts: dict[str, Any] = {"before": key, "step": options, "code": code}
         if peers.count > 1 and trains(step):
             parts["processes"] = peers.count  # they round otherwise than one does
         tried = cache.key(**parts)
@@ -264,6 +264,11 @@ def _judge(
     if gain.rounds:
         found += f", {gain.low:.3f} to {gain.high:.3f} by {gain.rounds} rounds"
     return gain, f"gains no latency on {judge.source.where} ({found})"
+
+
+def techniques(recipe: Recipe) -> tuple[str, ...]:
+    """Return the modules that do the steps of ``recipe``: they are found by name as it runs."""
+    return tuple(module_name(step.technique) for step in recipe.compress)
 
 
 def _baseline(key: str, model: Model, held_out: Data) -> np.ndarray:
@@ -356,12 +361,3 @@ def foreign(folder: Path) -> str | None:
         if path.exists() and cache.file_sha256(path) != sha256:
             return f"holds {name}, which was changed since it was written"
     return None
-
-
-def code_digest(package: Path = Path(__file__).parent.parent) -> str:
-    """Return a hash of the code that compresses, so that a changed technique is run again."""
-    digest = hashlib.sha256(__version__.encode())
-    files: Sequence[Path] = [*package.glob("compress/*.py"), *package.glob("model/*.py")]
-    for path in sorted([*files, *package.glob("steps/*.py")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

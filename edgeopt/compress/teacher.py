@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt import cache, progress
+from edgeopt import cache, closure, progress
 from edgeopt.compress import training
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.data import Data, Encoded, batches
@@ -71,6 +71,7 @@ def answers(
             outputs=sorted(outputs),
             seq_len=options.seq_len,
             precision=training.precision(options),
+            code=closure.code(__name__, "edgeopt.model.importer"),
         )
         directory = cache.entry("teacher", entry, build)
         for name in outputs:

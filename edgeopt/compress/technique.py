@@ -41,6 +41,11 @@ class Technique(Protocol):
         """
 
 
+def module_name(name: str) -> str:
+    """Return the module of the technique ``name``, one of ``edgeopt.steps.TECHNIQUES``."""
+    return f"edgeopt.compress.{name}"
+
+
 def technique(name: str) -> Technique:
     """Return the technique ``name``, one of ``edgeopt.steps.TECHNIQUES``."""
-    return cast(Technique, importlib.import_module(f"edgeopt.compress.{name}"))
+    return cast(Technique, importlib.import_module(module_name(name)))

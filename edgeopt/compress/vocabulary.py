@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeopt import cache, progress
+from edgeopt import cache, closure, progress
 from edgeopt.compress.checkpoint import network
 from edgeopt.compress.context import ALONE, Context
 from edgeopt.compress.data import Data
@@ -253,7 +253,9 @@ def _write(model: Model, state: Mapping[str, Any], numbers: Mapping[int, int]) -
             path.write_text(json.dumps(settings, indent=2), "utf-8")
         (directory / "tokenizer.json").write_text(json.dumps(new, ensure_ascii=False), "utf-8")
 
-    key = cache.key(files=tokenizer.hashes(source), kept=sorted(numbers))
+    key = cache.key(
+        files=tokenizer.hashes(source), kept=sorted(numbers), code=closure.code(__name__)
+    )
     return cache.entry("tokenizer", key, build)
 
 

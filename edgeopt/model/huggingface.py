@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeopt import cache, progress
+from edgeopt import cache, closure, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import (
@@ -89,7 +89,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     else:
         reference = partial(_reference, folder, loader, shape)
         config_sha256 = cache.file_sha256(folder / "config.json")
-        key = cache.key(weights=hashes, config=config_sha256, code=_code_digest())
+        key = cache.key(weights=hashes, config=config_sha256, code=closure.code(__name__))
         parts = _text_parts(network, beside, task, name, reference, key)
     origin: dict[str, Any] = {
         "kind": "huggingface",
@@ -116,7 +116,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
             pad_id=parts["pad_id"],
             beside=dict(beside.files),
             prompt=beside.prompt,
-            code=_code_digest(),
+            code=closure.code(__name__),
             image=asdict(parts["image"]) if parts["image"] else None,
         ),
         **parts,
@@ -558,14 +558,6 @@ def _labels(config: Any, task: str, where: str) -> tuple[str, ...]:
             hint="Number them from 0 without a gap, one for each logit.",
         )
     return tuple(str(names[i]) for i in range(len(names)))
-
-
-def _code_digest() -> str:
-    """Return a hash of what decides how a network is wrapped, with the versions of the tools."""
-    names = ("huggingface.py", "encoder.py", "probe.py", "bands.py")
-    files = [Path(__file__).parent / name for name in names]
-    tools = {name: require(name, "torch").__version__ for name in ("torch", "transformers")}
-    return cache.key(files=[cache.file_sha256(path) for path in files], tools=tools)
 
 
 def _max_seq_len(network: Any, beside: Beside) -> int:

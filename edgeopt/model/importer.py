@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgeopt import cache, progress
@@ -30,25 +32,41 @@ def import_model(source: str | Path, prompt: str | None = None) -> Model:
             where=str(path),
             hint="A PyTorch module is imported with edgeopt.import_torch().",
         )
-    if path.is_dir() and not any((path / n).is_file() for n in ("config.json", "modules.json")):
-        graphs = _graphs(path)
+    if path.is_dir() and (graph := _graph(path)) is not None:
+        if _has_config(path):
+            progress.note(f"{source} has no weights but {graph.relative_to(path)}")
+        else:
+            progress.note(f"{source} has no config.json: {graph} is imported")
+        return import_onnx(graph, prompt=prompt)
+    return import_huggingface(source, prompt)
+
+
+def _graph(folder: Path) -> Path | None:
+    """Return the .onnx file that is imported of a folder, None if that is a checkpoint.
+
+    Raises InputError for a folder with neither, and if it is not plain which file is meant.
+    """
+    graphs = _graphs(folder)
+    if not _has_config(folder):
         if len(graphs) == 1:
-            progress.note(f"{source} has no config.json: {graphs[0]} is imported")
-            return import_onnx(graphs[0], prompt=prompt)
+            return graphs[0]
         hint = "Give the directory that model.save_pretrained() wrote, or an .onnx file."
         if graphs:
             hint = f"Give the file itself: {graphs[0]}"
-        raise InputError("has no config.json", where=str(path), hint=hint)
-    if path.is_dir() and (graphs := _graphs(path)) and not _has_weights(path):
-        if len(graphs) > 1:
-            raise InputError(
-                f"has {len(graphs)} .onnx files and no other weights",
-                where=str(path),
-                hint="Give the one that is in FP32: " + ", ".join(map(str, graphs)),
-            )
-        progress.note(f"{source} has no weights but {graphs[0].relative_to(path)}")
-        return import_onnx(graphs[0], prompt=prompt)
-    return import_huggingface(source, prompt)
+        raise InputError("has no config.json", where=str(folder), hint=hint)
+    if not graphs or _has_weights(folder):
+        return None
+    if len(graphs) > 1:
+        raise InputError(
+            f"has {len(graphs)} .onnx files and no other weights",
+            where=str(folder),
+            hint="Give the one that is in FP32: " + ", ".join(map(str, graphs)),
+        )
+    return graphs[0]
+
+
+def _has_config(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", "modules.json"))
 
 
 def _graphs(folder: Path) -> list[Path]:
@@ -64,19 +82,24 @@ def _has_weights(folder: Path) -> bool:
 def fingerprint(source: str | Path) -> str | None:
     """Return a hash of all the files of ``source``, without importing it; None for a hub name.
 
-    Those of an ``.onnx`` file are what stands beside it, or a folder up, and is read with it.
+    Those of an ``.onnx`` file are what stands beside it, or a folder up, and is read with it. A
+    folder's are all that lie in it, and what its ``.onnx`` file is read with.
     """
+    from edgeopt.model import onnx_file
+
     path = Path(source)
     if path.is_file() and path.suffix == ".onnx":
-        from edgeopt.model.onnx_file import beside
-
-        files = [path, *beside(path)]
-        return cache.key(
-            files={os.path.relpath(p, path.parent): cache.file_sha256(p) for p in files}
-        )
+        return _hash(path.parent, [path, *onnx_file.beside(path)])
     if path.is_file():
         return cache.file_sha256(path)
     if not path.is_dir():
         return None
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return cache.key(files={str(p.relative_to(path)): cache.file_sha256(p) for p in files})
+    files = {p for p in path.rglob("*") if p.is_file()}
+    with contextlib.suppress(InputError):  # which the import raises
+        graph = _graph(path)
+        files |= set(() if graph is None else onnx_file.settings(graph))
+    return _hash(path, files)
+
+
+def _hash(folder: Path, files: Iterable[Path]) -> str:
+    return cache.key(files={os.path.relpath(p, folder): cache.file_sha256(p) for p in files})

@@ -6,6 +6,7 @@ texts of several lengths, and what it answers decides. That run is the reference
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt import cache, progress
+from edgeopt import cache, closure, progress
 from edgeopt.errors import CompileError, InputError
 from edgeopt.extras import require
 from edgeopt.model import (
@@ -178,24 +179,40 @@ def import_onnx(
             pad_id=pad_id,
             beside=dict(said.files),
             prompt=said.prompt,
+            labels=list(labels),
+            limit=limit,
+            code=closure.code(__name__),
         ),
     )
 
 
 def beside(path: Path) -> tuple[Path, ...]:
     """Return the files besides ``path`` that its import reads: weights, settings, tokenizer."""
+    return tuple(sorted({*settings(path), *onnx_read.external_files(path)} - {path}))
+
+
+def settings(path: Path) -> tuple[Path, ...]:
+    """Return those of ``beside`` that hold no weights; the file itself is not opened.
+
+    They lie in the folder of ``path``, in the one with config.json, in those of the modules of a
+    sentence encoder, and in the one with the tokenizer.
+    """
     home = _home(path)
-    found = {p for folder in {home, path.parent} for p in _settings(folder)}
-    return tuple(sorted({*found, *onnx_read.external_files(path)} - {path}))
+    folders = {path.parent, home}
+    found: set[Path] = set()
+    with contextlib.suppress(InputError):  # which the import raises
+        body = sentence.body_of(home)
+        folders |= {body, _tokens_home(path, body)}
+        for folder in set(sentence.module_folders(home)) - folders:
+            found |= set(folder.glob("*"))  # of a Dense its weights, too
+    for folder in folders:
+        found |= {p for p in folder.glob("*") if _is_setting(p)}
+    return tuple(sorted(p for p in found if p.is_file()))
 
 
-def _settings(folder: Path) -> list[Path]:
-    names = {*tokenizer.FILES, "config.json", "modules.json", "README.md"}
-    found = [p for p in folder.glob("*") if p.name in names or p.name.endswith("config.json")
-             or "sentence" in p.name]  # fmt: skip
-    # Of the modules behind a sentence encoder's network: 1_Pooling, 2_Dense, 3_Normalize.
-    found += [p for inner in folder.glob("[0-9]*_*") for p in inner.glob("*")]
-    return [p for p in found if p.is_file() and p.suffix != ".onnx"]
+def _is_setting(path: Path) -> bool:
+    names = (*tokenizer.FILES, "modules.json", sentence.HEAD)
+    return path.name in names or path.name.endswith("config.json") or "sentence" in path.name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -242,6 +242,12 @@ def body_of(folder: Path) -> Path:
     return _modules(folder)[0] if (folder / MODULES).is_file() else folder
 
 
+def module_folders(folder: Path) -> tuple[Path, ...]:
+    """Return the folders of the modules behind the network. Raises InputError as ``read`` does."""
+    modules = _modules(folder)[1] if (folder / MODULES).is_file() else ()
+    return tuple(module.folder for module in modules)
+
+
 def _modules(folder: Path) -> tuple[Path, tuple[Module, ...]]:
     """Return the folder of the transformer, and the modules behind it."""
     where = str(folder / MODULES)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeopt import cache
+from edgeopt import cache, closure
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.quiet import quiet
@@ -46,7 +46,6 @@ _NAMES = (
     "cls_token",
     "mask_token",
 )
-_FORMAT = 2  # of what `collect` writes
 
 
 def collect(folder: Path, *, lower: bool = False) -> Path | None:
@@ -76,8 +75,7 @@ def collect(folder: Path, *, lower: bool = False) -> Path | None:
     key = cache.key(
         files=hashes(folder),
         config=cache.file_sha256(config) if config.is_file() else None,
-        tools={name: require(name, "torch").__version__ for name in ("tokenizers", "transformers")},
-        format=_FORMAT,
+        code=closure.code(__name__),
         lower=lower,
     )
     return cache.entry("tokenizer", key, build)

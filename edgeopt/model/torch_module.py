@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeopt import cache
+from edgeopt import cache, closure
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import TEXT_TASKS, Model
@@ -70,7 +71,17 @@ def import_torch(
         pooling=None,
         max_seq_len=max_seq_len,
         origin={"kind": "torch", "source": type(module).__qualname__},
-        digest=_digest(kept, type(module).__qualname__, tuple(inputs), task, tokens),
+        digest=cache.key(
+            kind=type(module).__qualname__,
+            weights=_digest(kept),
+            structure=str(kept),
+            inputs=list(inputs),
+            task=task,
+            labels=list(named),
+            max_seq_len=max_seq_len,
+            tokenizer=tokenizers.hashes(tokens) if tokens else {},
+            code=closure.code(__name__),
+        ),
     )
 
 
@@ -121,18 +132,31 @@ def _check_call(module: Any, inputs: tuple[str, ...], task: str, name: str) -> i
     return int(shapes[0][-1])
 
 
-def _digest(
-    module: torch.nn.Module, kind: str, inputs: tuple[str, ...], task: str, tokens: Path | None
-) -> str:
-    weights = hashlib.sha256()
+def _digest(module: torch.nn.Module) -> str:
+    """Return a hash of the weights, and of the methods of each class that is not a library's."""
+    found = hashlib.sha256()
     for key, value in sorted(module.state_dict().items()):
-        weights.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        weights.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return cache.key(
-        kind=kind,
-        structure=str(module),
-        weights=weights.hexdigest(),
-        inputs=list(inputs),
-        task=task,
-        tokenizer=tokenizers.hashes(tokens) if tokens else {},
-    )
+        found.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    kinds = {kind: None for part in module.modules() for kind in type(part).__mro__}
+    for kind in kinds:
+        if kind.__module__.split(".")[0] in ("builtins", "torch", "transformers"):
+            continue  # their versions count
+        for name, value in sorted(vars(kind).items()):
+            if isinstance(value, types.FunctionType):
+                found.update(f"{kind.__qualname__}.{name}\n".encode())
+                found.update(_compiled(value.__code__))
+    return found.hexdigest()
+
+
+def _compiled(code: types.CodeType) -> bytes:
+    """Return what a function does, whatever its file and lines."""
+    parts = [code.co_code, " ".join(code.co_names).encode()]
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            parts.append(_compiled(constant))
+        elif isinstance(constant, frozenset):  # whose order changes from process to process
+            parts.append(repr(sorted(map(repr, constant))).encode())
+        else:
+            parts.append(repr(constant).encode())
+    return b"\n".join(parts)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeopt import cache, progress
+from edgeopt import cache, closure, progress
 from edgeopt.errors import CompileError, InputError, MissingDependencyError
 
 ROOT = Path(__file__).parent
@@ -106,6 +106,7 @@ def build_runtime(
                 hint="Install it with: pip install 'edgeopt[cross]'",
             )
         key = cache.key(
+            code=closure.code(__name__),
             sources=sources_digest(),
             zig=metadata.version("ziglang"),
             triple=triple,
@@ -123,8 +124,8 @@ def build_agent(arch: str, libc: str = "glibc", libc_version: str | None = None)
 
 
 def sources_digest() -> str:
-    """Return a SHA-256 over all C files, by which a build is recognised."""
-    digest = hashlib.sha256()
+    """Return a SHA-256 over all C files and the compiler's flags: a build is recognised by it."""
+    digest = hashlib.sha256(" ".join((*FLAGS, *SMALL, *SHARED, GLIBC_DEFAULT)).encode())
     for folder in ("include", "src", "agent"):
         for path in sorted((ROOT / folder).glob("*.[ch]")):
             digest.update(f"{folder}/{path.name} {cache.file_sha256(path)}\n".encode())
@@ -167,12 +168,14 @@ def _compile(triple: str, without: Sequence[str], work: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def zig_environment() -> dict[str, str]:
+    """Return the variables that have zig keep what it compiled in our cache."""
+    place = cache.folder("zig", cache.key(zig=metadata.version("ziglang")))
+    return dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), str(place))
+
+
 def _zig(arguments: Sequence[str]) -> None:
-    zig_cache = cache.root() / "zig"
-    environment = os.environ | {
-        "ZIG_GLOBAL_CACHE_DIR": str(zig_cache),
-        "ZIG_LOCAL_CACHE_DIR": str(zig_cache),
-    }
+    environment = os.environ | zig_environment()
     done = subprocess.run(
         [sys.executable, "-m", "ziglang", "cc", *arguments],
         cwd=ROOT,

@@ -692,3 +692,53 @@ def test_a_fingerprint_is_of_all_that_is_read(tmp_path: Path) -> None:
     assert len(seen) == 3
     assert fingerprint(tmp_path) not in seen
     assert fingerprint("owner/model") is None
+
+
+def test_a_fingerprint_is_of_the_folders_around_too(tmp_path: Path) -> None:
+    """NAME/onnx/model.onnx, its config.json beside it, and the tokenizer a folder up."""
+    inner = tmp_path / "name/onnx"
+    inner.mkdir(parents=True)
+    path = inner / "model.onnx"
+    onnx.save(graph(outputs={"logits": "sum"}), path)
+    for source in (path, inner):
+        seen = {fingerprint(source)}
+        for place, text in (
+            (tmp_path / "name/config.json", '{"model_type": "bert"}'),
+            (inner / "config.json", '{"model_type": "bert", "id2label": {"0": "a", "1": "b"}}'),
+            (tmp_path / "name/tokenizer.json", '{"version": "1.0"}'),
+        ):
+            place.write_text(text)
+            seen.add(fingerprint(source))
+        (tmp_path / "name/pictures.zip").touch()
+        seen.add(fingerprint(source))
+        assert len(seen) == 4, source
+        for place in (tmp_path / "name").glob("*.json"):
+            place.unlink()
+        (inner / "config.json").unlink()
+
+
+def test_a_fingerprint_is_of_the_modules_of_a_sentence_encoder(tmp_path: Path) -> None:
+    path = save(tmp_path, outputs={"last_hidden_state": "hidden"})
+    beside(tmp_path)
+    kinds = {"": "Transformer", "pooled": "Pooling"}
+    modules = [
+        {"path": path, "type": f"sentence_transformers.models.{kind}"}
+        for path, kind in kinds.items()
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "pooled").mkdir()
+    seen = set()
+    for mode in ("mean", "cls"):
+        (tmp_path / "pooled/config.json").write_text(json.dumps({"pooling_mode": mode}))
+        seen.add(fingerprint(path))
+    assert len(seen) == 2
+
+
+def test_labels_and_length_are_part_of_the_digest(tmp_path: Path) -> None:
+    path = save(tmp_path, outputs={"logits": "sum"})
+    digests = set()
+    for names, most in ((("a", "b"), 30), (("b", "a"), 30), (("b", "a"), 20)):
+        labels = {str(i): name for i, name in enumerate(names)}
+        beside(tmp_path, id2label=labels, max_position_embeddings=most)
+        digests.add(import_onnx(path).digest)
+    assert len(digests) == 3

@@ -49,6 +49,32 @@ def test_the_digest_follows_the_weights() -> None:
     assert wrapped(first).digest == wrapped(same).digest != wrapped(other).digest
 
 
+def test_the_digest_follows_the_code_and_what_is_said_of_the_model() -> None:
+    class Doubled(torch.nn.Module):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, ids: Any, mask: Any) -> Any:
+            return 2 * self.inner(ids, mask)
+
+    first = Doubled(classifier())
+
+    class Doubled(torch.nn.Module):  # type: ignore[no-redef]
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, ids: Any, mask: Any) -> Any:
+            return 3 * self.inner(ids, mask)
+
+    second = Doubled(classifier())
+    changes = ({}, {"labels": ("a", "b", "c")}, {"max_seq_len": 12})
+    digests = [wrapped(first, **change).digest for change in changes]
+    assert len({*digests, wrapped(second).digest}) == 4
+    assert wrapped(first).digest == digests[0]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

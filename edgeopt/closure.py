@@ -1,0 +1,297 @@
+"""The code that a result depends on, as part of a key of the cache.
+
+A result depends on the module that makes it and on all that this imports, wherever in it the import
+stands. That is found by Python's parser, not listed by hand, so that no list can have a hole.
+Nothing is imported for it. What is imported for types alone does not count, nor do comments of
+other files: a change outside of the closure leaves the key as it is.
+
+A lookup by name at run time (``import_module(f"edgeopt.backends.{engine}")``) is seen by no parser:
+who calls ``code`` names such a module too.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from edgeopt import __version__, cache
+
+PACKAGE = Path(__file__).parent
+_NAME = PACKAGE.name
+
+DISTRIBUTIONS = {
+    "PIL": ("pillow",),
+    "elftools": ("pyelftools",),
+    "google": ("protobuf",),
+    "onnx": ("onnx", "onnxscript"),  # through which torch writes it
+    "sentence_transformers": ("sentence-transformers", "scikit-learn"),  # SetFit's heads
+    "transformers": ("transformers", "tokenizers", "safetensors"),
+    "tvm": ("apache-tvm", "apache-tvm-ffi"),
+}
+"""What is installed for an import, if it is called otherwise or does its work through others."""
+
+NO_RESULT = frozenset(
+    {"click", "filelock", "huggingface_hub", "paramiko", "cryptography", "rich", "tqdm"}
+)
+"""Packages that lock, show and fetch: their versions decide no result."""
+
+OWN_NO_RESULT = frozenset(
+    {f"{_NAME}.{name}" for name in ("cache", "closure", "progress", "retention")}
+)
+"""Modules of edgeopt of the same kind: they keep what was made, and tell of it."""
+
+_LOOKUPS = frozenset({"require", "import_module", "find_spec"})
+_MOST_READ = 4096  # files; a checkout has some 200, and each of their versions is one
+
+
+def code(*modules: str) -> str:
+    """Return a hash of ``modules`` ("edgeopt.fidelity") with all that they import.
+
+    Counted are the contents of edgeopt's own files, of data files beside them that they name, and
+    the versions of installed packages. Once computed it holds for the process. Raises ValueError
+    for a module that is not there, and what the cache raises.
+    """
+    return _code(frozenset(modules))
+
+
+def files(*modules: str) -> dict[str, str]:
+    """Return the files that ``code(*modules)`` counts and their SHA-256, by path in the package."""
+    return dict(_closure(frozenset(modules)).files)
+
+
+def packages(*modules: str) -> dict[str, str | None]:
+    """Return the packages that ``code(*modules)`` counts: versions by name, None if absent."""
+    imported = _closure(frozenset(modules)).packages - NO_RESULT
+    names = {name for top in imported for name in DISTRIBUTIONS.get(top, (top,))}
+    return {name: _version(name) for name in sorted(names)}
+
+
+@functools.cache
+def _code(modules: frozenset[str]) -> str:
+    return cache.key(edgeopt=__version__, files=files(*modules), packages=packages(*modules))
+
+
+@functools.cache
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@dataclass(slots=True)
+class _Closure:
+    files: dict[str, str] = field(default_factory=dict)
+    packages: set[str] = field(default_factory=set)
+    seen: set[tuple[str, bool]] = field(default_factory=set)
+
+    def add(self, name: str, index: _Index, *, whole: bool = True) -> None:
+        """Take in a module, the packages it lies in, and what each of them imports.
+
+        Of a package on the way to a module (not ``whole``) counts what runs as it is loaded: no
+        function of it is called.
+        """
+        above = name.rpartition(".")[0]
+        if above and (above, False) not in self.seen:
+            self.add(above, index, whole=False)
+        if {(name, whole), (name, True)} & self.seen:
+            return
+        self.seen.add((name, whole))
+        path = _path(name)
+        # The face of edgeopt imports nothing until it is asked, and its version counts anyway.
+        if path is None or name in (_NAME, *OWN_NO_RESULT):
+            return
+        read = index.of(path)
+        self.files[path.relative_to(PACKAGE).as_posix()] = read.sha256
+        beside = _names(path.parent)
+        for data in read.data:
+            if data in beside:
+                data_path = path.parent / data
+                self.files[data_path.relative_to(PACKAGE).as_posix()] = cache.file_sha256(data_path)
+        for target in read.whole if whole else read.loaded:
+            for module in _resolved(target, name, path):
+                if module.split(".")[0] == _NAME:
+                    self.add(module, index)
+                else:
+                    self.packages.add(module)
+
+
+@functools.cache
+def _closure(modules: frozenset[str]) -> _Closure:
+    found = _Closure()
+    with _index() as index:
+        for name in sorted(modules):
+            if _path(name) is None:
+                raise ValueError(f"edgeopt has no module {name}")
+            found.add(name, index)
+    return found
+
+
+def _path(name: str) -> Path | None:
+    """Return the file of a module or of a package's ``__init__``; None if there is none."""
+    first, *rest = name.split(".")
+    if first != _NAME:
+        return None
+    place = PACKAGE.joinpath(*rest)
+    if rest and f"{rest[-1]}.py" in _names(place.parent):
+        return place.with_name(f"{rest[-1]}.py")
+    return place / "__init__.py" if "__init__.py" in _names(place) else None
+
+
+@functools.cache
+def _names(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+def _resolved(target: str, importer: str, path: Path) -> Iterator[str]:
+    """Yield the modules of edgeopt, or the package, that an import in ``path`` loads.
+
+    ``target`` is as ``_Reader`` writes it: ``a.b`` for a module, ``a.b:c`` for a name out of it,
+    which may be a module itself, with a dot in front for each step of a relative import.
+    """
+    module, _, attribute = target.partition(":")
+    if dots := len(module) - len(module.lstrip(".")):
+        own = importer.split(".")
+        own = own[: len(own) - dots + (path.name == "__init__.py")]
+        module = ".".join([*own, *filter(None, [module[dots:]])])
+    first = module.split(".")[0]
+    if first != _NAME:
+        # Files of a folder that is no package are run beside each other, and import each other so.
+        beside = _names(path.parent)
+        together = f"{first}.py" in beside and "__init__.py" not in beside
+        yield f"{importer.rpartition('.')[0]}.{first}" if together else first
+    elif attribute and _path(f"{module}.{attribute}") is not None:
+        yield f"{module}.{attribute}"
+    else:
+        yield module
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Read:
+    """What one file imports: as it is ``loaded``, and on the ``whole`` with its functions.
+
+    ``data`` are the texts in it that may be names of files.
+    """
+
+    sha256: str
+    loaded: tuple[str, ...]
+    whole: tuple[str, ...]
+    data: tuple[str, ...]
+
+
+class _Reader(ast.NodeVisitor):
+    """Collects imports; those under ``if TYPE_CHECKING:`` are left out."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, None] = {}
+        self.whole: dict[str, None] = {}
+        self.data: dict[str, None] = {}
+        self._depth = 0
+
+    def _add(self, target: str) -> None:
+        if target.split(".")[0] in sys.stdlib_module_names:
+            return
+        self.whole[target] = None
+        if not self._depth:
+            self.loaded[target] = None
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._add(alias.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        module = "." * node.level + (node.module or "")
+        if module.split(".")[0] not in sys.stdlib_module_names:
+            for alias in node.names:
+                self._add(f"{module}:{alias.name}")
+
+    def visit_If(self, node: ast.If) -> None:
+        if ast.unparse(node.test) not in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            self.visit(node.test)
+            for part in node.body:
+                self.visit(part)
+        for part in node.orelse:
+            self.visit(part)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """Take ``require("nncf", ...)`` and the like for the import that it is."""
+        name = getattr(node.func, "attr", None) or getattr(node.func, "id", None)
+        first = node.args[0] if node.args else None
+        if name in _LOOKUPS and isinstance(first, ast.Constant) and isinstance(first.value, str):
+            self._add(first.value)
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        value = node.value
+        if isinstance(value, str) and len(value) < 80 and not value.endswith(".py"):
+            stem, dot, ending = value.rpartition(".")
+            if stem and dot and ending.isalnum() and "/" not in value and " " not in value:
+                self.data[value] = None
+
+    def visit(self, node: ast.AST) -> None:
+        """Visit ``node``; what stands inside of a function does not run as the file is loaded."""
+        inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        self._depth += inner
+        super().visit(node)
+        self._depth -= inner
+
+
+class _Index:
+    """What was read of files, by their content: parsing all takes half a second, this takes none.
+
+    It is kept in the cache, a list of its own for each version of this module.
+    """
+
+    def __init__(self, known: dict[str, dict[str, list[str]]]) -> None:
+        self.known = known
+        self.is_changed = False
+
+    def of(self, path: Path) -> _Read:
+        """Return what ``path`` imports."""
+        content = path.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 not in self.known:
+            reader = _Reader()
+            reader.visit(ast.parse(content))
+            self.known[sha256] = {
+                name: list(getattr(reader, name)) for name in ("loaded", "whole", "data")
+            }
+            self.is_changed = True
+        return _Read(sha256=sha256, **{k: tuple(v) for k, v in self.known[sha256].items()})
+
+
+@contextlib.contextmanager
+def _index() -> Iterator[_Index]:
+    """Give the index, and keep what the block adds to it.
+
+    Of two processes that write it at once the last one stays: what the other found is found again.
+    """
+    own = cache.key(reader=cache.file_sha256(Path(__file__)), python=sys.version)
+    path = cache.entry("imports", own, lambda directory: None) / "index.json"
+    try:
+        known = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    index = _Index(known)
+    yield index
+    if index.is_changed:
+        newest = dict(list(index.known.items())[-_MOST_READ:])
+        with contextlib.suppress(OSError):  # a cache that can be read alone: parsed again next time
+            with tempfile.NamedTemporaryFile(
+                "w", dir=path.parent, prefix=".index-", delete=False
+            ) as file:
+                json.dump(newest, file)
+            os.replace(file.name, path)
