@@ -43,8 +43,9 @@ def key(**parts: Any) -> str:
 def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     """Return the directory of entry ``key``, calling ``build(empty_dir)`` if it is not there yet.
 
-    Where ``build`` raises, or the process is killed, no entry is left. Processes that want the
-    same entry wait for the one that builds it. Raises InputError where the cache cannot be written.
+    If ``build`` raises, or the process is killed, no entry is left. Processes that want the same
+    entry wait for the one that builds it. Once it is built, others may go (``edgeopt.retention``).
+    Raises InputError if the cache cannot be written, or its limit is no size.
     """
     from filelock import FileLock
 

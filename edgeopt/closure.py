@@ -2,8 +2,8 @@
 
 A result depends on the module that makes it and on all that this imports, wherever in it the import
 stands. That is found by Python's parser, not listed by hand, so that no list can have a hole.
-Nothing is imported for it. What is imported for types alone does not count, nor do comments of
-other files: a change outside of the closure leaves the key as it is.
+Nothing is imported for it. What is imported for types alone does not count. A change outside of the
+closure leaves the key as it is.
 
 A lookup by name at run time (``import_module(f"edgeopt.backends.{engine}")``) is seen by no parser:
 who calls ``code`` names such a module too.
@@ -17,11 +17,9 @@ import functools
 import hashlib
 import json
 import os
+import re
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from edgeopt import __version__, cache
@@ -81,62 +79,87 @@ def _code(modules: frozenset[str]) -> str:
     return cache.key(edgeopt=__version__, files=files(*modules), packages=packages(*modules))
 
 
-@functools.cache
 def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+    return _installed().get(re.sub(r"[-_.]+", "_", distribution).lower())
 
 
-@dataclass(slots=True)
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Return the versions of what is installed, by the names of its folders.
+
+    ``importlib.metadata`` reads and parses a file for each, which takes longer than all the rest.
+    """
+    found: dict[str, str] = {}
+    for place in sys.path:
+        for name in _names(Path(place)):
+            if name.endswith(".dist-info"):
+                distribution, _, version = name.removesuffix(".dist-info").partition("-")
+                found.setdefault(re.sub(r"[-_.]+", "_", distribution).lower(), version)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Closure:
     files: dict[str, str] = field(default_factory=dict)
     packages: set[str] = field(default_factory=set)
-    seen: set[tuple[str, bool]] = field(default_factory=set)
-
-    def add(self, name: str, index: _Index, *, whole: bool = True) -> None:
-        """Take in a module, the packages it lies in, and what each of them imports.
-
-        Of a package on the way to a module (not ``whole``) counts what runs as it is loaded: no
-        function of it is called.
-        """
-        above = name.rpartition(".")[0]
-        if above and (above, False) not in self.seen:
-            self.add(above, index, whole=False)
-        if {(name, whole), (name, True)} & self.seen:
-            return
-        self.seen.add((name, whole))
-        path = _path(name)
-        # The face of edgeopt imports nothing until it is asked, and its version counts anyway.
-        if path is None or name in (_NAME, *OWN_NO_RESULT):
-            return
-        read = index.of(path)
-        self.files[path.relative_to(PACKAGE).as_posix()] = read.sha256
-        beside = _names(path.parent)
-        for data in read.data:
-            if data in beside:
-                data_path = path.parent / data
-                self.files[data_path.relative_to(PACKAGE).as_posix()] = cache.file_sha256(data_path)
-        for target in read.whole if whole else read.loaded:
-            for module in _resolved(target, name, path):
-                if module.split(".")[0] == _NAME:
-                    self.add(module, index)
-                else:
-                    self.packages.add(module)
 
 
 @functools.cache
 def _closure(modules: frozenset[str]) -> _Closure:
+    """Follow the imports of ``modules``, and of the packages that they lie in.
+
+    Of a package on the way to a module (not ``whole``) counts what runs as it is loaded: no
+    function of it is called.
+    """
     found = _Closure()
-    with _index() as index:
-        for name in sorted(modules):
-            if _path(name) is None:
-                raise ValueError(f"edgeopt has no module {name}")
-            found.add(name, index)
+    for name in modules:
+        if _path(name) is None:
+            raise ValueError(f"edgeopt has no module {name}")
+    todo = [(name, True) for name in modules]
+    seen: set[tuple[str, bool]] = set()
+    while todo:
+        name, whole = todo.pop()
+        if {(name, whole), (name, True)} & seen:
+            continue
+        seen.add((name, whole))
+        if above := name.rpartition(".")[0]:
+            todo.append((above, False))
+        own = _own(name, whole)
+        found.files.update(own.files)
+        found.packages.update(own.packages)
+        todo += [(module, True) for module in own.modules]
+    _index().save()
     return found
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Own:
+    """A module's file and data, by their hashes, and what it imports itself."""
+
+    files: tuple[tuple[str, str], ...] = ()
+    modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+
+@functools.cache
+def _own(name: str, whole: bool) -> _Own:
+    path = _path(name)
+    # The face of edgeopt imports nothing until it is asked, and its version counts anyway.
+    if path is None or name in (_NAME, *OWN_NO_RESULT):
+        return _Own()
+    read = _index().of(path)
+    beside = [path.parent / data for data in read.data if data in _names(path.parent)]
+    hashes = {path: read.sha256} | {data: cache.file_sha256(data) for data in beside}
+    targets = read.whole if whole else read.loaded
+    imported = dict.fromkeys(_resolved(target, name, path) for target in targets)
+    return _Own(
+        files=tuple((p.relative_to(PACKAGE).as_posix(), sha) for p, sha in hashes.items()),
+        modules=tuple(module for module in imported if module.split(".")[0] == _NAME),
+        packages=tuple(module for module in imported if module.split(".")[0] != _NAME),
+    )
+
+
+@functools.cache
 def _path(name: str) -> Path | None:
     """Return the file of a module or of a package's ``__init__``; None if there is none."""
     first, *rest = name.split(".")
@@ -156,8 +179,8 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _resolved(target: str, importer: str, path: Path) -> Iterator[str]:
-    """Yield the modules of edgeopt, or the package, that an import in ``path`` loads.
+def _resolved(target: str, importer: str, path: Path) -> str:
+    """Return the module of edgeopt, or the package, that an import in ``path`` loads.
 
     ``target`` is as ``_Reader`` writes it: ``a.b`` for a module, ``a.b:c`` for a name out of it,
     which may be a module itself, with a dot in front for each step of a relative import.
@@ -172,11 +195,9 @@ def _resolved(target: str, importer: str, path: Path) -> Iterator[str]:
         # Files of a folder that is no package are run beside each other, and import each other so.
         beside = _names(path.parent)
         together = f"{first}.py" in beside and "__init__.py" not in beside
-        yield f"{importer.rpartition('.')[0]}.{first}" if together else first
-    elif attribute and _path(f"{module}.{attribute}") is not None:
-        yield f"{module}.{attribute}"
-    else:
-        yield module
+        return f"{importer.rpartition('.')[0]}.{first}" if together else first
+    inner = f"{module}.{attribute}"
+    return inner if attribute and _path(inner) is not None else module
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,46 +273,46 @@ class _Reader(ast.NodeVisitor):
 class _Index:
     """What was read of files, by their content: parsing all takes half a second, this takes none.
 
-    It is kept in the cache, a list of its own for each version of this module.
+    It is kept in the cache, for each version of this module by itself. Of two processes that write
+    it at once the last one stays: what the other one read is read again.
     """
 
-    def __init__(self, known: dict[str, dict[str, list[str]]]) -> None:
-        self.known = known
-        self.is_changed = False
+    def __init__(self) -> None:
+        own = cache.key(reader=cache.file_sha256(Path(__file__)), python=sys.version)
+        self._path = cache.entry("imports", own, lambda directory: None) / "index.json"
+        self._known: dict[str, dict[str, list[str]]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self._known = json.loads(self._path.read_bytes())
+        self._is_changed = False
 
     def of(self, path: Path) -> _Read:
         """Return what ``path`` imports."""
         content = path.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
-        if sha256 not in self.known:
+        if sha256 not in self._known:
             reader = _Reader()
             reader.visit(ast.parse(content))
-            self.known[sha256] = {
+            self._known[sha256] = {
                 name: list(getattr(reader, name)) for name in ("loaded", "whole", "data")
             }
-            self.is_changed = True
-        return _Read(sha256=sha256, **{k: tuple(v) for k, v in self.known[sha256].items()})
+            self._is_changed = True
+        return _Read(sha256=sha256, **{k: tuple(v) for k, v in self._known[sha256].items()})
+
+    def save(self) -> None:
+        """Keep what was added."""
+        if not self._is_changed:
+            return
+        newest = dict(list(self._known.items())[-_MOST_READ:])
+        part = self._path.with_name(f".{os.getpid()}.json")
+        try:
+            part.write_text(json.dumps(newest))
+            part.replace(self._path)
+        except OSError:  # a full disk, or one that can only be read: parsed again next time
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        self._is_changed = False
 
 
-@contextlib.contextmanager
-def _index() -> Iterator[_Index]:
-    """Give the index, and keep what the block adds to it.
-
-    Of two processes that write it at once the last one stays: what the other found is found again.
-    """
-    own = cache.key(reader=cache.file_sha256(Path(__file__)), python=sys.version)
-    path = cache.entry("imports", own, lambda directory: None) / "index.json"
-    try:
-        known = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        known = {}
-    index = _Index(known)
-    yield index
-    if index.is_changed:
-        newest = dict(list(index.known.items())[-_MOST_READ:])
-        with contextlib.suppress(OSError):  # a cache that can be read alone: parsed again next time
-            with tempfile.NamedTemporaryFile(
-                "w", dir=path.parent, prefix=".index-", delete=False
-            ) as file:
-                json.dump(newest, file)
-            os.replace(file.name, path)
+@functools.cache
+def _index() -> _Index:
+    return _Index()

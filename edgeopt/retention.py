@@ -134,7 +134,7 @@ def note(path: Path) -> None:
     with _thread, contextlib.suppress(OSError):  # see ``take``
         notes = _notes.get(home)
         if notes is not None and not os.fstat(notes.file).st_nlink:  # the cache was removed by hand
-            os.close(notes.file)
+            os.close(_notes.pop(home).file)
             notes = None
         if notes is None:
             home.mkdir(parents=True, exist_ok=True)
@@ -190,10 +190,10 @@ def size_bytes(folder: Path) -> int:
 
 
 def clean(wanted: Callable[[Entry], bool] = lambda entry: True, *, most_bytes: int = 0) -> Cleaned:
-    """Remove what killed processes left, then entries that are ``wanted`` and not in use.
+    """Remove entries that are ``wanted`` and not in use, and what killed processes left.
 
-    The least recently used go first, until those that are ``wanted`` take ``most_bytes`` together.
-    Raises InputError if the cache cannot be written.
+    The least recently used go first, until those that are ``wanted`` take ``most_bytes`` together;
+    with 0 all of them go. Raises InputError if the cache cannot be written.
     """
     home = root().resolve()
     if not home.is_dir():
@@ -217,7 +217,7 @@ def _clean(home: Path, wanted: Callable[[Entry], bool], most_bytes: int) -> Clea
     with _locked(home, fcntl.LOCK_EX):
         used = _used(home)
         for entry in asked:
-            if over <= 0:
+            if over <= 0 < most_bytes:
                 break
             if f"{entry.kind}/{entry.name}" in used:
                 in_use.append(entry)
@@ -260,12 +260,12 @@ def keep_within_limit(built: Path) -> None:
         return
     _added[home] = 0
     with contextlib.suppress(OSError):
-        done = _clean(home, lambda entry: bool(most), most)
+        done = _clean(home, lambda entry: most > 0, most)
         if done.removed:
             size = sum(entry.bytes for entry in done.removed)
             progress.note(
-                f"removed the {len(done.removed)} least recently used entries ({size / 1e6:.1f} "
-                f"MB) from the cache, which holds {most / 1e9:g} GB at most ({VARIABLE})"
+                f"removed from the cache what was used least recently ({len(done.removed)} of its "
+                f"entries, {size / 1e6:.1f} MB): it holds {most / 1e9:g} GB at most ({VARIABLE})"
             )
 
 
@@ -293,6 +293,7 @@ def _locked(home: Path, how: int) -> Iterator[None]:
     try:
         fcntl.flock(file, how)
         yield
+        fcntl.flock(file, fcntl.LOCK_UN)  # a process forked meanwhile has the file, too
     finally:
         os.close(file)
 
@@ -306,7 +307,8 @@ def _own_file(home: Path) -> int:
             _used(home)
     with _locked(home, fcntl.LOCK_SH):  # else it could be taken for a dead process's
         path = folder / f"{os.getpid()}.{secrets.token_hex(8)}"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC)
+        how = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        file = os.open(path, how, 0o644)
         fcntl.flock(file, fcntl.LOCK_EX)
     return file
 
@@ -326,7 +328,7 @@ def _used(home: Path) -> set[str]:
 
 
 def _is_locked(path: Path) -> bool:
-    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

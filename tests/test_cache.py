@@ -177,14 +177,18 @@ def test_beyond_the_limit_the_least_recently_used_goes(
     assert left(home) == sorted([oldest.name, newer.name, built.name])
     assert not older.exists()
     (told,) = notes
-    assert told.startswith("removed the 1 least recently used entries (0.3 MB) from the cache")
+    assert told == (
+        "removed from the cache what was used least recently (1 of its entries, 0.3 MB): it holds "
+        "0.001 GB at most (EDGEOPT_CACHE_LIMIT)"
+    )
     assert sum(entry.bytes for entry in retention.entries()) <= 1_000_000
 
 
 def test_without_a_limit_nothing_goes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEOPT_CACHE_LIMIT", "0")
-    paths = [made(i, 300_000, age_s=1e6) for i in range(3)]
+    paths = [made(i, 300_000, age_s=1e6) for i in range(1, 4)]
     cache.entry("kind", KEY, fill(300_000))
+    assert documented("clean")["removed"] == 0
     assert all(path.is_dir() for path in paths)
 
 

@@ -165,7 +165,7 @@ def test_versions_of_packages_count() -> None:
     assert {"apache-tvm", "apache-tvm-ffi", "onnx", "onnxscript", "openvino", "nncf", "numpy"} <= {
         *found
     }
-    assert found["numpy"] == metadata.version("numpy")
+    assert found == {name: metadata.version(name) for name in found}
     assert "filelock" not in found
     assert closure.packages("edgeopt.timing") == {}
 

@@ -117,9 +117,10 @@ def clean(
         left = 0
     else:
         left = retention.limit()
+        everything = left > 0  # else there is none
 
     def wanted(entry: Entry) -> bool:
-        chosen = not wanted_kinds or entry.kind in wanted_kinds
+        chosen = entry.kind in wanted_kinds if kinds else everything or bool(older_than or most)
         return chosen and (older_than is None or entry.used < before)
 
     done = retention.clean(wanted, most_bytes=left)
