@@ -61,7 +61,11 @@ class MeasuredCosts:
     @property
     def key(self) -> str:
         """See ``Costs``."""
-        return self.name
+        return cache.key(
+            name=self.name,
+            code=closure.code(__name__),
+            backend=backends.code(self.spec.engine),
+        )
 
     def __call__(self, shape: Shape, multiple: int | None) -> LayerCosts:
         """See ``Costs``. Raises what the backend raises: CompileError, MissingDependencyError."""
@@ -75,13 +79,7 @@ class MeasuredCosts:
                 samples = self._time(shape, widths, Path(scratch))
             (directory / "samples.json").write_text(json.dumps(samples))
 
-        key = cache.key(
-            table=self.key,
-            shape=asdict(shape),
-            widths=widths,
-            code=closure.code(__name__),
-            backend=backends.code(self.spec.engine),
-        )
+        key = cache.key(table=self.key, shape=asdict(shape), widths=widths)
         directory = cache.entry("latency", key, build)
         samples = json.loads((directory / "samples.json").read_text())
 

@@ -291,6 +291,16 @@ def test_a_limit_that_is_none_is_told_before_the_work(monkeypatch: pytest.Monkey
     )
 
 
+def test_no_room_within_a_build_is_told(home: Path) -> None:
+    def build(folder: Path) -> None:
+        (folder / "half").touch()
+        Path("/dev/full").write_bytes(bytes(9))
+
+    with pytest.raises(InputError, match="the cache cannot be written"):
+        cache.entry("kind", KEY, build)
+    assert left(home) == []
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MB."""

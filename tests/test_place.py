@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt import cache, place
+from edgeopt import place
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import foreign, reserved, tidy
@@ -246,17 +246,3 @@ def test_a_run_with_nothing_to_do_tidies_too(make_bundle: MakeBundle, tmp_path: 
     (tmp_path / ".tiny.edgeopt.lock").touch()
     tidy(bundle.path)
     assert sorted(os.listdir(tmp_path)) == ["sources", "tiny.edgeopt"]
-
-
-def test_a_full_disk_is_told_and_leaves_no_half_entry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGEOPT_CACHE", str(tmp_path))
-
-    def build(folder: Path) -> None:
-        (folder / "half").touch()
-        Path("/dev/full").write_bytes(bytes(9))
-
-    with pytest.raises(InputError, match="the cache cannot be written"):
-        cache.entry("kind", "0" * 64, build)
-    assert [path.name for path in (tmp_path / "kind").iterdir() if path.is_dir()] == []
