@@ -191,8 +191,7 @@ DYNAMIC = {
     "__init__.py": 1,  # the face: public names, each with its home
     "backends/__init__.py": 2,  # ``code`` there counts the engine's module
     "cli/__init__.py": 1,  # no result depends on a command
-    "compress/distributed.py": 1,  # ``run.techniques`` counts it
-    "compress/run.py": 1,  # ``run.techniques`` again
+    "compress/technique.py": 1,  # ``run.techniques`` counts it
     "extras.py": 1,  # ``require``, whose calls count as imports
     "runtime/python/edgeopt_rt.py": 1,  # wheels that hold an engine's library
 }

@@ -294,6 +294,11 @@ def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str,
     """Return the architecture's name, the task, and the class of transformers that loads it."""
     where = str(folder / "config.json")
     architectures = config.get("architectures") or ["Model"]
+    if not isinstance(architectures, list):
+        raise InputError(
+            f"architectures: expected an array of names, found {architectures!r}",
+            where=str(folder / "config.json"),
+        )
     architecture = str(architectures[0])
     decodes = config.get("is_encoder_decoder") and not architecture.endswith("EncoderModel")
     generates = re.search(r"LMHead|DoubleHeads|ForCausalLM|ForConditionalGeneration", architecture)

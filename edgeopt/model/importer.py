@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgeopt import cache, progress
@@ -18,6 +18,25 @@ def import_model(source: str | Path, prompt: str | None = None) -> Model:
     ``prompt`` names one of a checkpoint's prompts, in the place of its default.
     Raises InputError where there is no such model, and what the importers raise.
     """
+    with _reading(source):
+        return _import(source, prompt)
+
+
+@contextlib.contextmanager
+def _reading(source: str | Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be read into an InputError."""
+    try:
+        yield
+    except OSError as exc:
+        where = exc.filename if isinstance(exc.filename, str) else source
+        raise InputError(
+            f"cannot be read ({exc.strerror or exc})",
+            where=str(where),
+            hint="A file of the model is damaged, or no file that can be read: copy it again.",
+        ) from exc
+
+
+def _import(source: str | Path, prompt: str | None) -> Model:
     from edgeopt.model.huggingface import import_huggingface
     from edgeopt.model.onnx_file import import_onnx
 
@@ -85,9 +104,13 @@ def fingerprint(source: str | Path) -> str | None:
     Those of an ``.onnx`` file are what stands beside it, or a folder up, and is read with it. A
     folder's are all that lie in it, and what its ``.onnx`` file is read with.
     """
+    with _reading(source):
+        return _fingerprint(Path(source))
+
+
+def _fingerprint(path: Path) -> str | None:
     from edgeopt.model import onnx_file
 
-    path = Path(source)
     if path.is_file() and path.suffix == ".onnx":
         return _hash(path.parent, [path, *onnx_file.beside(path)])
     if path.is_file():

@@ -37,6 +37,9 @@ VOCABULARIES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+_UNKNOWN = "\uffff"
+"""No character, and in no vocabulary."""
+
 _NAMES = (
     "bos_token",
     "eos_token",
@@ -98,6 +101,14 @@ def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
             where=str(where),
             hint='Write "truncation_side": "right" into tokenizer_config.json if that is as good.',
         )
+    try:
+        backend.encode(_UNKNOWN)
+    except Exception as exc:  # tokenizers raises plain Exception
+        raise InputError(
+            f"its tokenizer cannot read a text ({_first_line(exc)})",
+            where=str(where),
+            hint="Look at the vocabulary: it lacks what every text may need, or is another file.",
+        ) from exc
     document = json.loads(backend.to_str())
     document |= {"truncation": None, "padding": None}  # for the caller to say
     if lower:

@@ -237,6 +237,13 @@ def test_a_damaged_tokenizer_is_refused(damaged: Path) -> None:
         import_model(damaged)
 
 
+def test_architectures_that_are_no_array_are_refused(damaged: Path) -> None:
+    config = json.loads((damaged / "config.json").read_text())
+    (damaged / "config.json").write_text(json.dumps(config | {"architectures": -1}))
+    with pytest.raises(InputError, match="architectures: expected an array of names, found -1"):
+        import_model(damaged)
+
+
 def test_without_a_tokenizer_ids_are_made_up_and_that_is_said(damaged: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (damaged / name).unlink()

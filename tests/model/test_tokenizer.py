@@ -9,7 +9,7 @@ import pytest
 
 from edgeopt.errors import InputError
 from edgeopt.model import tokenizer
-from edgeopt.model.importer import import_model
+from edgeopt.model.importer import fingerprint, import_model
 from edgeopt.model.texts import tokenize
 from edgeopt.quiet import quiet
 from tests import checkpoints
@@ -178,3 +178,19 @@ def test_a_vocabulary_that_is_missing_is_no_model_without_a_tokenizer(folder: Pa
     for name in tokenizer.FILES:
         (folder / name).unlink(missing_ok=True)
     assert import_model(folder).tokenizer is None
+
+
+def test_a_vocabulary_without_an_unknown_token_is_refused(folder: Path) -> None:
+    vocabulary_alone(folder)
+    (folder / "vocab.txt").write_text("")
+    with pytest.raises(InputError, match=r"cannot read a text .*Missing"):
+        import_model(folder)
+
+
+def test_a_file_that_the_system_cannot_read_is_named(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.json").symlink_to("/proc/self/mem")  # opens, and fails to be read
+    with pytest.raises(InputError, match=r"cannot be read \(Input/output error\)"):
+        import_model(folder)
+    with pytest.raises(InputError, match=r"cannot be read \(Input/output error\)"):
+        fingerprint(folder)
