@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from edgeopt._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from edgeopt import compress as compress
     from edgeopt.boards import connect
     from edgeopt.bundle import Bundle, open_bundle
     from edgeopt.bundle.verify import Verification, verify
-    from edgeopt.compress.cascade import Cascade
+    from edgeopt.compress_pipeline import compress
+    from edgeopt.compression.cascade import Cascade
     from edgeopt.errors import EdgeoptError
     from edgeopt.measure.cascade import CascadeReading, cascade, read_cascade
     from edgeopt.measure.measurement import Measurement
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Bundle": "edgeopt.bundle",
-    "Cascade": "edgeopt.compress.cascade",
+    "Cascade": "edgeopt.compression.cascade",
     "CascadeReading": "edgeopt.measure.cascade",
     "EdgeoptError": "edgeopt.errors",
     "Measurement": "edgeopt.measure.measurement",
@@ -45,7 +45,7 @@ _HOMES = {
     "Verification": "edgeopt.bundle.verify",
     "cascade": "edgeopt.measure.cascade",
     "compile": "edgeopt.pipeline",
-    "compress": "edgeopt.compress",
+    "compress": "edgeopt.compress_pipeline",
     "connect": "edgeopt.boards",
     "import_model": "edgeopt.model.importer",
     "import_torch": "edgeopt.model.torch_module",
@@ -90,6 +90,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'edgeopt' has no attribute {name!r}")
     import importlib
 
-    module = importlib.import_module(_HOMES[name])
-    # edgeopt.compress is a package that can be called.
-    return module if _HOMES[name] == f"edgeopt.{name}" else getattr(module, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -13,8 +13,8 @@ import numpy as np
 
 from edgeopt import cache, closure, progress
 from edgeopt.backends import Artifact, Batch, Outputs, run_on_host
-from edgeopt.compress import score
-from edgeopt.compress.data import Data, divide
+from edgeopt.compression import score
+from edgeopt.compression.data import Data, divide
 from edgeopt.errors import InputError
 from edgeopt.lowering import REFERENCE
 from edgeopt.model import Model, reference, samples

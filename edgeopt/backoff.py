@@ -14,8 +14,8 @@ from pathlib import Path
 from edgeopt import accuracy, answers, cache, closure, progress
 from edgeopt.accuracy import Accuracy, HeldOut
 from edgeopt.answers import Expected, Judged
-from edgeopt.compress.grid import Grid, linears
-from edgeopt.compress.sensitivity import by_sensitivity
+from edgeopt.compression.grid import Grid, linears
+from edgeopt.compression.sensitivity import by_sensitivity
 from edgeopt.errors import CompileError
 from edgeopt.lowering import Lowered, Prepared, lower
 from edgeopt.model import Model, samples
@@ -146,7 +146,7 @@ def _order(model: Model, prepared: Prepared, asked: Quantize) -> Sequence[str]:
         seq_lens=list(prepared.checks),
         grid=asdict(grid),
         activations=activations,
-        code=closure.code("edgeopt.compress.sensitivity", "edgeopt.model.importer"),
+        code=closure.code("edgeopt.compression.sensitivity", "edgeopt.model.importer"),
     )
     order = json.loads((cache.entry("sensitivity", key, build) / "order.json").read_text())
     return [name for name, _ in order]

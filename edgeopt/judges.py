@@ -16,7 +16,7 @@ from edgeopt.backends import Batch, backend
 from edgeopt.boards import connect
 from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle
-from edgeopt.compress.latency import Gain, Source, calls, paired
+from edgeopt.compression.latency import Gain, Source, calls, paired
 from edgeopt.errors import BoardError, BusyError, CompileError
 from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, lower, prepare
 from edgeopt.measure.session import profile

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeopt import backends, cache, closure, progress, timing
 from edgeopt.backends import Batch, backend
-from edgeopt.compress.costs import (
+from edgeopt.compression.costs import (
     LayerCosts,
     Shape,
     attention,

@@ -16,9 +16,9 @@ from edgeopt.bundle.describe import artifact_entry, describe, prefix, tokenizer_
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Skipped
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, tidy, write
-from edgeopt.compress.data import Data
-from edgeopt.compress.latency import artifact, counting
-from edgeopt.compress.run import compressed, techniques
+from edgeopt.compression.data import Data
+from edgeopt.compression.latency import artifact, counting
+from edgeopt.compression.run import compressed, techniques
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
@@ -59,8 +59,8 @@ def compile(
     ``prompt`` is the name of the prompt that is put before every text, of those that an embedding
     model of sentence-transformers has, by default its own default.
 
-    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compress``), for
-    the target by counts (``edgeopt.compress.latency``), and artifacts are checked against the
+    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compression``), for
+    the target by counts (``edgeopt.compression.latency``), and artifacts are checked against the
     compressed model. Where its ``[quantize]`` has ``max_drop``, what INT8 and INT4 lose is measured
     on the texts held out.
 

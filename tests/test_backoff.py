@@ -9,7 +9,7 @@ import pytest
 from edgeopt import progress
 from edgeopt.accuracy import Accuracy
 from edgeopt.bundle import Bundle, open_bundle
-from edgeopt.compress.checkpoint import save
+from edgeopt.compression.checkpoint import save
 from edgeopt.errors import CompileError, InputError
 from edgeopt.model.importer import import_model
 from edgeopt.model.widths import layers

@@ -112,12 +112,12 @@ def test_each_file_of_a_closure_moves_its_key_and_no_other_does(tmp_path: Path) 
         ("backends/onnx.py", {"onnx"}),
         ("backends/openvino.py", set()),
         ("fidelity.py", {"reference", "onnx"}),
-        ("compress/grid.py", {"onnx", "qat"}),
-        ("compress/movement.py", {"movement"}),
-        ("compress/qat.py", {"qat"}),
-        ("compress/loop.py", {"movement", "qat"}),
-        ("compress/run.py", {"movement", "qat"}),
-        ("compress/cascade.py", set()),
+        ("compression/grid.py", {"onnx", "qat"}),
+        ("compression/movement.py", {"movement"}),
+        ("compression/qat.py", {"qat"}),
+        ("compression/loop.py", {"movement", "qat"}),
+        ("compression/run.py", {"movement", "qat"}),
+        ("compression/cascade.py", set()),
         ("cli/compile.py", set()),
         ("report/tables.py", set()),
         ("cache.py", set()),
@@ -127,8 +127,8 @@ def test_a_change_moves_what_depends_on_it(tree: Path, changed: str, moved: set[
     roots = {
         "reference": " ".join(lowering.REFERENCE),
         "onnx": " ".join((*lowering.REFERENCE, "edgeopt.backends.onnx")),
-        "movement": "edgeopt.compress.run edgeopt.compress.movement",
-        "qat": "edgeopt.compress.run edgeopt.compress.qat",
+        "movement": "edgeopt.compression.run edgeopt.compression.movement",
+        "qat": "edgeopt.compression.run edgeopt.compression.qat",
     }
     before = keys(tree, *roots.values())
     path = tree / "edgeopt" / changed
@@ -146,8 +146,8 @@ def test_a_technique_does_not_depend_on_the_files_of_others() -> None:
         "movement": {"structured"},
     }
     for name in TECHNIQUES:
-        found = closure.files("edgeopt.compress.run", f"edgeopt.compress.{name}")
-        others = {n for n in TECHNIQUES if f"compress/{n}.py" in found} - {name}
+        found = closure.files("edgeopt.compression.run", f"edgeopt.compression.{name}")
+        others = {n for n in TECHNIQUES if f"compression/{n}.py" in found} - {name}
         assert others == made_of.get(name, set()), name
 
 
@@ -191,7 +191,7 @@ DYNAMIC = {
     "__init__.py": 1,  # the face: public names, each with its home
     "backends/__init__.py": 2,  # ``code`` there counts the engine's module
     "cli/__init__.py": 1,  # no result depends on a command
-    "compress/technique.py": 1,  # ``run.techniques`` counts it
+    "compression/technique.py": 1,  # ``run.techniques`` counts it
     "extras.py": 1,  # ``require``, whose calls count as imports
     "runtime/python/edgeopt_rt.py": 1,  # wheels that hold an engine's library
 }

@@ -20,7 +20,7 @@ FLOORS = [
     {"runtime"},
     {"model"},
     {"fidelity"},
-    {"compress"},
+    {"compression"},
     {"backends"},
     {"bundle"},
     {"lowering", "timing", "latency_table"},
@@ -30,7 +30,7 @@ FLOORS = [
     {"boards"},
     {"measure"},
     {"report"},
-    {"judges", "compression"},
+    {"judges", "compress_pipeline"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
@@ -68,8 +68,8 @@ def name_of(path: Path) -> str:
     )
 
 
-# edgeopt's names, the command, and edgeopt.compress(), which is edgeopt.compression.compress.
-FACES = {PACKAGE / name for name in ("__init__.py", "__main__.py", "compress/__init__.py")}
+# edgeopt's names, and the command.
+FACES = {PACKAGE / name for name in ("__init__.py", "__main__.py")}
 MODULES = {name_of(p): p for p in sorted(PACKAGE.rglob("*.py")) if p not in FACES}
 IMPORTS = {name: imported(path) for name, path in MODULES.items()}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.compress.grid import linears
+from edgeopt.compression.grid import linears
 from edgeopt.errors import CompileError
 from edgeopt.fields import nearest
 from edgeopt.model import Model

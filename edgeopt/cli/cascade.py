@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from edgeopt.compress.cascade import Cascade
+    from edgeopt.compression.cascade import Cascade
 
 
 @click.command()
@@ -53,7 +53,7 @@ def cascade(
     """
     from pathlib import Path
 
-    from edgeopt.compress.cascade import check_writable
+    from edgeopt.compression.cascade import check_writable
     from edgeopt.measure.cascade import cascade as find
 
     path = Path(output)

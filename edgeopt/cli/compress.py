@@ -11,7 +11,7 @@ from edgeopt.cli.output import emit, json_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeopt.compress.run import Compression
+    from edgeopt.compression.run import Compression
 
 
 @click.command()
@@ -52,8 +52,8 @@ def compress(
     With a target, a step that is there for latency and gains none is rolled back as well: it is
     measured on the board, or here for the target 'host', and else counted.
     """
-    from edgeopt.compress.distributed import rank
-    from edgeopt.compression import compress as run
+    from edgeopt.compress_pipeline import compress as run
+    from edgeopt.compression.distributed import rank
 
     found = run(
         model,

@@ -10,9 +10,9 @@ import numpy as np
 
 from edgeopt import progress
 from edgeopt.bundle import Bundle, open_bundle
-from edgeopt.compress import cascade as threshold
-from edgeopt.compress import data as texts_file
-from edgeopt.compress.cascade import Cascade, Part
+from edgeopt.compression import cascade as threshold
+from edgeopt.compression import data as texts_file
+from edgeopt.compression.cascade import Cascade, Part
 from edgeopt.errors import InputError
 from edgeopt.measure.reading import Reading, Result, read
 

@@ -1,6 +1,6 @@
 """The steps of compression that a recipe may hold, as data: each technique's name and options.
 
-The options of a technique are ``edgeopt.steps.NAME``, what it does is ``edgeopt.compress.NAME``;
+The options of a technique are ``edgeopt.steps.NAME``, what it does is ``edgeopt.compression.NAME``;
 ``TECHNIQUES`` is the one place where names are looked up. Each dataclass reads itself from its
 ``[[compress]]`` table.
 """

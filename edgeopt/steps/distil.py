@@ -16,7 +16,7 @@ MAPS = ("uniform", "last")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Losses:
-    """How much each loss weighs; 0 leaves it out. ``edgeopt.compress.losses`` says what each is.
+    """How much each loss weighs; 0 leaves it out. ``edgeopt.compression.losses`` says what each is.
 
     ``response`` and ``labels`` are of a classifier's logits; ``hidden``, ``cosine``, ``attention``
     and ``relations`` of single tokens; ``distances``, ``angles``, ``embedding`` and

@@ -19,7 +19,7 @@ class Qat:
     """Train the network while its linear modules compute as quantised ones do.
 
     Weights have ``bits`` and one scale to ``group_size`` inputs (0: to an output channel), on the
-    ``grid`` of ``edgeopt.compress.grid``: "narrow" is that of ONNX and OpenVINO in 8 bits and of
+    ``grid`` of ``edgeopt.compression.grid``: "narrow" is that of ONNX and OpenVINO in 8 bits and of
     TFLite, "full" that of ONNX and OpenVINO in 4 bits. ``activations`` has inputs in 8 bits as
     well. ``distil`` is the share of the loss that is the distance to the unquantised network's
     outputs, the rest is the labels'; without labels it is all. Linear modules named in ``keep`` are

@@ -12,8 +12,8 @@ import pytest
 
 from edgeopt import progress
 from edgeopt.backends import Artifact, tvm
-from edgeopt.compress import tokens
-from edgeopt.compress.data import Data
+from edgeopt.compression import tokens
+from edgeopt.compression.data import Data
 from edgeopt.errors import CompileError, InputError
 from edgeopt.fidelity import compare
 from edgeopt.model import Model, samples

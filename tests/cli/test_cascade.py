@@ -12,8 +12,8 @@ import pytest
 import edgeopt
 from edgeopt.cli import cli
 from edgeopt.cli.output import run
-from edgeopt.compress.cascade import load
-from edgeopt.compress.checkpoint import save
+from edgeopt.compression.cascade import load
+from edgeopt.compression.checkpoint import save
 from edgeopt.model.importer import import_model
 from tests import checkpoints
 from tests.bundle import conftest

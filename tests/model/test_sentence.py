@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgeopt import progress
-from edgeopt.compress.score import pool
+from edgeopt.compression.score import pool
 from edgeopt.errors import InputError
 from edgeopt.model import Model, texts
 from edgeopt.model.importer import import_model

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import edgeopt
-from edgeopt.compress.cascade import Cascade, Part, confidence, load
+from edgeopt.compression.cascade import Cascade, Part, confidence, load
 from edgeopt.errors import InputError
 from edgeopt.measure.cascade import _logits
 from edgeopt.runtime.build import FLAGS, SOURCES, build_runtime, library_sources

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from edgeopt import pipeline, progress
 from edgeopt.backends import Outputs, backend
-from edgeopt.compress import checkpoint
-from edgeopt.compress.run import compressed
+from edgeopt.compression import checkpoint
+from edgeopt.compression.run import compressed
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.model import Model, reference, texts
 from edgeopt.model.importer import import_model

@@ -1,4 +1,4 @@
-/* Early exit: what cascade.json says, as edgeopt/compress/cascade.py writes it. */
+/* Early exit: what cascade.json says, as edgeopt/compression/cascade.py writes it. */
 #ifndef EO_CASCADE_H
 #define EO_CASCADE_H
 

@@ -21,7 +21,7 @@ struct reader {
     int result;
 };
 
-/* What load() of edgeopt/compress/cascade.py takes. */
+/* What load() of edgeopt/compression/cascade.py takes. */
 static const struct range {
     char key[16];
     bool whole;

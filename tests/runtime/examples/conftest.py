@@ -78,7 +78,7 @@ def cascade_file(
 ) -> Path:
     """A cascade.json: the classifier of one layer first, where its best score is over one half."""
     from edgeopt.bundle import open_bundle
-    from edgeopt.compress.cascade import Cascade, Part
+    from edgeopt.compression.cascade import Cascade, Part
 
     parts = []
     for place in (other_classifier, classifier):

@@ -1,0 +1,107 @@
+"""Teach a network what another answers: the original, or the network as it was.
+
+Any losses of ``edgeopt.compression.losses``, each with a weight, on the user's texts and on changed
+copies of them. With the labels' loss alone it is plain fine-tuning, without a teacher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict
+
+from edgeopt import cache
+from edgeopt.compression import student as students
+from edgeopt.compression import training
+from edgeopt.compression.augment import copies
+from edgeopt.compression.context import ALONE, Context
+from edgeopt.compression.data import Data
+from edgeopt.compression.teacher import key as teacher_key
+from edgeopt.compression.technique import Change
+from edgeopt.errors import InputError
+from edgeopt.model import Model
+from edgeopt.model.first_token import narrowing
+from edgeopt.model.section import describe
+from edgeopt.steps import wrong
+from edgeopt.steps.distil import Distil, Losses
+
+NO_LABEL = -100  # what torch's cross_entropy passes over
+
+
+def check(model: Model, options: Distil) -> None:
+    """Raise InputError where ``options`` cannot be done to ``model``."""
+    losses = _losses(model, options)
+    if model.tokenizer is None:
+        raise InputError("has no tokenizer, so nothing can be learnt of texts", where=model.name)
+    if model.task == "feature-extraction":
+        for name in ("response", "labels"):
+            if getattr(losses, name):
+                raise wrong(
+                    options,
+                    f"losses.{name}",
+                    "is for classifiers; for embeddings there are embedding_cosine and embedding",
+                )
+    students.check(model, options)
+
+
+def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -> Change:
+    """Return a student that has learnt of the teacher, and a line on it; ``model`` stays as it is.
+
+    The teacher is ``context.teacher``, or ``model`` itself. Raises InputError as ``check`` and
+    ``training.fit`` do, and where teacher, student and losses do not fit one another.
+    """
+    from edgeopt.compression.lesson import prepare
+
+    check(model, options)
+    losses = _losses(model, options)
+    if losses.labels and data.labels is None:
+        raise wrong(options, "losses.labels", "the texts have no labels")
+    teacher = context.teacher or model
+    if losses.response and teacher.labels != model.labels:
+        raise wrong(options, "losses.response", "teacher and student do not have the same labels")
+    student, made = students.make(model, options)
+    everything, parts, rows = _texts(data, options)
+    with contextlib.ExitStack() as stack:
+        lesson = prepare(stack, teacher, student, losses, options, everything, parts)
+        if not (losses.of_tokens or losses.of_embeddings):
+            stack.enter_context(narrowing(student))
+        fitted = training.fit(
+            student,
+            everything,
+            options.training,
+            lesson,
+            context=context,
+            text="Distilling" if losses.of_teacher else "Fine-tuning",
+            extra=lesson.projections,
+            rows=rows,
+            key=cache.key(
+                options={k: v for k, v in asdict(options).items() if k != "max_drop"},
+                teacher=teacher_key(teacher),
+            ),
+        )
+    assert student.module is not None
+    describe(student.module.network)
+    told = [made, f"losses {losses}", str(fitted)]
+    return Change(student, "; ".join(part for part in told if part))
+
+
+def _losses(model: Model, options: Distil) -> Losses:
+    if options.losses is not None:
+        return options.losses
+    embeddings = model.task == "feature-extraction"
+    return Losses(embedding_cosine=1.0) if embeddings else Losses(response=1.0)
+
+
+def _texts(data: Data, options: Distil) -> tuple[Data, list[Data], tuple[list[int], list[int]]]:
+    """Return the texts with their copies behind them, both in parts, and which rows are for what.
+
+    A copy has no label, and those of a text to validate on are not learnt from.
+    """
+    learning, validation = training.split(len(data), options.training)
+    changed = copies(data, options.augment, options.augmentations, options.training.seed)
+    parts = [data, *changed]
+    labels = data.labels
+    if labels is not None:
+        labels += (NO_LABEL,) * (len(data) * len(changed))
+    whole = Data(texts=tuple(text for part in parts for text in part.texts), labels=labels)
+    rows = [len(data) * i + row for i in range(len(parts)) for row in learning]
+    return whole, parts, (rows, validation)

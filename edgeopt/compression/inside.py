@@ -1,0 +1,74 @@
+"""What happens inside a network, caught while it runs: hidden states, queries, keys and values."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.compression.checkpoint import network
+from edgeopt.compression.score import pool
+from edgeopt.model import Model
+from edgeopt.model.widths import blocks, layers
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Inside:
+    """Of the last run, by layer from 0: ``hidden`` (batch, seq, hidden), what the layer puts out,
+    and ``qkv``, its queries, keys and values, each (batch, seq, heads * head_dim)."""
+
+    hidden: dict[int, torch.Tensor] = field(default_factory=dict)
+    qkv: dict[int, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def watch(
+    model: Model, *, hidden: Collection[int] = (), qkv: Collection[int] = ()
+) -> Iterator[Inside]:
+    """Catch what the layers ``hidden`` and ``qkv`` do, in each run within the block.
+
+    Raises InputError for architectures whose layers are not known, where any is asked for.
+    """
+    found = Inside()
+    hooks: list[Any] = []
+    try:
+        for i in hidden:
+            block = blocks(network(model))[i]
+
+            def put(_m: Any, _inputs: Any, output: Any, i: int = i) -> None:
+                found.hidden[i] = output[0] if isinstance(output, tuple) else output
+
+            hooks.append(block.register_forward_hook(put))
+        for i in qkv:
+            for place, linear in enumerate(layers(network(model))[i].qkv):
+
+                def project(
+                    _m: Any, _inputs: Any, output: Any, i: int = i, place: int = place
+                ) -> None:
+                    values = list(found.qkv.get(i, (output,) * 3))
+                    values[place] = output
+                    found.qkv[i] = tuple(values)
+
+                hooks.append(linear.register_forward_hook(project))
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def embed(model: Model, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the texts' embeddings (batch, hidden), float32, of the last hidden states.
+
+    As the checkpoint pools and normalises them; for a classifier the mean over the tokens.
+    """
+    import torch
+
+    pooling = model.pooling if model.task == "feature-extraction" else None
+    pooled: torch.Tensor = pool(hidden.float(), mask, pooling)
+    if (pooling or {}).get("normalize"):
+        return torch.nn.functional.normalize(pooled, dim=-1)
+    return pooled

@@ -1,0 +1,78 @@
+"""Drop whole layers: by index, or those without which the outputs change least."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edgeopt.compression.checkpoint import network
+from edgeopt.compression.context import ALONE, Context
+from edgeopt.compression.data import Data
+from edgeopt.compression.score import answers, change
+from edgeopt.compression.technique import Change
+from edgeopt.model import Model
+from edgeopt.model.section import describe
+from edgeopt.model.widths import blocks
+from edgeopt.steps import wrong
+from edgeopt.steps.layers import Layers
+from edgeopt.steps.limits import MIN_SAMPLES
+
+
+def check(model: Model, options: Layers) -> None:
+    """Raise InputError where ``options`` cannot be done to ``model``."""
+    count = len(blocks(network(model)))
+    for index in options.drop:
+        if index >= count:
+            raise wrong(options, "drop", f"there is no layer {index}, only 0 to {count - 1}")
+    going = options.count or len(options.drop)
+    if going >= count:
+        option = "count" if options.count else "drop"
+        raise wrong(options, option, f"{going} layers are to go, but there are {count}")
+
+
+def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -> Change:
+    """Return a model without some layers, and a line on which; ``model`` stays as it is.
+
+    Raises InputError as ``check`` does, and where there are too few texts to choose by.
+    """
+    del context
+    check(model, options)
+    going = list(options.drop) or _least(model, options, data.first(options.samples))
+    before = len(blocks(network(model)))
+    numbers = ", ".join(map(str, going))
+    text = f"{len(going)} of {before} layers dropped (numbers {numbers})"
+    return Change(drop(model, going), text)
+
+
+def drop(model: Model, going: Sequence[int]) -> Model:
+    """Return a model without the layers ``going``, counted from 0."""
+    module = copy.deepcopy(model.module)
+    assert module is not None
+    found = blocks(module.network)
+    for index in sorted(going, reverse=True):
+        del found[index]
+    describe(module.network)
+    return replace(model, module=module)
+
+
+def _least(model: Model, options: Layers, data: Data) -> list[int]:
+    """Return the ``count`` layers that change the outputs least, chosen one after the other."""
+    assert options.count is not None
+    if len(data) < MIN_SAMPLES:
+        raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
+    original = answers(model, data, "Running the model with all layers")
+    gone: list[int] = []
+    for _ in range(options.count):
+        left = [i for i in range(len(blocks(network(model)))) if i not in gone]
+        changes = {
+            i: change(
+                model,
+                answers(drop(model, [*gone, i]), data, f"Trying without layer {i}"),
+                original,
+                data,
+            )
+            for i in left
+        }
+        gone.append(min(left, key=lambda i: changes[i]))
+    return sorted(gone)

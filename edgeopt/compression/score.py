@@ -1,0 +1,111 @@
+"""How good a compressed model still is: accuracy on labels, else agreement with the original."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeopt import progress
+from edgeopt.compression.data import Data, batches
+from edgeopt.errors import InputError
+from edgeopt.model import Model
+
+
+def check(model: Model) -> None:
+    """Raise InputError where the outputs of ``model`` are of a kind that is not scored here."""
+    if model.module is None:
+        raise InputError(
+            "is an ONNX file; only checkpoints of transformers can be compressed", where=model.name
+        )
+    if not hasattr(model.module, "network"):
+        raise InputError(
+            "has modules or a head behind its network, which compression does not take yet",
+            where=model.name,
+            hint="Compression takes embeddings that are pooled by one of mean, cls and max.",
+        )
+    sorted_out = model.task == "sequence-classification" and model.activation == "softmax"
+    if not sorted_out and model.task != "feature-extraction":
+        kind = f" with {model.activation} scores" if "classification" in model.task else ""
+        raise InputError(
+            f"is for {model.task}{kind}, which compression does not take yet",
+            where=model.name,
+            hint="Supported: sequence-classification with one label a text, feature-extraction",
+        )
+
+
+def measure(model: Model) -> str:
+    """Return what ``score`` gives without labels: how outputs are held against the original's."""
+    return "same label" if model.task == "sequence-classification" else "cosine"
+
+
+def answers(model: Model, data: Data, text: str) -> np.ndarray:
+    """Return the outputs on ``data``, float32 (texts, labels), or (texts, hidden) for embeddings.
+
+    An embedding is pooled as the checkpoint says, by the mean where it does not say. ``text`` is
+    what progress calls it.
+    """
+    import torch
+
+    assert model.module is not None
+    rows: list[Any] = [None] * len(data)
+    done = 0
+    with progress.step(text) as step, torch.inference_mode():
+        for batch in batches(model, data):
+            (output,) = model.module(*batch.inputs)
+            if model.task == "feature-extraction":
+                output = pool(output, batch.mask, model.pooling)
+            for row, values in zip(batch.rows, output.numpy(), strict=True):
+                rows[row] = values
+            done += len(batch.rows)
+            step.update(done, len(data))
+    return np.stack(rows)
+
+
+def pool(hidden: Any, mask: Any, pooling: Mapping[str, Any] | None) -> Any:
+    """Return (batch, hidden) of ``hidden`` (batch, seq, hidden), over tokens whose mask is 1.
+
+    An embedding (batch, hidden), which the graph itself made, comes back as it is.
+    """
+    if hidden.ndim == 2:
+        return hidden
+    mode = (pooling or {}).get("mode", "mean")
+    if mode == "cls":
+        return hidden[:, 0]
+    if mode == "max":
+        return hidden.masked_fill(mask.unsqueeze(-1) == 0, -1e9).amax(1)
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
+
+
+def score(model: Model, found: np.ndarray, original: np.ndarray, data: Data) -> np.ndarray:
+    """Return each text's score, float64 (texts,); their mean is the accuracy or the agreement.
+
+    With labels 1 where the label is right; without, 1 where it is the original's, or for
+    embeddings the cosine with the original's.
+    """
+    if model.task == "feature-extraction":
+        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(original, axis=1)
+        return np.einsum("ij,ij->i", found, original).astype(np.float64) / np.maximum(
+            lengths, 1e-12
+        )
+    expected = original.argmax(1) if data.labels is None else np.array(data.labels)
+    return (found.argmax(1) == expected).astype(np.float64)
+
+
+def change(model: Model, found: np.ndarray, original: np.ndarray, data: Data) -> float:
+    """Return how far outputs are from the original's: KL distance of the labels, 1 - cosine.
+
+    The mean over the texts; outputs are as ``answers`` gives them.
+    """
+    if model.task == "feature-extraction":
+        return float(1 - score(model, found, original, data).mean())
+    p, q = _log_softmax(original), _log_softmax(found)
+    return float((np.exp(p) * (p - q)).sum(1).mean())
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return result

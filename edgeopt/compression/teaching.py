@@ -1,0 +1,55 @@
+"""What a network learns while it is pruned: the teacher's answers and, where there are, labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeopt.compression import teacher
+from edgeopt.compression.context import Context
+from edgeopt.compression.data import Batch, Data
+from edgeopt.compression.loop import Objective
+from edgeopt.compression.score import pool
+from edgeopt.model import Model
+from edgeopt.steps.training import Training
+
+if TYPE_CHECKING:
+    import torch
+
+
+def wanted(model: Model, data: Data, context: Context, options: Training) -> torch.Tensor:
+    """Return the answers on ``data`` of the teacher (without one: of ``model`` as it is now).
+
+    Float32 (texts, labels), or (texts, hidden) for embeddings. Kept in the cache.
+    """
+    output = "embeddings" if model.task == "feature-extraction" else "logits"
+    return teacher.answers(context.teacher or model, [data], [output], options)[output]
+
+
+def taught(
+    model: Model, answered: torch.Tensor, *, temperature: float, label_share: float
+) -> Objective:
+    """Return the loss of ``model`` against ``answered``, the teacher's answers on the data.
+
+    For a classifier ``(1 - label_share) T^2 KL(teacher / T, student / T) + label_share *
+    cross-entropy with the label``; texts without labels have the first term only. For embeddings
+    the squared distance to the teacher's as a share of its squared length.
+    """
+    from edgeopt.compression import losses
+
+    def embedding(batch: Batch) -> torch.Tensor:
+        assert model.module is not None
+        (hidden,) = model.module(*batch.inputs)
+        target = answered[batch.rows].to(hidden.device)
+        distance = (pool(hidden, batch.mask, model.pooling).float() - target).square().sum(1)
+        return (distance / target.square().sum(1).clamp_min(1e-12)).mean()
+
+    def classifier(batch: Batch) -> torch.Tensor:
+        assert model.module is not None
+        (logits,) = model.module(*batch.inputs)
+        target = answered[batch.rows].to(logits.device)
+        response = losses.response(logits, target, temperature)
+        if batch.labels is None:
+            return response
+        return (1 - label_share) * response + label_share * losses.labels(logits, batch.labels)
+
+    return embedding if model.task == "feature-extraction" else classifier

@@ -1,0 +1,57 @@
+"""Let fewer tokens through: neighbours pooled, or those that get the least attention dropped.
+
+What the network then is, and the sources, are in ``edgeopt.model.tokens``. Weights stay as they
+are; accuracy comes back when the network is trained in this shape, by a step behind this one.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from edgeopt.compression.checkpoint import network
+from edgeopt.compression.context import ALONE, Context
+from edgeopt.compression.data import Data
+from edgeopt.compression.technique import Change
+from edgeopt.model import Model
+from edgeopt.model.section import describe
+from edgeopt.model.tokens import per_token, reduce, reductions
+from edgeopt.model.widths import blocks
+from edgeopt.steps import wrong
+from edgeopt.steps.tokens import Tokens, share
+
+
+def check(model: Model, options: Tokens) -> None:
+    """Raise InputError where ``options`` cannot be done to ``model``."""
+    count = len(blocks(network(model)))
+    for index in options.layers:
+        if index >= count:
+            raise wrong(options, "layers", f"there is no layer {index}, only 0 to {count - 1}")
+    if reductions(network(model)):
+        raise wrong(options, "layers", "some hand on fewer tokens already")
+    if options.method == "prune" and per_token(network(model)):
+        raise wrong(
+            options,
+            "method",
+            f"{model.task} reads the states of all tokens, so none can be pruned (pool can be)",
+        )
+
+
+def apply(model: Model, options: Tokens, data: Data, context: Context = ALONE) -> Change:
+    """Return a model whose ``options.layers`` hand on fewer tokens, and a line on how many.
+
+    Neither ``data`` nor ``context`` is used: nothing is learnt. ``model`` stays as it is. Raises
+    InputError as ``check`` does.
+    """
+    del data, context
+    check(model, options)
+    module = copy.deepcopy(model.module)
+    assert module is not None
+    reduce(module.network, options.layers, options.method, [share(k) for k in options.keep])
+    describe(module.network)
+    left, parts = 128, []
+    for index, reduction in reductions(module.network).items():
+        left = reduction.length(left)
+        parts.append(f"{left} behind layer {index}")
+    text = f"{options.method}: of 128 tokens {', '.join(parts)}"
+    return Change(replace(model, module=module), text)

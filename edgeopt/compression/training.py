@@ -1,0 +1,145 @@
+"""Learn weights: one loop for every technique that trains.
+
+The loss is the caller's (an ``Objective``); the loop has what all need: seeds, AdamW, a schedule,
+clipped gradients, mixed precision, validation, the best weights, and checkpoints, from which the
+same call goes on after its process was killed (on a CPU to the very same weights).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeopt import cache, progress
+from edgeopt.compression.context import Context
+from edgeopt.compression.data import Data, Encoded
+from edgeopt.compression.loop import AfterStep, Fitted, Loop, Objective
+from edgeopt.compression.memory import is_out_of_memory, out_of_memory
+from edgeopt.compression.resume import seeded
+from edgeopt.errors import InputError
+from edgeopt.model import Model
+from edgeopt.steps.training import Training
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Fitted", "Objective", "device", "fit", "precision", "split"]
+
+
+TO_THE_END = 1.0
+
+
+def device() -> torch.device:
+    """Return where training runs: the GPU if there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision(options: Training) -> str:
+    """Return "bf16" or "fp32": what ``options`` say, or for "auto" what the processor can."""
+    import torch
+
+    if options.precision != "auto":
+        return options.precision
+    if device().type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = torch.cpu.get_capabilities()
+        fast = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16" if fast else "fp32"
+
+
+def split(count: int, options: Training) -> tuple[list[int], list[int]]:
+    """Return which of ``count`` texts are learnt from, and which are validated on."""
+    order = np.random.default_rng([options.seed, 1]).permutation(count).tolist()
+    kept = math.ceil(count * options.validation)
+    return sorted(order[kept:]), sorted(order[:kept])
+
+
+def fit(
+    model: Model,
+    data: Data,
+    options: Training,
+    objective: Objective,
+    *,
+    context: Context,
+    text: str,
+    groups: Sequence[dict[str, Any]] | None = None,
+    before_step: AfterStep | None = None,
+    after_step: AfterStep | None = None,
+    extra: Mapping[str, torch.nn.Module] | None = None,
+    rows: tuple[Sequence[int], Sequence[int]] | None = None,
+    best_from: float = 0.0,
+    key: str = "",
+) -> Fitted:
+    """Train ``model.module`` and the modules ``extra`` in place, to the best weights found.
+
+    ``objective`` gives a batch's loss and closes over the modules; a batch's ``rows`` are places in
+    ``data``. ``text`` is what progress and metrics call it, unlike others of the same step.
+    ``groups`` are the optimiser's parameter groups where not all weights are to be learnt at one
+    rate (a group without ``lr`` or ``weight_decay`` has that of the options); what stands in none
+    stays as it is, and ``freeze_embeddings`` is then the caller's. ``before_step`` and
+    ``after_step`` may change weights and buffers, by the step's number only: what they keep
+    elsewhere is lost where a killed run goes on. ``rows`` are the texts to learn from and to
+    validate on, by default ``split``. Weights of the first share ``best_from`` of the steps are
+    never the best: for objectives under which they are not yet what they shall become, as a
+    network that is not yet pruned. At ``TO_THE_END`` only the last ones can be: a network that
+    has learnt its texts by heart answers those of the validation share the better the less it
+    changes, whatever it makes of other texts.
+
+    The best are those of the highest accuracy on the validation share where ``data`` has labels and
+    the model is a classifier, of the lowest loss otherwise and among equals. A checkpoint in
+    ``context.work`` is taken up only by a call of the same weights, data, options, ``text`` and
+    ``key`` (what else the loss depends on, as its own options).
+
+    Modules are left on the CPU, in eval mode, and with gradients off. Raises InputError where loss
+    or weights are no longer finite (the best weights so far are then in the modules, and in
+    ``context.work`` as a folder that can be imported), where memory runs out, and where there is
+    nothing to learn from.
+    """
+    rows = rows or split(len(data), options)
+    if not rows[0]:
+        raise InputError("has no texts to learn from", where=model.name)
+    modules = {"model": model.module} | dict(extra or {})
+    place = device()
+    with _training(modules, place), seeded(options.seed):
+        loop = Loop(
+            model=model,
+            modules=modules,
+            encoded=Encoded(model, data, options.seq_len),
+            options=options,
+            objective=objective,
+            context=context,
+            text=text,
+            rows=(list(rows[0]), list(rows[1])),
+            hooks=(before_step, after_step),
+            best_from=best_from,
+            device=place,
+            precision=precision(options),
+        )
+        loop.prepare(groups, cache.key(data=data.digest(), key=key, rows=[list(r) for r in rows]))
+        try:
+            with progress.step(text) as step:
+                loop.run(step)
+        except (RuntimeError, MemoryError) as exc:
+            if not is_out_of_memory(exc):
+                raise
+            raise out_of_memory(model, options, place, loop.precision) from exc
+        return loop.fitted()
+
+
+@contextlib.contextmanager
+def _training(modules: Mapping[str, Any], place: torch.device) -> Iterator[None]:
+    """Have ``modules`` on the device for the block, and give them back as a Model has them."""
+    for module in modules.values():
+        module.to(place)
+    try:
+        yield
+    finally:
+        for module in modules.values():
+            module.to("cpu").eval().requires_grad_(False)
