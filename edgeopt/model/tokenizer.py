@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,9 @@ def collect(folder: Path, *, lower: bool = False) -> Path | None:
     them, if they are damaged, or are of a tokenizer that is no such file.
     """
     if not any((folder / name).is_file() for name in VOCABULARIES):
-        if others := [name for name in FILES if (folder / name).exists()]:
+        if others := [name for name in FILES if os.path.lexists(folder / name)]:
             raise InputError(
-                f"has {others[0]}, but no vocabulary: none of {', '.join(VOCABULARIES)}",
+                f"has {others[0]}, but no vocabulary: none of {', '.join(VOCABULARIES)} is a file",
                 where=str(folder),
                 hint="Copy the file that is missing; or, for a model without a tokenizer, remove "
                 f"{' and '.join(others)}.",

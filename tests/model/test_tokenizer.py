@@ -171,9 +171,12 @@ def test_a_vocabulary_that_is_missing_is_no_model_without_a_tokenizer(folder: Pa
     """Else random ids would stand for texts, and the bundle take none."""
     for name in tokenizer.VOCABULARIES:
         (folder / name).unlink(missing_ok=True)
-    (folder / "vocab.txt").symlink_to("nowhere")
     settings(folder, do_lower_case=True)
     with pytest.raises(InputError, match=r"has tokenizer_config\.json, but no vocabulary: none of"):
+        import_model(folder)
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "vocab.txt").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"has vocab\.txt, but no vocabulary"):
         import_model(folder)
     for name in tokenizer.FILES:
         (folder / name).unlink(missing_ok=True)
