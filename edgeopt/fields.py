@@ -270,6 +270,11 @@ class Table:
             raise self.wrong(name, f"expected ascending integers, none twice, found {list(values)}")
         return values
 
+    def numbers(self, name: str, *, low: float, high: float) -> tuple[float, ...]:
+        """Return an array of numbers within [low, high]."""
+        values = self.array(name, float)
+        return tuple(self._within(f"{name}[{i}]", v, low, high) for i, v in enumerate(values))
+
     def table(self, name: str) -> Table:
         """Return the table ``name``."""
         return self._sub(name, self.get(name, dict))

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "edgeopt"
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = [
     {"_version", "errors"},
-    {"fields", "progress", "extras", "retention", "cache", "closure", "quiet", "place"},
+    {"fields", "options", "progress", "extras", "retention", "cache", "closure", "quiet", "place"},
     {"device", "quantize", "steps"},
     {"host", "recipe"},
     {"target"},

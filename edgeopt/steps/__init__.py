@@ -1,14 +1,13 @@
 """The steps of compression that a recipe may hold, as data: each technique's name and options.
 
 The options of a technique are ``edgeopt.steps.NAME``, what it does is ``edgeopt.compression.NAME``;
-``TECHNIQUES`` is the one place where names are looked up. Each dataclass reads itself from its
-``[[compress]]`` table.
+``TECHNIQUES`` is the one place where names are looked up. ``edgeopt.options`` reads each dataclass
+from its ``[[compress]]`` table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
@@ -21,43 +20,13 @@ from edgeopt.steps.lottery import Lottery
 from edgeopt.steps.low_rank import LowRank
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.qat import Qat
+from edgeopt.steps.step import Step
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.tokens import Tokens
 from edgeopt.steps.unstructured import Unstructured
 from edgeopt.steps.vocabulary import Vocabulary
 
-
-class Step(Protocol):
-    """The options of one technique: a frozen dataclass, so that it can be hashed and stored.
-
-    ``aims`` is what the technique is for. One that aims at latency and gains none on the target is
-    rolled back; one that makes the file smaller, or the model better, need not.
-    A step whose option ``latency`` is set is given the target's costs (``Context.costs``).
-    """
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def aims(self) -> Literal["latency", "size", "accuracy"]:
-        """What the step is for: one for latency is rolled back where it gains none."""
-
-    @property
-    def technique(self) -> str:
-        """The technique's name."""
-
-    @property
-    def max_drop(self) -> float:
-        """The step is rolled back where the score on held-out texts falls by more."""
-
-
-class Reader(Protocol):
-    """A dataclass of options, as a type."""
-
-    def read(self, table: Table) -> Step:
-        """Read a step. Raises InputError with the dotted key for what is wrong."""
-
-
-TECHNIQUES: dict[str, Reader] = {
+TECHNIQUES: dict[str, type[Step]] = {
     "vocabulary": Vocabulary,
     "structured": Structured,
     "layers": Layers,
@@ -89,21 +58,15 @@ def read_steps(tables: Sequence[Table]) -> tuple[Step, ...]:
         if name not in REPEATABLE and any(step.technique == name for step in steps):
             raise table.wrong("technique", f"{name!r} stands there twice, and once does it all")
         step = TECHNIQUES[name].read(table)
-        table.close()
         _check_order(steps, step, table)
         steps.append(step)
     return tuple(steps)
 
 
 def _check_order(before: Sequence[Step], step: Step, table: Table) -> None:
-    """Raise InputError where ``step`` would undo what one of those ``before`` it made.
-
-    The options of a technique may say what it ``makes`` and what it ``undoes``, or cannot take:
-    sets of words, such as "zeros".
-    """
-    undone: frozenset[str] = getattr(step, "undoes", frozenset())
+    """Raise InputError if ``step`` would undo what one of those ``before`` it made."""
     for earlier in before:
-        lost = undone & getattr(earlier, "makes", frozenset())
+        lost = step.undoes & earlier.makes
         if lost:
             raise table.wrong(
                 "technique",

@@ -3,46 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from edgeopt.fields import Table
-from edgeopt.steps.limits import MOST, read_max_drop
+from edgeopt.options import Range
+from edgeopt.steps.limits import MOST, Temperature
+from edgeopt.steps.step import Step
 from edgeopt.steps.training import Training
 
-AUGMENTATIONS = ("crop", "drop", "shuffle", "swap")
-STARTS = ("sliced", "new")
-MAPS = ("uniform", "last")
+Augmentation = Literal["crop", "drop", "shuffle", "swap"]
+Indices = Annotated[tuple[int, ...], Range(0, MOST)]
+Size = Annotated[int | None, Range(1, MOST)]
+Weight = Annotated[float, Range(0.0, 1e6)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Losses:
-    """How much each loss weighs; 0 leaves it out. ``edgeopt.compression.losses`` says what each is.
+    """How much each loss weighs; 0 leaves it out. ``edgeopt.compression.losses`` says what each is."""
 
-    ``response`` and ``labels`` are of a classifier's logits; ``hidden``, ``cosine``, ``attention``
-    and ``relations`` of single tokens; ``distances``, ``angles``, ``embedding`` and
-    ``embedding_cosine`` of the texts' embeddings.
-    """
+    response: Annotated[Weight, "a classifier's logits, against the teacher's"] = 0.0
+    labels: Annotated[Weight, "a classifier's logits, against the texts' labels"] = 0.0
+    hidden: Annotated[Weight, "single tokens' hidden states"] = 0.0
+    cosine: Annotated[Weight, "the directions of single tokens' hidden states"] = 0.0
+    attention: Annotated[Weight, "what each token attends to"] = 0.0
+    relations: Annotated[Weight, "queries, keys and values of tokens, among themselves"] = 0.0
+    distances: Annotated[Weight, "the distances between the texts' embeddings"] = 0.0
+    angles: Annotated[Weight, "the angles between the texts' embeddings"] = 0.0
+    embedding: Annotated[Weight, "the texts' embeddings"] = 0.0
+    embedding_cosine: Annotated[Weight, "the directions of the texts' embeddings"] = 0.0
 
-    response: float = 0.0
-    labels: float = 0.0
-    hidden: float = 0.0
-    cosine: float = 0.0
-    attention: float = 0.0
-    relations: float = 0.0
-    distances: float = 0.0
-    angles: float = 0.0
-    embedding: float = 0.0
-    embedding_cosine: float = 0.0
-
-    @classmethod
-    def read(cls, table: Table) -> Losses:
-        """Read the table ``losses``. Raises InputError where none has a weight."""
-        names = [f.name for f in fields(cls)]
-        found = cls(**{n: table.number(n, 0.0, low=0.0, high=1e6) for n in names if n in table})
-        table.close(*names)
-        if found == cls():
+    def check(self, table: Table) -> None:
+        """Raise InputError if no loss has a weight."""
+        if self == Losses():
+            names = [f.name for f in fields(self)]
             raise table.wrong(names[0], f"no loss has a weight (there are {', '.join(names)})")
-        return found
 
     @property
     def of_tokens(self) -> bool:
@@ -66,34 +60,39 @@ class Losses:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Distil:
+class Distil(Step):
     """Teach the network what the original, the teacher, answers.
 
     Without ``losses`` it is ``response`` for a classifier, ``embedding_cosine`` for embeddings.
-    ``temperature`` is that of ``response``. The student is the network as it is, or one made of it:
-    with ``layers`` only, a count, a share of them below 1, or the layers by index, and of the width
-    ``hidden``, ``heads`` and ``neurons``. ``start`` says what a narrower one begins with: the part
-    of the weights that matters most, or new ones. ``layer_map`` says which layer of the teacher
-    each of the student is compared with: "uniform", "last", or the teacher's by index.
-    ``relation_heads`` is into how many heads ``relations`` cuts both networks. ``augment`` is how
-    many changed copies of each text are learnt from besides, changed by ``augmentations``.
+    The student is the network as it is, or a smaller one made of it by ``layers``, ``hidden``,
+    ``heads`` and ``neurons``.
     """
 
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros"})
     technique: str = field(default="distil", init=False)
-    losses: Losses | None = None
-    temperature: float = 2.0
-    layers: int | float | tuple[int, ...] | None = None
-    hidden: int | None = None
-    heads: int | None = None
-    neurons: int | None = None
-    start: str = "sliced"
-    layer_map: str | tuple[int, ...] = "uniform"
-    relation_heads: int | None = None
-    augment: int = 0
-    augmentations: tuple[str, ...] = ("crop", "drop")
-    training: Training = field(default_factory=Training)
-    max_drop: float = 0.01
+    losses: Annotated[Losses | None, "how much each loss weighs"] = None
+    temperature: Temperature = 2.0
+    layers: Annotated[
+        Annotated[int, Range(1, MOST)] | Annotated[float, Range(0.01, 0.99)] | Indices | None,
+        "those of the student: how many, a share, or which (from 0)",
+    ] = None
+    hidden: Annotated[Size, "the student's hidden size"] = None
+    heads: Annotated[Size, "the student's attention heads in each layer"] = None
+    neurons: Annotated[Size, "the student's FFN neurons in each layer"] = None
+    start: Annotated[
+        Literal["sliced", "new"],
+        "what a narrower student begins with: the weights that matter most, or new ones",
+    ] = "sliced"
+    layer_map: Annotated[
+        Literal["uniform", "last"] | Indices,
+        "which layer of the teacher each of the student is compared with",
+    ] = "uniform"
+    relation_heads: Annotated[Size, "into how many heads relations cut both networks"] = None
+    augment: Annotated[
+        int, Range(0, 100), "how many changed copies of each text are learnt from besides"
+    ] = 0
+    augmentations: Annotated[tuple[Augmentation, ...], "how copies are changed"] = ("crop", "drop")
+    training: Annotated[Training, "how weights are learnt"] = field(default_factory=Training)
 
     @property
     def aims(self) -> Literal["latency", "accuracy"]:
@@ -101,49 +100,11 @@ class Distil:
         made = (self.layers, self.hidden, self.heads, self.neurons)
         return "latency" if any(size is not None for size in made) else "accuracy"
 
-    @classmethod
-    def read(cls, table: Table) -> Distil:
-        """Read a step. Raises InputError where options contradict each other."""
-        losses = table.optional_table("losses")
-        step = cls(
-            losses=None if losses is None else Losses.read(losses),
-            temperature=table.number("temperature", 2.0, low=0.1, high=100.0),
-            layers=_layers(table),
-            hidden=table.integer("hidden", None, high=MOST),
-            heads=table.integer("heads", None, high=MOST),
-            neurons=table.integer("neurons", None, high=MOST),
-            start=table.choice("start", STARTS, "sliced"),
-            layer_map=_map(table),
-            relation_heads=table.integer("relation_heads", None, high=MOST),
-            augment=table.integer("augment", 0, low=0, high=100),
-            augmentations=(
-                table.words("augmentations", AUGMENTATIONS)
-                if "augmentations" in table
-                else ("crop", "drop")
-            ),
-            training=Training.read(table),
-            max_drop=read_max_drop(table),
-        )
-        if step.losses is not None and step.augment and not step.losses.of_teacher:
+    def check(self, table: Table) -> None:
+        """Raise InputError if options contradict each other."""
+        if self.losses is not None and self.augment and not self.losses.of_teacher:
             raise table.wrong("augment", "changed texts have no label: they need a teacher's loss")
-        if "augmentations" in table and not step.augment:
+        if "augmentations" in table and not self.augment:
             raise table.wrong("augmentations", "is given, but augment is 0")
-        if "start" in table and not (step.hidden or step.heads or step.neurons):
+        if "start" in table and not (self.hidden or self.heads or self.neurons):
             raise table.wrong("start", "is given, but neither hidden nor heads nor neurons")
-        return step
-
-
-def _layers(table: Table) -> int | float | tuple[int, ...] | None:
-    match table.data.get("layers"):
-        case list():
-            return table.ascending("layers", low=0, high=MOST)
-        case float():
-            return table.number("layers", low=0.01, high=0.99)
-        case _:
-            return table.integer("layers", None, high=MOST)
-
-
-def _map(table: Table) -> str | tuple[int, ...]:
-    if isinstance(table.data.get("layer_map"), list):
-        return table.ascending("layer_map", low=0, high=MOST)
-    return table.choice("layer_map", MAPS, "uniform")

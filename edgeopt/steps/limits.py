@@ -1,15 +1,21 @@
-"""What the options of several techniques share."""
+"""The options that several techniques have, with their limits."""
 
 from __future__ import annotations
 
-from edgeopt.fields import Table
+from typing import Annotated
+
+from edgeopt.options import Range
 
 MIN_SAMPLES = 16
 """Fewer texts say nothing about what a part of a network is for."""
 
 MOST = 1_000_000
 
-
-def read_max_drop(table: Table) -> float:
-    """Return ``max_drop``: the step is rolled back where the score falls by more."""
-    return table.number("max_drop", 0.01, low=0.0, high=1.0)
+LabelShare = Annotated[float, Range(0.0, 1.0), "what labels count beside the teacher's answers"]
+Reconstruct = Annotated[bool, "refit what reads the parts that go, on the samples"]
+Ridge = Annotated[
+    float, Range(1e-8, 1e3), "the penalty of refitting, as a share of the mean square input"
+]
+Samples = Annotated[int, Range(MIN_SAMPLES, MOST, "texts"), "how many texts are looked at"]
+Sparsity = Annotated[float, Range(0.01, 0.99), "the share of the weights that is set to zero"]
+Temperature = Annotated[float, Range(0.1, 100.0), "how much the teacher's answers are softened"]

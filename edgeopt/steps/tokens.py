@@ -4,50 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from edgeopt.fields import Table
-from edgeopt.steps.limits import MOST, read_max_drop
+from edgeopt.options import Range
+from edgeopt.steps.limits import MOST
+from edgeopt.steps.step import Aim, Step
 
-METHODS = ("pool", "prune")
+Method = Literal["pool", "prune"]
+METHODS: tuple[str, ...] = get_args(Method)
 _FINEST = 100
+_SHARES = Range(0.01, 0.99)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tokens:
-    """Let fewer tokens through: ``keep[i]`` of those that reach layer ``layers[i]`` (from 0).
+class Tokens(Step):
+    """Let fewer tokens through: ``keep[i]`` of those that reach layer ``layers[i]``.
 
     "pool" takes the mean of neighbours, "prune" drops those that get the least attention.
     """
 
-    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "latency"
+    aims: ClassVar[Aim] = "latency"
     technique: str = field(default="tokens", init=False)
-    method: str = "pool"
-    layers: tuple[int, ...]
-    keep: tuple[float, ...]
-    max_drop: float = 0.01
+    method: Annotated[Method, "the mean of neighbours, or those with most attention"] = "pool"
+    layers: Annotated[tuple[int, ...], Range(0, MOST), "which layers (from 0)"]
+    keep: Annotated[tuple[float, ...], _SHARES, "the share that goes on from each of layers"]
 
-    @classmethod
-    def read(cls, table: Table) -> Tokens:
-        """Read a step. Raises InputError where a share is missing, or none that can be pooled."""
-        method = table.choice("method", METHODS, "pool")
-        layers = table.ascending("layers", low=0, high=MOST)
-        return cls(
-            method=method,
-            layers=layers,
-            keep=read_keep(table, method, len(layers)),
-            max_drop=read_max_drop(table),
-        )
+    def check(self, table: Table) -> None:
+        """Raise InputError if a share is missing, or one is none that can be pooled."""
+        read_keep(table, self.method, len(self.layers))
 
 
 def read_keep(table: Table, method: str, count: int) -> tuple[float, ...]:
-    """Return the ``count`` shares of ``keep``. Raises InputError where they are not shares."""
-    values = table.array("keep", float)
+    """Return the ``count`` shares of ``keep``. Raises InputError if they are not shares."""
+    values = table.numbers("keep", low=_SHARES.low, high=_SHARES.high)
     if len(values) != count:
         raise table.wrong("keep", f"expected {count} shares, one a layer, found {len(values)}")
     for i, value in enumerate(values):
-        if not 0.01 <= value <= 0.99:
-            raise table.wrong(f"keep[{i}]", f"expected 0.01 to 0.99, found {value!r}")
         if method == "pool" and share(value).numerator != 1:
             raise table.wrong(
                 f"keep[{i}]",

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from edgeopt.fields import Table
-from edgeopt.steps.limits import MOST, read_max_drop
+from edgeopt.options import Range
+from edgeopt.steps.limits import MOST
+from edgeopt.steps.step import Aim, Step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Vocabulary:
-    """Keep the tokens of the user's data, ``size`` tokens at most.
+class Vocabulary(Step):
+    """Keep the tokens of the user's data.
 
-    Also kept are the first ``first`` tokens of the original order, and always the special tokens
-    and the pieces without which a text might not tokenise.
+    Also kept are always the special tokens and the pieces without which a text might not tokenise.
     """
 
-    aims: ClassVar[Literal["latency", "size", "accuracy"]] = "size"
+    aims: ClassVar[Aim] = "size"
     undoes: ClassVar[frozenset[str]] = frozenset({"changed table"})
     technique: str = field(default="vocabulary", init=False)
-    size: int | None = None
-    first: int = 0
-    max_drop: float = 0.01
-
-    @classmethod
-    def read(cls, table: Table) -> Vocabulary:
-        """Read a step."""
-        return cls(
-            size=table.integer("size", None, high=MOST),
-            first=table.integer("first", 0, low=0, high=MOST),
-            max_drop=read_max_drop(table),
-        )
+    size: Annotated[int | None, Range(1, MOST, "tokens"), "at most so many are kept"] = None
+    first: Annotated[
+        int, Range(0, MOST, "tokens"), "so many of the original order are kept besides"
+    ] = 0
