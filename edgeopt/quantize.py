@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from edgeopt.errors import CompileError
 from edgeopt.fields import Table
+from edgeopt.options import Range
 
-QUANTIZED = ("int8", "int4")
-ACTIVATIONS = ("dynamic", "static", "none")
-CALIBRATIONS = ("min-max", "percentile", "entropy", "mse")
-ALGORITHMS = ("rtn", "gptq", "awq", "scale-estimation", "hqq")
-BIAS_CORRECTIONS = ("fast", "accurate", "off")
-GROUP_SIZES = (0, 32, 64, 128, 256)
-"""Weights that share a scale; 0: all of an output channel."""
+Quantized = Literal["int8", "int4"]
+GroupSize = Literal[0, 32, 64, 128, 256]
+QUANTIZED: tuple[Quantized, ...] = get_args(Quantized)
+GROUP_SIZES: tuple[GroupSize, ...] = get_args(GroupSize)
 
 GROUP_SIZE_INT4 = 32  # what every engine has, and the nearest to FP32
 
@@ -28,56 +26,49 @@ GROUP_SIZE_INT4 = 32  # what every engine has, and the nearest to FP32
 class Quantize:
     """Options of quantisation after training; None leaves a choice to the engine's backend.
 
-    ``weights`` "int4" makes an artifact of precision int4 in the place of the one in int8.
-    ``activations`` are quantised call by call ("dynamic"), within ranges that calibration found
-    ("static"), or stay in floating point ("none": only the weights are quantised).
-    ``calibration`` chooses the ranges of static activations. ``smooth_quant`` is SmoothQuant's
-    alpha (Xiao et al. 2023, eq. 4), negative for none. ``algorithm`` rounds the weights.
-
-    Linear modules named in ``keep`` stay in floating point, and so do the ``keep_fp`` most
-    sensitive ones (an int counts them, a float is their share). With ``mixed`` more of them do,
-    the most sensitive first, until the artifact is within the recipe's bounds. ``max_drop`` bounds
-    how much score it may lose on held-out texts of the user's.
+    With ``weights`` "int4" an artifact of precision int4 stands in the place of the one in int8.
     """
 
-    weights: str = "int8"
-    activations: str | None = None
-    calibration: str | None = None
-    smooth_quant: float | None = None
-    bias_correction: str | None = None
-    group_size: int | None = None
-    algorithm: str | None = None
-    keep: tuple[str, ...] = ()
-    keep_fp: int | float = 0
-    mixed: bool = False
-    max_drop: float | None = None
+    weights: Annotated[Quantized, "what weights are quantised to"] = "int8"
+    activations: Annotated[
+        Literal["dynamic", "static", "none"] | None,
+        "quantised call by call, within ranges that calibration found, or not at all",
+    ] = None
+    calibration: Annotated[
+        Literal["min-max", "percentile", "entropy", "mse"] | None,
+        "what chooses the ranges of static activations",
+    ] = None
+    # Xiao et al. 2023, eq. 4.
+    smooth_quant: Annotated[
+        float | None, Range(-1.0, 1.0), "SmoothQuant's alpha, negative for none (OpenVINO)"
+    ] = None
+    bias_correction: Annotated[
+        Literal["fast", "accurate", "off"] | None, "how biases make up for rounding (OpenVINO)"
+    ] = None
+    group_size: Annotated[
+        GroupSize | None, "weights that share a scale; 0: all of an output channel"
+    ] = None
+    algorithm: Annotated[
+        Literal["rtn", "gptq", "awq", "scale-estimation", "hqq"] | None, "what rounds the weights"
+    ] = None
+    keep: Annotated[tuple[str, ...], "linear modules that stay in floating point"] = ()
+    keep_fp: Annotated[
+        Annotated[int, Range(0, 100_000)] | Annotated[float, Range(0.0, 1.0)],
+        "how many of the most sensitive linear modules stay so, or which share",
+    ] = 0
+    mixed: Annotated[
+        bool, "more of them do, the most sensitive first, until the recipe's bounds hold"
+    ] = False
+    max_drop: Annotated[
+        float | None, Range(0.0, 1.0), "how much the score on held-out texts may fall"
+    ] = None
 
-    @classmethod
-    def read(cls, table: Table | None) -> Quantize:
-        """Read the table, or return the defaults for None. Raises InputError with the key."""
-        if table is None:
-            return cls()
-        found = cls(
-            weights=table.choice("weights", QUANTIZED, "int8"),
-            activations=table.choice("activations", ACTIVATIONS, None),
-            calibration=table.choice("calibration", CALIBRATIONS, None),
-            smooth_quant=table.number("smooth_quant", None, low=-1.0, high=1.0),
-            bias_correction=table.choice("bias_correction", BIAS_CORRECTIONS, None),
-            group_size=_group_size(table),
-            algorithm=table.choice("algorithm", ALGORITHMS, None),
-            keep=table.words("keep") if "keep" in table else (),
-            keep_fp=_keep_fp(table),
-            mixed=table.get("mixed", bool, False),
-            max_drop=table.number("max_drop", None, low=0.0, high=1.0),
-        )
-        table.close("keep", "keep_fp")
-        if found.weights == "int4" and found.activations == "static":
+    def check(self, table: Table) -> None:
+        """Raise InputError if options contradict each other."""
+        if self.weights == "int4" and self.activations == "static":
             raise table.wrong("activations", "static ones go with int8 weights, not with int4")
-        if found.calibration is not None and found.activations in ("dynamic", "none"):
-            raise table.wrong(
-                "calibration", f"is for static activations, not {found.activations!r}"
-            )
-        return found
+        if self.calibration is not None and self.activations in ("dynamic", "none"):
+            raise table.wrong("calibration", f"is for static activations, not {self.activations!r}")
 
     @property
     def is_plain(self) -> bool:
@@ -103,23 +94,6 @@ class Quantize:
 
 PLAIN = Quantize()
 """What a recipe without the table says: each backend does what it does by itself."""
-
-
-def _group_size(table: Table) -> int | None:
-    size = table.integer("group_size", None, low=0)
-    if size is not None and size not in GROUP_SIZES:
-        known = ", ".join(map(str, GROUP_SIZES))
-        raise table.wrong("group_size", f"expected one of {known}, found {size}")
-    return size
-
-
-def _keep_fp(table: Table) -> int | float:
-    """Return how many linear modules stay in floating point: a number, or a share below 1."""
-    if "keep_fp" in table and type(table.data["keep_fp"]) is float:
-        share: float = table.number("keep_fp", low=0.0, high=1.0)
-        return share
-    count: int = table.integer("keep_fp", 0, low=0, high=100_000)
-    return count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
 
-from edgeopt import fields
-from edgeopt.quantize import Quantize
+from edgeopt import fields, options
+from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.steps import Step, read_steps
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -124,7 +124,7 @@ def load_recipe(name_or_path: str | Path, *, beside: Path | None = None) -> Reci
     path = fields.locate(name_or_path, FOLDER, "recipe", beside=beside)
     top = fields.read_toml(path)
     bounds = top.table("bounds")
-    quantize = Quantize.read(top.optional_table("quantize"))
+    quantize = options.group(Quantize, top, "quantize", PLAIN)
     # Only a recipe that asks for int4 makes it, and must say how near it has to be.
     held = (*PRECISIONS, INT4) if quantize.weights == INT4 else PRECISIONS
     recipe = Recipe(

@@ -55,7 +55,7 @@ class Structured(Step):
     importance: Importance = "fisher"
     widths: Widths = "uniform"
     multiple: Multiple = None
-    rearrange: Annotated[bool, "let what Fisher information says of pairs decide, too"] = True
+    rearrange: Annotated[bool, "fisher: remove what matters little together"] = True
     reconstruct: Reconstruct = True
     ridge: Ridge = 0.01
     samples: Samples = 1024
