@@ -123,7 +123,7 @@ class Kind:
         if self.type is tuple:
             found["items"] = _WORDS[self.item]
         if self.range is not None:
-            found |= asdict(self.range)
+            found |= {name: value for name, value in asdict(self.range).items() if value != ""}
         if self.choices:
             found["choices"] = list(self.choices)
         if self.like:
@@ -219,6 +219,19 @@ def options_of(cls: type[Options], default: Any = None) -> tuple[Option, ...]:
     return tuple(replace(o, default=getattr(default, o.name)) for o in _options(cls))
 
 
+def changed(found: Options, default: Any = None) -> dict[str, Any]:
+    """Return what ``found`` has otherwise than by default, as plain values by dotted names."""
+    values: dict[str, Any] = {}
+    for option in options_of(type(found), default):
+        value = getattr(found, option.name)
+        if is_dataclass(value):
+            below = changed(value, option.default)  # type: ignore[arg-type]
+            values |= {f"{option.name}.{name}": one for name, one in below.items()}
+        elif value != option.default:
+            values[option.name] = _plain(value)
+    return values
+
+
 @functools.cache
 def _options(cls: type[Options]) -> tuple[Option, ...]:
     hints = get_type_hints(cls, include_extras=True)
@@ -268,8 +281,8 @@ def _either(choices: tuple[Any, ...]) -> str:
     return " or ".join(text) if len(text) == 2 else f"one of {', '.join(text)}"
 
 
-def _plain(default: Any) -> Any:
-    """Return a default as plain values; that of a table below stands with its options."""
-    if default is MISSING or is_dataclass(default):
+def _plain(value: Any) -> Any:
+    """Return a value as TOML has it; a table below stands with its own options."""
+    if value is MISSING or is_dataclass(value):
         return None
-    return list(default) if isinstance(default, tuple) else default
+    return list(value) if isinstance(value, tuple) else value

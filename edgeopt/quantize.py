@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from edgeopt.errors import CompileError
 from edgeopt.fields import Table
-from edgeopt.options import Range
+from edgeopt.options import Range, changed
 
 Quantized = Literal["int8", "int4"]
 GroupSize = Literal[0, 32, 64, 128, 256]
@@ -84,12 +84,7 @@ class Quantize:
 
     def options(self) -> dict[str, Any]:
         """Return the options that are not the default's, as plain values."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in found.items()
-            if value != getattr(PLAIN, name)
-        }
+        return changed(self)
 
 
 PLAIN = Quantize()

@@ -24,6 +24,7 @@ _COMMANDS = {
         "compress",
         "Make a model smaller, checked on your texts.",
     ),
+    "recipes": ("edgeopt.cli.recipes", "recipes", "List recipes; show one, or a step's options."),
     "inspect": ("edgeopt.cli.bundle", "inspect", "Show what is in a bundle."),
     "verify": ("edgeopt.cli.bundle", "verify", "Check a bundle's hashes, and its artifacts."),
     "run": ("edgeopt.cli.run", "run", "Run texts through a bundle, here or on a board."),

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from edgeopt.report.shown import one_line, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -38,8 +39,6 @@ def emit(document: dict[str, Any], as_json: bool, render: Callable[[Console], No
 
 def _console() -> Console:
     """Return a console that shows every text as it is, and steers the terminal by styles alone."""
-    from collections.abc import Iterable
-
     from rich.console import Console
     from rich.segment import Segment
     from rich.text import Text
@@ -59,6 +58,30 @@ def _console() -> Console:
 
     # No markup: "edgeopt[onnx]" is a text, not a style; and ":cat:" is no picture.
     return Plain(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def columns(*names: str) -> Table:
+    """Return an empty table with these heads, or with none; cells are folded, not cut."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False, show_header=bool(names))
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def section(
+    console: Console, title: str, heads: Iterable[str], rows: Iterable[Iterable[str]]
+) -> None:
+    """Print a title and below it the rows of a table, in which brackets are no markup."""
+    from rich.text import Text
+
+    table = columns(*heads)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(Text(title, "bold cyan"))
+    console.print(table)
+    console.print()
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:

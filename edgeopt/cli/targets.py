@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeopt.cli.output import emit, json_option
+from edgeopt.cli.output import columns, emit, json_option, section
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from edgeopt.device import DeviceProfile
     from edgeopt.recipe import Recipe
@@ -77,7 +76,7 @@ def _render_list(known: list[Target], console: Console) -> None:
 
     from edgeopt.target import ENGINES
 
-    table = _table("target", "device", *ENGINES)
+    table = columns("target", "device", *ENGINES)
     for target in known:
         cores = " + ".join(f"{c.count} {c.core}" for c in target.device.clusters)
         device = Text.assemble(target.device.name, "\n", (cores, "dim"))
@@ -96,26 +95,13 @@ def _bits(precision: str) -> str:
 
 
 def _render(target: Target, recipe: Recipe, console: Console) -> None:
-    _section(console, target.name, ("", "fact", "source"), _facts(target))
-    _section(console, "Sources", (), target.device.sources.items())
+    section(console, target.name, ("", "fact", "source"), _facts(target))
+    section(console, "Sources", (), target.device.sources.items())
     built = ((_engine(spec), "\n".join(spec.precisions), spec.why) for spec in target.engines)
-    _section(console, "Built", ("engine", "precisions", "why"), built)
+    section(console, "Built", ("engine", "precisions", "why"), built)
     if target.not_built:
-        _section(console, "Not built", ("engine", "why"), target.not_built.items())
-    _section(console, "Checked and measured", (), _defaults(target, recipe))
-
-
-def _section(
-    console: Console, title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]
-) -> None:
-    from rich.text import Text
-
-    table = _table(*columns)
-    for row in rows:
-        table.add_row(*map(Text, row))  # the files' text, in which brackets are no markup
-    console.print(Text(title, "bold cyan"))
-    console.print(table)
-    console.print()
+        section(console, "Not built", ("engine", "why"), target.not_built.items())
+    section(console, "Checked and measured", (), _defaults(target, recipe))
 
 
 def _defaults(target: Target, recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -191,12 +177,3 @@ def _origin(device: DeviceProfile, table: str) -> str:
     if not sources:
         return "unverified"
     return f"{sources}; unverified: {', '.join(doubtful)}"
-
-
-def _table(*columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False, show_header=bool(columns))
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table

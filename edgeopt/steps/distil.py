@@ -96,7 +96,7 @@ class Distil(Step):
 
     @property
     def aims(self) -> Literal["latency", "accuracy"]:
-        """What the step is for: a smaller student, or a better one."""
+        """Latency if the student is a smaller one, else accuracy."""
         made = (self.layers, self.hidden, self.heads, self.neurons)
         return "latency" if any(size is not None for size in made) else "accuracy"
 

@@ -50,7 +50,7 @@ class Movement(Step):
 
     @property
     def makes(self) -> frozenset[str]:
-        """Squares that are no whole head stay as zeros."""
+        """Zeros with block: squares that are no whole head stay."""
         return frozenset({"zeros"} if self.block else ())
 
     def check(self, table: Table) -> None:
