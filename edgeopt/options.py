@@ -227,6 +227,8 @@ def changed(found: Options, default: Any = None) -> dict[str, Any]:
         if is_dataclass(value):
             below = changed(value, option.default)  # type: ignore[arg-type]
             values |= {f"{option.name}.{name}": one for name, one in below.items()}
+            if option.default is None and not below:
+                values[option.name] = {}  # it is there, and has its own defaults
         elif value != option.default:
             values[option.name] = _plain(value)
     return values

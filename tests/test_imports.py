@@ -40,7 +40,16 @@ def test_help_pulls_in_no_toolchain_and_no_command() -> None:
     code = "from edgeopt.cli import cli; cli.main(['--help'], standalone_mode=False)"
     loaded = modules_after(code)
     assert not loaded & HEAVY
-    commands = {"compile", "compress", "profile", "board", "bundle", "targets", "runtime"}
+    commands = {
+        "compile",
+        "compress",
+        "profile",
+        "board",
+        "bundle",
+        "targets",
+        "runtime",
+        "recipes",
+    }
     assert not {f"edgeopt.cli.{name}" for name in commands} & loaded
 
 
