@@ -70,7 +70,7 @@ class Options(Protocol):
 T = TypeVar("T", bound=Options)
 D = TypeVar("D")
 
-_WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", tuple: "array"}
+_WORDS = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "array"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +136,7 @@ class Kind:
             return "table"
         found = ", ".join(map(str, self.choices)) or str(self.range or "") or self.like
         item = self.item or self.type
-        found = found or _WORDS[item]
+        found = found or ("true or false" if item is bool else _WORDS[item])
         return f"array of {found}" if self.type is tuple else found
 
 

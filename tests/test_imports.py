@@ -53,6 +53,12 @@ def test_help_pulls_in_no_toolchain_and_no_command() -> None:
     assert not {f"edgeopt.cli.{name}" for name in commands} & loaded
 
 
+def test_options_are_shown_without_a_toolchain() -> None:
+    arguments = ["recipes", "show", "distil", "--json"]
+    code = f"from edgeopt.cli import cli; cli.main({arguments}, standalone_mode=False)"
+    assert not modules_after(code) & HEAVY
+
+
 @pytest.mark.parametrize("name", _COMMANDS)
 def test_every_command_has_help(name: str) -> None:
     out = subprocess.run(
