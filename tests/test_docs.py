@@ -14,6 +14,7 @@ from edgeopt.quantize import Quantize
 from edgeopt.recipe import Limits, recipe_names
 from edgeopt.steps import TECHNIQUES
 from edgeopt.target import target_names
+from tests.test_direction import FLOORS
 from tools.reference import FOLDER, header, pages
 
 ROOT = Path(__file__).parent.parent
@@ -136,3 +137,10 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_architecture_names_every_floor_with_its_parts() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| (\d+) \| (.+?) \|", page, re.MULTILINE)
+    found = {int(number): set(re.findall(r"`(\w+)`", parts)) for number, parts in told}
+    assert found == dict(enumerate(FLOORS, start=1))

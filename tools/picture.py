@@ -23,7 +23,7 @@ def main(title: str, columns: int) -> None:
         if line.startswith("$ "):
             text.stylize("bold")
         console.print(text, soft_wrap=True)
-    svg = console.export_svg(title=title)
+    svg = console.export_svg(title=title).replace("Fira Code,", "")
     sys.stdout.write(re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->", "", svg, flags=re.DOTALL))
 
 

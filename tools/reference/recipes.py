@@ -136,19 +136,19 @@ def _recipes() -> str:
     shipped = [f"### {name}\n\n" + code(_body(name), "toml") for name in recipe_names()]
     parts = [
         "# Recipes",
-        "A recipe is a TOML file: one that ships, by its name, or your own, by its path. An unknown "
-        "key is an error. `calibration_texts` (an integer, 1 to 100,000, required) is how many "
-        "texts calibrate INT8.",
+        "A recipe is a TOML file: one that ships, by its name, or your own, by its path. An "
+        "unknown key is an error. `calibration_texts` (an integer, 1 to 100,000, required) is how "
+        "many texts calibrate INT8.",
         "## [[compress]]",
         "The steps, in their order; see [Techniques](techniques.md).",
         "## [quantize]",
         prose(Quantize.__doc__),
         table(("option", "value", "default"), quantize).rstrip(),
         "## [bounds.PRECISION]",
-        "`[bounds.fp32]`, `[bounds.fp16]` and `[bounds.int8]` have to be there, and `[bounds.int4]` "
-        'if `[quantize]` says `weights = "int4"`. `cosine_min` (a number, 0 to 1, required) is of '
-        "tensors against FP32. The others have these defaults; what each means is in "
-        "[Compress](../compress.md#bounds).",
+        "`[bounds.fp32]`, `[bounds.fp16]` and `[bounds.int8]` have to be there, and "
+        '`[bounds.int4]` if `[quantize]` says `weights = "int4"`. `cosine_min` (a number, 0 to 1, '
+        "required) is of tensors against FP32. The others have these defaults; what each means is "
+        "in [Compress](../compress.md#bounds).",
         table(("key", *LIMITS), bounds).rstrip(),
         "## Those that ship",
         *shipped,
