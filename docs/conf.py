@@ -23,7 +23,4 @@ nitpicky = True
 
 html_theme = "furo"
 html_title = f"edgeopt {release}"
-html_static_path = ["pictures"]
 html_copy_source = False
-templates_path: list[str] = []
-exclude_patterns: list[str] = []

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from edgeopt.cli import cli
 from edgeopt.errors import EdgeoptError
+from edgeopt.fields import Table
 from edgeopt.quantize import Quantize
 from edgeopt.recipe import Limits, recipe_names
-from edgeopt.steps import TECHNIQUES
+from edgeopt.steps import TECHNIQUES, read_steps
 from edgeopt.target import target_names
 from tests.test_direction import FLOORS
 from tools.reference import FOLDER, header, pages
@@ -68,6 +70,14 @@ def test_every_technique_has_its_page_with_every_option(name: str) -> None:
     kind: Any = TECHNIQUES[name]
     options = {f.name for f in dataclasses.fields(kind) if f.init}
     assert options <= rows(PAGES[f"techniques/{name}.md"])
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_the_example_of_a_technique_can_be_read(name: str) -> None:
+    example = PAGES[f"techniques/{name}.md"].rsplit("```toml\n", 1)[1].split("```")[0]
+    table = Table(tomllib.loads(example), file="recipe.toml")
+    (step,) = read_steps(table.tables("compress"))
+    assert step.technique == name
 
 
 def test_every_option_of_a_recipe_has_its_entry() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-import inspect
+from pathlib import Path
 from typing import Any
 
+import edgeopt
 from edgeopt.fields import Table
 from edgeopt.quantize import Quantize
 from edgeopt.recipe import FOLDER, LIMITS, Limits, recipe_names
@@ -14,6 +16,14 @@ from edgeopt.steps.distil import Losses
 from edgeopt.steps.training import Training
 from tools.reference.markdown import code, literal, prose, table
 from tools.reference.options import Options, ask
+
+_EXAMPLES = {
+    "layers": ("drop = [4, 5]",),
+    "low_rank": ("share = 0.7",),
+    "embeddings": ("bits = 4",),
+    "tokens": ("layers = [2]", "keep = [0.5]"),
+}
+"""Those techniques that have to be told something."""
 
 
 def pages() -> dict[str, str]:
@@ -57,6 +67,7 @@ def _aim(name: str) -> str:
 def _technique(name: str) -> str:
     kind: Any = TECHNIQUES[name]
     parts = [f"# {name}", prose(kind.__doc__)]
+    parts += ["## How it works", prose(ast.get_docstring(_source(name))), "## Options"]
     options = options_of(name)
     rows = [
         (literal(f.name), options.words(f.name), _default(f))
@@ -65,22 +76,42 @@ def _technique(name: str) -> str:
     ]
     parts.append(table(("option", "value", "default"), rows).rstrip())
     if "losses" in names_of(kind):
-        parts += ["## losses", prose(Losses.__doc__)]
-        parts.append(_sub_table(Losses, options, "losses"))
+        parts += ["## losses", _opening(prose(Losses.__doc__)), _losses(options)]
     if "training" in names_of(kind):
         parts += ["## training", prose(Training.__doc__)]
         given = next(f for f in dataclasses.fields(kind) if f.name == "training")
         default = given.default if isinstance(given.default, Training) else Training()
         parts.append(_sub_table(default, options, "training"))
-    parts += ["## In a recipe", *_order(kind), f'```toml\n[[compress]]\ntechnique = "{name}"\n```']
+    example = "\n".join(["[[compress]]", f'technique = "{name}"', *_EXAMPLES.get(name, ())])
+    parts += ["## In a recipe", *_order(kind), code(example, "toml")]
     return "\n\n".join(parts) + "\n"
 
 
-def _sub_table(values: Any, options: Options, key: str) -> str:
+def _source(name: str) -> ast.Module:
+    """Return the module that does a technique, read and not imported: it needs torch."""
+    path = Path(edgeopt.__file__).parent / "compress" / f"{name}.py"
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _opening(text: str) -> str:
+    """Return ``text`` without its pointer into the code, which the page spells out."""
+    return text.replace(" `edgeopt.compress.losses` says what each is.", "")
+
+
+def _losses(options: Options) -> str:
+    functions = {f.name: f for f in _source("losses").body if isinstance(f, ast.FunctionDef)}
     rows = []
-    for f in dataclasses.fields(values):
-        default = f.default if inspect.isclass(values) else getattr(values, f.name)
-        rows.append((literal(f.name), options.words(f"{key}.{f.name}"), _shown(default)))
+    for f in dataclasses.fields(Losses):
+        does = prose(ast.get_docstring(functions[f.name])).removeprefix("Return ")
+        rows.append((literal(f.name), options.words(f"losses.{f.name}"), _shown(f.default), does))
+    return table(("loss", "weight", "default", "is"), rows).rstrip()
+
+
+def _sub_table(values: Any, options: Options, key: str) -> str:
+    rows = [
+        (literal(f.name), options.words(f"{key}.{f.name}"), _shown(getattr(values, f.name)))
+        for f in dataclasses.fields(values)
+    ]
     return table(("option", "value", "default"), rows).rstrip()
 
 
