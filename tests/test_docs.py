@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 
+import edgeopt
 from edgeopt.cli import cli
 from edgeopt.errors import EdgeoptError
 from edgeopt.fields import Table
@@ -154,3 +155,8 @@ def test_the_architecture_names_every_floor_with_its_parts() -> None:
     told = re.findall(r"^\| (\d+) \| (.+?) \|", page, re.MULTILINE)
     found = {int(number): set(re.findall(r"`(\w+)`", parts)) for number, parts in told}
     assert found == dict(enumerate(FLOORS, start=1))
+
+
+def test_every_name_that_the_package_exports_has_its_entry() -> None:
+    for name in edgeopt.__all__:
+        assert f"### {name}\n" in PAGES["python.md"]

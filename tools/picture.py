@@ -22,7 +22,7 @@ def main(title: str, columns: int) -> None:
         text = Text.from_ansi(line)
         if line.startswith("$ "):
             text.stylize("bold")
-        console.print(text, soft_wrap=True)
+        console.print(text)
     svg = console.export_svg(title=title).replace("Fira Code,", "")
     sys.stdout.write(re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->", "", svg, flags=re.DOTALL))
 

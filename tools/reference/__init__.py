@@ -7,7 +7,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "reference"
 MARK = "<!-- Written from the code by tools/docs: change it there. -->\n\n"
-_WRITERS = ("commands", "recipes", "targets", "bundle", "header", "exits")
+_WRITERS = ("commands", "recipes", "targets", "bundle", "header", "python", "exits")
 
 
 def pages() -> dict[str, str]:
