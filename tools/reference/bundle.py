@@ -40,8 +40,8 @@ def pages() -> dict[str, str]:
         "sorted, without white space; a reader that finds another one, a file that is not listed, "
         "or a number or text spelt otherwise than edgeopt writes it, refuses the bundle.",
         prose(Manifest.__doc__),
-        f"`schema_version` is {SCHEMA_VERSION}; the others, with their types as Python has them (a tuple "
-        "is an array, a mapping or one of the values below an object, None is null):",
+        f"`schema_version` is {SCHEMA_VERSION}; the others, with their types as Python has them (a "
+        "tuple is an array, a mapping or one of the values below an object, None is null):",
         _fields(Manifest),
     ]
     for name, kind in _TABLES:
