@@ -1,8 +1,7 @@
 """Draw a terminal's recording as SVG: tools/picture.py TITLE COLUMNS < recording > picture.svg.
 
 The recording is what was printed, colours included: with FORCE_COLOR=1 edgeopt prints them to a
-file too.
-No font is fetched when somebody looks at the picture: the viewer's own is used.
+file too. No font is fetched when somebody looks at the picture: the viewer's own is used.
 """
 
 from __future__ import annotations
