@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 
 import edgeopt
 from tools.reference.markdown import code, prose
@@ -50,19 +51,24 @@ def _entry(name: str, found: ast.FunctionDef | ast.ClassDef) -> str:
     parts = [f"### {name}"]
     if isinstance(found, ast.FunctionDef):
         parts.append(code(_signature(name, found), "python"))
-    elif fields := [ast.unparse(node) for node in found.body if isinstance(node, ast.AnnAssign)]:
-        parts.append(code("\n".join(fields), "python"))
+    elif fields := [node for node in found.body if isinstance(node, ast.AnnAssign)]:
+        parts.append(code("\n".join(map(_spelt, fields)), "python"))
     return "\n\n".join([*parts, prose(ast.get_docstring(found))])
+
+
+def _spelt(node: ast.AST) -> str:
+    """Return the node as this code is formatted; ``ast`` has single quotes, and no blanks at =."""
+    return re.sub(r" ?= ?", " = ", ast.unparse(node).replace("'", '"'))
 
 
 def _signature(name: str, found: ast.FunctionDef) -> str:
     """Return the call, an argument a line if it is long."""
-    given = ast.unparse(found.args)
+    given = _spelt(found.args)
     returned = f" -> {ast.unparse(found.returns)}" if found.returns else ""
     line = f"edgeopt.{name}({given}){returned}"
     if len(line) <= 100:
         return line
-    arguments = ast.unparse(found.args).split(", ")
+    arguments = given.split(", ")
     joined: list[str] = []
     for argument in arguments:  # a comma inside brackets does not part two arguments
         if joined and joined[-1].count("[") > joined[-1].count("]"):
