@@ -91,9 +91,9 @@ def test_every_option_of_a_recipe_has_its_entry() -> None:
 
 def test_what_a_technique_reads_is_what_its_page_says() -> None:
     page = PAGES["techniques/distil.md"]
-    assert "| `temperature` | a number, 0.1 to 100 | `2` |" in page
-    assert '| `start` | one of `"sliced"`, `"new"` | `"sliced"` |' in page
-    assert "| `layers` | an integer, 1 to 1,000,000; or a number, 0.01 to 0.99; or an" in page
+    assert "| `temperature` | 0.1 to 100.0 | `2` |" in page
+    assert '| `start` | sliced, new | `"sliced"` |' in page
+    assert "| `layers` | 1 to 1000000 or 0.01 to 0.99 or array of" in page
 
 
 def test_every_target_has_its_entry() -> None:

@@ -118,7 +118,10 @@ link() {
     new=./.part-$$
     case "$name" in */*) mkdir -p "./${name%/*}" && new="./${name%/*}/.part-$$" || return 1;; esac
     ln "$1/store/$hash" "$new" 2> /dev/null || ln -s "$1/store/$hash" "$new" || return 1
-    mv -f "$new" "./$name" || return 1
+    # It is the very file if somebody else has just linked it: mv refuses that.
+    [ "$new" -ef "./$name" ] || mv -f "$new" "./$name" ||
+      [ "$new" -ef "./$name" ] || return 1
+    rm -f "$new"
   done
 }
 """
@@ -160,7 +163,10 @@ HEAL = """
 cd "$1" || exit 1
 find bundles -type f | while IFS= read -r name; do
   [ "$name" -ef "store/$2" ] || continue
-  ln "store/$3" "${name%/*}/.part-$$" && mv -f "${name%/*}/.part-$$" "$name" || exit 1
+  part=${name%/*}/.part-$$
+  ln "store/$3" "$part" || exit 1
+  mv -f "$part" "$name" || [ "$part" -ef "$name" ] || exit 1
+  rm -f "$part"
 done && mv -f "store/$3" "store/$2"
 """
 

@@ -116,7 +116,7 @@ ALONE = Peers()
 
 def trains(step: Any) -> bool:
     """Tell whether a recipe's ``step`` is of a technique that trains."""
-    return hasattr(step, "training")
+    return step.training is not None
 
 
 def run(work: Callable[[Peers], T]) -> T:

@@ -190,7 +190,7 @@ def compressed(
         if peers.count > 1 and trains(step):
             parts["processes"] = peers.count  # they round otherwise than one does
         tried = cache.key(**parts)
-        if aim is not None and options.get("latency") is not None:
+        if aim is not None and step.needs_costs:
             around = replace(around, target=aim.target, costs=aim.costs)
             tried = cache.key(**parts, costs=aim.costs.key)
         directory = _step(tried, model, step, learning, checked, around, (first, before), folder)

@@ -16,10 +16,7 @@ S = TypeVar("S", bound="Step")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """The options of one technique: a frozen dataclass, so that it can be hashed and stored.
-
-    A step whose option ``latency`` is set is given the target's costs (``Context.costs``).
-    """
+    """The options of one technique: a frozen dataclass, so that it can be hashed and stored."""
 
     technique: str = field(init=False)
     max_drop: Annotated[
@@ -50,6 +47,11 @@ class Step:
     def training(self) -> Training | None:
         """How the step learns weights; None for a technique that does not train."""
         return None
+
+    @property
+    def needs_costs(self) -> bool:
+        """Whether the step is given what a layer costs on the target (``Context.costs``)."""
+        return False
 
     @classmethod
     def read(cls: type[S], table: Table) -> S:

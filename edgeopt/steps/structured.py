@@ -60,6 +60,11 @@ class Structured(Step):
     ridge: Ridge = 0.01
     samples: Samples = 1024
 
+    @property
+    def needs_costs(self) -> bool:
+        """See ``Step``."""
+        return self.latency is not None
+
     def check(self, table: Table) -> None:
         """Raise InputError if options contradict each other."""
         check_widths(table, self.parts)

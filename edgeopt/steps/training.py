@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from edgeopt import options
 from edgeopt.fields import Table
 from edgeopt.options import Range
 from edgeopt.steps.limits import MOST
@@ -49,14 +48,6 @@ class Training:
     checkpoint_s: Annotated[
         float, Range(0.0, 1e6, "s"), "how often all is written down, to go on from after a kill"
     ] = 60.0
-
-    @classmethod
-    def read(cls, step: Table, default: Training | None = None) -> Training:
-        """Read the sub-table ``training`` of a step's table; ``default`` has what it lacks.
-
-        Raises InputError with the dotted key for what is wrong.
-        """
-        return options.group(cls, step, "training", default or cls())
 
     def check(self, table: Table) -> None:
         """Raise InputError for ``patience`` without texts to see by."""

@@ -2,7 +2,9 @@
 
 import io
 import os
+import shutil
 import struct
+import subprocess
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -460,6 +462,25 @@ def test_a_name_that_leads_elsewhere_is_put_right_in_one_step(store: Store, tmp_
     assert Path(store.push(files, "d1")) == home
     assert (home / "one").read_text() == "1"
     assert (home / "a b/two").read_text() == "2"
+
+
+@pytest.mark.parametrize("shell", ["sh", "busybox sh"])
+def test_a_name_that_somebody_else_has_just_put_right_stays(
+    store: Store, tmp_path: Path, shell: str
+) -> None:
+    """It is the same file then, and mv refuses to put a file on itself."""
+    words = shell.split()
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    made = make(tmp_path / "src", one="1")
+    home = Path(store.push(made, "d1"))
+    folder = tmp_path / "home/.edgeopt"
+    line = f"{cache.file_sha256(made['one'])} one\n".encode()
+    relinked = [*words, "-c", scripts.RELINK, "sh", str(folder), home.name]
+    done = subprocess.run(relinked, input=line, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (home / "one").read_text() == "1"
+    assert not list(home.glob(".part-*"))
 
 
 def test_nothing_is_removed_while_somebody_deploys(

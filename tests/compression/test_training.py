@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgeopt import progress
+from edgeopt import options, progress
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import read
 from edgeopt.compression.memory import activation_bytes, out_of_memory
@@ -315,9 +315,11 @@ def test_texts_to_validate_on_are_not_learnt_from(folder: Path, texts_file: Path
 
 
 def test_options_are_read_from_their_table() -> None:
-    read_from = lambda **values: Training.read(Table({"training": values}, file="r.toml"))  # noqa: E731
-    assert Training.read(Table({}, file="r.toml")) == Training()
-    assert Training.read(Table({}, file="r.toml"), SHORT) is SHORT
+    def read_from(**values: object) -> Training:
+        table = Table({"training": values}, file="r.toml")
+        return options.group(Training, table, "training", Training())
+
+    assert options.group(Training, Table({}, file="r.toml"), "training", SHORT) is SHORT
     assert read_from(epochs=5, precision="bf16") == Training(epochs=5, precision="bf16")
     with pytest.raises(InputError, match=r"r.toml: training.epoch: unknown key; did you mean"):
         read_from(epoch=5)

@@ -9,9 +9,6 @@ import re
 import edgeopt
 from tools.reference.markdown import code, prose
 
-_ELSEWHERE = {"compress": "edgeopt.compression"}
-"""``edgeopt.compress`` is a package that can be called; the function is there."""
-
 
 def pages() -> dict[str, str]:
     """Return the page ``python.md``."""
@@ -34,7 +31,7 @@ def pages() -> dict[str, str]:
 
 def _definition(name: str) -> ast.FunctionDef | ast.ClassDef:
     """Return the definition of ``edgeopt.NAME``, read and not imported."""
-    home = _ELSEWHERE.get(name, edgeopt._HOMES[name])
+    home = edgeopt._HOMES[name]
     spec = importlib.util.find_spec(home)
     assert spec is not None
     assert spec.origin is not None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import edgeopt
-from edgeopt.fields import Table
+from edgeopt.options import Option, options_of
 from edgeopt.quantize import Quantize
 from edgeopt.recipe import FOLDER, LIMITS, Limits, recipe_names
 from edgeopt.steps import REPEATABLE, TECHNIQUES
 from edgeopt.steps.distil import Losses
-from edgeopt.steps.training import Training
+from edgeopt.steps.step import Step
 from tools.reference.markdown import code, literal, prose, table
-from tools.reference.options import Options, ask
 
 _EXAMPLES = {
     "layers": ("drop = [4, 5]",),
@@ -50,9 +50,14 @@ def names_of(kind: Any) -> list[str]:
     return [f.name for f in dataclasses.fields(kind) if f.init]
 
 
-def options_of(name: str) -> Options:
-    """Return what the options of a technique may be."""
-    return ask(TECHNIQUES[name].read, names_of(TECHNIQUES[name]))
+def _options(options: Sequence[Option]) -> str:
+    """Return the table of options: what each takes, its default, and what it is."""
+    rows = [(literal(o.name), _takes(o), _default(o), prose(o.help)) for o in options]
+    return table(("option", "takes", "default", "is"), rows).rstrip()
+
+
+def _takes(option: Option) -> str:
+    return " or ".join(map(str, option.kinds))
 
 
 def _first_sentence(kind: Any) -> str:
@@ -68,20 +73,14 @@ def _technique(name: str) -> str:
     kind: Any = TECHNIQUES[name]
     parts = [f"# {name}", prose(kind.__doc__)]
     parts += ["## How it works", prose(ast.get_docstring(_source(name))), "## Options"]
-    options = options_of(name)
-    rows = [
-        (literal(f.name), options.words(f.name), _default(f))
-        for f in dataclasses.fields(kind)
-        if f.init
-    ]
-    parts.append(table(("option", "value", "default"), rows).rstrip())
-    if "losses" in names_of(kind):
-        parts += ["## losses", _opening(prose(Losses.__doc__)), _losses(options)]
-    if "training" in names_of(kind):
-        parts += ["## training", prose(Training.__doc__)]
-        given = next(f for f in dataclasses.fields(kind) if f.name == "training")
-        default = given.default if isinstance(given.default, Training) else Training()
-        parts.append(_sub_table(default, options, "training"))
+    options = options_of(kind)
+    parts.append(_options(options))
+    for option in options:
+        below = next((k.type for k in option.kinds if dataclasses.is_dataclass(k.type)), None)
+        if below is not None:
+            parts += [f"## {option.name}", _opening(prose(below.__doc__))]
+            found = options_of(below, option.default)
+            parts.append(_losses(found) if below is Losses else _options(found))
     example = "\n".join(["[[compress]]", f'technique = "{name}"', *_EXAMPLES.get(name, ())])
     parts += ["## In a recipe", *_order(kind), code(example, "toml")]
     return "\n\n".join(parts) + "\n"
@@ -89,54 +88,48 @@ def _technique(name: str) -> str:
 
 def _source(name: str) -> ast.Module:
     """Return the module that does a technique, read and not imported: it needs torch."""
-    path = Path(edgeopt.__file__).parent / "compress" / f"{name}.py"
+    path = Path(edgeopt.__file__).parent / "compression" / f"{name}.py"
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _opening(text: str) -> str:
     """Return ``text`` without its pointer into the code, which the page spells out."""
-    return text.replace(" `edgeopt.compress.losses` says what each is.", "")
+    return text.replace("; `edgeopt.compression.losses` has them", "")
 
 
-def _losses(options: Options) -> str:
+def _losses(options: Sequence[Option]) -> str:
     functions = {f.name: f for f in _source("losses").body if isinstance(f, ast.FunctionDef)}
     rows = []
-    for f in dataclasses.fields(Losses):
-        does = prose(ast.get_docstring(functions[f.name])).removeprefix("Return ")
-        rows.append((literal(f.name), options.words(f"losses.{f.name}"), _shown(f.default), does))
+    for o in options:
+        does = prose(ast.get_docstring(functions[o.name])).removeprefix("Return ")
+        rows.append((literal(o.name), _takes(o), _default(o), f"{prose(o.help)}: {does}"))
     return table(("loss", "weight", "default", "is"), rows).rstrip()
-
-
-def _sub_table(values: Any, options: Options, key: str) -> str:
-    rows = [
-        (literal(f.name), options.words(f"{key}.{f.name}"), _shown(getattr(values, f.name)))
-        for f in dataclasses.fields(values)
-    ]
-    return table(("option", "value", "default"), rows).rstrip()
 
 
 def _order(kind: Any) -> list[str]:
     """Say what the step makes and undoes, which orders a recipe's steps."""
     told = []
-    undoes = getattr(kind, "undoes", frozenset())
-    makes = getattr(kind, "makes", frozenset())
-    if isinstance(makes, frozenset) and makes:
+    undoes, makes = kind.undoes, kind.makes
+    if isinstance(makes, frozenset):
         told.append(f"It makes: {', '.join(sorted(makes))}.")
-    if isinstance(makes, property):
+    elif makes is not Step.makes:
         told.append(prose(makes.__doc__))
-    if undoes:
+    if isinstance(undoes, frozenset):
         told.append(f"It has to stand before a step that makes: {', '.join(sorted(undoes))}.")
     if kind.__name__.lower() in REPEATABLE:
         told.append("It may stand in a recipe more than once.")
     return [" ".join(told)] if told else []
 
 
-def _default(f: dataclasses.Field[Any]) -> str:
-    if f.default is not dataclasses.MISSING:
-        return _shown(f.default)
-    if f.default_factory is not dataclasses.MISSING:
-        return _shown(f.default_factory())
-    return "required"
+def _default(option: Option) -> str:
+    if option.default is dataclasses.MISSING:
+        return "required"
+    told = [_shown(option.default)]
+    told += [
+        f"{_shown(rule.default)} if `{rule.option}` is {_shown(rule.value)}"
+        for rule in option.defaults_if
+    ]
+    return ", ".join(told)
 
 
 def _shown(value: Any) -> str:
@@ -155,11 +148,6 @@ def _shown(value: Any) -> str:
 
 
 def _recipes() -> str:
-    options = ask(_read_quantize, names_of(Quantize))
-    quantize = [
-        (literal(f.name), options.words(f.name), _shown(f.default))
-        for f in dataclasses.fields(Quantize)
-    ]
     bounds = [
         (literal(f.name), *(f"{getattr(limits, f.name):g}" for limits in LIMITS.values()))
         for f in dataclasses.fields(Limits)
@@ -174,7 +162,7 @@ def _recipes() -> str:
         "The steps, in their order; see [Techniques](techniques.md).",
         "## [quantize]",
         prose(Quantize.__doc__),
-        table(("option", "value", "default"), quantize).rstrip(),
+        _options(options_of(Quantize)),
         "## [bounds.PRECISION]",
         "`[bounds.fp32]`, `[bounds.fp16]` and `[bounds.int8]` have to be there, and "
         '`[bounds.int4]` if `[quantize]` says `weights = "int4"`. `cosine_min` (a number, 0 to 1, '
@@ -185,10 +173,6 @@ def _recipes() -> str:
         *shipped,
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _read_quantize(read: Table) -> Quantize:
-    return Quantize.read(read)
 
 
 def _body(name: str) -> str:
