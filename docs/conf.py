@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """How Sphinx builds these pages; run tools/docs."""
 
 from __future__ import annotations

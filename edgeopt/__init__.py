@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """edgeopt: from a trained transformer to a checked, measured bundle on a small device.
 
     import edgeopt

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What an artifact's answers are worth on the user's own texts, beside those of FP32.
 
 The texts are those that compression holds out as well: neither learnt from nor calibrated on.

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """An artifact's final answers, held against those of the user's own tool.
 
 Raw texts (or images) go into the C runtime, as on a device, and what comes out is compared with

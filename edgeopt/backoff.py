@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Lower within the recipe's bounds: the most sensitive layers stay in FP32 until they hold.
 
 Which layers those are is found once, in torch (``compress.sensitivity``); what an artifact loses is

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Work kept by content: the same inputs, options and tool versions are never worked on twice.
 
 An entry is a directory ``<cache>/<kind>/<key>``, where the key is a hash of everything that the

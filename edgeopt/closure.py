@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The code that a result depends on, as part of a key of the cache.
 
 A result depends on the module that makes it and on all that this imports, wherever in it the import

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Compress for a target: where latencies come from, and what is refused as one."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Device profiles: facts about a kind of board or phone, each with its source.
 
 ``profiles/*.toml`` become ``DeviceProfile`` values. If one could look it up or measure it, it is

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Every error that edgeopt raises on purpose.
 
     EdgeoptError                 exit code

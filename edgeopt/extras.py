@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Import an optional toolchain, or say in one line what to install."""
 
 from __future__ import annotations

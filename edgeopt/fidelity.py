@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """How near an artifact's outputs are to the reference's, in figures that both sides compute alike.
 
 Cosine and maximum error are taken output by output over the flattened float32 values; where an

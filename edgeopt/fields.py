@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Typed getters that turn a TOML or JSON table into checked values.
 
 A ``Table`` remembers the file and the dotted key where it stands, so that every complaint reads

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What the machine that edgeopt runs on is, as a device profile.
 
 Read from /proc and /sys on Linux; elsewhere what Python's ``platform`` tells. Nothing is guessed:

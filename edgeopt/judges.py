@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The judges of compression that measure: on this machine, or on a board of the user's."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A layer's costs by its widths, timed on this machine with the target's engine.
 
 Each width's attention or FFN, ``DEPTH`` times one behind the other, is a graph of its own, lowered

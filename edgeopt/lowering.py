@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Lower a model for one engine and check the artifact on samples, both cached by content."""
 
 from __future__ import annotations

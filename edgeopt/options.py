@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Options as fields of a dataclass: an annotation says range or choices, and what the option is.
 
     remove: Annotated[float, Range(0.0, 0.95), "the share of heads that goes"] = 0.3

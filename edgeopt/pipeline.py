@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """From a source to a bundle: import, lower, check, write. Each artifact is cached by content."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A directory that appears at its place whole, or not at all.
 
 What stood there before is replaced only where it is ours and holds nothing else. The two change

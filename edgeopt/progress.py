@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Say what is being done while it takes long; silent unless a front end listens.
 
     with progress.step("Exporting ONNX") as step:

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """How a recipe quantises: the options of its ``[quantize]`` table, and which engine has which.
 
 Without the table every backend does what it does by itself: ONNX and TFLite quantise activations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Keep what toolchains print about themselves off the user's terminal and out of ``--json``."""
 
 from __future__ import annotations

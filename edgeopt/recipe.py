@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Recipes: what is done to a model on its way to an artifact, as data.
 
 ``edgeopt/recipes/*.toml`` ship with the package; a path to a user's own file works as well.

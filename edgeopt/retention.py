@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What stays in the cache and for how long: uses, the limit on its size, removal.
 
 Each process notes the entries that it has been given in a file of its own (``.using``), which it

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Targets: what is built for a device profile, and how it is measured there.
 
 ``targets/*.toml`` become ``Target`` values. ``--target jetson-nano`` names one of them; a path to

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Time calls on this machine against each other: CPU time, shuffled, and undisturbed.
 
 Each round calls all of them in a new order, so that what slows the machine for a while slows all;

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The device's tokenizer, held against that of the user's own tool, before anything ships.
 
 The agent tokenizes on this machine as the runtime does on a device; what it says of every text is

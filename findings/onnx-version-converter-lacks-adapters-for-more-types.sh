@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 # onnx 1.23.2: version_converter cannot lower operators that have only learnt more types since.
 # Identity 16 differs from 13 (of opset 14 too) in one more type, and ConstantOfShape 20 from 9 in more types,
 # but there is no adapter; all of a graph is refused for one of them. Seen on 2026-11-29:

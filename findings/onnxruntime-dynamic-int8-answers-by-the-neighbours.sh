@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 # onnxruntime 1.31.1: after quantize_dynamic a row's answer depends on the other rows of its batch,
 # since DynamicQuantizeLinear takes one range over the whole tensor. One neighbour ten times as
 # loud changes the decision of some rows; in float32 none changes.

@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 # onnxruntime 1.31.1: its converter to FP16 writes operators out of order, which onnx.checker refuses.
 # convert_float_to_float16(model, keep_io_types=True) puts the Casts of the inputs behind the operators that read
 # them. onnxruntime sorts and loads it; other readers, which take operators in the order of the file, do not.

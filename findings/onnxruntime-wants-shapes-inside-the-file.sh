@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 # onnx 1.23.2, onnxruntime 1.31.1: onnxruntime does not load a model whose shapes lie in external data.
 # onnx.save(..., save_as_external_data=True, size_threshold=0) writes every tensor to the other file, the two
 # integers that a Reshape takes as well; onnx.checker accepts it, onnxruntime refuses. With the default of

@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 # OpenVINO 2026.4.1 with INFERENCE_NUM_THREADS 1 gives the answer of the call before, without an
 # error, if shapes inside a model with free dimensions do not fit: here a model that was traced for
 # 16 tokens, whose input says that any number will do. With two threads it raises RuntimeError.

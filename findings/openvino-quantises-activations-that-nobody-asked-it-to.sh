@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 # OpenVINO 2026.4.1 quantises activations to 8 bits in a model of which only the weights are in
 # 8 bits, although INFERENCE_PRECISION_HINT is f32: on an x86 CPU with VNNI the property
 # DYNAMIC_QUANTIZATION_GROUP_SIZE is 32 by default. 0 turns it off; the answers are then those of

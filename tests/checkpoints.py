@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Tiny checkpoints with random (seeded) weights, saved as transformers saves real ones."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Every test keeps its boards and their state apart from the user's own."""
 
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The signal that stands for Ctrl-C in a process that a test starts."""
 
 import signal

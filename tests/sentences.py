@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Tiny folders as sentence-transformers and SetFit save them, and what they themselves answer."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Final answers against the user's own tool: the figures, and what is not shipped for them."""
 
 from dataclasses import replace

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Bounds on what quantising may lose, and layers that stay in floating point until they hold."""
 
 from collections.abc import Callable

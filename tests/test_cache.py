@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Entries appear once and whole, and go when they may: what is used stays."""
 
 import json

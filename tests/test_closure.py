@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What the keys of the cache cover: a module, all that it imports, and nothing else."""
 
 import ast

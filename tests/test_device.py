@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Device profiles: the shipped facts are complete and cited, and a wrong file is refused."""
 
 import os

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Data flows one way: a module imports only what stands before it (or beside it)."""
 
 import ast

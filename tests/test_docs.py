@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What the documents say of the code is what the code has; their links lead somewhere."""
 
 import dataclasses

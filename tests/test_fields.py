@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Typed getters: every complaint names the file, the dotted key and what was expected."""
 
 from pathlib import Path

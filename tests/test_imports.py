@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What ``import edgeopt`` and ``edgeopt --help`` pull in, and how they behave."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The main job as a user runs it: the command line, a trained model, an emulated board."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Options out of annotations: made-up ones, and that each shipped one says what it takes."""
 
 import math

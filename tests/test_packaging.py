@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A wheel, built as a release is, holds all data and runs away from the checkout."""
 
 import email

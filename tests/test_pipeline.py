@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """From a source to a bundle, with tiny checkpoints and real backends."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What is replaced, what is not, and what a process that is killed leaves."""
 
 import os

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Recipes: the shipped one, a user's own, and what is refused."""
 
 from pathlib import Path

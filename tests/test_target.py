@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Targets: what is shipped is sound and explained; what a user writes wrong is refused."""
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What edgeopt leaves behind in a process that imports it: nothing but its results."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Write edgeopt/model/texts.jsonl from the sentences in tools/texts, which were written for it.
 
 Prose is cut into texts of one sentence to twenty that follow one another; everything else is taken

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Draw a terminal's recording as SVG: tools/picture.py TITLE COLUMNS < recording > picture.svg.
 
 The recording is what was printed, colours included: with FORCE_COLOR=1 edgeopt prints them to a

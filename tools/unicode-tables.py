@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Write edgeopt/runtime/src/unicode_tables.h from what the `tokenizers` package does.
 
 The package's Rust crates know different versions of Unicode, and none is Python's own. So every

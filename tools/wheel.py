@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Build the wheel of ``tools/build-wheel`` into the folder given, and print its path and size.
 
 The same sources and compiler give the same bytes. The checkout is left as it was.

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Backends lower a Model to one engine's artifact, and run that artifact on the host.
 
 A backend is a module of this package with two functions, found by the engine's name:

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Find the linear modules that stay in floating point in a converted graph, by their weights.
 
 Converters rename and fuse what they read, so that names do not lead back to the module; its weight

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """ONNX for onnxruntime: FP32 by the TorchScript exporter, INT8 and INT4 by its own quantisers.
 
 The dynamo exporter gives opset 18 whatever it is asked for, and IR 10, which onnxruntime before

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The quantised forms of an ONNX graph, each by onnxruntime's own quantisers.
 
 dynamic    ``quantize_dynamic`` after a rewrite that gives every token its own scale, then with

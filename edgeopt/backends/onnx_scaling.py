@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Give every token its own scale in onnxruntime's dynamic INT8.
 
 ``DynamicQuantizeLinear`` has one range for a whole call: one loud token takes the resolution from

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """OpenVINO IR: converted from the module or the .onnx file, INT8 and INT4 by NNCF."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The quantised forms of an OpenVINO model, by NNCF.
 
 static    ``nncf.quantize``: weights and activations in 8 bits, ranges found on calibration texts

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """TFLite for LiteRT: one file with a signature for each length, which share their weights."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The quantised forms of a TFLite file, by ai-edge-quantizer.
 
 dynamic    int8 or int4 weights, activations quantised call by call inside the kernels

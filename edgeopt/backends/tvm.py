@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """TVM: one shared library with the model compiled for the target's CPU, FP32.
 
 The library holds a Relax executable with a function a length, ``main_<tokens>``, which takes the

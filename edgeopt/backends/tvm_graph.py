@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """From an ONNX file to one scheduled TVM module: import, fuse, schedule, pack the weights."""
 
 from __future__ import annotations

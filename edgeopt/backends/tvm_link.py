@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Link compiled objects into a shared library for another Linux machine."""
 
 from __future__ import annotations

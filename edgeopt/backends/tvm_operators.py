@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What TVM computes for softmax, layer normalisation, erf, exp and tanh in a lowered model.
 
 TVM's own definitions call the C library once an element (exp, erf) or reduce a row with one

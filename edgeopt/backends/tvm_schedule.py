@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """How a lowered model's loops run on a CPU: register tiles, vectors, threads.
 
 TVM compiles a loop nest as it stands; one that was not scheduled runs a hundred times slower than

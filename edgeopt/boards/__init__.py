@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Boards: machines that a bundle runs on, reached over SSH, emulated, or this one itself.
 
 with boards.connect("pi") as board:

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Where a board is, and how its host key is shown to people."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Arm cores: the names behind the ids in ``/proc/cpuinfo``, and what QEMU emulates of them.
 
 Sources: implementer and part ids from Linux ``arch/arm64/include/asm/cputype.h`` and util-linux

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The files of edgeopt on a board: a store by content, bundles made of links into it.
 
 ~/.edgeopt/store/<sha256>               each file once, whatever bundle it is in

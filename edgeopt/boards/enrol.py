@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Add a board of the user's: learn its host key with the user's consent, then what it is."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a board is, read off it in one go: cores, ISA, libc, memory, disk, sensors."""
 
 from __future__ import annotations

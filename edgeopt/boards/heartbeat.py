@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A program's stdin that tells it that the host still lives.
 
 A link that stalls has no end: sshd and what it started would run on for hours, and a measurement

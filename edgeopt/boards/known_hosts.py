@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The host keys that the user's ``known_hosts`` files hold; nothing is ever written there.
 
 As in sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT". paramiko's own reader knows no markers and no

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The machine that edgeopt itself runs on, as a board named ``host``: no SSH."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Log in to a board with a key: those that the user named, the agent's, or the default ones."""
 
 from __future__ import annotations

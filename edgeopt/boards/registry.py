@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The user's own list of boards: ``boards.toml`` in edgeopt's configuration directory.
 
 Addresses and key paths belong to the user and never go into a repository or a bundle. Each board's

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The shell scripts that ``deploy`` runs on a board: POSIX sh and no tool that BusyBox lacks.
 
 $1 is edgeopt's folder there. What a script tells are lines that begin with a word of its own, so

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A board over SSH, with a pinned host key."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What ``~/.ssh/config`` says of a host, as in ssh_config(5); no command in it is ever run to ask.
 
 paramiko's reader knows no Include, takes a condition that it does not know for met, and runs what

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Run programs on a board and copy files to it, whatever the wire.
 
 A program is always an argument vector, never a line for a shell to split. Files are copied

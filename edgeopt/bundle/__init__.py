@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The bundle: a directory with artifacts, tokenizer, golden inputs and outputs, and a manifest."""
 
 from __future__ import annotations

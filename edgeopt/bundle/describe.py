@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a manifest says of a model and its target, whatever artifacts are made of it."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Golden inputs and outputs: real texts, or images, with the reference's answer, as .npy files.
 
 One directory holds one call: ``in.NAME.npy`` (int64, (1, seq), or float32,

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``manifest.json``: what a bundle holds, where it came from, and how near it is to the original.
 
 The manifest names every other file of the bundle with its size and SHA-256, and carries a digest

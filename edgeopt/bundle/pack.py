@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A bundle as one file: a zip that stores and does not compress, so that a program can map it.
 
 Every file begins at a multiple of ``ALIGNMENT_BYTES`` where it is that large, else of

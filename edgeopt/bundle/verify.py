@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Check a bundle: every byte against the manifest, every artifact against the golden outputs.
 
 An artifact that this host runs is also opened in the runtime library, as a device would, and gets a

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Put a bundle together: whole, or not at all."""
 
 from __future__ import annotations

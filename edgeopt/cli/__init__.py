@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The ``edgeopt`` command. Thin: each command parses, calls the Python API, and renders.
 
 Exit codes: 0 done; 1 a check failed (``verify``, ``board check``); 2-8 as in ``edgeopt.errors``;

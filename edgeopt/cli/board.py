@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt board``: add, start, list, check, clean, stop and forget boards."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt inspect`` and ``edgeopt verify``."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt cache``: what the cache holds, and removing it."""
 
 from __future__ import annotations

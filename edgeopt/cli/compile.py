@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt compile``."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What every command prints: one JSON document or a rendering, progress, and errors."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt recipes``: what recipes do to a model, and the options of each technique."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt runtime``: the library that runs bundles, built for a device or as sources."""
 
 from __future__ import annotations

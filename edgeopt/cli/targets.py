@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt targets``: what edgeopt can build for, and why it builds what it builds."""
 
 from __future__ import annotations

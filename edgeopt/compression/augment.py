@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Changed copies of texts, made without a network, for a teacher to answer.
 
 Words are what stands between white space. The copy of a text is the same whatever the other texts

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Choose how many heads and neurons each layer keeps, within a budget of cost.
 
 Each layer's attention and FFN is one choice out of its table of widths; a width has the cost of

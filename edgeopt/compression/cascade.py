@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Early exit as a cascade: a small classifier answers where it is sure, else the large one does.
 
 Engines for small devices run graphs without branches, so an exit is a model of its own: any

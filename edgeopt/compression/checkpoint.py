@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A compressed model as a Hugging Face folder."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What stands around a step of compression: the teacher, the target, and where to keep its work."""
 
 from __future__ import annotations

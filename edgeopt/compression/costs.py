@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a layer costs by its widths: the table from which heads and neurons are chosen.
 
 A layer is cut into its attention and its FFN, each with the residual and the normalisation behind

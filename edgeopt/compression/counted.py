@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a model costs by counting: where nothing can be timed, this ranks one against another.
 
 The unit is one FP32 multiply-accumulate of the target's core; it is not a time. A product with a

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The user's texts and labels: read, checked against the model, split, and made into batches."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Teach a network what another answers: the original, or the network as it was.
 
 Any losses of ``edgeopt.compression.losses``, each with a weight, on the user's texts and on changed

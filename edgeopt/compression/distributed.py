@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Training by several processes, as ``accelerate launch`` starts them: one for each GPU.
 
 The main process compresses as it would alone: cache, checkpoints, metrics, the output folder and

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Make the table of token embeddings smaller: factored, rounded to 4 or 8 bits, or both.
 
 A factored table keeps the principal directions of the rows, each weighed by how often its token

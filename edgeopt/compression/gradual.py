@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Remove heads and neurons in rounds, each followed by training towards the teacher's answers.
 
 What is left after round r of R is that of Zhu and Gupta's cubic schedule at r / R. Each round is

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The grid of quantised values, in torch: what engines' kernels do to a linear module, simulated.
 
 Weights have one scale to an output channel, or to a group of its inputs, and no zero point:

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Remove channels of the residual stream: the hidden size, from the embeddings to the classifier.
 
 A gate of one on a channel, the same after every norm, tells by its gradient what the channel

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """How much each attention head and FFN neuron matters.
 
 A gate g = 1 multiplies each head's output (batch, seq, head_dim) and each neuron's (batch, seq).

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What happens inside a network, caught while it runs: hidden states, queries, keys and values."""
 
 from __future__ import annotations

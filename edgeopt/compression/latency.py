@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Whether a step of compression made the model faster on its target: what a judge says.
 
 The judges that measure stand above this package (``edgeopt.judges``): they lower both models. The

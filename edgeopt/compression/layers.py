@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Drop whole layers: by index, or those without which the outputs change least."""
 
 from __future__ import annotations

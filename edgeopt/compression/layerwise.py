@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Run an encoder one block after the other, so that each can be changed before the next runs.
 
 What goes into the first block is collected by one run of the network on the data; each block is

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a student is held to, batch by batch: the sum of the losses that the options ask for."""
 
 from __future__ import annotations

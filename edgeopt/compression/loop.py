@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The loop of a training: steps, validation, and what is written down of both."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a student is held to: each loss a plain function of tensors, a scalar back.
 
 Tensors may be of any float dtype and are taken as float32. ``mask`` is (batch, seq), 1 where a

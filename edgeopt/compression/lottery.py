@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Look for a lottery ticket: a sparse network that trains as well as the whole one from its start.
 
 Iterative magnitude pruning (Frankle and Carbin 2019, "The Lottery Ticket Hypothesis") with

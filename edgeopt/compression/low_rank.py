@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Factor linear layers: W x + b becomes U (V x) + b', with rank * (inputs + outputs) products.
 
 ``svd`` takes the best U V to W itself. ``activation`` takes the best to the layer's outputs on the

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Masks over parts of weights that are learnt with them: movement pruning.
 
 Each part (a head, a neuron, a square of a weight) has a score S and a mask M of 0 or 1, and the

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What training takes of memory, for the message where it was too much."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Movement pruning: learn, with the weights, which heads and neurons the network does without.
 
 Scores and masks are ``edgeopt.compression.masks``; the schedule is Zhu and Gupta's cubic one, from

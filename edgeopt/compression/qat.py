@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Train a network for the rounding that quantisation will do to it (Jacob et al. 2018, section 3).
 
 In the forward pass weights and inputs of the linear modules are rounded as the engines do it, and

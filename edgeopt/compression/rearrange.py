@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Mask rearrangement: remove what matters little together, not only one by one."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Refit the projections behind removed heads and neurons, by least squares.
 
 Where only the columns s of a projection's input x are left, the weight that comes nearest to the

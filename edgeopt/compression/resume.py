@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Training that can go on after its process was killed: checkpoints, random states, metrics.
 
 A checkpoint is written beside its place and renamed, so that it is there whole or not at all.

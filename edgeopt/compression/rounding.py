@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Round a table of numbers to few bits: groups with a scale each, and GOBO's codebook beside it."""
 
 from __future__ import annotations

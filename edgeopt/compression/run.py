@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Run a recipe's steps on a model: each checked on held-out texts, kept or rolled back.
 
 Where there is a target, a step that aims at latency is also held against the model before it.

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """How good a compressed model still is: accuracy on labels, else agreement with the original."""
 
 from __future__ import annotations

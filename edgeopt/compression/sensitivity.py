@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Which linear modules a network can least bear to have quantised.
 
 One module at a time is quantised (``grid``), everything else stays as it is, and the outputs are

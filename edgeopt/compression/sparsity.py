@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Which weights of a matrix become zero, and what the others become for it.
 
 ``W`` is (outputs, inputs) and x the inputs it is used on. Three scores: |W| (magnitude);

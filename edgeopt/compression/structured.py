@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Remove attention heads and FFN neurons, so that the network itself is smaller."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A smaller network made of a whole one: fewer layers, or narrower ones."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What the teacher answers: kept by content, so that it runs once for each text."""
 
 from __future__ import annotations

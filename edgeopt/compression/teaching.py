@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a network learns while it is pruned: the teacher's answers and, where there are, labels."""
 
 from __future__ import annotations

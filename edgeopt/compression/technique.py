@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a technique of compression is: its contract, and the one place where it is looked up.
 
 A technique is a module of this package with the two functions of ``Technique``; its options are

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Let fewer tokens through: neighbours pooled, or those that get the least attention dropped.
 
 What the network then is, and the sources, are in ``edgeopt.model.tokens``. Weights stay as they

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Learn weights: one loop for every technique that trains.
 
 The loss is the caller's (an ``Objective``); the loop has what all need: seeds, AdamW, a schedule,

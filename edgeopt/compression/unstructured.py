@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Set single weights to zero, without training.
 
 The shapes stay, so that the folder loads with plain transformers. What it pays, measured on two

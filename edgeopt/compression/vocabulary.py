@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Trim the vocabulary, WordPiece or byte-level BPE, and the embedding table with it.
 
 Every text still tokenises: all single characters that the vocabulary knows (for BPE all 256

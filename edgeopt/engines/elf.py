@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a shared library asks of the machine that loads it, read off its ELF file."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Fetch an engine's library from its official package, unpacked on this machine and cached.
 
 The ordinary clients do it, with the user's own settings: pip for PyPI, npm for npm; both check

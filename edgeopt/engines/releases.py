@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The official builds of each engine that a device can use, as ``releases.toml`` lists them."""
 
 from __future__ import annotations

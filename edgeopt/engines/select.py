@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Which build of an engine a board can run, decided on facts before anything is uploaded."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Run the agent on a board and read what it says, line by line (JSON).
 
 The agent times itself on the board's monotonic clock; this side never times anything.

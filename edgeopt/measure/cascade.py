@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Texts through two bundles: the small one answers where it is sure, else the large one does."""
 
 from __future__ import annotations

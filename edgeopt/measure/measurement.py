@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The measurement: raw samples and the state of the board while they were taken.
 
 It is written once and never changed; every figure of a report is recomputed from it. The file is

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Put on a board what running one artifact there takes: its bundle, its engine, our programs."""
 
 from __future__ import annotations

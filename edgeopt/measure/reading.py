@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Texts in, results out: what the runtime makes of them, on this machine or on a board."""
 
 from __future__ import annotations

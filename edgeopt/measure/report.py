@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What is derived from a measurement: all of it is computed from the raw samples, each time."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """One measuring session: a bundle on a board, its engines provided, its outputs checked, timed."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The state of a board while it is measured: load, temperatures, clock, governor."""
 
 from __future__ import annotations

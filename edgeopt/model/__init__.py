@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The imported model: what came in, before anything is done to it."""
 
 from __future__ import annotations

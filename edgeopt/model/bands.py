@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Attention that looks at a band of neighbours only: sliding windows, and what comes before.
 
 transformers builds the mask of each layer by index operations that not every engine's importer

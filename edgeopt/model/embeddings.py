@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Tables of token embeddings that are factored or packed.
 
 A checkpoint says so in its section of our own: ``{"embeddings": {"rank": 64}}``,

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The module that is lowered: a transformers encoder with plain tensors in and out."""
 
 from __future__ import annotations

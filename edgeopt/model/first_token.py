@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Compute only what a classifier reads of the last layer: the first token.
 
 BERT, RoBERTa and DistilBERT classify by the last hidden state of the first token. In the last

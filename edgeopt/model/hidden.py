@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Networks whose residual stream is narrower than all heads together.
 
 ``hidden_size`` is the stream's width. transformers takes the size of a head to be ``hidden_size``

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Import a Hugging Face checkpoint: a directory, or a name on the hub."""
 
 from __future__ import annotations

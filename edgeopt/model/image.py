@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """How an image becomes a network's input: what a checkpoint's preprocessor_config.json says."""
 
 from __future__ import annotations

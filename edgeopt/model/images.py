@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Images to check and calibrate on, and how they become a model's input.
 
 Where the user gives none they are made here: colour ramps, discs and bars, stripes and noise at

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What the values of a network's inputs must stay below: ids of tables, and a mask's 0 and 1."""
 
 from __future__ import annotations

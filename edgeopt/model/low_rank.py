@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Linear layers that are two of low rank.
 
 A checkpoint says so in its section of our own: ``{"ranks": {"encoder.layer.0.output.dense": 48}}``,

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Rewrite an ONNX graph into the form that every backend takes, with the same answers.
 
 That form: float32 weights in one file; int64 inputs under our names, in our order, each of them

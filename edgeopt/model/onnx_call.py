@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """An ``.onnx`` file as it came: what it calls its inputs and outputs, and how it is run."""
 
 from __future__ import annotations

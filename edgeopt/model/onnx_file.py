@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Import an ``.onnx`` file of a transformer, with what stands beside it or a folder up.
 
 Nothing that the file says of itself is believed: it is run in onnxruntime, as it came, on made-up

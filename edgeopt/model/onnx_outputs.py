@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Which task an ONNX graph is for, and which of its outputs are that task's."""
 
 from __future__ import annotations

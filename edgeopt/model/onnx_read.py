@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Read an ``.onnx`` file that anybody may have made, and say what in it cannot be shipped."""
 
 from __future__ import annotations

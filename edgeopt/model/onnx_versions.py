@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Rewrite an ONNX graph for an older opset and IR version than it was written in."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The tool that a user would otherwise use, called directly on the model as it came.
 
 From raw text (or image) to final answer, by the tool's own tokenizer, network and

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Hold what is to be lowered against transformers, called as a user calls it.
 
 Reference is the checkpoint's own class with the attention that it chooses itself, on one text

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The reference that every artifact is held against: the imported model itself in FP32."""
 
 from __future__ import annotations

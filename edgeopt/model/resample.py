@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Resize 8-bit images as Pillow does, to the last bit.
 
 Pillow's two passes (``src/libImaging/Resample.c``), along the rows and along the columns, each

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a model is checked and calibrated on: texts for one of texts, images for one of images.
 
 This is where the two kinds of model part. Behind it a call is a mapping of arrays, and a model

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Networks of shapes that transformers' configuration has no word for.
 
 A checkpoint of ours says them in config.json's section ``"edgeopt"``. transformers itself refuses

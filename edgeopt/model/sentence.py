@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What stands beside a checkpoint's weights: modules, prompts and heads of other libraries.
 
 sentence-transformers, its CrossEncoder and SetFit keep in files of their own what they do before

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Modules of sentence-transformers behind an encoder, as part of the graph that is lowered."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The classifier of a SetFit folder: scikit-learn's, out of ``model_head.pkl``.
 
 That file is a pickle as joblib writes it, and a pickle can run any code. This reader builds numbers

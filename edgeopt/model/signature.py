@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The inputs and outputs of a model or artifact."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Embedding tables that are smaller than one float32 number for each token and channel."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What each task's outputs are called and shaped like."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Real texts to check and calibrate on, and how they become a model's inputs."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The tokenizer's files: which ones belong to it, and a directory of their own."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Encoders that let fewer tokens through: some layers hand on only a share of what reached them.
 
 A checkpoint says so in the section of our own (``edgeopt.model.section``):

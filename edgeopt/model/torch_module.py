@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Import any PyTorch module that takes token ids, for the Python API."""
 
 from __future__ import annotations

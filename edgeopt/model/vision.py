@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Turn a transformers vision network into the module that is lowered."""
 
 from __future__ import annotations

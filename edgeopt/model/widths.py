@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The layers of a transformers encoder: how wide each is, and networks of uneven widths.
 
 A checkpoint whose layers have fewer heads than ``num_attention_heads``, or FFNs of unlike widths,

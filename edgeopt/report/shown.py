@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Texts of others as a terminal may show them: what would steer it stands there as an escape.
 
 A label, a file's name, what a board says of itself: any of them may hold a control character, a

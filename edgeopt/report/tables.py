@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Tables for the terminal: what a bundle holds, and what it cost on a board."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The runtime library as two files, ``edgeopt_rt.c`` and ``edgeopt_rt.h``, for an app's own build.
 
 The library's C files become one translation unit. What was private to a file gets the file's name

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Cross-compile the runtime library and the board agent with zig's C compiler.
 
 Both need nothing but the C library, and are built against an old one so that they start on old

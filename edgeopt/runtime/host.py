@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The runtime library on this machine, through its Python binding."""
 
 from __future__ import annotations

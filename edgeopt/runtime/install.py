@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Put the runtime for one platform into a folder that an app can use at once.
 
 DIR/include/edgeopt_rt.h     DIR/lib/libedgeopt_rt.so     DIR/bin/edgeopt-agent

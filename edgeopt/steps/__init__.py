@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The steps of compression that a recipe may hold, as data: each technique's name and options.
 
 The options of a technique are ``edgeopt.steps.NAME``, what it does is ``edgeopt.compression.NAME``;

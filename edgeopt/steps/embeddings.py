@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The options of a smaller table of token embeddings."""
 
 from __future__ import annotations

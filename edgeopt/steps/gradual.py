@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The options of removing heads and neurons little by little, with training in between."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """An answer depends on its own text or image alone: not on the padding, not on the batch."""
 
 from __future__ import annotations

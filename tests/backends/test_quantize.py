@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The options of quantising: what each engine makes of them, and what it refuses."""
 
 import shutil

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Lower small models with TVM, run them here, and look into the library for the board."""
 
 import os

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Link for another machine, and say what the linker said where it fails."""
 
 from pathlib import Path

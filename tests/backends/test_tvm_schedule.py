@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Scheduled kernels compute what the plain ones do, whatever the sizes."""
 
 import math

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """One emulated board for all tests that need a real sshd on a real (emulated) arm64 userland."""
 
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Break deploys in every way, and look at what is left: ``tools/faults [ROW...]``.
 
 A try is *lost* where ``current-NAME`` does not lead to a whole, working bundle of the old version

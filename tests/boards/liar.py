@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """An SSH server on loopback that answers what a real board cannot be made to say.
 
 A program is run as on ``tests.boards.native``'s board, unless ``answer`` has something else to say

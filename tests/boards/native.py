@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """An SSH server on loopback that runs real programs on this machine: a board without emulation.
 
 As a program (``python -m tests.boards.native HOME KEY PORT SESSIONS``) it has a plug to

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The store, on this machine's own disk (the same shell scripts run on a board)."""
 
 import io

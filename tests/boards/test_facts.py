@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The parser against recorded device text; ``facts/*.json`` hold what each text says.
 
 Texts that begin with "Composed" were put together from published /proc/cpuinfo files; the others

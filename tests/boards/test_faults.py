@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A slice of ``tools/faults``: deploys that are broken on a real SSH connection to this machine."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The reader of known_hosts files, against what ``ssh-keygen -F`` finds in the same file."""
 
 import subprocess

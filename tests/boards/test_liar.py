@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Boards that lie, flood, drip and fall silent: each ends in an error that names it, in time."""
 
 import itertools

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Which keys are offered, and what is said of one that cannot be; ssh-keygen makes them."""
 
 import base64

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Login shells of many kinds, and what their start-up files write, read and run."""
 
 import os

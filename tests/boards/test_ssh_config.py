@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What ``~/.ssh/config`` says, against what ssh itself makes of the same file (``ssh -G``)."""
 
 import getpass

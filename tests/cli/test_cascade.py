@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt cascade`` and ``edgeopt run --cascade``: two tiny bundles, from files to answers."""
 
 import itertools

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """How progress is shown, by a step whose clock the test sets; no text steers the terminal."""
 
 import io

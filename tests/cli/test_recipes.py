@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt recipes`` as a user runs it: the list, what a technique takes, what a recipe holds."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """``edgeopt targets`` as a user runs it: what goes to stdout, and with which exit code."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A compressed folder embeds as the model did, for sentence-transformers too."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 from dataclasses import replace
 from pathlib import Path
 

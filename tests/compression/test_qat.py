@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Training for quantisation, the grid it trains on, and which modules bear it least."""
 
 import copy

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Engines from their official packages, downloaded by the ordinary clients."""
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Make the checkpoints of ``checkpoints.toml`` offline: their layout, with small random weights."""
 
 from __future__ import annotations

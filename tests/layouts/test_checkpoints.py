@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints as they lie on the hub, from folder to final answer, held against their users' tool.
 
 The tool opens the folder as it came; edgeopt compiles the same folder and answers in its C runtime.

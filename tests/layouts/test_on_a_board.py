@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints of the hub on an emulated ARM board: raw text in, final answer as their users' tool.
 
 What each kind needs of the runtime is there once: tokenizers, entities, pairs, prompts, modules.

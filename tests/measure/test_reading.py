@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What an agent says of texts, taken and refused; a small language of lines, no engine needed."""
 
 import json

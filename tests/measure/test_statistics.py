@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 from edgeopt.measure.statistics import CONFIDENCE, Percentiles, needed, percentiles
 
 

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Families of networks: each gives what transformers gives on a text alone, or is refused in words.
 
 What is asked is transformers' own class on the folder as it came; what answers is the imported

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """preprocessor_config.json: what it says, what transformers assumes, what is refused."""
 
 import json

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Images that are made, and a user's own; ``tests/runtime/test_image.py`` has their preparation."""
 
 import sys

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """ONNX files as people have them: what is carried, and what is refused in which words.
 
 What is right is what onnxruntime gives for the file as it came, under the file's own names.

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The user's own tool, against the pipelines of transformers called as a user calls them."""
 
 from pathlib import Path

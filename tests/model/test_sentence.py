@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What stands beside the weights, against sentence-transformers and scikit-learn themselves.
 
 The imported module runs in torch here; tests/runtime/test_sentence.py goes through the runtime.

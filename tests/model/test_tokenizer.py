@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The tokenizer that is kept gives the ids of transformers on the folder as it came."""
 
 import json

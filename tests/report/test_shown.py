@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What steers a terminal is told by Unicode's own classes, as Python's library knows them."""
 
 import sys

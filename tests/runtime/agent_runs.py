@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Runs of the board agent on a small ONNX graph in a bundle."""
 
 from __future__ import annotations

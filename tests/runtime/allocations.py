@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """C that counts allocations, and the functions that the linker has to wrap for it."""
 
 # Every allocation of the library's own code goes through these; the engine's, which is opened with

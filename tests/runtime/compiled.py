@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A tiny checkpoint, lowered for this host by a backend, and how to run the agent on it."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Runs one engine behind engine.h by what its arguments say, in their order:
  *
  *   ENGINE LIBRARY THREADS  then any of

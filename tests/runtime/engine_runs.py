@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Runs of one engine through the C driver: build it, describe bindings, read what it wrote."""
 
 from __future__ import annotations

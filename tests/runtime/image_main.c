@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* image_main PPM OUT MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH
  * image_main bytes MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH
  *

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The files by which sentence-transformers says how to pool."""
 
 from __future__ import annotations

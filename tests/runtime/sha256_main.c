@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Hashes messages by one way: sha256_main portable | native | chosen.
  *
  * On stdin each message has its length and that of the pieces in which it is added, as 32 bits,

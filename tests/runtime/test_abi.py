@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What ABI.md promises, against the header, the built libraries and the Python binding.
 
 ``abi.txt`` is what was promised. Where a test says that it differs, the promise changed: see ABI.md

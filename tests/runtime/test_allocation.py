@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Between open and close the library allocates nothing, and onnxruntime keeps no diary."""
 
 from __future__ import annotations

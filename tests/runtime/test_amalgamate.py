@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The library as one file is the library: it compiles clean, exports the same, runs a bundle."""
 
 from __future__ import annotations

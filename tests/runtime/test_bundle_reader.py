@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The library's bundle reader on damaged and hostile bundles: an error with its place, no crash."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Early exit on the device: cascade.json and two bundles through the runtime library."""
 
 from __future__ import annotations

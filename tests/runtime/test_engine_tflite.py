@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The TFLite engine of the runtime, driven from C: INT8, its threads, and what it refuses."""
 
 import platform

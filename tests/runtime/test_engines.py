@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Every engine of the runtime, driven from C: all bindings of one model, from files and memory."""
 
 import importlib.util

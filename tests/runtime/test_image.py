@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The runtime's images: what is a PPM, and the same pixels as Pillow and transformers."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Texts and images through the runtime library, held against PyTorch and transformers."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Embeddings, rerankers and SetFit heads from the raw text, through the runtime, against the tools.
 
 What is carried of their folders is in tests/model/test_sentence.py; here it meets the engine.

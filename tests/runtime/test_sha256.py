@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """SHA-256 in C: published answers and hashlib's, by each way that there is."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The C tokenizer against the package `tokenizers`: ids, offsets, words, types, special marks."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The wheel of ``tools/build-wheel`` in an environment with base dependencies and no compiler."""
 
 from __future__ import annotations

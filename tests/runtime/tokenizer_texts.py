@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Texts that are hard on a tokenizer, made from a seed."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """One cold start in a process of its own: ``cold_start.py KIND MODEL TEXT``; prints JSON.
 
 KIND: runtime:ENGINE:PRECISION (edgeopt_rt.py; MODEL a bundle, with EDGEOPT_RT set), onnxruntime

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Compression recipes against what a user would pick instead: size, accuracy, time and memory."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The shipped artifacts against what a user would pick instead, in one shuffled run."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a user would pick instead: Optimum's ONNX export and dynamic INT8.
 
 Optimum pins an older transformers, so it lives in an environment of its own, made here with uv

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* What the library adds to onnxruntime: the same tensors run through its C interface directly and
  * through eo_session_run, in turns; and the whole way from text to label.
  *

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The runtime library: what it adds to a run, and cold starts, against what a user would pick."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The pages of docs/reference that are written from the code."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Write the pages of docs/reference that come from the code: python -m tools.reference."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The page on a bundle's manifest, from the dataclasses that read and write it."""
 
 from __future__ import annotations

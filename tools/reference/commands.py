@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A page for each command of ``edgeopt``, from its click command."""
 
 from __future__ import annotations

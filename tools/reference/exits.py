@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The page on exit codes, from the errors themselves."""
 
 from __future__ import annotations

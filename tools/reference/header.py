@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The page on the runtime's C interface, from the comments of its header."""
 
 from __future__ import annotations

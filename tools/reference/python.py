@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The page on the Python interface, from the docstrings of what ``edgeopt`` exports."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Pages on recipes: a page for each technique, one on the recipe file, one on those that ship."""
 
 from __future__ import annotations

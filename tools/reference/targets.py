@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Pages on the targets that ship and on the engines' builds that boards can use."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Emulated boards: an arm64 Linux with a real sshd on this machine, without root.
 
 ``user_mode`` runs an arm64 userland in namespaces of its own under qemu-aarch64 (starts in half a

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The high-fidelity emulated board: Debian's arm64 kernel under qemu-system-aarch64.
 
 The kernel, its memory limit and its number of cores are the board's own; time is not. Needs no

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """An initial RAM disk without cpio or depmod: the archive, and the order of kernel modules."""
 
 from __future__ import annotations

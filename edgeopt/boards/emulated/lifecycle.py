@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Start, find and stop emulated boards.
 
 A board's state lives in ``$XDG_STATE_HOME/edgeopt/boards/NAME``: its keys, its home directory (the

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What an emulated board is made of; both kinds are started from this."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Turn this process into an arm64 userland: namespaces, mounts, binfmt_misc, then exec.
 
 Run as a program by ``user_mode`` (``python -I namespace.py CONFIG``); standard library only, and

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The arm64 userland of an emulated board: Debian packages, unpacked without root.
 
 The host's apt resolves and downloads them with private state directories, so that the host's own

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The default emulated board: an arm64 userland in namespaces, under qemu-aarch64.
 
 Instructions, libraries, sshd and file system are real; the kernel is the host's. Not emulated:

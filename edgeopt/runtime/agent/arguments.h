@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The agent's command line. */
 #ifndef EO_ARGUMENTS_H
 #define EO_ARGUMENTS_H

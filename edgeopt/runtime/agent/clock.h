@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The device's own clocks, in nanoseconds. */
 #ifndef EO_CLOCK_H
 #define EO_CLOCK_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Agreement of an output with its golden tensor. */
 #ifndef EO_COMPARE_H
 #define EO_COMPARE_H

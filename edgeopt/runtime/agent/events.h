@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Writes one JSON object a line to a file descriptor, without allocating. */
 #ifndef EO_EVENTS_H
 #define EO_EVENTS_H

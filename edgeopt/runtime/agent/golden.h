@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* A golden call of a bundle: in.<input>.npy and out.<output>.npy, by the model's own names. */
 #ifndef EO_GOLDEN_H
 #define EO_GOLDEN_H

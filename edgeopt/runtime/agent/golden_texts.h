@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Golden texts of a bundle: raw texts with what the user's own tool answered to them. */
 #ifndef EO_GOLDEN_TEXTS_H
 #define EO_GOLDEN_TEXTS_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* edgeopt-agent: opens a bundle on the board with the runtime library, checks an artifact against its
  * golden outputs, and times it. */
 #include "affinity.h"

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The one timing loop of this program. It knows nothing of what it times. */
 #ifndef EO_MEASURE_H
 #define EO_MEASURE_H

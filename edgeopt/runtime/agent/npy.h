@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Reads NumPy's .npy files, format versions 1.0 and 2.0.
  * Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
 #ifndef EO_NPY_H

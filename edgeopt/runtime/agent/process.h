@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Facts about this process and its machine, read from the kernel. */
 #ifndef EO_PROCESS_H
 #define EO_PROCESS_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Fuzz target: a packed bundle, or (first byte odd) a manifest alone. Built with
  * FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION, hashes are not compared, so that what lies behind them
  * is reached. */

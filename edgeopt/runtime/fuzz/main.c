@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Runs a fuzz target without libFuzzer: mutates the files of a folder, from a seed.
  *
  *     fuzz CORPUS SEED SECONDS

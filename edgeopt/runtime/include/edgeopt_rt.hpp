@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* edgeopt_rt.h for C++17: handles that close themselves, and exceptions.
  *
  *     edgeopt::session session{edgeopt::bundle{"minilm.edgeopt"}};

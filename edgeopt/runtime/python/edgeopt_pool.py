@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Sessions of one bundle for many threads, and another bundle in its place without a failed call.
 
     with edgeopt_pool.Pool("current-minilm", sessions=2) as pool:

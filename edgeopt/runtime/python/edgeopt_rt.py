@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Run an edgeopt bundle from Python: one file, the standard library, numpy where you use it.
 
     import edgeopt_rt

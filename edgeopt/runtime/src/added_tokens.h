@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Finding added tokens in a text before it is split into words. */
 #ifndef EO_ADDED_TOKENS_H
 #define EO_ADDED_TOKENS_H

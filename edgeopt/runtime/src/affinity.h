@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The CPUs that a thread, and the threads that it makes, may run on. */
 #ifndef EO_AFFINITY_H
 #define EO_AFFINITY_H

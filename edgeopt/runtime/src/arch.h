@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* What this code was built for, as targets name it. */
 #ifndef EO_ARCH_H
 #define EO_ARCH_H

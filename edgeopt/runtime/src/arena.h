@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Memory that is given out piece by piece and freed at once. */
 #ifndef EO_ARENA_H
 #define EO_ARENA_H

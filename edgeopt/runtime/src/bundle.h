@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* What a session sees of its bundle. */
 #ifndef EO_BUNDLE_H
 #define EO_BUNDLE_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Early exit: what cascade.json says, as edgeopt/compression/cascade.py writes it. */
 #ifndef EO_CASCADE_H
 #define EO_CASCADE_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Which of a bundle's artifacts is opened here. */
 #ifndef EO_CHOOSE_H
 #define EO_CHOOSE_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Finding an engine's library. */
 #ifndef EO_DISCOVER_H
 #define EO_DISCOVER_H

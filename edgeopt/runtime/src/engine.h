@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* What the library asks of an engine. An engine is one file, engine_<name>.c, with one such table.
  *
  * A model is opened once, bound once for each shape, and each binding then run any number of times.

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* TFLite files in LiteRT, whose libraries have one of two C interfaces:
  *
  *   LiteRt*  from 2.1.6 (libLiteRt.so): inputs and outputs lie in the caller's buffers, no copies.

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* OpenVINO on its CPU plugin; libopenvino_c's own needs lie beside it. Options are the plugin's
  * properties, such as INFERENCE_PRECISION_HINT=f32. */
 #include "engine.h"

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* onnxruntime, opened with dlopen. */
 #include "engine.h"
 #include "library.h"

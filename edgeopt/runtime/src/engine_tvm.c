@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* TVM: a compiled model opened by TVM's runtime alone (libtvm_runtime and, beside it, libtvm_ffi).
  *
  * The library holds functions without names of tensors, so these come as options:

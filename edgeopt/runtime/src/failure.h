@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Filling in what went wrong. */
 #ifndef EO_FAILURE_H
 #define EO_FAILURE_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Pillow's resize (src/libImaging/Resample.c, Geometry.c: ImagingScaleAffine): two passes, along
  * the rows and along the columns, each to 8 bits by weights of 22 fractional bits. Of the rows that
  * went through the first pass only those that the second needs next are kept, in a ring, and only

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* From an image of any size to a network's input. */
 #ifndef EO_IMAGE_H
 #define EO_IMAGE_H

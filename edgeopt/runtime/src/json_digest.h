@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The digest that a manifest carries of itself. */
 #ifndef EO_JSON_DIGEST_H
 #define EO_JSON_DIGEST_H

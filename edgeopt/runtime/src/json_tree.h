@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Reads JSON (RFC 8259) into a flat array of nodes over the text, which must outlive it. */
 #ifndef EO_JSON_TREE_H
 #define EO_JSON_TREE_H

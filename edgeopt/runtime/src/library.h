@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Opening an engine's shared library and looking its functions up. */
 #ifndef EO_LIBRARY_H
 #define EO_LIBRARY_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The part of the two C interfaces of LiteRT that the engine uses, declared here because their
  * headers are not shipped with the libraries.
  *

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* manifest.json, as edgeopt/bundle/manifest.py writes it: the part that running a bundle needs. */
 #ifndef EO_MANIFEST_H
 #define EO_MANIFEST_H

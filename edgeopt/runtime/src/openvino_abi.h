@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The part of OpenVINO's C interface that the engine uses, declared here because its headers are
  * not shipped. Source: openvino/c/ of OpenVINO 2026.4; the same since 2022.1 (API 2.0).
  * Its notice is in THIRD_PARTY_NOTICES.txt. */

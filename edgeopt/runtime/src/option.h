@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Values of an engine's options may hold {seq_len}: the token count of what is bound. */
 #ifndef EO_OPTION_H
 #define EO_OPTION_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The part of onnxruntime's C interface that the engine calls, by position in its function table.
  *
  * Source: include/onnxruntime/core/session/onnxruntime_c_api.h, struct OrtApi, of

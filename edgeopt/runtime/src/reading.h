@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* From texts and images to a session's inputs, and from its outputs to results. */
 #ifndef EO_READING_H
 #define EO_READING_H

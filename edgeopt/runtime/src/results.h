@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* From one row of a session's outputs to its result. */
 #ifndef EO_RESULTS_H
 #define EO_RESULTS_H

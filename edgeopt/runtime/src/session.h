@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* An artifact opened in its engine, with buffers for every shape that it will run. */
 #ifndef EO_SESSION_H
 #define EO_SESSION_H

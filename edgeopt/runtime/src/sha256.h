@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* SHA-256 (FIPS 180-4), by the CPU's own instructions if it has them.
  *
  * All of sha256*.c was written from the standard and from the instruction manuals, not from sample

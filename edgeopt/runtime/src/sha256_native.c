@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* SHA-256 by the instructions that x86-64 and ARMv8 have for it. What each computes is taken from
  * its page in the manual: SHA256RNDS2, SHA256MSG1 and SHA256MSG2 in volume 2 of Intel's Software
  * Developer's Manual; SHA256H, SHA256H2, SHA256SU0 and SHA256SU1 in Arm's Architecture Reference

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "sha256.h"
 
 /* FIPS 180-4, 4.2.2 */

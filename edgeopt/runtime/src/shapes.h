@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Which shapes a session binds, and their buffers. */
 #ifndef EO_SHAPES_H
 #define EO_SHAPES_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Where a bundle's files lie: in a directory, or in a packed file (a zip that only stores). Files
  * are mapped, so they must not be changed while they are open; who replaces a bundle puts a new one
  * in its place by rename. */

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* What all parts know of tensors. */
 #ifndef EO_TENSOR_H
 #define EO_TENSOR_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Reads a Hugging Face tokenizer.json and encodes as the Python package `tokenizers` does. */
 #ifndef EO_TOKENIZER_H
 #define EO_TOKENIZER_H

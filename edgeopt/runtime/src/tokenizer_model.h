@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* What an open tokenizer is made of. */
 #ifndef EO_TOKENIZER_MODEL_H
 #define EO_TOKENIZER_MODEL_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Reading a tokenizer.json part by part. A failure names the dotted key, what the file says there,
  * and what was expected (EO_EBUNDLE) or is supported (EO_EUNSUPPORTED). As a node, 0 is none. */
 #ifndef EO_TOKENIZER_READER_H

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The part of TVM FFI's C interface that the engine uses, declared here because its headers are not
  * shipped. Source: tvm/ffi/c_api.h of apache-tvm-ffi 0.1.13 and dlpack.h 1.x, whose layouts are
  * promised to stay within a major version. Their notices are in THIRD_PARTY_NOTICES.txt. */

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "unicode.h"
 
 /* Ranges of code points in the order of the code points, each with a value. A record is a varint of

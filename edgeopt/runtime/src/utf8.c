@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "utf8.h"
 
 /* How many bytes a sequence has that starts with `lead`, 0 where none does, and what its second

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* UTF-8 as RFC 3629 has it. */
 #ifndef EO_UTF8_H
 #define EO_UTF8_H

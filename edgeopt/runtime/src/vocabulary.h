@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Token texts by id, and ids by text. An id that no token has is a gap. */
 #ifndef EO_VOCABULARY_H
 #define EO_VOCABULARY_H

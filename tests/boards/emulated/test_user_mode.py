@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+
 from pathlib import Path
 
 from edgeopt.boards import facts

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Tiny bundles, the library as CMake installs it, and what a program needs to find both."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The Android example on this machine's Java: the same bridge, and its Kotlin where kotlinc is."""
 
 from __future__ import annotations

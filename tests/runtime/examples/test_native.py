@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The examples in C and C++, built and run on tiny bundles of each text task."""
 
 from __future__ import annotations

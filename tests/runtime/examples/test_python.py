@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """What Python runs on a board: syntax, the example, and the pool of sessions."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP server, as it runs on an edge box."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* The bridge between org.edgeopt.rt.Native and libedgeopt_rt.
  *
  * Texts cross as UTF-8 in byte arrays: JNI's own strings are in "modified UTF-8", which has another

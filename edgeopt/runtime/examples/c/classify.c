@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Runs a bundle of any text task on texts from the command line, or on the lines of stdin.
  *
  *     classify [-e ENGINE] BUNDLE TEXT...              texts

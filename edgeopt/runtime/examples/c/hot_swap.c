@@ -1,3 +1,5 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
 /* Changes the model under load: opens the new bundle beside the old, lets every thread step over
  * between two calls, and closes the old one when the last has left. No call fails or waits.
  *

@@ -1,3 +1,5 @@
+// SPDX-FileCopyrightText: edgeopt contributors
+// SPDX-License-Identifier: Apache-2.0
 // Runs a bundle of any text task on the lines of stdin: TEXT, or QUESTION <tab> CONTEXT.
 #include <edgeopt_rt.hpp>
 

@@ -1,4 +1,6 @@
 #!/usr/bin/env python3
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Runs a bundle of any text task on the board: texts as arguments, or one a line on stdin.
 
     classify.py BUNDLE [TEXT...]        a question and its context: one text with a tab between

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A bound on connections and a deadline for requests: slow clients take a server from nobody."""
 
 import contextlib

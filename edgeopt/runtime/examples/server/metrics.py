@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Counters and histograms in Prometheus' text format, version 0.0.4."""
 
 import bisect

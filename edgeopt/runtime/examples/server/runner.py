@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """A bounded queue of calls, run by one thread a session, several texts at once if asked to."""
 
 import queue

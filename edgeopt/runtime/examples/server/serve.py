@@ -1,4 +1,6 @@
 #!/usr/bin/env python3
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
 """Serves one bundle to the neighbours of an edge box over HTTP. Python 3.6 or later, nothing else.
 
 POST /v1/run {"text": "...", "pair": "..."} or {"texts": ["...", ["question", "context"], ...]},

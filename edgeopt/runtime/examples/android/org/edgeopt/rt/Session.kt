@@ -1,3 +1,6 @@
+// SPDX-FileCopyrightText: edgeopt contributors
+// SPDX-License-Identifier: Apache-2.0
+
 package org.edgeopt.rt
 
 /** What the library could not do; [code] is one of edgeopt_rt.h's (1 input, 2 bundle, 3 engine...). */
