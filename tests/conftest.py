@@ -16,3 +16,26 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         patch.setenv("EDGEOPT_CONFIG", str(home / "config"))
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
         yield home
+
+
+LONG = (
+    "tests/test_main_job.py",
+    "tests/runtime/test_wheel.py",
+    "tests/layouts/test_checkpoints.py",
+    "tests/layouts/test_on_a_board.py",
+    "tests/test_pipeline.py",
+    "tests/compression/test_tokens.py",
+    "tests/test_compress_pipeline.py",
+)
+"""Files that take minutes. A worker takes whole files, and would else begin with the longest of
+these when the others are done: it has few tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of ``LONG`` first, in its order."""
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(item.config.rootpath).as_posix()
+        return LONG.index(path) if path in LONG else len(LONG)
+
+    items.sort(key=place)
