@@ -65,8 +65,9 @@ CLEAR = 0.1
 """A nearest neighbour is clear where the next is behind by so many standard deviations of all
 similarities: what is nearer than that changes by rounding in 8 bits."""
 
-GOLDEN = 6
-"""Texts with the tool's answers that travel in a bundle, to be run on the board."""
+GOLDEN, GOLDEN_TOKENS = 4, 32
+"""Texts with the tool's answers that travel in a bundle, to be run on the board, and the most
+tokens of each: an emulated board takes 20 s for 128 in FP32."""
 
 LEAST_RANKED = 8
 """Fewer samples say nothing of an order: five may be in order by chance (1 in 120)."""
@@ -241,7 +242,8 @@ def golden_texts(
 ) -> dict[str, Any] | None:
     """Return what ``bundle.golden.TEXTS`` holds, None where scores or an embedding are no answer.
 
-    ``GOLDEN`` samples, short to long, that an artifact of ``most`` tokens reads whole.
+    ``GOLDEN`` samples, short to long, that an artifact of ``most`` tokens reads whole; if none has
+    as few as ``GOLDEN_TOKENS``, the shortest ones.
     """
     found: list[tuple[int, dict[str, Any]]] = []
     prompt = len(model.prompt.encode())  # no text has more tokens than bytes
@@ -256,8 +258,10 @@ def golden_texts(
             values = tuple(map(float, answer.vector))
         if values and first and tokens + prompt <= most:
             found.append((tokens, {"text": first, "pair": second, "values": values}))
-    found.sort(key=lambda item: -item[0])
-    chosen = [entry for _, entry in found[:GOLDEN]]
+    found.sort(key=lambda item: item[0])
+    short = [item for item in found if item[0] + prompt <= GOLDEN_TOKENS] or found[:GOLDEN]
+    steps = np.linspace(0, len(short) - 1, min(GOLDEN, len(short))).round().astype(int)
+    chosen = [short[at][1] for at in steps]
     return (
         {"tool": expected.tool, "error_max": dict(error_max), "texts": chosen} if chosen else None
     )
