@@ -198,15 +198,15 @@ def compressed(
         directory = _step(tried, model, step, learning, checked, around, (first, before), folder)
         figures = json.loads((directory / "figures.json").read_text())
         failed, gain = None, None
-        if not figures["modified"]:
-            failed = "changed nothing"
-        elif figures["drop"] > step.max_drop + 1e-9:  # a mean may miss the bound that it equals
+        if figures["drop"] > step.max_drop + 1e-9:  # a mean may miss the bound that it equals
             failed = f"loses more than {step.max_drop:g}"
         else:
             with progress.step(f"Loading what {step.technique} made"):
                 changed = importer.import_model(directory / "model")
             if aim is not None:
                 gain, failed = _judge(aim.judge, step, original, model, changed)
+            if failed is None and not figures["modified"]:
+                failed = "changed nothing"
         report = StepReport(
             technique=step.technique,
             options=options,

@@ -172,4 +172,4 @@ def test_every_engine_gives_the_same(
     )
     assert bundle.manifest.skipped == ()
     for artifact in bundle.manifest.artifacts:
-        assert artifact.cosine_min > (0.95 if artifact.precision == "int8" else 0.99999)
+        assert artifact.cosine_min > (0.9 if artifact.precision == "int8" else 0.99999)
