@@ -73,8 +73,10 @@ def test_a_step_without_gain_is_rolled_back_and_says_so(
     assert useless["latency"]["ratio"] == 1.0
     assert half["kept"]
     assert half["latency"]["ratio"] == half["latency"]["of_original"] > 1.5
-    # It aims at size, so that no latency need be gained.
-    assert (same["aims"], same["kept"], same["latency"]["gains"]) == ("size", True, False)
+    # It aims at size, so that no latency need be gained; but all tokens occur, and none went.
+    assert (same["aims"], same["modified"], same["latency"]["gains"]) == ("size", False, False)
+    assert (same["kept"], same["rolled_back"]) == (False, "changed nothing")
+    assert (half["modified"], half["rolled_back"]) == (True, None)
     assert report["times_faster"] == half["latency"]["of_original"]
     assert report["latency"]["kind"] == "counted"
     assert report["latency"]["known_error"].startswith("at most 18 %")
