@@ -18,7 +18,6 @@ from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.model.tokens import Reduction, _fewer, reductions
 from edgeopt.pipeline import compile
-from edgeopt.recipe import load_recipe
 from edgeopt.steps import read_steps
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.tokens import Tokens
@@ -156,20 +155,19 @@ def test_every_engine_gives_the_same(
     architecture: str, method: str, precisions: list[str], tmp_path: Path
 ) -> None:
     skip_without("ai_edge_litert", "litert_torch", "openvino", "onnxruntime")
-    model = import_model(checkpoints.write(tmp_path / "model", architecture))
+    # With larger random weights INT8 alone turns cosines as far as lost tokens do. Of these it
+    # gives .995 at its worst, a mask that is lost .986.
+    tame = {} if precisions == ["fp32"] else {"initializer_range": 0.1}
+    model = import_model(checkpoints.write(tmp_path / "model", architecture, **tame))
     small, _, _ = tokens.apply(model, Tokens(method=method, layers=(0,), keep=(0.5,)), NO_DATA)
     save(small, tmp_path / "small", tmp_path / "model")
-    recipe = load_recipe("default")
-    # The recipe's own bound is for trained networks; weights have 7 bits on x86-64 without VNNI.
-    random = recipe.bounds | {"int8": replace(recipe.bounds["int8"], cosine_min=0.9)}
     bundle = compile(
         tmp_path / "small",
         replace(load_target("host"), seq_lens=(17, 32)),
-        recipe=replace(recipe, bounds=random),
         output=tmp_path / "small.edgeopt",
         engines=["onnx", "tflite", "openvino"],
         precisions=precisions,
     )
     assert bundle.manifest.skipped == ()
     for artifact in bundle.manifest.artifacts:
-        assert artifact.cosine_min > (0.9 if artifact.precision == "int8" else 0.99999)
+        assert artifact.cosine_min > (0.99 if artifact.precision == "int8" else 0.99999)
