@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backends lower a Model to one engine's artifact, and run that artifact on the host.
 
-A backend is a module of this package with two functions, found by the engine's name:
+A backend is a module of this package with three functions, found by the engine's name:
 
     lower(model, target, spec, precision, calibration, directory, quantize) -> Artifact
+    host_options(artifact, directory) -> Mapping[str, str]
     open_on_host(artifact, directory, threads) -> Session
 
 Third parties add one through the entry point group ``edgeopt.backends``.
