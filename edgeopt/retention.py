@@ -10,12 +10,14 @@ use and held alone by the one who removes: an entry is noted before it can go, o
 
 What a killed process left (``.NAME.build-*`` half built, ``.NAME.gone-*`` half removed) is removed
 with the next entry that is built, and by ``clean``.
+
+A system without such locks (Windows) keeps everything until it is asked to ``clean``, and cannot
+tell what is in use.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -31,6 +33,12 @@ from typing import Any
 from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.fields import nearest
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
 
 LIMIT = "20GB"
 """Some hundred compiled models; an emulated board's userland and engines take under 1 GB."""
@@ -132,6 +140,8 @@ def take(path: Path) -> bool:
 
 def note(path: Path) -> None:
     """Note that this process uses the entry ``path``, or is about to make it, until it ends."""
+    if fcntl is None:
+        return
     home, name = _names(path)
     with _thread, contextlib.suppress(OSError):  # see ``take``
         notes = _notes.get(home)
@@ -142,7 +152,7 @@ def note(path: Path) -> None:
             home.mkdir(parents=True, exist_ok=True)
             notes = _notes[home] = _Notes(_own_file(home))
         if name not in notes.names:
-            with _locked(home, fcntl.LOCK_SH):
+            with _locked(home):
                 os.write(notes.file, f"{name}\n".encode())
             notes.names.add(name)
 
@@ -153,7 +163,7 @@ def lend(path: Path, pid: int, started: int) -> None:
     ``started`` is what ``start_ticks(pid)`` says.
     """
     home, name = _names(path)
-    with contextlib.suppress(OSError), _locked(home, fcntl.LOCK_SH):  # see ``take``
+    with contextlib.suppress(OSError), _locked(home):  # see ``take``
         (home / _USING).mkdir(exist_ok=True)
         with (home / _USING / f"{pid}-{started}").open("a") as file:
             file.write(f"{name}\n")
@@ -187,7 +197,8 @@ def size_bytes(folder: Path) -> int:
     for place, _, names in os.walk(folder):
         for name in (place, *(os.path.join(place, name) for name in names)):
             with contextlib.suppress(OSError):
-                total += os.lstat(name).st_blocks * 512
+                found = os.lstat(name)
+                total += getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
     return total
 
 
@@ -216,7 +227,7 @@ def _clean(home: Path, wanted: Callable[[Entry], bool], most_bytes: int) -> Clea
     over = sum(entry.bytes for entry in asked) - most_bytes
     gone: list[Path] = []
     removed, in_use = [], []
-    with _locked(home, fcntl.LOCK_EX):
+    with _locked(home, alone=True):
         used = _used(home)
         for entry in asked:
             if over <= 0 < most_bytes:
@@ -255,6 +266,8 @@ def keep_within_limit(built: Path) -> None:
     The whole is measured with the first entry that a process adds, and after each hundredth of the
     limit. No OSError is raised: a cache that is too large is no reason for work to fail.
     """
+    if fcntl is None:
+        return
     most, home = limit(), _names(built)[0]
     first = home not in _added
     _added[home] = _added.get(home, 0) + size_bytes(built)
@@ -290,7 +303,12 @@ def _folders(place: Path) -> Iterator[os.DirEntry[str]]:
 
 
 @contextlib.contextmanager
-def _locked(home: Path, how: int) -> Iterator[None]:
+def _locked(home: Path, *, alone: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of the cache. Raises BlockingIOError if it is not to ``wait`` for others."""
+    if fcntl is None:
+        yield
+        return
+    how = (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
     file = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(file, how)
@@ -305,9 +323,9 @@ def _own_file(home: Path) -> int:
     folder = home / _USING
     folder.mkdir(exist_ok=True)
     if len(os.listdir(folder)) > _MOST_NOTES:
-        with contextlib.suppress(BlockingIOError), _locked(home, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with contextlib.suppress(BlockingIOError), _locked(home, alone=True, wait=False):
             _used(home)
-    with _locked(home, fcntl.LOCK_SH):  # else it could be taken for a dead process's
+    with _locked(home):  # else it could be taken for a dead process's
         path = folder / f"{os.getpid()}.{secrets.token_hex(8)}"
         how = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         file = os.open(path, how, 0o644)

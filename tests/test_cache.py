@@ -194,6 +194,19 @@ def test_without_a_limit_nothing_goes(home: Path, monkeypatch: pytest.MonkeyPatc
     assert all(path.is_dir() for path in paths)
 
 
+def test_a_system_without_fcntl_keeps_everything_until_it_is_asked(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "fcntl", None)  # as on Windows
+    monkeypatch.setenv("EDGEOPT_CACHE_LIMIT", "1kB")
+    old = made(1, 5_000, age_s=10)
+    built = cache.entry("kind", KEY, fill(5_000))
+    assert cache.entry("kind", KEY, fill(1)) == built
+    assert left(home) == sorted([old.name, built.name])
+    assert [entry.name for entry in retention.clean().removed] == [old.name, built.name]
+    assert left(home) == []
+
+
 def test_what_a_living_process_uses_stays(
     home: Path, user: Callable[[str], subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

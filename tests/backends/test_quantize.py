@@ -13,6 +13,7 @@ from edgeopt.backends import onnx_quantize, openvino_quantize, tflite_quantize
 from edgeopt.errors import CompileError
 from edgeopt.model import Model
 from edgeopt.quantize import PLAIN, Plan, Quantize, plan
+from edgeopt.target import Target
 
 MODEL = "BertForSequenceClassification"
 KEPT = ("bert.encoder.layer.1.output.dense", "classifier")
@@ -164,9 +165,12 @@ def test_openvino(
     tiny: Callable,
     lower: Callable,
     agreement: Callable,
+    target: Target,
 ) -> None:
     artifact, directory = lower(tiny(MODEL), "openvino", precision, asked)
-    assert route.removesuffix(")") in artifact.route
+    if target.device.overflows_int8 and "nncf.quantize" in route:
+        route = route.removesuffix(")") + ", weights in 7 bits for x86-64 without VNNI)"
+    assert artifact.route.endswith(route)
     assert agreement(tiny(MODEL), artifact, directory, 32).cosine_min > bound
     import openvino
 
