@@ -35,6 +35,7 @@ MODULES = (
     "added_tokens_open",
     "byte_bpe_open",
     "post_processor",
+    "sink",
     "tokenizer_open",
     "tokenizer_reader",
     "unicode",

@@ -1,5 +1,6 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
+#include "tokenizer.h"
 #include "tokenizer_reader.h"
 
 #include <stdio.h>

@@ -5,7 +5,7 @@
 #define EO_TOKENIZER_MODEL_H
 
 #include "added_tokens.h"
-#include "tokenizer.h"
+#include "sink.h"
 #include "vocabulary.h"
 
 /* BertNormalizer; all false does nothing. */
@@ -78,20 +78,6 @@ struct eo_tokenizer {
     bool trim_offsets; /* byte-level: tokens do not cover the space around them */
     bool trim_keeps_prefix_space;
 };
-
-/* Takes the tokens of one text in their order. Those before `skip` and what does not fit are
- * counted, not kept. */
-struct eo_sink {
-    struct eo_token *tokens;
-    uint32_t capacity;
-    uint32_t skip;
-    uint32_t count;
-    uint32_t word;
-};
-void eo_sink_add(struct eo_sink *sink, uint32_t id, uint32_t begin, uint32_t end);
-void eo_sink_add_part(struct eo_sink *sink, const struct eo_part *added, uint32_t begin,
-                      uint32_t end);
-void eo_sink_end_word(struct eo_sink *sink);
 
 /* Normalised characters and the bytes of the text that each stands for. */
 struct eo_normalized {

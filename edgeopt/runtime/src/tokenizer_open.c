@@ -1,7 +1,8 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-#include "tokenizer_reader.h"
+#include "tokenizer.h"
 
+#include "tokenizer_reader.h"
 #include "unicode.h"
 
 #include <stdio.h>
