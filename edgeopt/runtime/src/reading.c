@@ -3,7 +3,6 @@
 #include "reading.h"
 
 #include "results.h"
-#include "shapes.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,8 @@
 #ifndef EO_RESULTS_H
 #define EO_RESULTS_H
 
-#include "reading.h"
+#include "manifest.h"
+#include "token.h"
 
 /* Softmax or sigmoid of `count` logits, one item each, best first. */
 uint32_t eo_results_classify(const float *logits, uint32_t count, enum eo_activation activation,

@@ -248,6 +248,20 @@ static int make_shapes(struct eo_session *session, const uint32_t *batches, uint
     return EO_OK;
 }
 
+/* The smallest bound shape for `batch` and `seq_len` (0: the longest); NULL where none is so large. */
+static struct eo_shape *fit(const struct eo_session *session, uint32_t batch, int32_t seq_len)
+{
+    int32_t wanted = seq_len == 0 ? session->max_seq_len : seq_len;
+
+    /* They stand by length, then by batch. */
+    for (uint32_t i = 0; i < session->shape_count; i++) {
+        if (session->shapes[i].seq_len >= wanted && session->shapes[i].batch >= batch) {
+            return &session->shapes[i];
+        }
+    }
+    return NULL;
+}
+
 int eo_shapes_bind(struct eo_session *session, const struct eo_session_options *options,
                    struct eo_failure *failure)
 {
@@ -289,7 +303,7 @@ int eo_shapes_bind(struct eo_session *session, const struct eo_session_options *
         }
     }
     if (result == EO_OK) {
-        session->selected = eo_shapes_fit(session, 1, 0);
+        session->selected = fit(session, 1, 0);
     }
     return result;
 }
@@ -304,15 +318,17 @@ void eo_shapes_free(struct eo_session *session)
     free(session->buffers);
 }
 
-struct eo_shape *eo_shapes_fit(const struct eo_session *session, uint32_t batch, int32_t seq_len)
+int eo_session_select(eo_session *session, uint32_t batch, uint32_t seq_len, eo_failure *failure)
 {
-    int32_t wanted = seq_len == 0 ? session->max_seq_len : seq_len;
+    struct eo_shape *shape =
+        seq_len > INT32_MAX ? NULL : fit(session, batch, (int32_t)seq_len);
 
-    /* They stand by length, then by batch. */
-    for (uint32_t i = 0; i < session->shape_count; i++) {
-        if (session->shapes[i].seq_len >= wanted && session->shapes[i].batch >= batch) {
-            return &session->shapes[i];
-        }
+    if (shape == NULL) {
+        return eo_fail(failure, EO_EINPUT, "select",
+                       "%u times %u tokens is more than the session was opened for (%u times %d)",
+                       (unsigned)batch, (unsigned)seq_len, (unsigned)session->max_batch,
+                       (int)session->max_seq_len);
     }
-    return NULL;
+    session->selected = shape;
+    return EO_OK;
 }
