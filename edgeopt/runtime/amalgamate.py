@@ -25,7 +25,17 @@ SOURCE = "edgeopt_rt.c"
 # Left out by EO_WITHOUT_*, with everything that only they have.
 _ENGINES = {
     "engine_ort.c": "EO_WITHOUT_ONNX",
-    "engine_litert.c": "EO_WITHOUT_TFLITE",
+    **dict.fromkeys(
+        (
+            "engine_tflite.c",
+            "tflite_litert.c",
+            "tflite_model.h",
+            "tflite_signatures.c",
+            "tflite_signatures.h",
+            "tflite_tfl.c",
+        ),
+        "EO_WITHOUT_TFLITE",
+    ),
     "engine_openvino.c": "EO_WITHOUT_OPENVINO",
     "engine_tvm.c": "EO_WITHOUT_TVM",
 }
@@ -112,8 +122,8 @@ def amalgamate() -> str:
     licence = _licence()
     parts = [licence, _TOP]
     for header in shared.values():
-        parts.append(f"\n/* ---- {header.path.name} ---- */\n")
-        parts.append(_print(header, public, {}, {}).replace(licence, ""))
+        text = _print(header, public, {}, {}).replace(licence, "")
+        parts += _part(header.path, text)
     for source in sources:
         stem = source.path.stem
         local = source.named("static", "typedef") | source.enumerators | set(source.macros)
@@ -124,12 +134,17 @@ def amalgamate() -> str:
         if clash := words & {*names.values(), *tags.values()}:
             raise _refused(source.path, "a name that renaming would take", clash.pop())
         text = _print(source, public, names, tags).replace(licence, "")
-        without = _ENGINES.get(source.path.name)
-        parts.append(f"\n/* ---- {source.path.name} ---- */\n")
-        parts.append(f"#ifndef {without}\n{text}#endif\n" if without else text)
+        parts += _part(source.path, text)
         if "FP_CONTRACT OFF" in text:
             parts.append("#ifdef __clang__\n#pragma STDC FP_CONTRACT DEFAULT\n#endif\n")
     return "".join(parts)
+
+
+def _part(path: Path, text: str) -> list[str]:
+    """Return a file's text under its name, to be left out with its engine."""
+    without = _ENGINES.get(path.name)
+    name = f"\n/* ---- {path.name} ---- */\n"
+    return [name, f"#ifndef {without}\n{text}#endif\n" if without else text]
 
 
 def _licence() -> str:

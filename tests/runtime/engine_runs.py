@@ -19,14 +19,17 @@ from tests.runtime.compiled import Compiled
 
 _DRIVER = Path(__file__).with_name("engine_driver.c")
 DRIVER_SOURCES = (
-    "engine_litert.c",
     "engine_openvino.c",
     "engine_ort.c",
+    "engine_tflite.c",
     "engine_tvm.c",
     "failure.c",
     "library.c",
     "option.c",
     "tensor.c",
+    "tflite_litert.c",
+    "tflite_signatures.c",
+    "tflite_tfl.c",
 )
 
 Tensors = dict[str, np.ndarray]
