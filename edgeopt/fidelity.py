@@ -4,7 +4,7 @@
 
 Cosine and maximum error are taken output by output over the flattened float32 values; where an
 output runs along the sequence, positions that the attention mask leaves out do not count, since
-no user reads them. The agent computes the same on the board (``runtime/src/compare.c``).
+no user reads them. The agent computes the same on the board (``runtime/agent/compare.c``).
 """
 
 from __future__ import annotations

@@ -114,8 +114,13 @@ def test_the_notices_hold_the_whole_licences_of_others() -> None:
         assert text in notices, name
         assert f"Licence: {name}" in notices, name
     runtime = ROOT / "edgeopt" / "runtime" / "src"
-    for path in [*runtime.glob("*_abi.h"), runtime / "unicode_tables.h", runtime / "image.c"]:
-        assert f"runtime/src/{path.name}" in notices
+    for path in [
+        *runtime.glob("**/*_abi.h"),
+        runtime / "tokenizer" / "unicode_tables.h",
+        runtime / "image" / "image.c",
+    ]:
+        assert path.is_file()
+        assert path.relative_to(runtime.parent.parent).as_posix() in notices
 
 
 def test_the_installed_command_knows_the_same_targets(installed: Path) -> None:
@@ -139,4 +144,4 @@ def test_a_source_distribution_gives_the_same_wheel(wheel: Path, tmp_path: Path)
     again = backend(tmp_path / packed.name.removesuffix(".tar.gz"), "build_wheel", tmp_path)
     names = zipfile.ZipFile(again).namelist()
     assert names == zipfile.ZipFile(wheel).namelist()
-    assert "edgeopt/runtime/src/session.c" in names
+    assert "edgeopt/runtime/src/session/session.c" in names

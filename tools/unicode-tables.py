@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write edgeopt/runtime/src/unicode_tables.h from what the `tokenizers` package does.
+"""Write edgeopt/runtime/src/tokenizer/unicode_tables.h from what the `tokenizers` package does.
 
 The package's Rust crates know different versions of Unicode, and none is Python's own. So every
 code point is asked of the package itself: what its normalizers make of it, and how its
@@ -19,7 +19,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-HEADER = Path(__file__).parents[1] / "edgeopt" / "runtime" / "src" / "unicode_tables.h"
+HEADER = Path(__file__).parents[1] / "edgeopt" / "runtime/src/tokenizer/unicode_tables.h"
 CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 HANGUL = range(0xAC00, 0xD7A4)
 IDEOGRAPHS = (range(0xF900, 0xFB00), range(0x2F800, 0x2FA20))

@@ -157,7 +157,7 @@ def _asked(bundle: Bundle, board: Board, words: Sequence[str], texts: Sequence[T
 def _candidates(
     bundle: Bundle, engine: str | None, precision: str | None
 ) -> Iterable[ArtifactEntry]:
-    """Return the artifacts that are allowed in the runtime's order (runtime/src/choose.c)."""
+    """Return the artifacts that are allowed in the order of the runtime (session/choose.c)."""
     order = ("int8", "int4", "fp16", "fp32")
     held = bundle.manifest.artifacts
     chosen = [

@@ -21,7 +21,7 @@ RESAMPLE = {NEAREST: "nearest", BILINEAR: "bilinear", BICUBIC: "bicubic"}
 
 CHANNELS = 3
 MAX_SIDE = 4096
-"""The largest height and width that a network may take, as in the runtime (``src/image.h``)."""
+"""The largest height and width that a network may take, as in the runtime (``image/image.h``)."""
 
 # What transformers' image processors assume where the file does not say: the size to resize to,
 # the size to cut out (None: nothing is), the resampling.

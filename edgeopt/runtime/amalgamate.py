@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeopt.errors import CompileError
-from edgeopt.runtime.build import HEADER, NOTICES, ROOT, library_sources
+from edgeopt.runtime.build import HEADER, NOTICES, ROOT, SOURCES, library_sources
 from edgeopt.runtime.install import write_files
 
 SOURCE = "edgeopt_rt.c"
@@ -113,7 +113,7 @@ def amalgamate() -> str:
     sources = [_read(path) for path in library_sources()]
     shared: dict[str, _Source] = {}
     for source in sources:
-        _collect(source.path, source.tokens, shared)
+        _collect(source.tokens, shared)
     public = _read(ROOT / "include" / HEADER).named("external")
     _refuse_clashes(sources, shared)
     taken = set().union(*(header.tags for header in shared.values()))
@@ -143,7 +143,7 @@ def amalgamate() -> str:
 def _part(path: Path, text: str) -> list[str]:
     """Return a file's text under its name, to be left out with its engine."""
     without = _ENGINES.get(path.name)
-    name = f"\n/* ---- {path.name} ---- */\n"
+    name = f"\n/* ---- {path.relative_to(SOURCES).as_posix()} ---- */\n"
     return [name, f"#ifndef {without}\n{text}#endif\n" if without else text]
 
 
@@ -177,8 +177,8 @@ def _read(path: Path, text: str | None = None) -> _Source:
     whole: list[_Token] = []
     for token in source.tokens:
         if token.kind == "directive" and (found := _INCLUDE.match(token.text)):
-            included = path.parent / found[1]
-            if included.name != HEADER and not _is_guarded(included):
+            included = SOURCES / found[1]
+            if found[1] != HEADER and not _is_guarded(included):
                 whole += [_Token("space", "\n"), *_lex(included, included.read_text())]
                 continue
         whole.append(token)
@@ -342,16 +342,16 @@ def _closing(source: _Source, code: list[int], at: int) -> int:
 # ---- putting together ----
 
 
-def _collect(path: Path, tokens: list[_Token], shared: dict[str, _Source]) -> None:
-    """Add the guarded headers that ``path`` includes to ``shared``, each after its own."""
+def _collect(tokens: list[_Token], shared: dict[str, _Source]) -> None:
+    """Add the guarded headers that a file includes to ``shared``, each after its own."""
     for token in tokens:
         if token.kind == "directive" and (found := _INCLUDE.match(token.text)):
-            included = path.parent / found[1]
-            if included.name == HEADER or included.name in shared or not _is_guarded(included):
+            name = found[1]
+            if name == HEADER or name in shared or not _is_guarded(SOURCES / name):
                 continue
-            header = _read(included)
-            _collect(included, header.tokens, shared)
-            shared[included.name] = header
+            header = _read(SOURCES / name)
+            _collect(header.tokens, shared)
+            shared[name] = header
 
 
 def _refuse_clashes(sources: list[_Source], shared: dict[str, _Source]) -> None:

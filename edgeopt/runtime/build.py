@@ -25,6 +25,8 @@ from edgeopt.errors import CompileError, InputError, MissingDependencyError
 
 ROOT = Path(__file__).parent
 SOURCES = ROOT / "src"
+INCLUDES = tuple(f"-I{ROOT / name}" for name in ("include", "src"))
+"""The flags with which a C file of ours finds the headers that it names."""
 LIBRARY = "libedgeopt_rt.so"
 AGENT = "edgeopt-agent"
 HEADER = "edgeopt_rt.h"
@@ -72,8 +74,8 @@ class RuntimeBuild:
 
 
 def library_sources() -> list[Path]:
-    """Return the C files of the library, by name."""
-    return sorted(SOURCES.glob("*.c"))
+    """Return the C files of the library, by folder and name."""
+    return sorted(SOURCES.rglob("*.c"))
 
 
 def agent_sources() -> list[Path]:
@@ -129,8 +131,9 @@ def sources_digest() -> str:
     """Return a SHA-256 over all C files and the compiler's flags: a build is recognised by it."""
     digest = hashlib.sha256(" ".join((*FLAGS, *SMALL, *SHARED, GLIBC_DEFAULT)).encode())
     for folder in ("include", "src", "agent"):
-        for path in sorted((ROOT / folder).glob("*.[ch]")):
-            digest.update(f"{folder}/{path.name} {cache.file_sha256(path)}\n".encode())
+        for path in sorted((ROOT / folder).rglob("*.[ch]")):
+            name = path.relative_to(ROOT).as_posix()
+            digest.update(f"{name} {cache.file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -158,7 +161,7 @@ def _prebuilt(arch: str, libc: str) -> Path | None:
 def _compile(triple: str, without: Sequence[str], work: Path) -> None:
     libraries = ["-lm"] if "musl" in triple else ["-ldl", "-lm"]
     static = ["-static"] if "musl" in triple else []
-    common = ["-target", triple, *FLAGS, *SMALL, *without, "-Isrc", "-pthread"]
+    common = ["-target", triple, *FLAGS, *SMALL, *without, *INCLUDES, "-pthread"]
     sources = [str(path.relative_to(ROOT)) for path in library_sources()]
     agent = [str(path.relative_to(ROOT)) for path in agent_sources()]
     with progress.step(f"Compiling the runtime for {triple}"):

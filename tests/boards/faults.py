@@ -558,7 +558,7 @@ def newer_fails(site: NativeSite, place: float) -> str:
         agrees = "bool agrees = agreement.cosine >= job->session->entry->bound;"
         assert agrees in text
         main.write_text(text.replace(agrees, "bool agrees = false;"))
-        choose = source / "edgeopt/runtime/src/discover.c"
+        choose = source / "edgeopt/runtime/src/engines/discover.c"
         choose.write_text(choose.read_text().replace("known to the system's loader", "known"))
     live = site.folder / "current-app"
     before = {p: (p.stat().st_ino, p.read_bytes()) for p in live.rglob("*") if p.is_file()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.runtime.build import FLAGS, SOURCES, agent_sources, library_sources
+from edgeopt.runtime.build import FLAGS, INCLUDES, agent_sources, library_sources
 from tests.runtime.agent_runs import Case, write_model
 
 
@@ -22,9 +22,7 @@ def build(folder: Path, sanitizers: str) -> Path:
     flags = [*FLAGS, "-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
     sources = [str(path) for path in (*library_sources(), *agent_sources())]
     libraries = ["-ldl", "-lm", "-lpthread"]
-    subprocess.run(
-        ["gcc", *flags, f"-I{SOURCES}", *sources, "-o", str(program), *libraries], check=True
-    )
+    subprocess.run(["gcc", *flags, *INCLUDES, *sources, "-o", str(program), *libraries], check=True)
     return program
 
 

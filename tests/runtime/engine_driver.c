@@ -15,7 +15,7 @@
  *   status                  prints threads, CPU time of the process and resident memory
  *
  * The model is opened at the first bind. A failure is printed as "where: message", status 1. */
-#include "engine.h"
+#include "engines/engine.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

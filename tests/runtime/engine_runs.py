@@ -14,23 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeopt.runtime.build import FLAGS, SOURCES
+from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
 from tests.runtime.compiled import Compiled
 
 _DRIVER = Path(__file__).with_name("engine_driver.c")
-DRIVER_SOURCES = (
-    "engine_openvino.c",
-    "engine_ort.c",
-    "engine_tflite.c",
-    "engine_tvm.c",
-    "failure.c",
-    "library.c",
-    "option.c",
-    "tensor.c",
-    "tflite_litert.c",
-    "tflite_signatures.c",
-    "tflite_tfl.c",
-)
+_SOURCES = [
+    str(path)
+    for path in (_DRIVER, *sorted(SOURCES.glob("base/*.c")), *sorted(SOURCES.glob("engines/*.c")))
+]
 
 Tensors = dict[str, np.ndarray]
 
@@ -41,22 +32,18 @@ def build_driver(folder: Path, sanitizers: str) -> Path:
         pytest.skip("gcc is not installed")
     program = folder / f"engine_driver-{sanitizers.replace(',', '-')}"
     flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
-    flags += ["-O1", "-g", f"-I{SOURCES}"]
+    flags += ["-O1", "-g", *INCLUDES]
     if sanitizers:
         flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
-    names = [str(SOURCES / name) for name in DRIVER_SOURCES]
-    subprocess.run(
-        ["gcc", *flags, str(_DRIVER), *names, "-o", str(program), "-ldl", "-lm"], check=True
-    )
+    subprocess.run(["gcc", *flags, *_SOURCES, "-o", str(program), "-ldl", "-lm"], check=True)
     return program
 
 
 def build_driver_aarch64(folder: Path) -> Path:
     """Build the driver with zig for aarch64 and an old glibc."""
     program = folder / "engine_driver-aarch64"
-    names = [str(SOURCES / name) for name in DRIVER_SOURCES]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu.2.17"]
-    command += [*FLAGS, f"-I{SOURCES}", str(_DRIVER), *names, "-o", str(program), "-ldl", "-lm"]
+    command += [*FLAGS, *INCLUDES, *_SOURCES, "-o", str(program), "-ldl", "-lm"]
     subprocess.run(command, check=True)
     return program
 

@@ -5,7 +5,7 @@
  *
  * Prepares the image as DeiT does and writes float32 (3, height, width) to OUT; or prints the
  * bytes of the scratch. What goes wrong is printed as "code where: message", exit status 1. */
-#include "image.h"
+#include "image/image.h"
 
 #include <stdio.h>
 #include <stdlib.h>

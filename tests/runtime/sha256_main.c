@@ -5,7 +5,7 @@
  * On stdin each message has its length and that of the pieces in which it is added, as 32 bits,
  * then its bytes; stdout has its digest in hex on a line. Exit status 3: this CPU has no native
  * way. */
-#include "sha256.h"
+#include "base/sha256.h"
 
 #include <stdio.h>
 #include <stdlib.h>

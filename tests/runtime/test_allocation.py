@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import edgeopt
-from edgeopt.runtime.build import FLAGS, SOURCES, library_sources
+from edgeopt.runtime.build import FLAGS, INCLUDES, library_sources
 from tests import checkpoints
 from tests.runtime.allocations import COUNTER, WRAPPED
 from tests.runtime.poolings import write_pooling
@@ -81,7 +81,7 @@ def test_runs_allocate_nothing(
     )  # fmt: skip
     (tmp_path / "driver.c").write_text(DRIVER)
     program = tmp_path / "driver"
-    command = ["gcc", *FLAGS, "-O1", f"-I{SOURCES}", f"-I{SOURCES.parent / 'include'}"]
+    command = ["gcc", *FLAGS, "-O1", *INCLUDES]
     command += [f"-Wl,--wrap={name}" for name in WRAPPED]
     command += [str(tmp_path / "driver.c"), *map(str, library_sources())]
     subprocess.run([*command, "-o", str(program), "-ldl", "-lm", "-lpthread"], check=True)

@@ -24,7 +24,7 @@ from edgeopt.bundle import open_bundle
 from edgeopt.bundle.manifest import _digest
 from edgeopt.bundle.pack import pack
 from edgeopt.errors import BundleError
-from edgeopt.runtime.build import FLAGS, SOURCES, library_sources
+from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES, library_sources
 from tests.runtime.agent_runs import Case, Run
 
 Change = Callable[[dict[str, Any]], object]
@@ -410,7 +410,7 @@ def test_a_compressed_zip_is_refused(case: Case, tmp_path: Path) -> None:
 
 def test_the_fuzz_target_finds_nothing_in_a_few_seconds(case: Case, tmp_path: Path) -> None:
     fuzz = SOURCES.parent / "fuzz"
-    flags = [*FLAGS, "-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION", f"-I{SOURCES}"]
+    flags = [*FLAGS, "-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION", *INCLUDES]
     flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     sources = [fuzz / "fuzz_bundle.c", fuzz / "main.c", *library_sources()]
     program = tmp_path / "fuzz"

@@ -23,7 +23,7 @@ import edgeopt
 from edgeopt.compression.cascade import Cascade, Part, confidence, load
 from edgeopt.errors import InputError
 from edgeopt.measure.cascade import _logits
-from edgeopt.runtime.build import FLAGS, SOURCES, build_runtime, library_sources
+from edgeopt.runtime.build import FLAGS, INCLUDES, build_runtime, library_sources
 from edgeopt.runtime.python import edgeopt_rt
 from tests import checkpoints
 from tests.runtime.allocations import COUNTER, WRAPPED
@@ -492,7 +492,7 @@ def test_runs_allocate_nothing_and_no_damage_is_read(
         pytest.skip("gcc is not installed")
     (tmp_path / "driver.c").write_text(DRIVER)
     program = tmp_path / "driver"
-    command = ["gcc", *FLAGS, "-O1", "-g", f"-I{SOURCES}", f"-I{SOURCES.parent / 'include'}"]
+    command = ["gcc", *FLAGS, "-O1", "-g", *INCLUDES]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     command += [f"-Wl,--wrap={name}" for name in WRAPPED]
     command += [str(tmp_path / "driver.c"), *map(str, library_sources())]

@@ -16,7 +16,7 @@ import pytest
 
 from edgeopt.model.image import BICUBIC, BILINEAR, NEAREST, ImageSpec
 from edgeopt.model.images import Image, make_images, prepare
-from edgeopt.runtime.build import FLAGS, SOURCES
+from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
 
 SPEC = ImageSpec(
     height=16,
@@ -29,6 +29,7 @@ SPEC = ImageSpec(
     rescale_factor=1 / 255,
 )
 RESAMPLES = (NEAREST, BILINEAR, BICUBIC)
+LIBRARY = (SOURCES / "image/image.c", SOURCES / "base/failure.c")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -36,7 +37,7 @@ def build(program: Path, *sources: Path) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
     flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
-    command = ["gcc", *flags, "-O1", "-g", *SANITIZERS, f"-I{SOURCES}", *map(str, sources)]
+    command = ["gcc", *flags, "-O1", "-g", *SANITIZERS, *INCLUDES, *map(str, sources)]
     subprocess.run([*command, "-o", str(program), "-lm"], check=True)
     return program
 
@@ -46,7 +47,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images in, floats out, under the address and undefined-behaviour sanitizers."""
     own = Path(__file__).parent / "image_main.c"
     folder = tmp_path_factory.mktemp("image")
-    return build(folder / "image_main", own, SOURCES / "image.c", SOURCES / "failure.c")
+    return build(folder / "image_main", own, *LIBRARY)
 
 
 def ppm(image: Image) -> bytes:
@@ -333,7 +334,5 @@ def test_the_fuzz_target_survives_changed_bytes(tmp_path: Path) -> None:
     main = tmp_path / "main.c"
     main.write_text(FUZZ_MAIN)
     target = SOURCES.parent / "fuzz" / "fuzz_image.c"
-    program = build(
-        tmp_path / "fuzz_image", main, target, SOURCES / "image.c", SOURCES / "failure.c"
-    )
+    program = build(tmp_path / "fuzz_image", main, target, *LIBRARY)
     subprocess.run([str(program)], check=True, timeout=120)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.runtime.build import FLAGS, SOURCES
+from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
 
-FILES = (Path(__file__).parent / "sha256_main.c", *sorted(SOURCES.glob("sha256*.c")))
+FILES = (Path(__file__).parent / "sha256_main.c", *sorted(SOURCES.glob("base/sha256*.c")))
 
 # FIPS 180-4's examples (NIST, "SHA256.pdf" and "SHA2_Additional.pdf"), and the empty message of the
 # CAVP's byte-oriented short messages.
@@ -57,7 +57,7 @@ def built(folder: Path, machine: str) -> list[str]:
         compiler += ["-static"]
         if machine == "aarch64":
             runner += ["-cpu", "cortex-a72"]  # with the cryptography extension
-    command = [*compiler, *FLAGS, "-O1", f"-I{SOURCES}", *map(str, FILES), "-o", str(program)]
+    command = [*compiler, *FLAGS, "-O1", *INCLUDES, *map(str, FILES), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return [*runner, str(program)]

@@ -19,30 +19,13 @@ from typing import Any
 
 import pytest
 
-from edgeopt.runtime.build import FLAGS, SOURCES
+from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
 from tests.runtime import tokenizer_texts as texts
 
 tokenizers = pytest.importorskip("tokenizers", reason="the torch extra is not installed")
 
 DRIVER = Path(__file__).with_name("tokenizer_driver.c")
-MODULES = (
-    "added_tokens",
-    "bert_normalizer",
-    "byte_bpe",
-    "failure",
-    "json_tree",
-    "tokenizer",
-    "added_tokens_open",
-    "byte_bpe_open",
-    "post_processor",
-    "sink",
-    "tokenizer_open",
-    "tokenizer_reader",
-    "unicode",
-    "utf8",
-    "vocabulary",
-    "wordpiece",
-)
+MODULES = [str(p) for room in ("base", "tokenizer") for p in sorted((SOURCES / room).glob("*.c"))]
 NO_WORD = 0xFFFFFFFF
 EO_EINPUT, EO_EBUNDLE, EO_EUNSUPPORTED = 1, 2, 6
 LONGEST_FIRST, ONLY_SECOND = 0, 1
@@ -57,8 +40,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("tokenizer") / "driver"
     flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
     flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(DRIVER), *(f"{name}.c" for name in MODULES)]
-    subprocess.run(["gcc", *flags, *sources, "-o", str(program), "-lm"], cwd=SOURCES, check=True)
+    sources = [str(DRIVER), *MODULES]
+    subprocess.run(["gcc", *flags, *INCLUDES, *sources, "-o", str(program), "-lm"], check=True)
     return program
 
 
@@ -833,10 +816,9 @@ def test_fuzz_targets_find_nothing_in_a_few_seconds(
     fuzz = SOURCES.parent / "fuzz"
     flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
     flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(fuzz / f"fuzz_{target}.c"), str(fuzz / "main.c")]
-    sources += [f"{name}.c" for name in MODULES]
+    sources = [str(fuzz / f"fuzz_{target}.c"), str(fuzz / "main.c"), *MODULES]
     program = tmp_path / "fuzz"
-    subprocess.run(["gcc", *flags, *sources, "-o", str(program), "-lm"], cwd=SOURCES, check=True)
+    subprocess.run(["gcc", *flags, *INCLUDES, *sources, "-o", str(program), "-lm"], check=True)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for index, text in enumerate(texts.generated(10, 60)):

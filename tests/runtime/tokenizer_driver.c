@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /* Drives the tokenizer for test_tokenizer.py: little-endian 32-bit numbers and bytes on stdin and
  * stdout. Usage: tokenizer_driver encode TOKENIZER.json | open | unicode */
-#include "../../edgeopt/runtime/src/tokenizer.h"
-#include "../../edgeopt/runtime/src/unicode.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,8 +4,8 @@
  * through eo_session_run, in turns; and the whole way from text to label.
  *
  *     overhead BUNDLE LIBRARY CALLS        prints the nanoseconds of each call: direct,session,text */
-#include "ort_abi.h"
-#include "session.h"
+#include "engines/ort_abi.h"
+#include "session/session.h"
 
 #include <dlfcn.h>
 #include <stdio.h>

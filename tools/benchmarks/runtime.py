@@ -23,7 +23,7 @@ from rich.table import Table
 
 import edgeopt
 from edgeopt import progress
-from edgeopt.runtime.build import FLAGS, SMALL, SOURCES, build_runtime, library_sources
+from edgeopt.runtime.build import FLAGS, INCLUDES, SMALL, build_runtime, library_sources
 from tests import checkpoints
 from tools.benchmarks import optimum
 
@@ -61,7 +61,7 @@ def _overhead(folder: Path, library: Path, calls: int) -> dict[str, list[int]]:
         tiny, "host", output=folder / "tiny.edgeopt", engines=["onnx"], precisions=["fp32"]
     )
     program = folder / "overhead"
-    command = ["gcc", *FLAGS, *SMALL, f"-I{SOURCES}", str(_HERE / "overhead.c")]
+    command = ["gcc", *FLAGS, *SMALL, *INCLUDES, str(_HERE / "overhead.c")]
     command += [*map(str, library_sources()), "-o", str(program), "-ldl", "-lm", "-lpthread"]
     subprocess.run(command, check=True)
     with progress.step(f"{calls} calls of a tiny model, in turns"):

@@ -4,7 +4,7 @@
 #ifndef EO_ARGUMENTS_H
 #define EO_ARGUMENTS_H
 
-#include "failure.h"
+#include "base/failure.h"
 
 #define EO_MAX_OPTIONS 32
 

@@ -4,7 +4,7 @@
 #ifndef EO_COMPARE_H
 #define EO_COMPARE_H
 
-#include "tensor.h"
+#include "base/tensor.h"
 
 #include <stdbool.h>
 

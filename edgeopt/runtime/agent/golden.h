@@ -4,7 +4,7 @@
 #ifndef EO_GOLDEN_H
 #define EO_GOLDEN_H
 
-#include "session.h"
+#include "session/session.h"
 
 struct eo_golden {
     const char *directory;

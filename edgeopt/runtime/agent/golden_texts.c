@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "golden_texts.h"
 
-#include "json_tree.h"
+#include "base/json_tree.h"
 
 #include <math.h>
 #include <stdio.h>

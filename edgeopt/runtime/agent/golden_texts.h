@@ -5,7 +5,7 @@
 #define EO_GOLDEN_TEXTS_H
 
 #include "events.h"
-#include "session.h"
+#include "session/session.h"
 
 #define EO_GOLDEN_TEXTS "golden/texts.json"
 

@@ -2,18 +2,18 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /* edgeopt-agent: opens a bundle on the board with the runtime library, checks an artifact against its
  * golden outputs, and times it. */
-#include "affinity.h"
-#include "arch.h"
 #include "arguments.h"
+#include "base/affinity.h"
+#include "base/arch.h"
+#include "base/json_tree.h"
 #include "clock.h"
 #include "compare.h"
+#include "events.h"
 #include "golden.h"
 #include "golden_texts.h"
-#include "json_tree.h"
-#include "events.h"
 #include "measure.h"
 #include "process.h"
-#include "tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 #include <poll.h>
 #include <signal.h>

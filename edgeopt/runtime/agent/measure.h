@@ -4,7 +4,7 @@
 #ifndef EO_MEASURE_H
 #define EO_MEASURE_H
 
-#include "failure.h"
+#include "base/failure.h"
 
 #include <stddef.h>
 #include <stdint.h>

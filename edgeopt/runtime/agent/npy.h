@@ -5,8 +5,8 @@
 #ifndef EO_NPY_H
 #define EO_NPY_H
 
-#include "failure.h"
-#include "tensor.h"
+#include "base/failure.h"
+#include "base/tensor.h"
 
 #define EO_NPY_MAX_BYTES ((uint64_t)1 << 30) /* a golden tensor is a few MiB; refuse absurd headers */
 

@@ -3,7 +3,7 @@
 /* Fuzz target: a packed bundle, or (first byte odd) a manifest alone. Built with
  * FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION, hashes are not compared, so that what lies behind them
  * is reached. */
-#include "bundle.h"
+#include "bundle/bundle.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as a PPM, and what comes of them through the preparation. */
-#include "../src/image.h"
+#include "image/image.h"
 
 #include <stdlib.h>
 

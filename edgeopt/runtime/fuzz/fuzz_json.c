@@ -1,7 +1,7 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as JSON: parsed, walked, and every node decoded as everything. */
-#include "../src/json_tree.h"
+#include "base/json_tree.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /* Byte 0 chooses: 0..3 a fixed tokenizer and the rest as text and pair; above, the rest is a
  * tokenizer.json up to the first NUL and a text after it. Then max_tokens, truncation, pair_skip. */
-#include "../src/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>

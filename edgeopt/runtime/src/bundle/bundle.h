@@ -1,0 +1,28 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
+/* What a session sees of its bundle. */
+#ifndef EO_BUNDLE_H
+#define EO_BUNDLE_H
+
+#include "bundle/manifest.h"
+#include "bundle/storage.h"
+#include "tokenizer/tokenizer.h"
+
+#include <pthread.h>
+
+struct eo_bundle {
+    struct eo_storage storage;
+    struct eo_mapped text; /* of the manifest */
+    struct eo_arena arena;
+    struct eo_manifest manifest;
+    pthread_mutex_t lock;     /* of what follows, which is made when it is first wanted */
+    struct eo_mapped *mapped; /* one for each of the manifest's files; checked where data is set */
+    struct eo_tokenizer *tokenizer;
+};
+
+/* Maps file `index` of the manifest and checks its hash, once; the answer stands as long as the
+ * bundle. Any thread may call it. */
+int eo_bundle_map(struct eo_bundle *bundle, uint32_t index, struct eo_file *file,
+                  struct eo_failure *failure);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "session/session.h"
+
+#include <string.h>
+
+enum { THREADS_MAX = 1024 };
+
+const char *eo_version(void)
+{
+    return EO_VERSION;
+}
+
+uint32_t eo_abi_version(void)
+{
+    return EO_ABI_VERSION;
+}
+
+int eo_session_take_options(const struct eo_session_options *given,
+                            struct eo_session_options *options, struct eo_failure *failure)
+{
+    *options = (struct eo_session_options)EO_SESSION_OPTIONS;
+    if (given == NULL) {
+        return EO_OK;
+    }
+    if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > 4096) {
+        return eo_fail(failure, EO_EINPUT, "options",
+                       "struct_bytes is %u; begin with EO_SESSION_OPTIONS",
+                       (unsigned)given->struct_bytes);
+    }
+    for (uint32_t i = (uint32_t)sizeof *options; i < given->struct_bytes; i++) {
+        if (((const unsigned char *)given)[i] != 0) {
+            return eo_fail(failure, EO_EUNSUPPORTED, "options",
+                           "sets an option that this version (%s) has not", EO_VERSION);
+        }
+    }
+    memcpy(options, given,
+           given->struct_bytes < sizeof *options ? given->struct_bytes : sizeof *options);
+    options->struct_bytes = (uint32_t)sizeof *options;
+    if (options->threads < 0 || options->threads > THREADS_MAX) {
+        return eo_fail(failure, EO_EINPUT, "threads", "expected up to %d, found %d", THREADS_MAX,
+                       (int)options->threads);
+    }
+    return EO_OK;
+}
+
+const char *eo_session_engine(const eo_session *session)
+{
+    return session->engine->name;
+}
+
+const char *eo_session_engine_version(const eo_session *session)
+{
+    return session->version;
+}
+
+const char *eo_session_precision(const eo_session *session)
+{
+    return session->entry->precision;
+}
+
+const char *eo_session_library(const eo_session *session)
+{
+    return session->library;
+}
+
+uint32_t eo_session_input_count(const eo_session *session)
+{
+    return session->entry->signature.input_count;
+}
+
+uint32_t eo_session_output_count(const eo_session *session)
+{
+    return session->entry->signature.output_count;
+}
+
+const char *eo_session_input_name(const eo_session *session, uint32_t index)
+{
+    return index < eo_session_input_count(session)
+               ? session->bundle->manifest.signature.inputs[index].name
+               : NULL;
+}
+
+const char *eo_session_output_name(const eo_session *session, uint32_t index)
+{
+    return index < eo_session_output_count(session)
+               ? session->bundle->manifest.signature.outputs[index].name
+               : NULL;
+}
+
+const eo_tensor *eo_session_input(const eo_session *session, uint32_t index)
+{
+    return index < eo_session_input_count(session) ? &session->selected->inputs[index] : NULL;
+}
+
+const eo_tensor *eo_session_output(const eo_session *session, uint32_t index)
+{
+    return index < eo_session_output_count(session)
+               ? session->engine->result(session->selected->binding, session->output_port[index])
+               : NULL;
+}
+
+/* Ids beyond a table are an error in some engines, zeros in others, and a read past the table in
+ * others again; so the values are looked at first. */
+static int check_limits(const struct eo_session *session, struct eo_failure *failure)
+{
+    const struct eo_signature *signature = &session->bundle->manifest.signature;
+
+    for (uint32_t i = 0; i < signature->input_count; i++) {
+        const struct eo_tensor *tensor = &session->selected->inputs[i];
+        const int64_t limit = signature->inputs[i].limit;
+        if (limit == 0 || tensor->dtype == EO_FLOAT32) {
+            continue;
+        }
+        for (uint64_t j = 0; j < tensor->count; j++) {
+            int64_t value = tensor->dtype == EO_INT64 ? ((const int64_t *)tensor->data)[j]
+                                                      : ((const int32_t *)tensor->data)[j];
+            if (value < 0 || value >= limit) {
+                return eo_fail(failure, EO_EINPUT, signature->inputs[i].name,
+                               "holds %lld at %llu, expected 0 to %lld", (long long)value,
+                               (unsigned long long)j, (long long)(limit - 1));
+            }
+        }
+    }
+    return EO_OK;
+}
+
+int eo_session_run(eo_session *session, eo_failure *failure)
+{
+    int result = check_limits(session, failure);
+
+    if (result != EO_OK) {
+        return result;
+    }
+    return session->engine->run(session->selected->binding, failure) == 0 ? EO_OK : EO_EENGINE;
+}

@@ -1,0 +1,46 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
+/* An artifact opened in its engine, with buffers for every shape that it will run. */
+#ifndef EO_SESSION_H
+#define EO_SESSION_H
+
+#include "bundle/bundle.h"
+#include "engines/discover.h"
+
+/* One shape, bound. The inputs' data lies at the start of the session's buffers, whatever the shape. */
+struct eo_shape {
+    uint32_t batch;
+    int32_t seq_len; /* 0 where the artifact has no sequences */
+    struct eo_binding *binding;
+    struct eo_tensor *inputs;  /* in the model's order */
+    struct eo_tensor *outputs; /* in the model's order; what the engine was given */
+};
+
+struct eo_reading; /* what text and images need: see reading.h */
+
+struct eo_session {
+    struct eo_bundle *bundle;
+    const struct eo_artifact_entry *entry;
+    const struct eo_engine *engine;
+    struct eo_model *model;
+    struct eo_arena arena;
+    const char *library;
+    char version[64];
+    uint32_t input_port[EO_MAX_TENSORS]; /* the artifact's, of each of the model's inputs */
+    uint32_t output_port[EO_MAX_TENSORS];
+    void *buffers; /* of all inputs and outputs; what the tensors point into */
+    struct eo_shape *shapes;
+    uint32_t shape_count;
+    struct eo_shape *selected;
+    uint32_t max_batch;
+    int32_t max_seq_len; /* of the shapes */
+    uint32_t max_text_bytes;
+    uint32_t max_image_side;
+    struct eo_reading *reading;
+};
+
+/* Takes the options of a caller that may know fewer of them, or more: those must be unset. */
+int eo_session_take_options(const struct eo_session_options *given,
+                            struct eo_session_options *options, struct eo_failure *failure);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing a session: an artifact is chosen, its shapes are bound, and what texts and
+ * images need is set aside. */
+#include "base/affinity.h"
+#include "base/arch.h"
+#include "session/choose.h"
+#include "session/session.h"
+#include "session/shapes.h"
+#include "tasks/reading.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT_BYTES = 65536, IMAGE_SIDE = 4096 };
+
+static int open_session(struct eo_session *session, const struct eo_session_options *options,
+                        struct eo_failure *failure)
+{
+    int result = eo_choose(session, options, failure);
+
+    if (result == EO_OK) {
+        result = eo_shapes_bind(session, options, failure);
+    }
+    if (result == EO_OK) {
+        session->max_text_bytes =
+            options->max_text_bytes == 0 ? (uint32_t)TEXT_BYTES : options->max_text_bytes;
+        session->max_image_side =
+            options->max_image_side == 0 ? (uint32_t)IMAGE_SIDE : options->max_image_side;
+        result = eo_reading_open(session, failure);
+    }
+    return result;
+}
+
+/* Some engines start their threads in the first run: it is made here, so that they are pinned. */
+static int open_pinned(struct eo_session *session, const struct eo_session_options *options,
+                       struct eo_failure *failure)
+{
+    eo_cpus before;
+    int result = eo_affinity_set(options->cpus, &before, failure);
+
+    if (result == EO_OK) {
+        result = open_session(session, options, failure);
+        if (result == EO_OK) {
+            result = eo_session_run(session, failure);
+        }
+        eo_affinity_restore(&before);
+    }
+    return result;
+}
+
+/* The CPUs of the bundle's target where this machine is one and has them; else NULL. */
+static const char *target_cpus(const struct eo_manifest *manifest)
+{
+    eo_cpus before;
+
+    if (manifest->cpus == NULL || strcmp(manifest->arch, EO_ARCH) != 0 ||
+        eo_affinity_set(manifest->cpus, &before, NULL) != EO_OK) {
+        return NULL;
+    }
+    eo_affinity_restore(&before);
+    return manifest->cpus;
+}
+
+int eo_session_open(eo_bundle *bundle, const eo_session_options *given, eo_session **out,
+                    eo_failure *failure)
+{
+    struct eo_session *session = calloc(1, sizeof *session);
+    struct eo_session_options options;
+    struct eo_failure local;
+    struct eo_failure *told = failure != NULL ? failure : &local;
+    int result;
+
+    *out = NULL;
+    if (session == NULL) {
+        return eo_fail(told, EO_ENOMEM, "session", "no memory");
+    }
+    session->bundle = bundle;
+    result = eo_session_take_options(given, &options, told);
+    if (result == EO_OK && options.cpus == NULL) {
+        options.cpus = target_cpus(&bundle->manifest);
+    }
+    if (result == EO_OK) {
+        result = options.cpus != NULL ? open_pinned(session, &options, told)
+                                      : open_session(session, &options, told);
+    }
+    if (result != EO_OK) {
+        eo_session_close(session);
+        return result;
+    }
+    *out = session;
+    return EO_OK;
+}
+
+void eo_session_close(eo_session *session)
+{
+    if (session == NULL) {
+        return;
+    }
+    eo_reading_close(session);
+    eo_shapes_free(session);
+    if (session->model != NULL) {
+        session->engine->close(session->model);
+    }
+    eo_arena_free(&session->arena);
+    free(session);
+}

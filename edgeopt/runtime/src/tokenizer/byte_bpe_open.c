@@ -1,0 +1,214 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "tokenizer/tokenizer_reader.h"
+
+#include "base/utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Refuses what byte-level models do not use. */
+static int check_bpe_options(const struct eo_reader *reader, uint32_t model)
+{
+    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    uint32_t dropout = eo_read_child(reader, model, "dropout");
+    double share;
+    bool byte_fallback = false;
+    int result;
+
+    if (!eo_read_is_null(reader, dropout) &&
+        (!eo_json_number(&reader->tree, dropout, &share) || share != 0)) {
+        return eo_read_unsupported(reader, "model.dropout", dropout, "null or 0");
+    }
+    for (size_t i = 0; i < LENGTH(affixes); i++) {
+        char key[MAX_KEY];
+        uint32_t affix = eo_read_member(reader, model, "model", affixes[i], key);
+        if (!eo_read_is_null(reader, affix) && !eo_json_is(&reader->tree, affix, "")) {
+            return eo_read_unsupported(reader, key, affix, "null or \"\"");
+        }
+    }
+    result = eo_read_optional_bool(reader, model, "model", "byte_fallback", &byte_fallback);
+    if (result == EO_OK && byte_fallback) {
+        return eo_read_unsupported(reader, "model.byte_fallback",
+                           eo_read_child(reader, model, "byte_fallback"), "false");
+    }
+    return result;
+}
+
+static int find_bytes(const struct eo_reader *reader, uint32_t model)
+{
+    struct eo_byte_bpe *bpe = &reader->tokenizer->bpe;
+    uint32_t unknown = eo_read_child(reader, model, "unk_token");
+    char text[256];
+
+    bpe->unknown = EO_NO_TOKEN;
+    if (!eo_read_is_null(reader, unknown)) {
+        bpe->unknown = eo_read_token(reader, unknown, text, sizeof text);
+    }
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t bytes = eo_utf8_write(eo_byte_char((uint8_t)byte), text);
+        bpe->byte_ids[byte] = eo_vocabulary_find(&reader->tokenizer->vocabulary, text, bytes);
+        if (bpe->byte_ids[byte] != EO_NO_TOKEN || bpe->unknown != EO_NO_TOKEN) {
+            continue;
+        }
+        if (!eo_read_is_null(reader, unknown)) {
+            return eo_read_damaged(reader, "model.unk_token", unknown, "a token of model.vocab");
+        }
+        return eo_fail(reader->failure, EO_EUNSUPPORTED, reader->where,
+                       "model.vocab has no token for byte %u, supported without model.unk_token: "
+                       "one for each of 256",
+                       (unsigned)byte);
+    }
+    return EO_OK;
+}
+
+
+/* The two texts of a merge: the first at `text`, the second after it. */
+struct pair {
+    char *text;
+    size_t first;
+    size_t second;
+};
+
+/* Reads "a b" or ["a", "b"]; false where it is neither. */
+static bool read_pair(const struct eo_reader *reader, uint32_t node, bool legacy, size_t size,
+                      struct pair *pair)
+{
+    const struct eo_json_tree *tree = &reader->tree;
+    int64_t first, second;
+
+    if (legacy) {
+        int64_t bytes = eo_json_string(tree, node, pair->text, size);
+        char *space = bytes < 0 ? NULL : memchr(pair->text, ' ', (size_t)bytes);
+        if (space == NULL) {
+            return false;
+        }
+        pair->first = (size_t)(space - pair->text);
+        pair->second = (size_t)bytes - pair->first - 1;
+        memmove(space, space + 1, pair->second);
+        return memchr(space, ' ', pair->second) == NULL;
+    }
+    if (eo_read_node(reader, node)->type != EO_JSON_ARRAY || eo_json_length(tree, node) != 2) {
+        return false;
+    }
+    first = eo_json_string(tree, node + 1, pair->text, size);
+    if (first < 0) {
+        return false;
+    }
+    second = eo_json_string(tree, tree->nodes[node + 1].next, pair->text + first,
+                            size - (size_t)first);
+    pair->first = (size_t)first;
+    pair->second = second < 0 ? 0 : (size_t)second;
+    return second >= 0;
+}
+
+/* Lines such as "#version: 0.2" come from a merges.txt and are none. */
+static bool is_comment(const struct eo_reader *reader, uint32_t node)
+{
+    const struct eo_json_node *found = eo_read_node(reader, node);
+
+    return found->type == EO_JSON_STRING && found->end - found->begin >= 8 &&
+           memcmp(reader->tree.text + found->begin, "#version", 8) == 0;
+}
+
+static int add_merge(const struct eo_reader *reader, uint32_t node, const struct pair *pair)
+{
+    const struct eo_vocabulary *vocabulary = &reader->tokenizer->vocabulary;
+    struct eo_byte_bpe *bpe = &reader->tokenizer->bpe;
+    struct eo_merge *merge = &bpe->merges[bpe->merge_count];
+    char key[MAX_KEY];
+
+    merge->left = eo_vocabulary_find(vocabulary, pair->text, pair->first);
+    merge->right = eo_vocabulary_find(vocabulary, pair->text + pair->first, pair->second);
+    merge->merged = eo_vocabulary_find(vocabulary, pair->text, pair->first + pair->second);
+    if (merge->left == EO_NO_TOKEN || merge->right == EO_NO_TOKEN ||
+        merge->merged == EO_NO_TOKEN) {
+        (void)snprintf(key, sizeof key, "model.merges[%u]", (unsigned)bpe->merge_count);
+        return eo_read_damaged(reader, key, node,
+                               "two tokens of model.vocab that make a third one");
+    }
+    return eo_byte_bpe_index(bpe, bpe->merge_count++) == EO_OK
+               ? EO_OK
+               : eo_read_crowded(reader, "model.merges");
+}
+
+static int fill_merges(const struct eo_reader *reader, uint32_t merges, char *text, size_t size)
+{
+    const struct eo_json_node *nodes = reader->tree.nodes;
+    bool legacy = nodes[merges].next > merges + 1 && nodes[merges + 1].type == EO_JSON_STRING;
+    int result = EO_OK;
+
+    for (uint32_t i = merges + 1; i < nodes[merges].next && result == EO_OK; i = nodes[i].next) {
+        struct pair pair = {.text = text};
+        if (legacy && is_comment(reader, i)) {
+            continue;
+        }
+        if (!read_pair(reader, i, legacy, size, &pair)) {
+            char key[MAX_KEY];
+            (void)snprintf(key, sizeof key, "model.merges[%u]",
+                           (unsigned)reader->tokenizer->bpe.merge_count);
+            return eo_read_damaged(reader, key, i,
+                           legacy ? "two tokens with one space between" : "two tokens");
+        }
+        result = add_merge(reader, i, &pair);
+    }
+    return result;
+}
+
+static int read_merges(const struct eo_reader *reader, uint32_t model)
+{
+    const struct eo_json_node *nodes = reader->tree.nodes;
+    struct eo_byte_bpe *bpe = &reader->tokenizer->bpe;
+    uint32_t merges = eo_read_child(reader, model, "merges");
+    uint32_t count = eo_json_length(&reader->tree, merges), slots = 16;
+    size_t size = 1;
+    char *text;
+    int result;
+
+    if (merges == 0 || nodes[merges].type != EO_JSON_ARRAY) {
+        return eo_read_damaged(reader, "model.merges", merges, "an array");
+    }
+    for (uint32_t i = merges + 1; i < nodes[merges].next; i = nodes[i].next) {
+        size_t bytes = nodes[i].end - nodes[i].begin + 1;
+        size = bytes > size ? bytes : size;
+    }
+    while (slots / 2 < count) {
+        slots *= 2;
+    }
+    text = malloc(size);
+    bpe->merges = calloc((size_t)count + 1, sizeof *bpe->merges);
+    bpe->slots = calloc(slots, sizeof *bpe->slots);
+    bpe->mask = slots - 1;
+    result = text == NULL || bpe->merges == NULL || bpe->slots == NULL
+                 ? eo_read_no_memory(reader)
+                 : fill_merges(reader, merges, text, size);
+    free(text);
+    return result;
+}
+
+int eo_read_bpe(const struct eo_reader *reader, uint32_t model)
+{
+    static const char *const keys[] = {"type",          "dropout",
+                                       "unk_token",     "continuing_subword_prefix",
+                                       "fuse_unk",      "end_of_word_suffix",
+                                       "byte_fallback", "ignore_merges",
+                                       "vocab",         "merges"};
+    struct eo_byte_bpe *bpe = &reader->tokenizer->bpe;
+    int result = eo_read_keys(reader, model, "model", keys, LENGTH(keys));
+
+    if (result == EO_OK) {
+        result = check_bpe_options(reader, model);
+    }
+    if (result == EO_OK) {
+        result = eo_read_optional_bool(reader, model, "model", "fuse_unk", &bpe->fuse_unknown);
+    }
+    if (result == EO_OK) {
+        result =
+            eo_read_optional_bool(reader, model, "model", "ignore_merges", &bpe->ignore_merges);
+    }
+    if (result == EO_OK) {
+        result = find_bytes(reader, model);
+    }
+    return result == EO_OK ? read_merges(reader, model) : result;
+}
