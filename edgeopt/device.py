@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgeopt import fields
+from edgeopt.architectures import ARCHITECTURES
 from edgeopt.fields import Table
 
 FOLDER = Path(__file__).parent / "profiles"
 
-ARCHITECTURES = ("aarch64", "armv7", "x86_64")
 LIBCS = ("glibc", "musl", "bionic", "apple")
 REACHES = ("ssh", "adb", "app", "local")
 

@@ -16,16 +16,10 @@ import sysconfig
 from collections import Counter
 from pathlib import Path
 
+from edgeopt.architectures import MACHINES
 from edgeopt.device import Cluster, DeviceProfile, OperatingSystem
 from edgeopt.errors import InputError
 
-_ARCHITECTURES = {
-    "x86_64": "x86_64",
-    "AMD64": "x86_64",
-    "aarch64": "aarch64",
-    "arm64": "aarch64",
-    "armv7l": "armv7",
-}
 _CPU = Path("/sys/devices/system/cpu")
 _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 _SOURCE = "read from this machine (/proc, /sys, uname, os-release) when the profile was loaded"
@@ -39,9 +33,9 @@ def overflows_int8() -> bool:
 def detect(*, id: str, name: str, path: str) -> DeviceProfile:
     """Return the running machine's profile. Raises InputError on an unknown architecture."""
     machine = platform.machine()
-    if machine not in _ARCHITECTURES:
+    if machine not in MACHINES:
         raise InputError(
-            f"this machine is {machine!r}, expected one of {', '.join(_ARCHITECTURES)}",
+            f"this machine is {machine!r}, expected one of {', '.join(MACHINES)}",
             where=path,
             hint="Name a target other than the host: compiling for another device works here.",
         )
@@ -51,7 +45,7 @@ def detect(*, id: str, name: str, path: str) -> DeviceProfile:
         id=id,
         name=name,
         soc=fields.get("model name") or fields.get("Hardware") or machine,
-        arch=_ARCHITECTURES[machine],
+        arch=MACHINES[machine],
         clusters=_clusters(fields),
         isa=tuple((fields.get("flags") or fields.get("Features") or "").split()),
         cache_kib=_caches(),

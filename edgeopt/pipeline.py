@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -29,7 +28,7 @@ from edgeopt.model import Model, importer, name_of, samples, texts
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
 from edgeopt.recipe import INT4, Recipe, load_recipe
-from edgeopt.runtime.build import build_runtime, sources_digest
+from edgeopt.runtime.build import build_for_host, sources_digest
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
 GOLDEN_PER_LENGTH = 2
@@ -283,7 +282,7 @@ def _expected(
         progress.note(f"answers are not compared with another tool's: {original}")
         return None
     try:
-        build_runtime(platform.machine())
+        build_for_host()
     except (MissingDependencyError, InputError) as exc:
         progress.note(f"answers and tokens are not compared as the device makes them: {exc}")
         return None

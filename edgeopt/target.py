@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from edgeopt import fields
 from edgeopt.device import DeviceProfile, load_profile
+from edgeopt.engine_names import ENGINES
 from edgeopt.errors import InputError
 from edgeopt.fields import Table, nearest
 from edgeopt.host import detect
@@ -24,7 +25,6 @@ from edgeopt.recipe import PRECISIONS, load_recipe
 
 FOLDER = Path(__file__).parent / "targets"
 
-ENGINES = ("onnx", "tflite", "openvino", "tvm")
 __all__ = ["ENGINES", "PRECISIONS", "EngineSpec", "Target", "load_target", "target_names"]
 
 T = TypeVar("T")

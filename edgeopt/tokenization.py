@@ -9,7 +9,6 @@ compared with transformers' tokenizer as it loads from the user's folder.
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from edgeopt.model import Model, importer, texts
 from edgeopt.model.original import Original, Text
 from edgeopt.model.samples import Samples
 from edgeopt.quiet import quiet
-from edgeopt.runtime.build import build_agent, sources_digest
+from edgeopt.runtime.build import build_for_host, sources_digest
 from edgeopt.target import Target
 
 MOST_TEXTS = 4_000
@@ -137,7 +136,7 @@ def _asked(
     model: Model, place: Path, lines: Sequence[dict[str, str]], limit: int | None
 ) -> list[dict[str, Any]]:
     """Return what the agent says of each line."""
-    words = [str(build_agent(platform.machine())), "tokens", "--bundle", str(place)]
+    words = [str(build_for_host().agent), "tokens", "--bundle", str(place)]
     words += ["--seq-len", str(limit)] if limit else []
     done = subprocess.run(
         words,

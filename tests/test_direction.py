@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "edgeopt"
 
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = [
-    {"_version", "errors"},
+    {"_version", "errors", "architectures", "engine_names"},
     {"fields", "options", "progress", "extras", "retention", "cache", "closure", "quiet", "place"},
     {"device", "quantize", "steps"},
     {"host", "recipe"},

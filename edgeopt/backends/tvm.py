@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import progress
+from edgeopt.architectures import ELF_MACHINES, elf_machine, of_machine
 from edgeopt.backends import Artifact, Batch, OtherMachineError, Outputs, Session, static_lengths
 from edgeopt.backends.onnx import export_fp32
 from edgeopt.backends.tvm_graph import (
@@ -58,7 +59,6 @@ _OPSET = 17  # the first with LayerNormalization
 _IR_VERSION = 8
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime")
 _ALL_CORES_ALIKE = 0  # a mode of runtime.config_threadpool: no affinity to big or little cores
-_ELF_MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "aarch64"}
 
 
 _IN_ORDER = ("cortex-a35", "cortex-a53", "cortex-a55", "cortex-a510", "cortex-a520")
@@ -279,20 +279,20 @@ def _build(module: Any, cpu: Any, command: Sequence[str], library: Path) -> None
         executable.export_library(str(library), fcompile=link_objects)
 
 
-def elf_machine(library: Path) -> str | None:
+def architecture_of(library: Path) -> str | None:
     """Return the architecture that an ELF file is for, None for another file or architecture."""
     with library.open("rb") as file:
-        head = file.read(20)
-    return _ELF_MACHINES.get(head[18:20]) if head.startswith(b"\x7fELF") else None
+        machine = elf_machine(file.read(20))
+    return None if machine is None else ELF_MACHINES.get(machine)
 
 
 def _missing_here(library: Path, mcpu: str) -> str | None:
     """Return what ``library``, compiled for ``mcpu``, needs and this host does not have."""
     from tvm.target import codegen
 
-    if (arch := elf_machine(library)) is None:
+    if (arch := architecture_of(library)) is None:
         raise CompileError("is no library for a CPU that edgeopt knows", where=str(library))
-    if arch != platform.machine():
+    if arch != of_machine(platform.machine()):
         return f"{arch} CPU"
     host = _host_cpu()
     wanted = type(host)({"kind": "llvm", "mtriple": str(host.attrs["mtriple"]), "mcpu": mcpu})

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeopt.architectures import of_machine
 from edgeopt.errors import CompileError, MissingDependencyError
 from edgeopt.runtime.build import zig_environment
 
@@ -56,4 +57,4 @@ def link(command: Sequence[str], objects: Sequence[str | Path], output: Path) ->
 def host_linker() -> tuple[str, ...]:
     """Return the command that links for this machine: its own C compiler, else as ``linker``."""
     own = shutil.which("cc")
-    return (own,) if own else linker(platform.machine())
+    return (own,) if own else linker(of_machine(platform.machine()))

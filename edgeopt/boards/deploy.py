@@ -23,13 +23,13 @@ import hashlib
 import posixpath
 import re
 import secrets
-import struct
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt import cache, progress
+from edgeopt.architectures import ELF_MACHINES, elf_machine
 from edgeopt.boards import scripts
 from edgeopt.boards.facts import BoardFacts
 from edgeopt.boards.heartbeat import heartbeat
@@ -42,9 +42,6 @@ _SPARE_BYTES = 8 << 20  # left free for logs and the file system's own blocks
 _SMALL_BYTES = 1 << 20  # up to this, files go together in one stream
 _TRIES = 3  # of a bundle whose files somebody removes under our hands
 _NAME_CHARS = 200  # of the 255 that a file's name may have
-
-# e_machine of <elf.h>
-_ELF_ARCH = {40: "armv7", 62: "x86_64", 183: "aarch64"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -426,10 +423,8 @@ def _tar_file(name: str, data: bytes, mode: int) -> bytes:
 
 def _elf_arch(head: bytes) -> str | None:
     """Return the architecture of an ELF file by its first 20 bytes, None for another file."""
-    if head[:4] != b"\x7fELF" or len(head) < 20:
-        return None
-    (machine,) = struct.unpack("<H", head[18:20])
-    return _ELF_ARCH.get(machine, f"ELF machine {machine}")
+    machine = elf_machine(head)
+    return None if machine is None else ELF_MACHINES.get(machine, f"ELF machine {machine}")
 
 
 def _check_word(text: str, what: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgeopt.architectures import of_machine
 from edgeopt.boards import cores as arm
 from edgeopt.boards.transport import Transport, parse_df
 from edgeopt.engines.select import Platform
@@ -200,11 +201,8 @@ def _shows(path: str) -> bool:
 
 def _arch(machine: str, elf: str) -> str:
     bits = elf.split()  # 7f 45 4c 46 and then 01 for 32 bits, 02 for 64
-    if machine in ("aarch64", "arm64"):
-        return "armv7" if bits[4:5] == ["01"] else "aarch64"
-    if machine.startswith(("armv7", "armv8")):
-        return "armv7"
-    return machine
+    arch = of_machine(machine)
+    return "armv7" if arch == "aarch64" and bits[4:5] == ["01"] else arch
 
 
 def _stanzas(cpuinfo: str) -> list[dict[str, str]]:

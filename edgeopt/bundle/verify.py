@@ -135,10 +135,10 @@ def _check(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
 
 def _check_machine(bundle: Bundle, entry: ArtifactEntry) -> None:
     """Raise BundleError where a library is for another architecture than the bundle."""
-    from edgeopt.backends.tvm import elf_machine
+    from edgeopt.backends.tvm import architecture_of
 
     arch = bundle.manifest.target.arch
-    if entry.engine == "tvm" and (found := elf_machine(bundle.path / entry.files[0])) != arch:
+    if entry.engine == "tvm" and (found := architecture_of(bundle.path / entry.files[0])) != arch:
         raise BundleError(f"is for {found or 'no known CPU'}, not {arch}", where=entry.files[0])
 
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeopt.architectures import ARCHITECTURES
 from edgeopt.cli.output import emit, json_option
+from edgeopt.engine_names import ENGINES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
-
-_ENGINES = ("onnx", "tflite", "openvino", "tvm")
-_ARCHITECTURES = ("aarch64", "armv7", "x86_64")  # as in edgeopt.runtime.build, not imported here
 
 
 @click.group()
@@ -26,13 +25,13 @@ def runtime() -> None:
 
 @runtime.command()
 @click.option("--target", help="A name out of `edgeopt targets`, or the path to a file of yours.")
-@click.option("--arch", type=click.Choice(_ARCHITECTURES), help="In place of a target.")
+@click.option("--arch", type=click.Choice(ARCHITECTURES), help="In place of a target.")
 @click.option("--libc", type=click.Choice(("glibc", "musl")), help="Other than the target's.")
 @click.option(
     "--engine",
     "engines",
     multiple=True,
-    type=click.Choice(_ENGINES),
+    type=click.Choice(ENGINES),
     help="Have the code of these only.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder to fill.")
@@ -58,10 +57,10 @@ def build(
     if target is not None:
         from edgeopt.target import load_target
 
-        done = install_for(load_target(target), folder, libc, engines or _ENGINES)
+        done = install_for(load_target(target), folder, libc, engines or ENGINES)
     else:
         assert arch is not None
-        done = install(folder, arch, libc or "glibc", engines or _ENGINES)
+        done = install(folder, arch, libc or "glibc", engines or ENGINES)
     document: dict[str, Any] = {
         "folder": str(folder),
         "arch": done.arch,

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeopt.architectures import ELF_MACHINES
 from edgeopt.errors import InputError
-
-_ARCHITECTURES = {"EM_AARCH64": "aarch64", "EM_X86_64": "x86_64", "EM_ARM": "armv7"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +55,11 @@ def read_needs(path: Path) -> Needs:
 
 
 def _needs(elf: Any, path: Path) -> Needs:
-    machine = elf.header["e_machine"]
-    if machine not in _ARCHITECTURES:
+    from elftools.elf.enums import ENUM_E_MACHINE
+
+    machine = elf.header["e_machine"]  # a name, or a number that has none
+    arch = ELF_MACHINES.get(ENUM_E_MACHINE.get(machine, machine))
+    if arch is None:
         raise InputError(f"is for {machine}, which edgeopt does not know", where=str(path))
     symbols: set[str] = set()
     versions = elf.get_section_by_name(".gnu.version_r")
@@ -67,7 +69,7 @@ def _needs(elf: Any, path: Path) -> Needs:
     dynamic = elf.get_section_by_name(".dynamic")
     tags = dynamic.iter_tags() if dynamic is not None else ()
     return Needs(
-        arch=_ARCHITECTURES[machine],
+        arch=arch,
         glibc=_highest(symbols, "GLIBC_"),
         glibcxx=_highest(symbols, "GLIBCXX_"),
         libraries=tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"),

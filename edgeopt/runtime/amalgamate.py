@@ -3,7 +3,7 @@
 """The runtime library as two files, ``edgeopt_rt.c`` and ``edgeopt_rt.h``, for an app's own build.
 
 The library's C files become one translation unit. What was private to a file gets the file's name
-as a prefix (``check`` of ``engine_ort.c`` becomes ``eo_engine_ort__check``), what the files share
+as a prefix (``check`` of ``engine_onnx.c`` becomes ``eo_engine_onnx__check``), what the files share
 among each other becomes static, and only the functions of the header are left to be linked. The C
 is read token by token, so that no string, comment or member of a struct is taken for a name. It
 takes for granted how our sources are written, and refuses what it cannot rename soundly.
@@ -16,29 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeopt.engine_names import ENGINES
 from edgeopt.errors import CompileError
 from edgeopt.runtime.build import HEADER, NOTICES, ROOT, SOURCES, library_sources
 from edgeopt.runtime.install import write_files
 
 SOURCE = "edgeopt_rt.c"
-
-# Left out by EO_WITHOUT_*, with everything that only they have.
-_ENGINES = {
-    "engine_ort.c": "EO_WITHOUT_ONNX",
-    **dict.fromkeys(
-        (
-            "engine_tflite.c",
-            "tflite_litert.c",
-            "tflite_model.h",
-            "tflite_signatures.c",
-            "tflite_signatures.h",
-            "tflite_tfl.c",
-        ),
-        "EO_WITHOUT_TFLITE",
-    ),
-    "engine_openvino.c": "EO_WITHOUT_OPENVINO",
-    "engine_tvm.c": "EO_WITHOUT_TVM",
-}
 
 _TOKEN = re.compile(
     r"""
@@ -142,9 +125,17 @@ def amalgamate() -> str:
 
 def _part(path: Path, text: str) -> list[str]:
     """Return a file's text under its name, to be left out with its engine."""
-    without = _ENGINES.get(path.name)
+    without = _without(path)
     name = f"\n/* ---- {path.relative_to(SOURCES).as_posix()} ---- */\n"
     return [name, f"#ifndef {without}\n{text}#endif\n" if without else text]
+
+
+def _without(path: Path) -> str | None:
+    """Return the macro that leaves out a file of one engine: ``engine_NAME.c`` or ``NAME_*``."""
+    for engine in ENGINES if path.parent.name == "engines" else ():
+        if path.stem == f"engine_{engine}" or path.stem.startswith(f"{engine}_"):
+            return f"EO_WITHOUT_{engine.upper()}"
+    return None
 
 
 def _licence() -> str:
@@ -156,7 +147,7 @@ def _licence() -> str:
 _TOP = f"""\
 /* edgeopt_rt, the whole library as one file: written by `edgeopt runtime export`, not to be edited.
  * Compile it as C11 and link with -ldl -lm -pthread; {HEADER} says how it is used. What lacks an
- * engine's code is smaller: -DEO_WITHOUT_ONNX, _TFLITE, _OPENVINO, _TVM. */
+ * engine's code is smaller: -DEO_WITHOUT_{", _".join(engine.upper() for engine in ENGINES)}. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from importlib import metadata
 from pathlib import Path
 
 from edgeopt import cache, closure, progress
+from edgeopt.architectures import of_machine
+from edgeopt.engine_names import ENGINES
 from edgeopt.errors import CompileError, InputError, MissingDependencyError
 
 ROOT = Path(__file__).parent
@@ -60,9 +63,6 @@ _TRIPLES = {
 PLATFORMS = tuple(_TRIPLES)
 """(arch, libc) of all that can be built."""
 
-ENGINES = ("onnx", "tflite", "openvino", "tvm")
-"""Whose code can be left out."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeBuild:
@@ -93,7 +93,7 @@ def build_runtime(
 
     ``libc_version`` is the glibc to build against (2.17 by default), not that of the board. With
     musl the library is for a musl system, and the agent is static: it can tell about any board,
-    but opens no engine. The code of engines that are not in ``engines`` is left out. Raises
+    but opens no engine. The code of those that are not in ``engines`` is left out. Raises
     InputError for an unknown combination, MissingDependencyError without ziglang, CompileError
     where zig fails.
     """
@@ -120,6 +120,13 @@ def build_runtime(
     return RuntimeBuild(
         library=folder / LIBRARY, agent=folder / AGENT, header=ROOT / "include" / HEADER
     )
+
+
+def build_for_host() -> RuntimeBuild:
+    """``build_runtime`` for this machine. Raises InputError where it does not run Linux."""
+    if platform.system() != "Linux":
+        raise InputError(f"the runtime is not built for {platform.system()}, but for Linux")
+    return build_runtime(of_machine(platform.machine()))
 
 
 def build_agent(arch: str, libc: str = "glibc", libc_version: str | None = None) -> Path:

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
 
 from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError
-from edgeopt.runtime.build import build_runtime
+from edgeopt.runtime.build import build_for_host
 
 
 def open_session(bundle: str | Path, **options: Any) -> Any:
@@ -21,7 +20,7 @@ def open_session(bundle: str | Path, **options: Any) -> Any:
     """
     from edgeopt.runtime.python import edgeopt_rt
 
-    library = build_runtime(platform.machine()).library
+    library = build_for_host().library
     try:
         return edgeopt_rt.open(bundle, library=str(library), **options)
     except edgeopt_rt.Failure as exc:

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeopt.engine_names import ENGINES
 from edgeopt.engines.elf import needs_of_all, version_key
 from edgeopt.errors import InputError
-from edgeopt.runtime.build import AGENT, ENGINES, LIBRARY, NOTICES, ROOT, build_runtime
+from edgeopt.runtime.build import AGENT, LIBRARY, NOTICES, ROOT, build_runtime
 from edgeopt.target import Target
 
 _BUILT_BY_APPS = {"bionic": "Android's NDK (CMake)", "apple": "Xcode"}

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pickle
-import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -188,11 +187,11 @@ def test_an_engine_that_is_not_installed_is_not_run(
 
 
 def test_a_session_is_not_opened_on_another_bundles_file(case: Case) -> None:
-    from edgeopt.runtime.build import build_runtime
+    from edgeopt.runtime.build import build_for_host
     from edgeopt.runtime.python import edgeopt_rt
 
     folder = case.write()
-    library = str(build_runtime(platform.machine()).library)
+    library = str(build_for_host().library)
     with edgeopt_rt.Bundle(folder, library=library) as opened:
         with edgeopt_rt.Session(opened) as session:
             assert session.engine == "onnx"

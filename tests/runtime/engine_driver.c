@@ -42,7 +42,7 @@ struct plan {
     struct eo_binding *binding;
 };
 
-static const struct eo_engine *const engines[] = {&eo_engine_ort, &eo_engine_openvino,
+static const struct eo_engine *const engines[] = {&eo_engine_onnx, &eo_engine_openvino,
                                                   &eo_engine_tflite, &eo_engine_tvm};
 static const struct eo_engine *engine;
 static struct eo_file files[FILES];

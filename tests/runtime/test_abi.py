@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -25,7 +24,7 @@ from elftools.elf.elffile import ELFFile
 
 from edgeopt._version import __version__
 from edgeopt.engines.elf import read_needs, version_key
-from edgeopt.runtime.build import PLATFORMS, ROOT, build_runtime
+from edgeopt.runtime.build import PLATFORMS, ROOT, build_for_host, build_runtime
 from edgeopt.runtime.python import edgeopt_rt
 
 PROMISED = Path(__file__).with_name("abi.txt")
@@ -203,7 +202,7 @@ def test_the_library_without_engines_is_small() -> None:
 
 @needs_zig
 def test_options_of_a_newer_header_must_be_unset() -> None:
-    library = ctypes.CDLL(str(build_runtime(os.uname().machine).library))
+    library = ctypes.CDLL(str(build_for_host().library))
     size = ctypes.sizeof(edgeopt_rt._Options) + 8
     failure, handle = edgeopt_rt._Failure(), ctypes.c_void_p()
     bundle = ctypes.create_string_buffer(4096)  # never looked at: the options are read first

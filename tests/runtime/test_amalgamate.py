@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeopt.engine_names import ENGINES
 from edgeopt.errors import CompileError, InputError
 from edgeopt.runtime.amalgamate import _lex, _print, _read, amalgamate, export
-from edgeopt.runtime.build import ENGINES, FLAGS, NOTICES, library_sources
+from edgeopt.runtime.build import FLAGS, NOTICES, library_sources
 from edgeopt.runtime.python import edgeopt_rt
 from tests.runtime.agent_runs import Case, write_model
 from tests.runtime.test_abi import exported, functions

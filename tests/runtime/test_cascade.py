@@ -8,7 +8,6 @@ import ctypes
 import itertools
 import json
 import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import edgeopt
 from edgeopt.compression.cascade import Cascade, Part, confidence, load
 from edgeopt.errors import InputError
 from edgeopt.measure.cascade import _logits
-from edgeopt.runtime.build import FLAGS, INCLUDES, build_runtime, library_sources
+from edgeopt.runtime.build import FLAGS, INCLUDES, build_for_host, library_sources
 from edgeopt.runtime.python import edgeopt_rt
 from tests import checkpoints
 from tests.runtime.allocations import COUNTER, WRAPPED
@@ -82,7 +81,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 @pytest.fixture(scope="module")
 def opened(pair: Pair) -> Iterator[tuple[Any, Any]]:
     """Both bundles, opened by the binding."""
-    library = str(build_runtime(platform.machine()).library)
+    library = str(build_for_host().library)
     places = (pair.small.path, pair.large.path)
     small, large = (edgeopt_rt.Bundle(path, library) for path in places)
     with small, large:

@@ -25,7 +25,7 @@ from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.model import Model, reference, texts
 from edgeopt.model.importer import import_model
 from edgeopt.recipe import Recipe, load_recipe
-from edgeopt.runtime.build import build_runtime
+from edgeopt.runtime.build import build_for_host
 from edgeopt.target import load_target
 from tools.benchmarks import optimum
 from tools.benchmarks.engines import (
@@ -217,7 +217,7 @@ def _ours(
 
 def _peak_mb(python: str, kind: str, model: Path, text: str) -> float:
     """Return the peak memory (MB) of a process that opens ``model`` and labels ``text``."""
-    library = build_runtime(os.uname().machine).library
+    library = build_for_host().library
     environment = os.environ | {
         "EDGEOPT_RT": str(library), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip

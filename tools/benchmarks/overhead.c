@@ -4,7 +4,7 @@
  * through eo_session_run, in turns; and the whole way from text to label.
  *
  *     overhead BUNDLE LIBRARY CALLS        prints the nanoseconds of each call: direct,session,text */
-#include "engines/ort_abi.h"
+#include "engines/onnx_abi.h"
 #include "session/session.h"
 
 #include <dlfcn.h>

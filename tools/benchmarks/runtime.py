@@ -23,7 +23,7 @@ from rich.table import Table
 
 import edgeopt
 from edgeopt import progress
-from edgeopt.runtime.build import FLAGS, INCLUDES, SMALL, build_runtime, library_sources
+from edgeopt.runtime.build import FLAGS, INCLUDES, SMALL, build_for_host, library_sources
 from tests import checkpoints
 from tools.benchmarks import optimum
 
@@ -88,7 +88,7 @@ def _cold_starts(
     shutil.copy(bundle.path / entry.files[0], beside / "model.onnx")
     shutil.copy(bundle.path / "tokenizer/tokenizer.json", beside)
     quantized = optimum.int8_model(source, bundle.manifest.task).parent
-    build = build_runtime(os.uname().machine)
+    build = build_for_host()
     environment = os.environ | {
         "EDGEOPT_RT": str(build.library),
         "HF_HUB_OFFLINE": "1",

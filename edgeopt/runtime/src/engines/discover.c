@@ -13,7 +13,7 @@
 /* Who needs less builds without the engines that he will not have. */
 static const struct eo_engine *const engines[] = {
 #ifndef EO_WITHOUT_ONNX
-    &eo_engine_ort,
+    &eo_engine_onnx,
 #endif
 #ifndef EO_WITHOUT_TFLITE
     &eo_engine_tflite,

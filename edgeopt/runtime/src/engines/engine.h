@@ -1,6 +1,7 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-/* What the library asks of an engine. An engine is one file, engine_<name>.c, with one such table.
+/* What the library asks of an engine. An engine is engine_<name>.c, with one such table, and what is
+ * its own besides, in <name>_*; with EO_WITHOUT_<NAME> it is left out.
  *
  * A model is opened once, bound once for each shape, and each binding then run any number of times.
  * `run` allocates nothing of ours, and the results of a run stand until the next run of the model.
@@ -64,7 +65,7 @@ struct eo_engine {
 
 #define EO_ALIGNMENT 64 /* the most that one of them asks for (LiteRT, OpenVINO, TVM) */
 
-extern const struct eo_engine eo_engine_ort;
+extern const struct eo_engine eo_engine_onnx;
 extern const struct eo_engine eo_engine_openvino;
 extern const struct eo_engine eo_engine_tflite;
 extern const struct eo_engine eo_engine_tvm;

@@ -6,7 +6,7 @@
 #define EO_TFLITE_MODEL_H
 
 #include "engines/engine.h"
-#include "engines/litert_abi.h"
+#include "engines/tflite_abi.h"
 
 enum { EO_TFLITE_SAID = 512 };
 

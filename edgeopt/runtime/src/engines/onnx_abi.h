@@ -7,8 +7,8 @@
  * onnxruntime_c_api.cc holds the old positions with static_assert ("Size of version X API cannot
  * change"). The last slot used here (130) came with API version 5 (onnxruntime 1.5).
  * Its notice is in THIRD_PARTY_NOTICES.txt. */
-#ifndef EO_ORT_ABI_H
-#define EO_ORT_ABI_H
+#ifndef EO_ONNX_ABI_H
+#define EO_ONNX_ABI_H
 
 #include <stddef.h>
 #include <stdint.h>

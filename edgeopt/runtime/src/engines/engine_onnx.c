@@ -3,7 +3,7 @@
 /* onnxruntime, opened with dlopen. */
 #include "engines/engine.h"
 #include "engines/library.h"
-#include "engines/ort_abi.h"
+#include "engines/onnx_abi.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -416,7 +416,7 @@ static const struct eo_tensor *ort_result_of(const struct eo_binding *bound, uin
 
 static const char *const libraries[] = {"libonnxruntime.so.1", "libonnxruntime.so", NULL};
 
-const struct eo_engine eo_engine_ort = {
+const struct eo_engine eo_engine_onnx = {
     .name = "onnx",
     .libraries = libraries,
     .version = ort_version,

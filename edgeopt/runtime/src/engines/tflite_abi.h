@@ -9,8 +9,8 @@
  * same in v2.1.6, v2.2.0 and v2.3.0; and tflite/core/c/c_api.h there, the same since TensorFlow
  * Lite 2.5 (signature runners: 2.16), with tflite/delegates/xnnpack/xnnpack_delegate.h.
  * Their notices are in THIRD_PARTY_NOTICES.txt. */
-#ifndef EO_LITERT_ABI_H
-#define EO_LITERT_ABI_H
+#ifndef EO_TFLITE_ABI_H
+#define EO_TFLITE_ABI_H
 
 #include <stdarg.h>
 #include <stddef.h>
