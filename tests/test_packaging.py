@@ -60,6 +60,9 @@ def installed(wheel: Path) -> Path:
 def test_wheel_package_and_header_have_one_version(wheel: Path, installed: Path) -> None:
     header = (installed / "edgeopt/runtime/include/edgeopt_rt.h").read_text()
     assert re.findall(r'^#define EO_VERSION "(.*)"$', header, re.MULTILINE) == [__version__]
+    numbers = re.findall(r"^#define EO_VERSION_(\w+) (\d+)$", header, re.MULTILINE)
+    release = re.findall(r"\d+", __version__)[:3]  # what follows marks what is no release
+    assert numbers == list(zip(("MAJOR", "MINOR", "PATCH"), release, strict=True))
     assert wheel.name.split("-")[1] == __version__
 
 

@@ -30,6 +30,9 @@ extern "C" {
 #endif
 
 #define EO_VERSION "0.1.0"
+#define EO_VERSION_MAJOR 0
+#define EO_VERSION_MINOR 1
+#define EO_VERSION_PATCH 0
 #define EO_ABI_VERSION 1
 
 #if defined(EO_STATIC)
