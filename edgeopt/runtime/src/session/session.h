@@ -16,7 +16,7 @@ struct eo_shape {
     struct eo_tensor *outputs; /* in the model's order; what the engine was given */
 };
 
-struct eo_reading; /* what text and images need: see reading.h */
+struct eo_reading; /* what text and images need: see tasks/reading.h */
 
 struct eo_session {
     struct eo_bundle *bundle;
