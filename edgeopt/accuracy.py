@@ -20,6 +20,7 @@ from edgeopt.compression.data import Data, divide
 from edgeopt.errors import InputError
 from edgeopt.lowering import REFERENCE
 from edgeopt.model import Model, reference, samples
+from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION
 
 MOST_TEXTS = 1000
 """The standard error of a drop is then about a third of a point where 1 % of the texts change."""
@@ -56,8 +57,8 @@ def held_out(model: Model, path: Path, apart: Path | None = None) -> Data:
     Raises InputError where there are too few, for labels that ``model`` has not, and for a model
     whose answers have no score here.
     """
-    classifies = model.task == "sequence-classification" and model.activation == "softmax"
-    if not classifies and model.task != "feature-extraction":
+    classifies = model.task == SEQUENCE_CLASSIFICATION and model.activation == "softmax"
+    if not classifies and model.task != FEATURE_EXTRACTION:
         raise InputError(
             f"is for {model.task}, and max_drop is for one label a text and for embeddings",
             where=model.name,
@@ -107,8 +108,8 @@ def judge(model: Model, artifact: Artifact, directory: Path, held: HeldOut) -> A
 
 def _rows(model: Model, calls: list[Batch], outputs: list[Outputs]) -> np.ndarray:
     """Return one row for each call: its logits, or its pooled embedding."""
-    name = model.signature.outputs[0].name
-    if model.task != "feature-extraction":
+    name = model.main.signature.outputs[0].name
+    if model.task != FEATURE_EXTRACTION:
         return np.concatenate([output[name] for output in outputs])
     import torch
 

@@ -27,7 +27,8 @@ from edgeopt.bundle.describe import artifact_entry, describe, tokenizer_files
 from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError, EdgeoptError, MissingDependencyError
 from edgeopt.lowering import Lowered
-from edgeopt.model import Model, images, importer, samples, texts
+from edgeopt.model import Model, TextInput, images, importer, samples, texts
+from edgeopt.model.image import ImageInput
 from edgeopt.model.original import (
     Answer,
     Decision,
@@ -38,6 +39,14 @@ from edgeopt.model.original import (
     entity_of,
 )
 from edgeopt.model.samples import Samples
+from edgeopt.model.signature import NO_LENGTH
+from edgeopt.model.tasks import (
+    FEATURE_EXTRACTION,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    Result,
+    Task,
+)
 from edgeopt.quiet import quiet
 from edgeopt.recipe import Limits
 from edgeopt.target import EngineSpec, Target
@@ -154,7 +163,7 @@ def prepare(
 def _choose(
     model: Model, given: Samples | None, original: Original, most: int
 ) -> tuple[tuple[Sample, ...], tuple[bool, ...]]:
-    if model.image is not None:
+    if isinstance(model.input, ImageInput):
         pictures = given or images.make_images(IMAGES)
         kept: tuple[Sample, ...] = tuple(pictures[:IMAGES])
         return kept, (True,) * len(kept)
@@ -162,7 +171,7 @@ def _choose(
     shipped = sorted(texts.read_texts(None, 1_000), key=len)
     steps = np.linspace(0, len(shipped) - 1, SHIPPED).round().astype(int)
     # Every third stays as long as it is; an artifact of fixed lengths is compared on the others.
-    joined = model.task == "question-answering" or original.pairs
+    joined = model.task == QUESTION_ANSWERING or original.pairs
     room = most * 2 // 3 - 6 if joined else most
     cut = [
         shipped[at] if i % 3 == 0 else _cut(shipped[at], original.tokenizer, room)
@@ -170,13 +179,13 @@ def _choose(
     ]
     main = [text for text in dict.fromkeys([*own, *cut]) if text]
     others = main[1:] + main[:1]
-    if model.task == "question-answering":
+    if model.task == QUESTION_ANSWERING:
         asked = [(" ".join(text.split()[:2]) + "?", text) for text in main]
         return tuple(asked), (True,) * len(asked)
     if original.pairs:
         return tuple(zip(main, others, strict=True)), (True,) * len(main)
     pairs: list[Text] = []
-    if model.task == "sequence-classification":
+    if model.task == SEQUENCE_CLASSIFICATION:
         pairs += list(zip(main, others, strict=True))[:: max(1, len(main) // PAIRS)]
     chosen: list[Text] = [*main, *ODD, *pairs]
     return tuple(chosen), (True,) * len(main) + (False,) * (len(chosen) - len(main))
@@ -245,8 +254,10 @@ def golden_texts(
     ``GOLDEN`` samples, short to long, that an artifact of ``most`` tokens reads whole; if none has
     as few as ``GOLDEN_TOKENS``, the shortest ones.
     """
+    if not isinstance(model.input, TextInput):
+        return None
     found: list[tuple[int, dict[str, Any]]] = []
-    prompt = len(model.prompt.encode())  # no text has more tokens than bytes
+    prompt = len(model.input.prompt.encode())  # no text has more tokens than bytes
     for sample, answer, tokens in zip(
         expected.samples, expected.answers, expected.tokens, strict=True
     ):
@@ -319,7 +330,7 @@ def _trial(model: Model, target: Target, spec: EngineSpec, lowered: Lowered, pla
     files = tokenizer_files(model)
     files |= {
         name: lowered.directory / plain
-        for name, plain in zip(entry.files, artifact.files, strict=True)
+        for name, plain in zip(entry.artifact.files, artifact.files, strict=True)
     }
     return write(place, describe(model, target, [entry]), files).path
 
@@ -340,10 +351,12 @@ def _run(model: Model, target: Target, lowered: Lowered, bundle: Path, expected:
     from edgeopt.runtime.python import edgeopt_rt
 
     artifact = lowered.artifact
-    lengths = artifact.seq_lens or tuple(n for n in target.seq_lens if n <= model.max_seq_len)
     # How many tokens it reads at all, and whether that is less than the user's tool does.
-    most = max(artifact.seq_lens, default=model.max_seq_len)
-    shorter = bool(artifact.seq_lens) and (expected.limit is None or most < expected.limit)
+    fixed = artifact.main.seq_lens
+    longest = model.input.max_seq_len if isinstance(model.input, TextInput) else NO_LENGTH
+    lengths = fixed or tuple(n for n in target.seq_lens if n <= longest)
+    most = max(fixed, default=longest)
+    shorter = bool(fixed) and (expected.limit is None or most < expected.limit)
     options: dict[str, Any] = {
         "threads": 1,
         "engine": artifact.engine,
@@ -351,12 +364,12 @@ def _run(model: Model, target: Target, lowered: Lowered, bundle: Path, expected:
         "options": backend(artifact.engine).host_options(artifact, lowered.directory),
     }
     names = expected.labels or model.labels  # an item is found by the name that it has
-    by_hand = model.task == "feature-extraction" and _unpooled(expected)
+    by_hand = model.task == FEATURE_EXTRACTION and _unpooled(expected)
 
     def read(session: Any, numbers: Sequence[int]) -> list[tuple[Answer | None, int]]:
         """Return the answers to some samples, None for one that is cut short, and their tokens."""
         chosen = [expected.samples[i] for i in numbers]
-        if model.image is not None:
+        if isinstance(model.input, ImageInput):
             found = session.run_images([_pixels(sample) for sample in chosen])
         elif by_hand:
             return [_by_hand(session, expected.answers[i], most) for i in numbers]
@@ -368,7 +381,7 @@ def _run(model: Model, target: Target, lowered: Lowered, bundle: Path, expected:
         ]
 
     asked = [i for i, answer in enumerate(expected.answers) if answer is not None]
-    if model.task == "question-answering":  # windows are each tool's own
+    if model.task == QUESTION_ANSWERING:  # windows are each tool's own
         asked = [i for i in asked if len(_ids(expected.answers[i])) < most]
     answers: list[Answer | None] = [None] * len(expected.samples)
     changed: list[tuple[int, Answer]] = []
@@ -384,7 +397,7 @@ def _run(model: Model, target: Target, lowered: Lowered, bundle: Path, expected:
                 group = some[start : start + batch]
                 found = read(session, group)
                 changed += [(i, a) for i, (a, _) in zip(group, found, strict=True) if a is not None]
-        if len(lengths) > 1 or (not artifact.seq_lens and lengths):
+        if len(lengths) > 1 or (not fixed and lengths):
             with open_session(bundle, seq_lens=(max(lengths),), **options) as session:
                 padded = [(i, read(session, [i])[0][0]) for i in some]
                 changed += [(i, a) for i, a in padded if a is not None]
@@ -458,11 +471,11 @@ def _by_hand(session: Any, answer: Answer | None, most: int) -> tuple[Answer | N
     return Answer(vector=np.array(hidden[0, : len(ids)])), len(ids)
 
 
-def _answer(task: str, result: Any, labels: Sequence[str]) -> Answer:
+def _answer(task: Task, result: Any, labels: Sequence[str]) -> Answer:
     """Return a result of the runtime as the tools give theirs."""
-    if task.endswith("sequence-classification") or task == "image-classification":
+    if task.result is Result.SCORES:
         return Answer(scores=_in_order([(i.label, i.score) for i in result.items], labels))
-    if task == "feature-extraction":
+    if task.result is Result.EMBEDDING:
         if result.vector is None:
             return Answer(vector=np.zeros(0, np.float32))
         return Answer(vector=np.asarray(result.vector, np.float32))

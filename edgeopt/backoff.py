@@ -30,6 +30,19 @@ MOST_KEPT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Checks:
+    """What artifacts are held against.
+
+    ``prepared`` has the reference's tensors, ``expected`` the answers of the user's own tool, and
+    ``held`` the texts that ``max_drop`` is measured on; the last two are None if there are none.
+    """
+
+    prepared: Prepared
+    expected: Expected | None
+    held: HeldOut | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
     """An artifact within its bounds, and which linear modules of it are in floating point."""
 
@@ -44,17 +57,15 @@ def lower_within(
     target: Target,
     spec: EngineSpec,
     precision: str,
-    prepared: Prepared,
     recipe: Recipe,
-    held: HeldOut | None,
-    expected: Expected | None = None,
+    checks: Checks,
 ) -> Made:
     """Lower for one engine and precision, as quantised as the recipe's bounds allow.
 
-    ``held`` has the texts that ``max_drop`` is measured on, ``expected`` what the user's own tool
-    answers, None where there is none. Raises CompileError where the bounds
-    cannot be held, with what was missed, and what a backend raises.
+    Raises CompileError if the bounds cannot be held, with what was missed, and what a backend
+    raises.
     """
+    prepared, expected, held = checks.prepared, checks.expected, checks.held
     asked = recipe.quantize if precision in QUANTIZED else PLAIN
     reason = ""
     for names in _choices(model, prepared, asked):

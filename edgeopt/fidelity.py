@@ -12,8 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+
+from edgeopt.values import Range
+
+Cosine = Annotated[float, Range(-1.001, 1.001)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,11 +34,11 @@ class Fidelity:
     """Many calls against their references. ``same_top1`` is the share of calls (or of unmasked
     positions) whose largest logit is the same, None for outputs that are not logits."""
 
-    cosine_min: float
-    cosine_mean: float
-    max_abs_error: float
-    same_top1: float | None
-    calls: int
+    cosine_min: Cosine
+    cosine_mean: Cosine
+    max_abs_error: Annotated[float, Range(0, 1e30)]
+    same_top1: Annotated[float, Range(0, 1)] | None
+    calls: Annotated[int, Range(1, 2**53)]
 
 
 def compare(

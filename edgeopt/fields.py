@@ -166,10 +166,15 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 class Table:
-    """One table of a file, read key by key. ``key`` is its own dotted place, "" at the top."""
+    """One table of a file, read key by key. ``key`` is its own dotted place, "" at the top.
 
-    def __init__(self, data: Mapping[str, Any], *, file: str, key: str = "") -> None:
-        self.data, self.file, self.key = data, file, key
+    ``strict`` tells ``edgeopt.values`` to refuse keys that it does not know, here and below.
+    """
+
+    def __init__(
+        self, data: Mapping[str, Any], *, file: str, key: str = "", strict: bool = False
+    ) -> None:
+        self.data, self.file, self.key, self.strict = data, file, key, strict
         self._asked: set[str] = set()
 
     def _place(self, name: str) -> str:
@@ -293,6 +298,10 @@ class Table:
         values = self.array(name, dict, default)
         return tuple(self._sub(f"{name}[{i}]", value) for i, value in enumerate(values))
 
+    def item(self, name: str, number: int, value: Any) -> Table:
+        """Return the item ``number`` of the array ``name`` as the one key of a table here."""
+        return Table({f"{name}[{number}]": value}, file=self.file, key=self.key, strict=self.strict)
+
     def items(self) -> Iterator[tuple[str, Table]]:
         """Yield every key with its sub-table, for a table whose keys are names."""
         for name in self.data:
@@ -303,7 +312,8 @@ class Table:
         return {name: self.get(name, str) for name in self.data}
 
     def _sub(self, name: str, value: Mapping[str, Any]) -> Table:
-        return Table(value, file=self.file, key=f"{self.key}.{name}" if self.key else name)
+        key = f"{self.key}.{name}" if self.key else name
+        return Table(value, file=self.file, key=key, strict=self.strict)
 
     def close(self, *also: str) -> None:
         """Raise InputError where the table holds a key that nobody asked for.

@@ -29,8 +29,9 @@ from edgeopt.compression.costs import (
     head_counts,
     neuron_counts,
 )
-from edgeopt.model import Model
+from edgeopt.model import MAIN, Graph, Model, TextInput, TorchSource
 from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.target import EngineSpec, Target
 
 if TYPE_CHECKING:
@@ -129,20 +130,18 @@ def _model(parts: Sequence[torch.nn.Module], shape: Shape, seq_len: int) -> Mode
             return (self.parts(hidden),)
 
     dims: tuple[int | str, ...] = ("batch", "seq", shape.hidden)
+    signature = Signature(
+        inputs=(TensorSpec(name="hidden", dtype="float32", dims=dims),),
+        outputs=(TensorSpec(name="last_hidden_state", dtype="float32", dims=dims),),
+    )
     return Model(
         name="layer",
-        task="feature-extraction",
-        signature=Signature(
-            inputs=(TensorSpec(name="hidden", dtype="float32", dims=dims),),
-            outputs=(TensorSpec(name="last_hidden_state", dtype="float32", dims=dims),),
-        ),
-        module=Tuple().eval(),
-        onnx=None,
-        tokenizer=None,
+        task=FEATURE_EXTRACTION,
+        input=TextInput(tokenizer=None, max_seq_len=seq_len),
+        graphs={MAIN: Graph(source=TorchSource(module=Tuple().eval()), signature=signature)},
         labels=(),
         activation="none",
         pooling=None,
-        max_seq_len=seq_len,
         origin={},
         digest="",
     )

@@ -8,22 +8,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgeopt import backends, cache, closure, fidelity, progress
+from edgeopt import backends, cache, closure, fidelity, progress, values
 from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
 from edgeopt.fidelity import Fidelity
+from edgeopt.fields import Table
 from edgeopt.model import Model, reference, samples
 from edgeopt.model.first_token import narrowed
 from edgeopt.model.samples import Samples
-from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.target import EngineSpec, Target
 
 FIDELITY_SAMPLES = 32
 """Texts or images that every artifact is checked on, at each length; calibration uses others."""
+
+_RECORD = "artifact.json"
 
 REFERENCE = (__name__, "edgeopt.model.importer", "edgeopt.model.torch_module")
 """The modules that the reference's answers depend on: those that make the network count too."""
@@ -50,7 +52,7 @@ def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
     calibrating = samples.calibrating(model, given[count:] or given)
     calibration = samples.calls(model, calibrating, lengths[-1])
     digest = samples.digest(given)
-    names = [spec.name for spec in model.signature.outputs]
+    names = [spec.name for spec in model.main.signature.outputs]
 
     what = samples.name(model)
 
@@ -71,6 +73,14 @@ def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
             with np.load(directory / f"{n}-{i}.npz") as arrays:
                 answers[n].append({name: arrays[name] for name in names})
     return Prepared(checks=checks, answers=answers, calibration=calibration, digest=digest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Record:
+    """What the cache keeps of an artifact beside its files."""
+
+    artifact: Artifact
+    fidelity: Fidelity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,8 +123,8 @@ def lower(
             )
         with progress.step(f"Checking {spec.engine} {precision} against the reference"):
             found = _check(artifact, files, prepared)
-        record = {"artifact": asdict(artifact), "fidelity": asdict(found)}
-        (directory / "artifact.json").write_text(json.dumps(record))
+        record = values.write(_Record(artifact=artifact, fidelity=found))
+        (directory / _RECORD).write_text(json.dumps(record))
 
     key = cache.key(
         model=model.digest,
@@ -129,26 +139,17 @@ def lower(
         backend=backends.code(spec.engine),
     )
     directory = cache.entry("artifact", key, build)
-    record = json.loads((directory / "artifact.json").read_text())
+    path = directory / _RECORD
+    record = values.read(_Record, Table(json.loads(path.read_text()), file=str(path)))
     return Lowered(
-        artifact=_artifact(record["artifact"]),
-        fidelity=Fidelity(**record["fidelity"]),
-        directory=directory / "files",
+        artifact=record.artifact, fidelity=record.fidelity, directory=directory / "files"
     )
 
 
-def _artifact(record: dict[str, Any]) -> Artifact:
-    def specs(side: str) -> tuple[TensorSpec, ...]:
-        items = record["signature"][side]
-        return tuple(TensorSpec(**item | {"dims": tuple(item["dims"])}) for item in items)
-
-    lists = {name: tuple(record[name]) for name in ("files", "seq_lens")}
-    signature = Signature(inputs=specs("inputs"), outputs=specs("outputs"))
-    return Artifact(**record | lists | {"signature": signature})
-
-
 def _check(artifact: Artifact, directory: Path, prepared: Prepared) -> Fidelity:
-    lengths = [n for n in prepared.checks if not artifact.seq_lens or n in artifact.seq_lens]
+    lengths = [
+        n for n in prepared.checks if not artifact.main.seq_lens or n in artifact.main.seq_lens
+    ]
     batches = [batch for n in lengths for batch in prepared.checks[n]]
     return fidelity.summarise(
         run_on_host(artifact, directory, batches),

@@ -29,26 +29,7 @@ from typing import (
 )
 
 from edgeopt.fields import Table
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Bounds of a number, or of each in an array; both belong to it. ``unit`` is for the reader."""
-
-    low: float
-    high: float
-    unit: str = ""
-
-    def __str__(self) -> str:
-        """Return it as ``0.0 to 0.95``."""
-        return f"{self.low} to {self.high}" + (f" {self.unit}" if self.unit else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Like:
-    """What a string has to match as a whole."""
-
-    pattern: str
+from edgeopt.values import Like, Range
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,15 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgeopt import accuracy, answers, backends, cache, closure, progress, tokenization
-from edgeopt.backoff import Made, lower_within
+from edgeopt.backoff import Checks, Made, lower_within
 from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.describe import artifact_entry, describe, prefix, tokenizer_files
-from edgeopt.bundle.manifest import ArtifactEntry, Golden, Skipped
+from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, tidy, write
 from edgeopt.compression.data import Data
@@ -23,7 +24,7 @@ from edgeopt.compression.run import compressed, techniques
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
 from edgeopt.fields import nearest
-from edgeopt.lowering import FIDELITY_SAMPLES, Prepared, prepare
+from edgeopt.lowering import FIDELITY_SAMPLES, prepare
 from edgeopt.model import Model, importer, name_of, samples, texts
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
@@ -69,21 +70,121 @@ def compile(
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
     format could be made.
     """
+    job = _job(source, target, output, recipe, engines, precisions, data, held_out, prompt)
+    if job.fingerprint and (done := _up_to_date(job.output, job.inputs)) is not None:
+        return done
+    read = [p for p in (source, job.data, job.held_out) if p and not isinstance(p, Model)]
+    # Refused before the long work, not after it.
+    with reserved(job.output, [Path(p) for p in read]):
+        model = _model(source, job)
+        given, held = _samples(model, job)
+        return _compile(model, job, given, held)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What a bundle is made of but for the model, known before anything is imported.
+
+    ``pairs`` are the engines and precisions to build. ``given`` are the user's own samples of the
+    file or folder ``data``, None for those that edgeopt ships. ``held_out`` has the texts to check
+    on, and ``prompt`` the name of the prompt to put before texts. ``fingerprint`` is a
+    hash of the source, "" if it has to be fetched first, and ``inputs`` one of all that the bundle
+    depends on.
+    """
+
+    target: Target
+    recipe: Recipe
+    pairs: tuple[tuple[EngineSpec, str], ...]
+    output: Path
+    data: Path | None
+    given: Samples | None
+    held_out: Path | None
+    prompt: str | None
+    fingerprint: str
+    inputs: str
+
+    @property
+    def texts(self) -> Path:
+        """The file of texts that compressing and bounding need."""
+        return _file_of_texts(self.recipe, self.data)
+
+
+def _job(
+    source: str | Path | Model,
+    target: str | Path | Target,
+    output: str | Path | None,
+    recipe: str | Path | Recipe | None,
+    engines: Sequence[str],
+    precisions: Sequence[str],
+    data: str | Path | None,
+    held_out: str | Path | None,
+    prompt: str | None,
+) -> Job:
+    """Read and check all that was asked for. Raises InputError."""
     target = target if isinstance(target, Target) else load_target(target)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or target.recipe)
-    if recipe.compress and (isinstance(source, Model) or not data or Path(data).is_dir()):
+    texts_file = Path(data) if data else None
+    apart = Path(held_out) if held_out else None
+    _check_asked(source, recipe, texts_file, apart, prompt)
+    pairs = selected(target, recipe, engines, precisions)
+    given = samples.read(texts_file, _sample_limit(recipe)) if texts_file else None
+    if isinstance(source, Model):
+        name, fingerprint = source.name, source.digest
+    else:
+        name, fingerprint = name_of(source), importer.fingerprint(source) or ""
+    job = Job(
+        target=target,
+        recipe=recipe,
+        pairs=tuple(pairs),
+        output=Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt"),
+        data=texts_file,
+        given=given,
+        held_out=apart,
+        prompt=prompt,
+        fingerprint=fingerprint,
+        inputs="",
+    )
+    return replace(job, inputs=_inputs_digest(name, job))
+
+
+def _sample_limit(recipe: Recipe) -> int:
+    return FIDELITY_SAMPLES + recipe.calibration_texts
+
+
+def _bounds_loss(recipe: Recipe) -> bool:
+    """Tell whether ``recipe`` bounds what quantising may lose on the user's own texts."""
+    return recipe.quantize.max_drop is not None
+
+
+def _file_of_texts(recipe: Recipe, data: Path | None) -> Path:
+    """Return the file of texts. Raises InputError if a step of ``recipe`` needs one in vain."""
+    if data is not None and not data.is_dir():
+        return data
+    if recipe.compress:
         raise InputError(
             f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
             hint="Give your texts with --data, or another recipe.",
         )
-    bounded = recipe.quantize.max_drop is not None
-    if bounded and (not data or Path(data).is_dir()):
-        raise InputError(
-            f"recipe {recipe.name} bounds what quantising may lose (max_drop), which is measured "
-            "on a file of texts",
-            hint="Give your texts, best with labels, with --data, or another recipe.",
-        )
-    if held_out is not None and not (recipe.compress or bounded):
+    raise InputError(
+        f"recipe {recipe.name} bounds what quantising may lose (max_drop), which is measured "
+        "on a file of texts",
+        hint="Give your texts, best with labels, with --data, or another recipe.",
+    )
+
+
+def _check_asked(
+    source: str | Path | Model,
+    recipe: Recipe,
+    data: Path | None,
+    held_out: Path | None,
+    prompt: str | None,
+) -> None:
+    """Raise InputError if what was asked for does not go together."""
+    if recipe.compress and isinstance(source, Model):
+        data = None
+    if recipe.compress or _bounds_loss(recipe):
+        _file_of_texts(recipe, data)
+    elif held_out is not None:
         raise InputError(
             f"recipe {recipe.name} compresses nothing and bounds no loss, so that nothing is "
             "checked on them",
@@ -95,69 +196,52 @@ def compile(
             "that compresses",
             hint="Run 'edgeopt compress' first, and compile its folder with --prompt.",
         )
-    if held_out is not None and not Path(held_out).is_file():
+    if held_out is not None and not held_out.is_file():
         raise InputError("no such file", where=str(held_out))
-    specs = selected(target, recipe, engines, precisions)
-    limit = FIDELITY_SAMPLES + recipe.calibration_texts
-    given = samples.read(Path(data), limit) if data else None
+
+
+def _model(source: str | Path | Model, job: Job) -> Model:
+    """Return the Model that artifacts are made of: imported, and compressed if asked for."""
     if isinstance(source, Model):
-        name, origin = source.name, source.digest
-    else:
-        name, origin = name_of(source), importer.fingerprint(source) or ""
-    place = Path(output) if output is not None else Path(f"{name}-{target.name}.edgeopt")
-    inputs = _inputs_digest(name, origin, target, recipe, specs, given, prompt)
-    if recipe.compress or bounded:
-        whole = [cache.file_sha256(Path(path)) for path in (data, held_out) if path]
-        inputs = cache.key(inputs=inputs, data=whole)
-    if origin and (done := _up_to_date(place, inputs)) is not None:
-        return done
-    apart = Path(held_out) if held_out else None
-    read = [p for p in (source, data, held_out) if p and not isinstance(p, Model)]
-    with reserved(place, [Path(p) for p in read]):  # refused before the long work, not after it
-        if isinstance(source, Model):
-            model = source
-        elif recipe.compress:
-            aiming = counting(target, *artifact(specs))
-            model, _ = compressed(source, recipe, Path(str(data)), apart, aiming)
-        else:
-            model = _import(source, prompt)
-        if given is None:
-            given = samples.shipped(model, limit)
-        samples.check(model, given, str(data))
-        held = accuracy.held_out(model, Path(str(data)), apart) if bounded else None
-        if held is not None:  # what is to be judged on is not calibrated on
-            kept_apart = set(held.texts)
-            everything = texts.read_labelled(Path(str(data)))[0]
-            given = tuple(text for text in everything if text not in kept_apart)[:limit]
-        return _compile(model, target, recipe, specs, given, data, held, place, inputs)
+        return source
+    if not job.recipe.compress:
+        with progress.step(f"Importing {source}"):
+            return importer.import_model(source, job.prompt)
+    aiming = counting(job.target, *artifact(job.pairs))
+    return compressed(source, job.recipe, job.texts, job.held_out, aiming)[0]
 
 
-def _import(source: str | Path, prompt: str | None) -> Model:
-    with progress.step(f"Importing {source}"):
-        return importer.import_model(source, prompt)
+def _samples(model: Model, job: Job) -> tuple[Samples, Data | None]:
+    """Return what to check and calibrate on, and the texts that the loss is measured on."""
+    limit = _sample_limit(job.recipe)
+    given = samples.shipped(model, limit) if job.given is None else job.given
+    samples.check(model, given, str(job.data))
+    if not _bounds_loss(job.recipe):
+        return given, None
+    held = accuracy.held_out(model, job.texts, job.held_out)
+    judged_on = set(held.texts)  # what is to be judged on is not calibrated on
+    everything = texts.read_labelled(job.texts)[0]
+    return tuple(text for text in everything if text not in judged_on)[:limit], held
 
 
-def _inputs_digest(
-    name: str,
-    source: str,
-    target: Target,
-    recipe: Recipe,
-    pairs: Sequence[tuple[EngineSpec, str]],
-    given: Samples | None,
-    prompt: str | None,
-) -> str:
+def _inputs_digest(name: str, job: Job) -> str:
     """Return a hash of all that a bundle depends on, known before the model is imported."""
+    parts: dict[str, Any] = {}
+    if job.recipe.compress or _bounds_loss(job.recipe):
+        parts["data"] = [cache.file_sha256(p) for p in (job.data, job.held_out) if p]
     return cache.key(
         name=name,
-        source=source,
-        target=asdict(target),
-        recipe=asdict(recipe),
-        pairs=[(spec.engine, precision) for spec, precision in pairs],
-        samples=None if given is None else samples.digest(given),  # the shipped go with the code
-        prompt=prompt,
-        code=closure.code(__name__, *techniques(recipe)),
-        backends={spec.engine: backends.code(spec.engine) for spec, _ in pairs},
+        source=job.fingerprint,
+        target=asdict(job.target),
+        recipe=asdict(job.recipe),
+        pairs=[(spec.engine, precision) for spec, precision in job.pairs],
+        # The shipped ones go with the code.
+        samples=None if job.given is None else samples.digest(job.given),
+        prompt=job.prompt,
+        code=closure.code(__name__, *techniques(job.recipe)),
+        backends={spec.engine: backends.code(spec.engine) for spec, _ in job.pairs},
         runtime=sources_digest(),
+        **parts,
     )
 
 
@@ -237,46 +321,38 @@ def _check_versions(target: Target, spec: EngineSpec) -> None:
                 )
 
 
-def _compile(
-    model: Model,
-    target: Target,
-    recipe: Recipe,
-    pairs: Sequence[tuple[EngineSpec, str]],
-    given: Samples,
-    data: str | Path | None,
-    held: Data | None,
-    output: Path,
-    inputs: str,
-) -> Bundle:
-    seq_lens = samples.lengths(model, target.seq_lens)
-    target = replace(target, seq_lens=seq_lens)
+def _compile(model: Model, job: Job, given: Samples, held: Data | None) -> Bundle:
+    seq_lens = samples.lengths(model, job.target.seq_lens)
+    job = replace(job, target=replace(job.target, seq_lens=seq_lens))
     prepared = prepare(model, seq_lens, given)
-    expected = _expected(model, target, given if data else None, data)
-    texts_held = None if held is None else accuracy.prepare(model, held, max(prepared.checks))
+    checks = Checks(
+        prepared=prepared,
+        expected=_expected(model, job, given if job.data else None),
+        held=None if held is None else accuracy.prepare(model, held, max(prepared.checks)),
+    )
     made: list[tuple[ArtifactEntry, Path]] = []
     skipped: list[Skipped] = []
-    for spec, precision in pairs:
+    for spec, precision in job.pairs:
         try:
-            found = lower_within(
-                model, target, spec, precision, prepared, recipe, texts_held, expected
-            )
+            found = lower_within(model, job.target, spec, precision, job.recipe, checks)
         except (CompileError, MissingDependencyError) as exc:
             progress.note(f"skipped {spec.engine} {precision}: {exc}")
             skipped.append(Skipped(engine=spec.engine, precision=precision, reason=str(exc)))
         else:
-            made.append((_entry(found, spec, recipe), found.lowered.directory))
+            made.append((_entry(found, spec, job.recipe), found.lowered.directory))
     if not made:
         reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
-        raise CompileError(f"no artifact could be made for {target.name}\n{reasons}")
-    with progress.step(f"Writing {output}"):
-        return _write(model, target, recipe, prepared, expected, made, skipped, inputs, output)
+        raise CompileError(f"no artifact could be made for {job.target.name}\n{reasons}")
+    with progress.step(f"Writing {job.output}"):
+        return _write(model, job, checks, made, skipped)
 
 
-def _expected(
-    model: Model, target: Target, own: Samples | None, data: str | Path | None
-) -> answers.Expected | None:
-    """Ask the user's own tool, and hold the device's tokenizer against its. None where there is no
-    such tool, or nothing to run the device's side with; a note says so."""
+def _expected(model: Model, job: Job, own: Samples | None) -> answers.Expected | None:
+    """Ask the user's own tool, and hold the device's tokenizer against its.
+
+    ``own`` are the user's samples. None if there is no such tool, or nothing to run the device's
+    side with; a note says so.
+    """
     original = open_original(model)
     if isinstance(original, str):
         progress.note(f"answers are not compared with another tool's: {original}")
@@ -287,8 +363,8 @@ def _expected(
         progress.note(f"answers and tokens are not compared as the device makes them: {exc}")
         return None
     if original.tokenizer is not None:
-        tokenization.check(model, target, original, own, data)
-    return answers.prepare(model, own, original, target.seq_lens)
+        tokenization.check(model, job.target, original, own, job.data)
+    return answers.prepare(model, own, original, job.target.seq_lens)
 
 
 def _entry(made: Made, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
@@ -306,18 +382,17 @@ def _entry(made: Made, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
 
 def _write(
     model: Model,
-    target: Target,
-    recipe: Recipe,
-    prepared: Prepared,
-    expected: answers.Expected | None,
+    job: Job,
+    checks: Checks,
     made: Sequence[tuple[ArtifactEntry, Path]],
     skipped: Sequence[Skipped],
-    inputs: str,
-    output: Path,
 ) -> Bundle:
+    prepared, expected, recipe = checks.prepared, checks.expected, job.recipe
+    manifest = describe(model, job.target, tuple(entry for entry, _ in made))
     files = tokenizer_files(model)
     for entry, directory in made:
-        files |= {name: directory / name.removeprefix(prefix(entry)) for name in entry.files}
+        before = prefix(entry.artifact)
+        files |= {n: directory / n.removeprefix(before) for n in entry.artifact.files}
     calls = []
     with tempfile.TemporaryDirectory(prefix="edgeopt-golden-") as scratch:
         for n, batches in prepared.checks.items():
@@ -331,7 +406,7 @@ def _write(
                 for path in sorted((Path(scratch) / name).iterdir()):
                     files[f"{name}/{path.name}"] = path
         # What an artifact reads of a text must not be cut shorter than what the tool read.
-        shortest = min(max(e.seq_lens, default=model.max_seq_len) for e, _ in made)
+        shortest = min(_most_tokens(e, manifest) for e, _ in made)
         limits = {e.precision: recipe.bounds[e.precision].limits(e.precision) for e, _ in made}
         most = {precision: found.error_max for precision, found in limits.items()}
         asked = expected and answers.golden_texts(model, expected, shortest, most)
@@ -339,8 +414,8 @@ def _write(
             files[golden.TEXTS] = Path(scratch) / "texts.json"
             files[golden.TEXTS].write_text(json.dumps(asked))
         manifest = replace(
-            describe(model, target, tuple(entry for entry, _ in made)),
-            inputs=inputs,
+            manifest,
+            inputs=job.inputs,
             original="" if expected is None else expected.tool,
             recipe={
                 "name": recipe.name,
@@ -352,4 +427,9 @@ def _write(
             skipped=tuple(skipped),
             golden=tuple(calls),
         )
-        return write(output, manifest, files)
+        return write(job.output, manifest, files)
+
+
+def _most_tokens(entry: ArtifactEntry, manifest: Manifest) -> int:
+    """Return how many tokens of a text an artifact reads."""
+    return max(entry.artifact.main.seq_lens, default=manifest.max_seq_len)

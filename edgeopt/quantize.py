@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from edgeopt.errors import CompileError
 from edgeopt.fields import Table
-from edgeopt.options import Range, changed
+from edgeopt.options import changed
+from edgeopt.values import Range
 
 Quantized = Literal["int8", "int4"]
 GroupSize = Literal[0, 32, 64, 128, 256]

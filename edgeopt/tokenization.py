@@ -23,6 +23,7 @@ from edgeopt.errors import CompileError
 from edgeopt.model import Model, importer, texts
 from edgeopt.model.original import Original, Text
 from edgeopt.model.samples import Samples
+from edgeopt.model.tasks import QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from edgeopt.quiet import quiet
 from edgeopt.runtime.build import build_for_host, sources_digest
 from edgeopt.target import Target
@@ -33,7 +34,7 @@ MOST_TEXTS = 4_000
 PAIRS = 64
 _MOST_BYTES = 65_536  # of one text, as the runtime takes by default
 _TIMEOUT_S = 600.0
-_OFFSETS = ("token-classification", "question-answering")
+_OFFSETS = (TOKEN_CLASSIFICATION, QUESTION_ANSWERING)
 
 HARD = (
     *ODD,
@@ -92,7 +93,7 @@ def _given(model: Model, original: Original, own: Samples | None) -> list[tuple[
     found: list[tuple[Text, int | None]] = [(text, i) for i, text in enumerate(mine)]
     found += [(text, None) for text in (*shipped, *HARD, *inside)]
     found = [(t, i) for t, i in found if len(str(t).encode("utf-8", "replace")) <= _MOST_BYTES]
-    if model.task in ("sequence-classification", "question-answering"):
+    if model.task in (SEQUENCE_CLASSIFICATION, QUESTION_ANSWERING):
         firsts = [*HARD, *mine, *shipped][: PAIRS // 2] + list(shipped[: PAIRS // 2])
         # An empty second text is one to transformers in a list of pairs, and none in a single call.
         found += [((a, b), None) for a, b in zip(firsts, firsts[::-1], strict=True) if b]
@@ -114,8 +115,8 @@ def _compare(
     with tempfile.TemporaryDirectory(prefix="edgeopt-tokens-") as scratch:
         place = Path(scratch) / "tokens.edgeopt"
         write(place, describe(model, target, ()), tokenizer_files(model))
-        for limit in (None, model.max_seq_len):
-            if limit and model.task == "question-answering":  # it reads in windows, cut otherwise
+        for limit in (None, model.text.max_seq_len):
+            if limit and model.task == QUESTION_ANSWERING:  # it reads in windows, cut otherwise
                 continue
             told = _asked(model, place, lines, limit)
             for (text, number), found in zip(given, told, strict=True):
@@ -194,7 +195,7 @@ def _bytes_before(text: str) -> list[int]:
 
 
 def _differs(model: Model, wanted: dict[str, list[int]], found: dict[str, Any]) -> str:
-    inputs = {spec.name for spec in model.signature.inputs}
+    inputs = {spec.name for spec in model.main.signature.inputs}
     compared = ["ids"]
     if "token_type_ids" in inputs and "types" in wanted:
         compared.append("types")

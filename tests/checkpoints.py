@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import json
 import string
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgeopt.model import MAIN, Model, OnnxSource
+from edgeopt.model.onnx_call import Feed, OnnxFile
 from edgeopt.quiet import quiet
 
 WORDS = ["the", "a", "library", "for", "python", "text", "data", "and", "of", "to", "in", "tool"]
@@ -126,3 +129,14 @@ def _write_tokenizer(folder: Path) -> None:
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     settings |= dict(zip(names, _SPECIAL, strict=True))
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def as_file(model: Model, path: Path) -> Model:
+    """Return ``model`` as if it had come as the .onnx file ``path`` with its own names."""
+    graph = model.main
+    given = OnnxFile(
+        path=path,
+        feeds=tuple(Feed(name=t.name, ours=t.name, dtype=t.dtype) for t in graph.signature.inputs),
+        outputs=tuple(t.name for t in graph.signature.outputs),
+    )
+    return replace(model, graphs={MAIN: replace(graph, source=OnnxSource(path=path, given=given))})

@@ -44,7 +44,6 @@ def spiky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint in which two modules do not bear 4 bits (test_qat.py has the same spikes)."""
     folder = checkpoints.write(tmp_path_factory.mktemp("spiky") / "tiny")
     model = import_model(folder)
-    assert model.module is not None
     for layer in layers(model.module.network):
         value, output = layer.qkv[2], layer.attention_output
         for neuron in range(0, 32, layer.head_dim):
@@ -88,7 +87,7 @@ def test_layers_stay_in_fp32_until_the_bound_holds(make: Make, texts: Path) -> N
     made, told = make(replace(FOUR, mixed=True, max_drop=1.0), 0.9, texts)
     (artifact,) = open_bundle(made.path).manifest.artifacts
     assert (artifact.engine, artifact.precision) == ("onnx", "int4")
-    assert artifact.cosine_min >= 0.9
+    assert artifact.fidelity.cosine_min >= 0.9
     assert set(artifact.kept) >= SPIKES
     assert len(artifact.kept) in (2, 4)  # their number doubles
     steps = [text for text in told if "linear modules stay in FP32" in text]

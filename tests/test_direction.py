@@ -14,7 +14,18 @@ PACKAGE = Path(__file__).parent.parent / "edgeopt"
 # From the ground up. A module may import from its own floor and from those before it.
 FLOORS = [
     {"_version", "errors", "architectures", "engine_names"},
-    {"fields", "options", "progress", "extras", "retention", "cache", "closure", "quiet", "place"},
+    {
+        "fields",
+        "values",
+        "options",
+        "progress",
+        "extras",
+        "retention",
+        "cache",
+        "closure",
+        "quiet",
+        "place",
+    },
     {"device", "quantize", "steps"},
     {"host", "recipe"},
     {"target"},
@@ -56,7 +67,6 @@ def imported(path: Path) -> set[str]:
     found = set()
     for node in running(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "edgeopt":
-            assert node.module is not None
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in MODULES else node.module for name in names}
         elif isinstance(node, ast.Import):

@@ -11,9 +11,10 @@ import pytest
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.options import DefaultIf, Kind, Like, Option, Range, changed, options_of, read
+from edgeopt.options import DefaultIf, Kind, Option, changed, options_of, read
 from edgeopt.quantize import Quantize
 from edgeopt.steps import TECHNIQUES, Step
+from edgeopt.values import Like, Range
 
 Level = Literal["low", "high"]
 

@@ -83,7 +83,7 @@ def test_int8_is_calibrated_on_the_shortest_texts_too(checkpoint: Path) -> None:
 def test_labels_tokenizer_and_origin_travel_along(bundle: Bundle) -> None:
     m = bundle.manifest
     assert m.name == "tiny"
-    assert m.task == "sequence-classification"
+    assert m.task.name == "sequence-classification"
     assert m.labels == checkpoints.LABELS
     assert "tokenizer/tokenizer.json" in m.tokenizer
     assert m.origin["architecture"] == "BertForSequenceClassification"
@@ -259,7 +259,7 @@ def test_a_model_that_takes_less_than_the_target_is_read_to_its_end(
     made = compile(
         checkpoint, target, output=tmp_path / "b", engines=["tflite"], precisions=["fp32"]
     )
-    assert made.manifest.artifacts[0].seq_lens == lengths
+    assert made.manifest.artifacts[0].artifact.main.seq_lens == lengths
 
 
 def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_all_engines_take_a_model_of_images(image_bundle: Bundle) -> None:
     assert not m.skipped
     both = {(e, p) for e in ("onnx", "tflite", "openvino") for p in ("fp32", "int8")}
     assert {(a.engine, a.precision) for a in m.artifacts} == both | {("tvm", "fp32")}
-    assert all(a.seq_lens == () and a.calls == 32 for a in m.artifacts)
+    assert all(a.artifact.main.seq_lens == () and a.fidelity.calls == 32 for a in m.artifacts)
     found = verify(image_bundle)
     assert found.ok
     assert all(a.agrees for a in found.artifacts)
@@ -329,9 +329,10 @@ def test_all_engines_take_a_model_of_images(image_bundle: Bundle) -> None:
 
 def test_how_images_are_prepared_travels_along(image_bundle: Bundle, pictures: Path) -> None:
     m = image_bundle.manifest
-    assert (m.task, m.labels) == ("image-classification", checkpoints.LABELS)
+    assert (m.task.name, m.labels) == ("image-classification", checkpoints.LABELS)
     assert (m.max_seq_len, m.tokenizer, m.pooling) == (0, (), None)
-    assert json.loads((image_bundle.path / "manifest.json").read_text())["image"] == {
+    assert json.loads((image_bundle.path / "manifest.json").read_text())["input"] == {
+        "kind": "image",
         "height": 32,
         "width": 32,
         "resize_height": 32,
@@ -369,7 +370,7 @@ def test_a_folder_of_images_takes_the_place_of_the_made_ones(
         (tmp_path / f"photos/{i}.ppm").write_bytes(b"P6 5 4 255\n" + pixels)
     options = {"engines": ["onnx"], "precisions": ["fp32"], "data": tmp_path / "photos"}
     made = compile(pictures, host, output=tmp_path / "a.edgeopt", **options)
-    assert [a.calls for a in made.manifest.artifacts] == [3]
+    assert [a.fidelity.calls for a in made.manifest.artifacts] == [3]
     again, told = steps_of(pictures, host, output=tmp_path / "a.edgeopt", **options)
     assert told == [f"{again.path} is up to date"]
     (tmp_path / "photos/1.ppm").write_bytes(b"P6 5 4 255\n" + bytes(60))

@@ -30,8 +30,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def changed(model: Model, place: Path, **settings: object) -> Model:
     """Return the model with other settings in the tokenizer that ships."""
-    assert model.tokenizer is not None
-    folder = Path(shutil.copytree(model.tokenizer, place / "changed"))
+    assert model.text.tokenizer is not None
+    folder = Path(shutil.copytree(model.text.tokenizer, place / "changed"))
     file = json.loads((folder / "tokenizer.json").read_text())
     for key, value in settings.items():
         file[key] = value(file[key]) if callable(value) else value

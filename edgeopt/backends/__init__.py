@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 import numpy as np
 
 from edgeopt import cache, closure
 from edgeopt.errors import CompileError, EdgeoptError, InputError
-from edgeopt.model import Model
+from edgeopt.model import MAIN, Model, TextInput
 from edgeopt.model.signature import NO_LENGTH, Signature
 from edgeopt.quantize import Quantize
 from edgeopt.target import ENGINES, EngineSpec, Target
+from edgeopt.values import Ascending, Check, Range, outside
 
 Batch = Mapping[str, np.ndarray]
 """One call's inputs by the *model's* input names, as its signature has them, batch 1."""
@@ -38,28 +39,48 @@ Outputs = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
-    """One engine's files for one target and precision.
+class ArtifactGraph:
+    """One graph of a model as an engine has it.
 
     ``files`` are names relative to the artifact's directory; the first is the one that the engine
     opens. ``signature`` has the tensor names and dtypes as this engine's file has them, in the
-    model's order. ``seq_lens`` are the lengths that it takes, () for any length, and where
-    nothing runs along a sequence. ``options`` is
-    what a runtime must know to run it as it was checked (OpenVINO: ``INFERENCE_PRECISION_HINT``),
-    ``{seq_len}`` in a value standing for the length of the call (0 for an image).
-    ``tools`` maps each package that made it to its version. ``limits`` are the least values that
-    are too large for an input, by its name, where they are known.
+    model's order. ``seq_lens`` are the lengths that it takes, () for any length, and if nothing
+    runs along a sequence.
+    """
+
+    files: tuple[Annotated[str, Check(outside)], ...]
+    signature: Signature
+    seq_lens: Annotated[tuple[Annotated[int, Range(1, 1 << 20, "tokens")], ...], Ascending()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """One engine's files for one target and precision.
+
+    ``graphs`` are the model's, by name. ``options`` is what a runtime must know to run it as it
+    was checked (OpenVINO: ``INFERENCE_PRECISION_HINT``), ``{seq_len}`` in a value standing for
+    the length of the call (0 for an image). ``route`` says in a line how it was made. ``tools``
+    maps each package that made it to its version.
     """
 
     engine: str
     precision: str
-    files: tuple[str, ...]
-    signature: Signature
-    seq_lens: tuple[int, ...]
-    route: str  # one line: how it was made, for the manifest and the reader
+    graphs: Mapping[str, ArtifactGraph]
+    route: str
     options: Mapping[str, str]
     tools: Mapping[str, str]
-    limits: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def main(self) -> ArtifactGraph:
+        """The one graph. Raises CompileError for an artifact that has others."""
+        if set(self.graphs) != {MAIN}:
+            raise CompileError(f"has the graphs {', '.join(self.graphs)}, expected {MAIN} alone")
+        return self.graphs[MAIN]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of all graphs, each once."""
+        return tuple(dict.fromkeys(name for graph in self.graphs.values() for name in graph.files))
 
 
 class OtherMachineError(CompileError):
@@ -132,9 +153,20 @@ def _unknown(engine: str) -> InputError:
 
 def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
     """Return the target's lengths that ``model`` takes, ``(NO_LENGTH,)`` for one of images."""
-    if model.image is not None:
+    if not isinstance(model.input, TextInput):
         return (NO_LENGTH,)
-    return model.seq_lens or tuple(n for n in target.seq_lens if n <= model.max_seq_len)
+    most = model.input.max_seq_len
+    return model.input.seq_lens or tuple(n for n in target.seq_lens if n <= most)
+
+
+def only_lengths(model: Model) -> tuple[int, ...]:
+    """Return the only lengths that ``model`` takes, () for any, and for a model of images."""
+    return model.input.seq_lens if isinstance(model.input, TextInput) else ()
+
+
+def traced_length(model: Model) -> int:
+    """Return a length to trace ``model`` with that no weight has: none is taken for a constant."""
+    return min(19, model.input.max_seq_len) if isinstance(model.input, TextInput) else NO_LENGTH
 
 
 def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -> list[Outputs]:
@@ -155,7 +187,7 @@ def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -
         text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
         raise CompileError(
             f"{artifact.engine} cannot run this artifact on this host ({text})",
-            where=artifact.files[0],
+            where=artifact.main.files[0],
         ) from exc
 
 
@@ -166,14 +198,16 @@ def _check_input(artifact: Artifact, batch: Batch) -> None:
     third; sizes that differ from input to input may give the answer of the call before.
     """
     sizes: dict[str, int] = {}
-    for spec in artifact.signature.inputs:
+    for spec in artifact.main.signature.inputs:
         shape = batch[spec.name].shape
         known = [dim if isinstance(dim, int) else sizes.get(dim) for dim in spec.dims]
         fits = len(shape) == len(known)
         if not fits or any(n not in (None, m) for n, m in zip(known, shape, strict=True)):
             raise InputError(f"has the shape {shape}, expected {spec.dims}", where=spec.name)
         sizes |= {d: n for d, n in zip(spec.dims, shape, strict=True) if isinstance(d, str)}
-    for name, limit in artifact.limits.items():
-        wrong = batch[name][(batch[name] < 0) | (batch[name] >= limit)]
-        if wrong.size:
-            raise InputError(f"holds {wrong[0]}, expected 0 to {limit - 1}", where=name)
+        if spec.limit is not None:
+            wrong = batch[spec.name][(batch[spec.name] < 0) | (batch[spec.name] >= spec.limit)]
+            if wrong.size:
+                raise InputError(
+                    f"holds {wrong[0]}, expected 0 to {spec.limit - 1}", where=spec.name
+                )

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, Batch, Outputs
+from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, only_lengths, traced_length
 from edgeopt.backends.onnx_quantize import quantize as quantize_graph
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
-from edgeopt.model import Model
+from edgeopt.model import MAIN, Model, OnnxSource
 from edgeopt.model.onnx_versions import lowered, opset_of
 from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
 from edgeopt.quiet import quiet
@@ -61,8 +61,8 @@ def lower(
     if spec.opset is None or spec.ir_version is None:
         raise CompileError("the target names no opset and ir_version", where=target.path)
     path = directory / _FILE
-    if model.onnx is not None:
-        route = _ship(model.onnx, path, spec.opset, spec.ir_version)
+    if isinstance(model.main.source, OnnxSource):
+        route = _ship(model.main.source.path, path, spec.opset, spec.ir_version)
     else:
         export_fp32(
             model, path, opset=spec.opset, ir_version=spec.ir_version, batch=None, seq_len=None
@@ -76,13 +76,17 @@ def lower(
     return Artifact(
         engine="onnx",
         precision=precision,
-        files=(_FILE,),
-        signature=model.signature,
-        seq_lens=model.seq_lens,
+        graphs={
+            MAIN: ArtifactGraph(
+                files=(_FILE,),
+                signature=model.main.signature,
+                seq_lens=only_lengths(model),
+            )
+        },
         route=route,
         options=_INT8_OPTIONS if precision in QUANTIZED else {},
         tools={n: require(n, "onnx").__version__ for n in ("onnx", "onnxruntime")}
-        | ({"torch": require("torch", "torch").__version__} if model.module is not None else {}),
+        | ({"torch": require("torch", "torch").__version__} if model.main.is_torch else {}),
     )
 
 
@@ -100,7 +104,7 @@ def export_fp32(
     ``batch`` and ``seq_len`` fix these dimensions; None leaves them free. Raises CompileError
     where the exporter fails, or where opset or IR version came out above what was asked for.
     """
-    if model.module is None:
+    if not model.main.is_torch:
         raise CompileError(
             "is an .onnx file already; a static shape is lowered from a PyTorch module",
             where=model.name,
@@ -108,20 +112,20 @@ def export_fp32(
         )
     torch = require("torch", "torch")
     require("onnx", "onnx")
-    inputs = [spec.name for spec in model.signature.inputs]
-    outputs = [spec.name for spec in model.signature.outputs]
+    inputs = [spec.name for spec in model.main.signature.inputs]
+    outputs = [spec.name for spec in model.main.signature.outputs]
     # Free dimensions get sizes that no weight has, so that the tracer takes none for a constant.
-    sizes = {"batch": batch or 2, "seq": seq_len or min(19, model.max_seq_len)}
+    sizes = {"batch": batch or 2, "seq": seq_len or traced_length(model)}
     example = {
         spec.name: torch.zeros(spec.shape(**sizes), dtype=getattr(torch, spec.dtype))
-        for spec in model.signature.inputs
+        for spec in model.main.signature.inputs
     }
     if "attention_mask" in example:
         example["attention_mask"] += 1
     free = [name for name, size in (("batch", batch), ("seq", seq_len)) if size is None]
     axes = {
         spec.name: {i: d for i, d in enumerate(spec.dims) if d in free}
-        for spec in (*model.signature.inputs, *model.signature.outputs)
+        for spec in (*model.main.signature.inputs, *model.main.signature.outputs)
     }
     try:
         with quiet(), torch.inference_mode():
@@ -178,7 +182,7 @@ def _check_inputs(model: Model, path: Path) -> None:
     proto = onnx.load(str(path))
     onnx.checker.check_model(proto)
     kept = [value.name for value in proto.graph.input]
-    wanted = [spec.name for spec in model.signature.inputs]
+    wanted = [spec.name for spec in model.main.signature.inputs]
     if kept != wanted:
         unused = [n for n in wanted if n not in kept]
         raise CompileError(f"the network does not use {', '.join(unused)}", where=model.name)
@@ -215,6 +219,6 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
     for key, value in artifact.options.items():
         options.add_session_config_entry(key, value)
     session = ort.InferenceSession(
-        str(directory / artifact.files[0]), options, providers=["CPUExecutionProvider"]
+        str(directory / artifact.main.files[0]), options, providers=["CPUExecutionProvider"]
     )
-    return _Session(session, [spec.name for spec in artifact.signature.outputs])
+    return _Session(session, [spec.name for spec in artifact.main.signature.outputs])

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, Batch, Outputs
+from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, only_lengths, traced_length
 from edgeopt.backends.openvino_quantize import quantize as quantize_graph
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.host import overflows_int8
-from edgeopt.model import Model
+from edgeopt.model import MAIN, Model, OnnxSource
 from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
@@ -65,13 +65,17 @@ def lower(
             converted, str(directory / _FILES[0]), compress_to_fp16=precision == "fp16"
         )
     packages = ["openvino"] + (["nncf"] if precision in QUANTIZED else [])
-    packages += ["torch"] if model.module is not None else []
+    packages += ["torch"] if model.main.is_torch else []
     return Artifact(
         engine="openvino",
         precision=precision,
-        files=_FILES,
-        signature=model.signature,
-        seq_lens=model.seq_lens,
+        graphs={
+            MAIN: ArtifactGraph(
+                files=_FILES,
+                signature=model.main.signature,
+                seq_lens=only_lengths(model),
+            )
+        },
         route=route,
         options={_HINT: "f16" if precision == "fp16" else "f32", _GROUP: "0"},
         tools={name: version(name) for name in packages},
@@ -83,11 +87,11 @@ def _convert(model: Model) -> Any:
     with quiet():
         openvino = _openvino()
         try:
-            if model.module is None:
-                return openvino.convert_model(str(model.onnx))
+            if isinstance(model.main.source, OnnxSource):
+                return openvino.convert_model(str(model.main.source.path))
             torch = require("torch", "torch")
-            sizes = {"batch": 2, "seq": min(19, model.max_seq_len)}
-            inputs = model.signature.inputs
+            sizes = {"batch": 2, "seq": traced_length(model)}
+            inputs = model.main.signature.inputs
             example = tuple(
                 torch.ones(t.shape(**sizes), dtype=getattr(torch, t.dtype)) for t in inputs
             )
@@ -103,16 +107,16 @@ def _convert(model: Model) -> Any:
 
 def _name(model: Model, converted: Any) -> None:
     """Give inputs and outputs the signature's names (tracing keeps only some of them)."""
-    if len(converted.inputs) != len(model.signature.inputs):
+    if len(converted.inputs) != len(model.main.signature.inputs):
         raise CompileError(
             f"openvino.convert_model kept {len(converted.inputs)} of "
-            f"{len(model.signature.inputs)} inputs",
+            f"{len(model.main.signature.inputs)} inputs",
             where=model.name,
         )
-    for port, tensor in zip(converted.inputs, model.signature.inputs, strict=True):
+    for port, tensor in zip(converted.inputs, model.main.signature.inputs, strict=True):
         port.get_tensor().set_names({tensor.name})
         port.get_node().set_friendly_name(tensor.name)
-    for port, tensor in zip(converted.outputs, model.signature.outputs, strict=True):
+    for port, tensor in zip(converted.outputs, model.main.signature.outputs, strict=True):
         port.get_tensor().set_names({tensor.name})
 
 
@@ -161,7 +165,7 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
     if artifact.precision not in QUANTIZED or not overflows_int8():
         return {}
     with quiet():
-        model = _openvino().Core().read_model(str(directory / artifact.files[0]))
+        model = _openvino().Core().read_model(str(directory / artifact.main.files[0]))
     nodes = model.get_ordered_ops()
     if not any(node.get_type_name() == "FakeQuantize" for node in nodes):
         return {}
@@ -188,6 +192,6 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
         if "FP16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             options[_HINT] = "f32"
         options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        compiled = core.compile_model(str(directory / artifact.files[0]), "CPU", options)
+        compiled = core.compile_model(str(directory / artifact.main.files[0]), "CPU", options)
         request = compiled.create_infer_request()
-    return _Session(request, [spec.name for spec in artifact.signature.outputs])
+    return _Session(request, [spec.name for spec in artifact.main.signature.outputs])

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, Batch, Outputs, static_lengths
+from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, static_lengths
 from edgeopt.backends.tflite_quantize import quantize as quantize_file
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
-from edgeopt.model import Model
+from edgeopt.model import MAIN, Model
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.model.tasks import INPUTS, PIXELS
 from edgeopt.quantize import PLAIN, Quantize
@@ -50,7 +50,7 @@ def lower(
     file.
     """
     del spec, calibration
-    if model.module is None:
+    if not model.main.is_torch:
         raise CompileError(
             "TFLite is lowered from a PyTorch module, and this model came as an .onnx file",
             where=model.name,
@@ -67,9 +67,13 @@ def lower(
     return Artifact(
         engine="tflite",
         precision=precision,
-        files=(_FILE,),
-        signature=_signature(model.signature),
-        seq_lens=tuple(n for n in lengths if n != NO_LENGTH),
+        graphs={
+            MAIN: ArtifactGraph(
+                files=(_FILE,),
+                signature=_signature(model.main.signature),
+                seq_lens=tuple(n for n in lengths if n != NO_LENGTH),
+            )
+        },
         route=route,
         options={},
         tools={name: version(name) for name in packages},
@@ -105,7 +109,7 @@ def _convert(model: Model, seq_lens: Sequence[int], path: Path) -> None:
                     spec.name: torch.ones(
                         spec.shape(batch=1, seq=n), dtype=getattr(torch, _dtype(spec))
                     )
-                    for spec in model.signature.inputs
+                    for spec in model.main.signature.inputs
                 }
                 conversion = conversion.signature(_name(n), module, (), example)
             conversion.convert().export(str(path))
@@ -119,8 +123,8 @@ def _named(model: Model) -> torch.nn.Module:
     """Return the module with the file's dtypes and names; LiteRT takes the names from here."""
     import torch
 
-    inputs = model.signature.inputs
-    outputs = [spec.name for spec in model.signature.outputs]
+    inputs = model.main.signature.inputs
+    outputs = [spec.name for spec in model.main.signature.outputs]
     module: Any = model.module
 
     class Named(torch.nn.Module):
@@ -148,9 +152,9 @@ class _Session:
 
     def __init__(self, interpreter: Any, artifact: Artifact) -> None:
         self._interpreter = interpreter
-        self._signature = artifact.signature
-        self._outputs = [spec.name for spec in artifact.signature.outputs]
-        self._seq_lens = artifact.seq_lens
+        self._signature = artifact.main.signature
+        self._outputs = [spec.name for spec in artifact.main.signature.outputs]
+        self._seq_lens = artifact.main.seq_lens
         self._runners: dict[int, Any] = {}
 
     def run(self, batch: Batch) -> Outputs:
@@ -175,7 +179,7 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
 
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
     """Open the artifact in LiteRT (XNNPACK kernels) with ``threads`` threads."""
-    path = directory / artifact.files[0]
+    path = directory / artifact.main.files[0]
     with quiet():
         interpreter = require("ai_edge_litert.interpreter", "tflite").Interpreter(
             model_path=str(path), num_threads=threads

@@ -25,7 +25,15 @@ import numpy as np
 
 from edgeopt import progress
 from edgeopt.architectures import ELF_MACHINES, elf_machine, of_machine
-from edgeopt.backends import Artifact, Batch, OtherMachineError, Outputs, Session, static_lengths
+from edgeopt.backends import (
+    Artifact,
+    ArtifactGraph,
+    Batch,
+    OtherMachineError,
+    Outputs,
+    Session,
+    static_lengths,
+)
 from edgeopt.backends.onnx import export_fp32
 from edgeopt.backends.tvm_graph import (
     function_name,
@@ -44,7 +52,7 @@ from edgeopt.backends.tvm_schedule import (
 )
 from edgeopt.errors import CompileError, InputError
 from edgeopt.extras import require
-from edgeopt.model import Model
+from edgeopt.model import MAIN, Model, OnnxSource
 from edgeopt.model.onnx_versions import lowered
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.quantize import PLAIN, Quantize
@@ -97,7 +105,7 @@ def lower(
     if not lengths:
         raise CompileError(
             f"TVM compiles static lengths, and none of the target's is within the model's "
-            f"{model.max_seq_len} tokens",
+            f"{model.text.max_seq_len} tokens",
             where=f"{target.path}: seq_lens",
         )
     require("tvm", "tvm")
@@ -106,14 +114,14 @@ def lower(
     cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.onnx"
-        if model.onnx is not None:
-            source = _lowered(model.onnx, source)
+        if isinstance(model.main.source, OnnxSource):
+            source = _lowered(model.main.source.path, source)
         else:
             export_fp32(
                 model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None
             )
         with quiet():
-            module = import_onnx(source, model.signature.inputs, lengths)
+            module = import_onnx(source, model.main.signature.inputs, lengths)
     signature = _signature(model, module, lengths[0])
     with mapped_errors("schedule it", model.name):
         module = schedule_module(module, _registers(cpu))
@@ -129,9 +137,13 @@ def lower(
     return Artifact(
         engine="tvm",
         precision=precision,
-        files=(LIBRARY,),
-        signature=signature,
-        seq_lens=tuple(n for n in lengths if n != NO_LENGTH),
+        graphs={
+            MAIN: ArtifactGraph(
+                files=(LIBRARY,),
+                signature=signature,
+                seq_lens=tuple(n for n in lengths if n != NO_LENGTH),
+            )
+        },
         route=route,
         options={
             "mcpu": mcpu,
@@ -158,7 +170,7 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
     import tvm
     from tvm import relax
 
-    library = directory / artifact.files[0]
+    library = directory / artifact.main.files[0]
     beside = library.parent / HOST_CHECK / LIBRARY
     if beside.is_file():
         library = beside
@@ -183,11 +195,11 @@ class _Session:
     def run(self, batch: Batch) -> Outputs:
         import tvm
 
-        signature = self.artifact.signature
+        signature = self.artifact.main.signature
         inputs = [np.ascontiguousarray(batch[t.name], dtype=t.dtype) for t in signature.inputs]
         seq_len = signature.seq_len({name: value.shape for name, value in batch.items()})
-        if seq_len not in (self.artifact.seq_lens or (NO_LENGTH,)):
-            lengths = ", ".join(map(str, self.artifact.seq_lens))
+        if seq_len not in (self.artifact.main.seq_lens or (NO_LENGTH,)):
+            lengths = ", ".join(map(str, self.artifact.main.seq_lens))
             raise InputError(f"{seq_len} tokens, and this library takes {lengths}")
         outputs = self.machine[function_name(seq_len)](*map(tvm.runtime.tensor, inputs))
         if len(signature.outputs) == 1:
@@ -235,19 +247,19 @@ def _signature(model: Model, module: Any, seq_len: int) -> Signature:
     """Return the library's signature: the model's with batch 1 and the graph's input dtypes."""
     parameters = module[function_name(seq_len)].params
     names = [p.name for p in parameters]
-    if names != [t.name for t in model.signature.inputs]:
+    if names != [t.name for t in model.main.signature.inputs]:
         raise CompileError(
             f"the ONNX graph takes {', '.join(names)}, but the model's signature has "
-            f"{', '.join(t.name for t in model.signature.inputs)}",
+            f"{', '.join(t.name for t in model.main.signature.inputs)}",
             where=model.name,
             hint="Export the model with its inputs in the signature's order.",
         )
     return Signature(
         inputs=tuple(
             replace(t, dtype=str(p.ty.dtype), dims=_one_batch(t))
-            for t, p in zip(model.signature.inputs, parameters, strict=True)
+            for t, p in zip(model.main.signature.inputs, parameters, strict=True)
         ),
-        outputs=tuple(replace(t, dims=_one_batch(t)) for t in model.signature.outputs),
+        outputs=tuple(replace(t, dims=_one_batch(t)) for t in model.main.signature.outputs),
     )
 
 

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt.backends import Artifact
 from edgeopt.bundle.manifest import ArtifactEntry, Manifest, load
+from edgeopt.model import MAIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,18 +20,16 @@ class Bundle:
     manifest: Manifest
 
     def artifact(self, entry: ArtifactEntry) -> Artifact:
-        """Return what a backend needs to open one of the bundle's artifacts."""
-        return Artifact(
-            engine=entry.engine,
-            precision=entry.precision,
-            files=entry.files,
-            signature=entry.signature,
-            seq_lens=entry.seq_lens,
-            route=entry.route,
-            options=entry.options,
-            tools=entry.tools,
-            limits=self.manifest.limits,
-        )
+        """Return an artifact of the bundle with the limits of the model's inputs.
+
+        It is what a backend needs to open it. Raises BundleError for a bundle that this version
+        does not run.
+        """
+        limits = {spec.name: spec.limit for spec in self.manifest.main.signature.inputs}
+        graph = entry.artifact.main
+        inputs = tuple(replace(t, limit=limits.get(t.name)) for t in graph.signature.inputs)
+        graph = replace(graph, signature=replace(graph.signature, inputs=inputs))
+        return replace(entry.artifact, graphs={MAIN: graph})
 
 
 def open_bundle(path: Path | str) -> Bundle:

@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeopt._version import __version__
 from edgeopt.backends import Artifact
-from edgeopt.bundle.manifest import ArtifactEntry, Manifest, TargetEntry
+from edgeopt.bundle.manifest import ArtifactEntry, GraphEntry, Manifest, TargetEntry, TextEntry
 from edgeopt.fidelity import Fidelity
-from edgeopt.model import Model, reference
+from edgeopt.model import MAIN, Model, TextInput, reference
+from edgeopt.model.image import ImageInput
 from edgeopt.model.limits import limits
+from edgeopt.model.signature import Signature
 from edgeopt.model.tokenizer import has_token_types
 from edgeopt.target import Target
 
@@ -24,16 +27,11 @@ def describe(model: Model, target: Target, artifacts: Sequence[ArtifactEntry]) -
         digest="",
         inputs="",
         task=model.task,
+        input=_input(model),
+        graphs={MAIN: GraphEntry(signature=_limited(model), states=model.main.states)},
         labels=model.labels,
         activation=model.activation,
         pooling=model.pooling,
-        prompt=model.prompt,
-        max_seq_len=model.max_seq_len,
-        pad_id=model.pad_id,
-        token_types=has_token_types(model.tokenizer) if model.tokenizer else False,
-        signature=model.signature,
-        limits=limits(model),
-        tokenizer=tuple(tokenizer_files(model)),
         target=TargetEntry(
             name=target.name,
             device=target.device.id,
@@ -52,14 +50,34 @@ def describe(model: Model, target: Target, artifacts: Sequence[ArtifactEntry]) -
         artifacts=tuple(artifacts),
         skipped=(),
         golden=(),
-        image=model.image,
         files={},
     )
 
 
+def _input(model: Model) -> TextEntry | ImageInput:
+    text = model.input
+    if not isinstance(text, TextInput):
+        return text
+    return TextEntry(
+        max_seq_len=text.max_seq_len,
+        pad_id=text.pad_id,
+        token_types=has_token_types(text.tokenizer) if text.tokenizer else False,
+        tokenizer=tuple(tokenizer_files(model)),
+        prompt=text.prompt,
+    )
+
+
+def _limited(model: Model) -> Signature:
+    known = limits(model)
+    signature = model.main.signature
+    inputs = (replace(spec, limit=known.get(spec.name)) for spec in signature.inputs)
+    return replace(signature, inputs=tuple(inputs))
+
+
 def tokenizer_files(model: Model) -> dict[str, Path]:
     """Return where the tokenizer's files lie, by their names in a bundle."""
-    found = sorted(model.tokenizer.iterdir()) if model.tokenizer else []
+    folder = model.input.tokenizer if isinstance(model.input, TextInput) else None
+    found = sorted(folder.iterdir()) if folder else []
     return {f"tokenizer/{path.name}": path for path in found}
 
 
@@ -67,26 +85,19 @@ def artifact_entry(
     artifact: Artifact, directory: Path, engine_version: str, fidelity: Fidelity, bound: float
 ) -> ArtifactEntry:
     """Return the entry of an artifact whose files are in ``directory``."""
+    graphs = {
+        name: replace(graph, files=tuple(prefix(artifact) + file for file in graph.files))
+        for name, graph in artifact.graphs.items()
+    }
     return ArtifactEntry(
-        engine=artifact.engine,
+        artifact=replace(artifact, graphs=graphs),
         engine_version=engine_version,
-        precision=artifact.precision,
-        files=tuple(prefix(artifact) + name for name in artifact.files),
         bytes=sum((directory / name).stat().st_size for name in artifact.files),
-        signature=artifact.signature,
-        seq_lens=artifact.seq_lens,
-        route=artifact.route,
-        options=artifact.options,
-        tools=artifact.tools,
-        cosine_min=fidelity.cosine_min,
-        cosine_mean=fidelity.cosine_mean,
-        max_abs_error=fidelity.max_abs_error,
-        same_top1=fidelity.same_top1,
-        calls=fidelity.calls,
+        fidelity=fidelity,
         bound=bound,
     )
 
 
-def prefix(artifact: Artifact | ArtifactEntry) -> str:
+def prefix(artifact: Artifact) -> str:
     """Return the folder of an artifact in a bundle, with its slash."""
     return f"artifacts/{artifact.engine}-{artifact.precision}/"

@@ -19,6 +19,8 @@ from edgeopt.backends import Batch, OtherMachineError, Outputs, backend, run_on_
 from edgeopt.bundle import Bundle, golden
 from edgeopt.bundle.manifest import FILE, ArtifactEntry, FileEntry
 from edgeopt.errors import BundleError, EdgeoptError, MissingDependencyError
+from edgeopt.model.image import ImageInput
+from edgeopt.model.tasks import QUESTION_ANSWERING
 
 _TEXT = "Where is the next station?"
 
@@ -138,8 +140,12 @@ def _check_machine(bundle: Bundle, entry: ArtifactEntry) -> None:
     from edgeopt.backends.tvm import architecture_of
 
     arch = bundle.manifest.target.arch
-    if entry.engine == "tvm" and (found := architecture_of(bundle.path / entry.files[0])) != arch:
-        raise BundleError(f"is for {found or 'no known CPU'}, not {arch}", where=entry.files[0])
+    if entry.engine != "tvm":
+        return
+    library = entry.artifact.main.files[0]
+    found = architecture_of(bundle.path / library)
+    if found != arch:
+        raise BundleError(f"is for {found or 'no known CPU'}, not {arch}", where=library)
 
 
 def run_golden(bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:
@@ -156,10 +162,10 @@ def run_golden(bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:
 
 def _golden(bundle: Bundle, entry: ArtifactEntry) -> dict[str, tuple[Batch, Batch]]:
     """Return the golden calls of lengths that the artifact takes, by directory."""
-    signature = bundle.manifest.signature
+    signature = bundle.manifest.main.signature
     calls: dict[str, tuple[Batch, Batch]] = {}
     for call in bundle.manifest.golden:
-        if not entry.seq_lens or call.seq_len in entry.seq_lens:
+        if not entry.artifact.main.seq_lens or call.seq_len in entry.artifact.main.seq_lens:
             found = golden.read(bundle.path / call.directory)
             for side, specs in zip(found, (signature.inputs, signature.outputs), strict=True):
                 if set(side) != {spec.name for spec in specs}:
@@ -195,14 +201,14 @@ def _run_in_runtime(bundle: Bundle, entry: ArtifactEntry) -> tuple[bool | None, 
             found = _golden_in(session, bundle, entry)
             if found.cosine_min < entry.bound:
                 return False, f"in the runtime it disagrees, cosine {found.cosine_min:.5f}"
-            if m.image is not None:
-                width, height = m.image.width, m.image.height
+            if isinstance(m.input, ImageInput):
+                width, height = m.input.width, m.input.height
                 session.run(image=(width, height, bytes(3 * width * height)))
             elif golden.TEXTS in m.files:
                 if wrong := _texts_in(session, bundle, entry):
                     return False, wrong
             elif m.tokenizer:
-                session.run(_TEXT, _TEXT if m.task == "question-answering" else None)
+                session.run(_TEXT, _TEXT if m.task == QUESTION_ANSWERING else None)
     except MissingDependencyError as exc:
         return None, f"the runtime was not tried: {exc}"
     except (EdgeoptError, edgeopt_rt.Failure) as exc:
@@ -231,17 +237,17 @@ def _texts_in(session: Any, bundle: Bundle, entry: ArtifactEntry) -> str:
 
 def _golden_in(session: Any, bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:
     """Run the first golden call in an ``edgeopt_rt.Session``, as the agent does on a board."""
-    signature = bundle.manifest.signature
+    signature = bundle.manifest.main.signature
     directory, call = next(iter(_golden(bundle, entry).items()))
     seq_len = next(g.seq_len for g in bundle.manifest.golden if g.directory == directory)
     session.select(1, seq_len)
     given = session.inputs()
-    for model, own in zip(signature.inputs, entry.signature.inputs, strict=True):
+    for model, own in zip(signature.inputs, entry.artifact.main.signature.inputs, strict=True):
         value = call[0][model.name]
         if given[own.name].shape != value.shape:
             raise BundleError(f"{own.name} takes {given[own.name].shape}, not {value.shape}")
         given[own.name][...] = value
     session.execute()
     got = session.outputs()
-    names = zip(signature.outputs, entry.signature.outputs, strict=True)
+    names = zip(signature.outputs, entry.artifact.main.signature.outputs, strict=True)
     return _compared([{model.name: got[own.name] for model, own in names}], [call])

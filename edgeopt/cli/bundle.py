@@ -11,6 +11,7 @@ import click
 
 from edgeopt.cli.output import emit, json_option
 from edgeopt.report.shown import one_line, plain
+from edgeopt.values import write
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,18 +30,19 @@ def inspect(bundle: str, as_json: bool) -> None:
     from edgeopt.bundle import open_bundle
 
     opened = open_bundle(bundle)
-    document = {"bundle": str(opened.path)} | asdict(opened.manifest)
+    document = {"bundle": str(opened.path)} | write(opened.manifest)
     emit(document, as_json, lambda console: _render(opened, console))
 
 
 def _render(bundle: Bundle, console: Console) -> None:
+    from edgeopt.model.image import ImageInput
     from edgeopt.report.tables import artifacts, size
 
     m = bundle.manifest
     total = sum(entry.bytes for entry in m.files.values())
     takes = f"at most {m.max_seq_len} tokens"
-    if m.image is not None:
-        takes = f"images of {m.image.height} x {m.image.width}"
+    if isinstance(m.input, ImageInput):
+        takes = f"images of {m.input.height} x {m.input.width}"
     console.print(f"{one_line(m.name)}  {m.task}, {takes}", style="bold")
     libc = f", {m.target.libc} {m.target.libc_version or ''}".rstrip(" ,")
     console.print(
@@ -51,12 +53,12 @@ def _render(bundle: Bundle, console: Console) -> None:
     console.print(f"golden  {len(m.golden)} calls of {one_line(m.reference)}")
     if m.labels:
         console.print(f"labels  {one_line(', '.join(m.labels))}")
-    if m.image:
-        console.print(f"image   {', '.join(f'{k}={v}' for k, v in asdict(m.image).items())}")
-    if m.prompt:
-        console.print(f"prompt  {m.prompt!r}, before every text", highlight=False)
+    if isinstance(m.input, ImageInput):
+        console.print(f"image   {', '.join(f'{k}={v}' for k, v in asdict(m.input).items())}")
+    elif m.input.prompt:
+        console.print(f"prompt  {m.input.prompt!r}, before every text", highlight=False)
     if m.pooling:
-        console.print(f"pooling {', '.join(f'{k}={v}' for k, v in m.pooling.items())}")
+        console.print(f"pooling {', '.join(f'{k}={v}' for k, v in asdict(m.pooling).items())}")
     for key, value in m.origin.items():
         console.print(f"origin  {one_line(f'{key}: {value}')}", style="dim")
     console.print()

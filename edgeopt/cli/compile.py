@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,15 +84,12 @@ def document(bundle: Bundle) -> dict[str, Any]:
                 "engine": a.engine,
                 "engine_version": a.engine_version,
                 "precision": a.precision,
-                "files": list(a.files),
+                "files": list(a.artifact.files),
                 "bytes": a.bytes,
-                "seq_lens": list(a.seq_lens),
-                "cosine_min": a.cosine_min,
-                "cosine_mean": a.cosine_mean,
-                "max_abs_error": a.max_abs_error,
-                "same_top1": a.same_top1,
+                "seq_lens": list(a.artifact.main.seq_lens),
+                **asdict(a.fidelity),
                 "bound": a.bound,
-                "route": a.route,
+                "route": a.artifact.route,
                 "kept": list(a.kept),
                 "accuracy": a.accuracy,
                 "judged": a.judged,

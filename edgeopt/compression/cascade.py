@@ -21,14 +21,16 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from edgeopt import place
+from edgeopt import place, values
 from edgeopt.errors import InputError
 from edgeopt.fields import Table, read_json
+from edgeopt.values import Like, OneOf, Range
 
 SCHEMA_VERSION = 1
 MEASURES = ("accuracy", "same label")
@@ -39,14 +41,18 @@ _MOST_BYTES = 16384  # the runtime reads no more
 _MOST_TEXTS = 100_000  # beyond, the search takes seconds and the number helps nobody
 
 
+Share = Annotated[float, Range(0, 1)]
+Text = Annotated[str, Like(r"(?s).*\S.*")]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
     """The bundle (``digest`` is its manifest's) and the artifact that a Cascade was found for."""
 
-    name: str
-    digest: str
-    engine: str
-    precision: str
+    name: Text
+    digest: Text
+    engine: Text
+    precision: Text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,18 +67,18 @@ class Cascade:
 
     first: Part
     second: Part
-    temperature: float
-    threshold: float  # above 1 where nothing could be shown: no text leaves early
-    max_drop: float
-    doubt: float
-    chosen_on: int
+    temperature: Annotated[float, Range(1e-9, 1e9)]
+    threshold: Annotated[float, Range(0, 2)]  # above 1 if nothing could be shown: none leaves early
+    max_drop: Share
+    doubt: Share
+    chosen_on: Annotated[int, Range(1, 2**53)]
     spoilt: int
-    measure: str
-    early: float
-    accuracy: float
-    accuracy_first: float
-    accuracy_second: float
-    texts: int
+    measure: Annotated[str, OneOf(*MEASURES)]
+    early: Share
+    accuracy: Share
+    accuracy_first: Share
+    accuracy_second: Share
+    texts: Annotated[int, Range(1, 2**53)]
 
     @property
     def shown(self) -> bool:
@@ -106,7 +112,7 @@ class Cascade:
 
     def save(self, path: Path) -> None:
         """Write it to ``path`` as JSON, whole or not at all. Raises InputError where it cannot."""
-        text = json.dumps({"schema_version": SCHEMA_VERSION} | asdict(self), indent=2) + "\n"
+        text = json.dumps({"schema_version": SCHEMA_VERSION} | values.write(self), indent=2) + "\n"
         check_writable(path)
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
@@ -147,32 +153,9 @@ def load(path: Path) -> Cascade:
         ) from exc
     if not isinstance(found, dict):
         raise InputError("expected a JSON object", where=str(path))
-    table = Table(found, file=str(path))
+    table = Table(found, file=str(path), strict=True)
     table.integer("schema_version", high=SCHEMA_VERSION)
-    cascade = Cascade(
-        first=_part(table.table("first")),
-        second=_part(table.table("second")),
-        temperature=table.number("temperature", low=1e-9, high=1e9),
-        threshold=table.number("threshold", low=0, high=2),
-        max_drop=table.number("max_drop", low=0, high=1),
-        doubt=table.number("doubt", low=0, high=1),
-        chosen_on=table.integer("chosen_on"),
-        spoilt=table.integer("spoilt", low=0),
-        measure=table.choice("measure", MEASURES),
-        early=table.number("early", low=0, high=1),
-        accuracy=table.number("accuracy", low=0, high=1),
-        accuracy_first=table.number("accuracy_first", low=0, high=1),
-        accuracy_second=table.number("accuracy_second", low=0, high=1),
-        texts=table.integer("texts"),
-    )
-    table.close()
-    return cascade
-
-
-def _part(table: Table) -> Part:
-    part = Part(**{name: table.text(name) for name in Part.__slots__})
-    table.close()
-    return part
+    return values.read(Cascade, table)
 
 
 def least(max_drop: float, doubt: float) -> int:

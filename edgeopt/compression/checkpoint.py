@@ -26,7 +26,7 @@ _BESIDE = (
 
 def network(model: Model) -> Any:
     """Return transformers' network inside ``model``. Raises InputError where there is none."""
-    found = getattr(model.module, "network", None)
+    found = getattr(model.module, "network", None) if model.main.is_torch else None
     if found is None:
         raise InputError(
             "is no checkpoint of transformers, and only those can be compressed", where=model.name
@@ -38,7 +38,6 @@ def parameters(model: Model) -> int:
     """Return how many numbers the weights of ``model`` are, those of a packed table among them."""
     from edgeopt.model.tables import Packed
 
-    assert model.module is not None
     packed = [m for m in model.module.modules() if isinstance(m, Packed)]
     return sum(p.numel() for p in model.module.parameters()) + sum(
         table.num_embeddings * table.embedding_dim for table in packed
@@ -58,7 +57,7 @@ def save(model: Model, folder: Path, source: Path) -> None:
     body = body_of(source).relative_to(source)
     with quiet():
         network(model).save_pretrained(folder / body)
-    for path in sorted(model.tokenizer.iterdir()) if model.tokenizer else []:
+    for path in sorted(model.text.tokenizer.iterdir()) if model.text.tokenizer else []:
         shutil.copyfile(path, folder / body / path.name)
     names = {name: None for name in _BESIDE} | {str(body / name): None for name in TRANSFORMER}
     beside = [name for name in names if (source / name).is_file()]

@@ -14,6 +14,7 @@ from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.fields import nearest
 from edgeopt.model import Model, texts, tokenizer
+from edgeopt.model.tasks import Task
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +39,8 @@ class Named(Protocol):
         """What messages call it."""
 
     @property
-    def task(self) -> str:
-        """As transformers names it."""
+    def task(self) -> Task:
+        """What it is for."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -161,16 +162,16 @@ class Encoded:
     """Texts as token numbers, of which any can be made a batch. ``lengths`` are in tokens."""
 
     def __init__(self, model: Model, data: Data, seq_len: int = SEQ_LEN) -> None:
-        if model.tokenizer is None:
+        if model.text.tokenizer is None:
             raise InputError(
                 "has no tokenizer, so nothing can be learnt of texts", where=model.name
             )
         self._model, self._labels = model, data.labels
-        self._tokens = tokenizer.load(model.tokenizer)
+        self._tokens = tokenizer.load(model.text.tokenizer)
         self._encoded: Any = self._tokens(
-            [model.prompt + text for text in data.texts],
+            [model.text.prompt + text for text in data.texts],
             truncation=True,
-            max_length=min(seq_len, model.max_seq_len),
+            max_length=min(seq_len, model.text.max_seq_len),
             return_token_type_ids=True,
             return_attention_mask=True,
         )
@@ -188,14 +189,14 @@ class Encoded:
         longest = max(self.lengths[i] for i in rows)
         padded = {}
         for name in self._encoded:
-            fill = self._model.pad_id if name == "input_ids" else 0
+            fill = self._model.text.pad_id if name == "input_ids" else 0
             values = torch.full((len(rows), longest), fill)
             for at, i in enumerate(rows):
                 values[at, : self.lengths[i]] = torch.tensor(self._encoded[name][i])
             padded[name] = values
         labels = self._labels
         return Batch(
-            inputs=tuple(padded[spec.name] for spec in self._model.signature.inputs),
+            inputs=tuple(padded[spec.name] for spec in self._model.main.signature.inputs),
             mask=padded["attention_mask"],
             rows=rows,
             labels=None if labels is None else torch.tensor([labels[i] for i in rows]),

@@ -23,6 +23,7 @@ from edgeopt.errors import InputError
 from edgeopt.model import Model
 from edgeopt.model.first_token import narrowing
 from edgeopt.model.section import describe
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil, Losses
 
@@ -32,9 +33,9 @@ NO_LABEL = -100  # what torch's cross_entropy passes over
 def check(model: Model, options: Distil) -> None:
     """Raise InputError where ``options`` cannot be done to ``model``."""
     losses = _losses(model, options)
-    if model.tokenizer is None:
+    if model.text.tokenizer is None:
         raise InputError("has no tokenizer, so nothing can be learnt of texts", where=model.name)
-    if model.task == "feature-extraction":
+    if model.task == FEATURE_EXTRACTION:
         for name in ("response", "labels"):
             if getattr(losses, name):
                 raise wrong(
@@ -80,7 +81,6 @@ def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -
                 teacher=teacher_key(teacher),
             ),
         )
-    assert student.module is not None
     describe(student.module.network)
     told = [made, f"losses {losses}", str(fitted)]
     return Change(student, "; ".join(part for part in told if part))
@@ -89,7 +89,7 @@ def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -
 def _losses(model: Model, options: Distil) -> Losses:
     if options.losses is not None:
         return options.losses
-    embeddings = model.task == "feature-extraction"
+    embeddings = model.task == FEATURE_EXTRACTION
     return Losses(embedding_cosine=1.0) if embeddings else Losses(response=1.0)
 
 

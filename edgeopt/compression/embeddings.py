@@ -13,7 +13,6 @@ checkpoints and FP32 artifacts smaller, one of 4 bits all of them.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
@@ -88,7 +87,7 @@ def apply(model: Model, options: Embeddings, data: Data, context: Context = ALON
             f"{book.size_bytes / 1e6:.3g} MB)"
         )
     describe(module.network)
-    return Change(replace(model, module=module), "token embeddings: " + ", ".join(told))
+    return Change(model.with_module(module), "token embeddings: " + ", ".join(told))
 
 
 def _frozen(value: torch.Tensor) -> torch.nn.Parameter:

@@ -40,7 +40,7 @@ class Grid:
 
 def linears(model: Model) -> dict[str, torch.nn.Linear]:
     """Return the linear modules by name, in the model's order; none for an .onnx file."""
-    if model.module is None:
+    if not model.main.is_torch:
         return {}
     import torch
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
@@ -81,7 +80,6 @@ def importances(model: Model, kind: str, data: Data) -> torch.Tensor:
     """Return what each channel matters, float32 (channels,): fisher, taylor or magnitude."""
     import torch
 
-    assert model.module is not None
     found = stream(network(model))
     generator = torch.Generator().manual_seed(_SEED)
     rows: list[torch.Tensor] = []
@@ -115,7 +113,6 @@ def _squares(model: Model, norms: Sequence[torch.nn.LayerNorm], batch: Batch) ->
     """Return (texts, channels): the squares behind all norms, means over each text's tokens."""
     import torch
 
-    assert model.module is not None
     weights = (batch.mask / batch.mask.sum(1, keepdim=True)).unsqueeze(-1)
     found = torch.zeros(len(batch.rows), len(norms[0].weight))
 
@@ -137,7 +134,6 @@ def prune(model: Model, channels: Sequence[int], options: Hidden, data: Data) ->
     import torch
 
     module = copy.deepcopy(model.module)
-    assert module is not None
     keep(module.network, channels)
     if options.reconstruct:
         old, new = stream(network(model)), stream(module.network)
@@ -150,7 +146,7 @@ def prune(model: Model, channels: Sequence[int], options: Hidden, data: Data) ->
                 left.weight = torch.nn.Parameter(weight, requires_grad=False)
                 left.bias = torch.nn.Parameter(bias, requires_grad=False)
     describe(module.network)
-    return replace(model, module=module)
+    return model.with_module(module)
 
 
 def _norms(
@@ -163,7 +159,6 @@ def _norms(
     """
     import torch
 
-    assert model.module is not None
     norms = stream(network(model)).norms
     index = torch.tensor(channels)
     sums = [torch.zeros(4, len(channels), dtype=torch.float64) for _ in norms]

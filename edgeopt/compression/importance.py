@@ -24,6 +24,7 @@ from edgeopt import progress
 from edgeopt.compression.data import Batch, Data, batches
 from edgeopt.compression.score import pool
 from edgeopt.model import Model
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.model.widths import Layer, layers
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ def gradients(model: Model, data: Data) -> list[Gradients]:
     """Return each text's gradients of the gates, layer by layer."""
     import torch
 
-    assert model.module is not None
     torch_layers = layers(model.module.network)
     generator = torch.Generator().manual_seed(_SEED)
     found: list[list[torch.Tensor]] = [[] for _ in range(2 * len(torch_layers))]
@@ -93,7 +93,7 @@ def loss(model: Model, output: Any, batch: Batch, generator: torch.Generator) ->
     """Return the sum of the texts' losses: each gate belongs to one text, so none is mixed."""
     import torch
 
-    if model.task == "feature-extraction":
+    if model.task == FEATURE_EXTRACTION:
         pooled = pool(output, batch.mask, model.pooling)
         return (pooled * torch.randn(pooled.shape, generator=generator)).sum()
     labels = batch.labels

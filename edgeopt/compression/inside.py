@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.compression.checkpoint import network
 from edgeopt.compression.score import pool
 from edgeopt.model import Model
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.model.widths import blocks, layers
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def embed(model: Model, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
     """
     import torch
 
-    pooling = model.pooling if model.task == "feature-extraction" else None
+    pooling = model.pooling if model.task == FEATURE_EXTRACTION else None
     pooled: torch.Tensor = pool(hidden.float(), mask, pooling)
-    if (pooling or {}).get("normalize"):
+    if pooling is not None and pooling.normalize:
         return torch.nn.functional.normalize(pooled, dim=-1)
     return pooled

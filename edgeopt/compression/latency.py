@@ -138,9 +138,9 @@ def length(model: Model, target: Target, seq_len: int | None) -> int:
 
     Raises InputError if ``model`` does not take ``seq_len``.
     """
-    if seq_len is not None and seq_len > model.max_seq_len:
+    if seq_len is not None and seq_len > model.text.max_seq_len:
         raise InputError(
-            f"takes at most {model.max_seq_len} tokens, asked for {seq_len}",
+            f"takes at most {model.text.max_seq_len} tokens, asked for {seq_len}",
             where=model.name,
             hint="Give a length that it takes with --seq-len.",
         )
@@ -240,8 +240,7 @@ class Counted:
         import torch
 
         module = narrowed(model).module  # as it is lowered
-        assert module is not None
         (batch,) = calls(model, self.seq_len, 1)
         return count(
-            module, [torch.from_numpy(batch[spec.name]) for spec in model.signature.inputs]
+            module, [torch.from_numpy(batch[spec.name]) for spec in model.main.signature.inputs]
         )

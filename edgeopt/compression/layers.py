@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 
 from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
@@ -50,12 +49,11 @@ def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -
 def drop(model: Model, going: Sequence[int]) -> Model:
     """Return a model without the layers ``going``, counted from 0."""
     module = copy.deepcopy(model.module)
-    assert module is not None
     found = blocks(module.network)
     for index in sorted(going, reverse=True):
         del found[index]
     describe(module.network)
-    return replace(model, module=module)
+    return model.with_module(module)
 
 
 def _least(model: Model, options: Layers, data: Data) -> list[int]:

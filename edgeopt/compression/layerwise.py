@@ -38,7 +38,6 @@ def first_calls(model: Model, data: Data) -> list[Call]:
     """Return what the first block of ``model`` is called with on ``data``, batch by batch."""
     import torch
 
-    assert model.module is not None
     calls: list[Call] = []
 
     def see(_: Any, args: Any, named: Any) -> None:

@@ -79,7 +79,6 @@ class Lesson:
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return the sum of the losses by their weights."""
-        assert self.student.module is not None
         (output,) = self.student.module(*batch.inputs)
         weights, total = self.losses, output.new_zeros((), dtype=torch.float32)
         if weights.response:
@@ -128,7 +127,6 @@ class Lesson:
     def tokens(self, batch: Batch) -> torch.Tensor:
         """Return the sum of the losses of single tokens, of the texts that both cut alike."""
         assert self.theirs is not None
-        assert self.teacher.module is not None
         weights = self.losses
         picked = [i for i, row in enumerate(batch.rows) if self.same[row]]
         total = torch.zeros((), device=batch.mask.device)
@@ -224,7 +222,6 @@ def prepare(
         watch(teacher, hidden={j for _, j in of_hidden}, qkv={j for _, j in of_qkv})
     )
     if losses.of_tokens:
-        assert teacher.module is not None
         teacher.module.to(training.device())
         stack.callback(teacher.module.to, "cpu")
     return Lesson(

@@ -29,6 +29,7 @@ from edgeopt.compression.resume import (
 from edgeopt.errors import InputError
 from edgeopt.model import Model
 from edgeopt.model.section import describe
+from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 from edgeopt.steps.training import Training
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ class Loop:
                 for start in self.peers.share(range(0, len(order), size)):
                     batch = self.encoded.batch(order[start : start + size]).to(self.device)
                     total += float(self.loss(batch)) * len(batch.rows)
-                    if batch.labels is not None and self.model.task == "sequence-classification":
+                    if batch.labels is not None and self.model.task == SEQUENCE_CLASSIFICATION:
                         right += int((logits[0].argmax(-1) == batch.labels).sum())
                         labelled += len(batch.rows)
         finally:
@@ -394,7 +395,7 @@ class Loop:
             return ""
         folder = self.store.folder / "last-good"
         describe(checkpoint.network(self.model))
-        source = self.context.source or self.model.tokenizer or folder
+        source = self.context.source or self.model.text.tokenizer or folder
         checkpoint.save(self.model, folder, source)
         return f"; the last good checkpoint is kept at {folder}"
 

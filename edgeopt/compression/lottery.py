@@ -76,8 +76,7 @@ def search(
     ``answered`` are the teacher's answers on ``data``.
     """
     module = copy.deepcopy(model.module)
-    assert module is not None
-    ticket = replace(model, module=module)
+    ticket = model.with_module(module)
     weights = _weights(ticket)
     masks = [weight.new_ones(weight.shape) for weight in weights]
     # To the end, as the papers do: the best on validation texts may be those it began with, whose

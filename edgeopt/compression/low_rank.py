@@ -12,7 +12,7 @@ anything where C has none. The error's mean, (W - U V) mean(x), goes into the bi
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt import progress
@@ -62,7 +62,6 @@ def apply(model: Model, options: LowRank, data: Data, context: Context = ALONE) 
         raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(chosen)}")
     jobs = _jobs(model, options, chosen)
     module = copy.deepcopy(model.module)
-    assert module is not None
     ranks, saved, whole = [], 0, 0
     with progress.step(f"Factoring {len(jobs)} layers") as step:
         for i, (name, job) in enumerate(jobs.items()):
@@ -78,7 +77,7 @@ def apply(model: Model, options: LowRank, data: Data, context: Context = ALONE) 
             step.update(i + 1, len(jobs))
     describe(module.network)
     text = _line(ranks, whole, saved, jobs)
-    return Change(replace(model, module=module), text, modified=bool(ranks))
+    return Change(model.with_module(module), text, modified=bool(ranks))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

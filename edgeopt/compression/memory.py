@@ -34,9 +34,8 @@ def out_of_memory(
     The batch size that it names is at most half of the one that failed, and at most what there is
     memory for by ``activation_bytes``; where not even one text fits, texts must be shorter.
     """
-    batch, seq_len = options.batch_size, min(options.seq_len, model.max_seq_len)
+    batch, seq_len = options.batch_size, min(options.seq_len, model.text.max_seq_len)
     fitting = batch // 2
-    assert model.module is not None
     free = _memory(device)
     config = getattr(getattr(model.module, "network", None), "config", None)
     if free is not None and config is not None and hasattr(config, "num_hidden_layers"):

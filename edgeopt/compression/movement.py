@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import cache
@@ -59,8 +59,7 @@ def apply(model: Model, options: Movement, data: Data, context: Context = ALONE)
         raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
     answered = wanted(model, data, context, options.training)
     module = copy.deepcopy(model.module)
-    assert module is not None
-    pruned = replace(model, module=module)
+    pruned = model.with_module(module)
     made = gates(layers(module.network), options)
     masks = Masks(made, options)
     loss = taught(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.compression.checkpoint import network
@@ -24,6 +24,7 @@ from edgeopt.compression.technique import Change
 from edgeopt.compression.training import TO_THE_END, Objective, device, fit
 from edgeopt.fields import nearest
 from edgeopt.model import Model
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.qat import Qat
@@ -54,7 +55,7 @@ def apply(model: Model, options: Qat, data: Data, context: Context = ALONE) -> C
     if len(data) < MIN_SAMPLES:
         raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
     grid = Grid(bits=options.bits, group_size=options.group_size, full=options.grid == "full")
-    trained = replace(model, module=copy.deepcopy(model.module))
+    trained = model.with_module(copy.deepcopy(model.module))
     modules = [m for name, m in linears(trained).items() if name not in options.keep]
     plain = {k: v for k, v in asdict(options).items() if k not in ("training", "max_drop")}
     with _rounding(modules, grid, activations=options.activations):
@@ -111,7 +112,6 @@ def _objective(model: Model, teacher: Model, options: Qat) -> Objective:
 
     module = model.module
     whole = copy.deepcopy(teacher.module)
-    assert module is not None
     assert whole is not None
     whole.to(device()).eval().requires_grad_(False)
     functional = torch.nn.functional
@@ -120,7 +120,7 @@ def _objective(model: Model, teacher: Model, options: Qat) -> Objective:
         (found,) = module(*batch.inputs)
         with torch.no_grad():
             (wanted,) = whole(*batch.inputs)
-        if model.task == "feature-extraction":
+        if model.task == FEATURE_EXTRACTION:
             here, there = (pool(v.float(), batch.mask, model.pooling) for v in (found, wanted))
             loss: torch.Tensor = 1 - functional.cosine_similarity(here, there).mean()
             return loss

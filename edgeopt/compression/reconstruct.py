@@ -47,7 +47,6 @@ def grams(model: Model, linears: Sequence[torch.nn.Linear], data: Data) -> list[
     """
     import torch
 
-    assert model.module is not None
     found = [
         torch.zeros(linear.in_features + 1, linear.in_features + 1, dtype=torch.float64)
         for linear in linears
@@ -128,7 +127,6 @@ def refit_in_turn(
     """
     import torch
 
-    assert model.module is not None
     wholes = layers(model.module.network)
     lefts = layers(pruned.network)
     pairs = list(zip(blocks(model.module.network), blocks(pruned.network), strict=True))

@@ -25,7 +25,7 @@ from edgeopt.compression.resume import read_metrics
 from edgeopt.compression.technique import module_name, technique
 from edgeopt.errors import CompileError, InputError
 from edgeopt.fields import read_json
-from edgeopt.model import Model, importer, name_of
+from edgeopt.model import Model, TextInput, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.steps import Step
@@ -170,10 +170,9 @@ def compressed(
     with progress.step(f"Importing {source}"):
         original = importer.import_model(folder)
     original = replace(original, name=name_of(source))
-    if original.image is None:
-        score.check(original)
-    else:
+    if not isinstance(original.input, TextInput):
         raise InputError(f"is for {original.task}; only texts are supported", where=original.name)
+    score.check(original)
     for step in recipe.compress:
         technique(step.technique).check(original, step)
     learning, checked = divide(data, held_out, original)
@@ -235,7 +234,7 @@ def compressed(
         measure="accuracy" if checked.labels is not None else score.measure(original),
         held_out=len(checked),
         learnt_from=len(learning),
-        seq_len=min(SEQ_LEN, original.max_seq_len),
+        seq_len=min(SEQ_LEN, original.text.max_seq_len),
         score_before=mean(first),
         score_after=mean(before),
         parameters_before=sizes[0],

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,13 @@ from edgeopt import progress
 from edgeopt.compression.data import Data, batches
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.pooling import Pooling
+from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION
 
 
 def check(model: Model) -> None:
     """Raise InputError where the outputs of ``model`` are of a kind that is not scored here."""
-    if model.module is None:
+    if not model.main.is_torch:
         raise InputError(
             "is an ONNX file; only checkpoints of transformers can be compressed", where=model.name
         )
@@ -27,9 +28,9 @@ def check(model: Model) -> None:
             where=model.name,
             hint="Compression takes embeddings that are pooled by one of mean, cls and max.",
         )
-    sorted_out = model.task == "sequence-classification" and model.activation == "softmax"
-    if not sorted_out and model.task != "feature-extraction":
-        kind = f" with {model.activation} scores" if "classification" in model.task else ""
+    sorted_out = model.task == SEQUENCE_CLASSIFICATION and model.activation == "softmax"
+    if not sorted_out and model.task != FEATURE_EXTRACTION:
+        kind = f" with {model.activation} scores" if model.task.labelled else ""
         raise InputError(
             f"is for {model.task}{kind}, which compression does not take yet",
             where=model.name,
@@ -39,7 +40,7 @@ def check(model: Model) -> None:
 
 def measure(model: Model) -> str:
     """Return what ``score`` gives without labels: how outputs are held against the original's."""
-    return "same label" if model.task == "sequence-classification" else "cosine"
+    return "same label" if model.task == SEQUENCE_CLASSIFICATION else "cosine"
 
 
 def answers(model: Model, data: Data, text: str) -> np.ndarray:
@@ -50,13 +51,12 @@ def answers(model: Model, data: Data, text: str) -> np.ndarray:
     """
     import torch
 
-    assert model.module is not None
     rows: list[Any] = [None] * len(data)
     done = 0
     with progress.step(text) as step, torch.inference_mode():
         for batch in batches(model, data):
             (output,) = model.module(*batch.inputs)
-            if model.task == "feature-extraction":
+            if model.task == FEATURE_EXTRACTION:
                 output = pool(output, batch.mask, model.pooling)
             for row, values in zip(batch.rows, output.numpy(), strict=True):
                 rows[row] = values
@@ -65,14 +65,14 @@ def answers(model: Model, data: Data, text: str) -> np.ndarray:
     return np.stack(rows)
 
 
-def pool(hidden: Any, mask: Any, pooling: Mapping[str, Any] | None) -> Any:
+def pool(hidden: Any, mask: Any, pooling: Pooling | None) -> Any:
     """Return (batch, hidden) of ``hidden`` (batch, seq, hidden), over tokens whose mask is 1.
 
     An embedding (batch, hidden), which the graph itself made, comes back as it is.
     """
     if hidden.ndim == 2:
         return hidden
-    mode = (pooling or {}).get("mode", "mean")
+    mode = pooling.mode if pooling is not None else "mean"
     if mode == "cls":
         return hidden[:, 0]
     if mode == "max":
@@ -87,7 +87,7 @@ def score(model: Model, found: np.ndarray, original: np.ndarray, data: Data) -> 
     With labels 1 where the label is right; without, 1 where it is the original's, or for
     embeddings the cosine with the original's.
     """
-    if model.task == "feature-extraction":
+    if model.task == FEATURE_EXTRACTION:
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(original, axis=1)
         return np.einsum("ij,ij->i", found, original).astype(np.float64) / np.maximum(
             lengths, 1e-12
@@ -101,7 +101,7 @@ def change(model: Model, found: np.ndarray, original: np.ndarray, data: Data) ->
 
     The mean over the texts; outputs are as ``answers`` gives them.
     """
-    if model.task == "feature-extraction":
+    if model.task == FEATURE_EXTRACTION:
         return float(1 - score(model, found, original, data).mean())
     p, q = _log_softmax(original), _log_softmax(found)
     return float((np.exp(p) * (p - q)).sum(1).mean())

@@ -251,4 +251,4 @@ def prune(model: Model, heads: Kept, neurons: Kept, options: Structured, data: D
     if options.reconstruct:
         refit_in_turn(model, pruned, columns, data, options.ridge)
     describe(pruned.network)
-    return replace(model, module=pruned)
+    return model.with_module(pruned)

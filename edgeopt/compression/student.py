@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.compression import layers as dropping
@@ -16,6 +16,7 @@ from edgeopt.compression.importance import magnitude
 from edgeopt.compression.resume import seeded
 from edgeopt.model import Model
 from edgeopt.model.section import SECTION, describe
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.model.widths import Layer, blocks, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil
@@ -50,7 +51,7 @@ def make(model: Model, options: Distil) -> tuple[Model, str]:
     """
     check(model, options)
     told = []
-    student = replace(model, module=copy.deepcopy(model.module))
+    student = model.with_module(copy.deepcopy(model.module))
     if options.layers is not None:
         whole = len(blocks(network(model)))
         taken = _taken(options, whole)
@@ -131,7 +132,7 @@ def _widths(model: Model, options: Distil) -> _Widths:
             f"{heads} heads of {hidden // heads} are larger than the model's, of "
             f'{found[0].head_dim}: give more heads, or start = "new"',
         )
-    if hidden != config.hidden_size and model.task == "feature-extraction":
+    if hidden != config.hidden_size and model.task == FEATURE_EXTRACTION:
         raise wrong(
             options,
             "hidden",
@@ -162,10 +163,8 @@ def _narrow(model: Model, widths: _Widths, options: Distil) -> Model:
         _copy(old, net)
     describe(net)
     module: Any = model.module
-    return replace(
-        model,
-        module=Encoder(net, module.inputs, model.task, additive_mask=module.additive_mask).eval(),
-    )
+    encoder = Encoder(net, module.inputs, model.task, additive_mask=module.additive_mask)
+    return model.with_module(encoder.eval())
 
 
 def _copy(old: Any, new: Any) -> None:

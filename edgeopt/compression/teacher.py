@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +36,13 @@ LEAST_SAME = 0.5
 
 def key(teacher: Model) -> str:
     """Return the hash of all that the teacher's answers depend on, but the texts."""
-    assert teacher.module is not None
-    assert teacher.tokenizer is not None
+    assert teacher.text.tokenizer is not None
     return cache.key(
         # Not the Model's digest, which stays where a technique changes the weights.
         weights=digest({"teacher": teacher.module.state_dict()}),
         config=network(teacher).config.to_dict(),
-        tokenizer=tokenizer.hashes(teacher.tokenizer),
-        pooling=dict(teacher.pooling or {}),
+        tokenizer=tokenizer.hashes(teacher.text.tokenizer),
+        pooling=None if teacher.pooling is None else asdict(teacher.pooling),
     )
 
 
@@ -86,7 +86,6 @@ def _run(
 ) -> dict[str, np.ndarray]:
     import torch
 
-    assert teacher.module is not None
     rows: dict[str, list[Any]] = {name: [None] * len(data) for name in outputs}
     last = [len(blocks(network(teacher))) - 1] if "embeddings" in outputs else []
     done = 0
@@ -124,11 +123,13 @@ def alike(teacher: Model, student: Model, data: Data, seq_len: int) -> tuple[Enc
     Two tokenizers may number the same tokens differently, as after a trimmed vocabulary. Raises
     InputError where under half of the texts are cut alike: then single tokens cannot be compared.
     """
-    assert teacher.tokenizer is not None
-    assert student.tokenizer is not None
+    assert teacher.text.tokenizer is not None
+    assert student.text.tokenizer is not None
     theirs = Encoded(teacher, data, seq_len)
-    limits = {min(seq_len, model.max_seq_len) for model in (teacher, student)}
-    files = [tokenizer.hashes(folder) for folder in (teacher.tokenizer, student.tokenizer)]
+    limits = {min(seq_len, model.text.max_seq_len) for model in (teacher, student)}
+    files = [
+        tokenizer.hashes(folder) for folder in (teacher.text.tokenizer, student.text.tokenizer)
+    ]
     if len(limits) == 1 and files[0] == files[1]:
         return theirs, [True] * len(data)
     ours = Encoded(student, data, seq_len)

@@ -12,6 +12,7 @@ from edgeopt.compression.data import Batch, Data
 from edgeopt.compression.loop import Objective
 from edgeopt.compression.score import pool
 from edgeopt.model import Model
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps.training import Training
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def wanted(model: Model, data: Data, context: Context, options: Training) -> tor
 
     Float32 (texts, labels), or (texts, hidden) for embeddings. Kept in the cache.
     """
-    output = "embeddings" if model.task == "feature-extraction" else "logits"
+    output = "embeddings" if model.task == FEATURE_EXTRACTION else "logits"
     return teacher.answers(context.teacher or model, [data], [output], options)[output]
 
 
@@ -39,14 +40,12 @@ def taught(
     from edgeopt.compression import losses
 
     def embedding(batch: Batch) -> torch.Tensor:
-        assert model.module is not None
         (hidden,) = model.module(*batch.inputs)
         target = answered[batch.rows].to(hidden.device)
         distance = (pool(hidden, batch.mask, model.pooling).float() - target).square().sum(1)
         return (distance / target.square().sum(1).clamp_min(1e-12)).mean()
 
     def classifier(batch: Batch) -> torch.Tensor:
-        assert model.module is not None
         (logits,) = model.module(*batch.inputs)
         target = answered[batch.rows].to(logits.device)
         response = losses.response(logits, target, temperature)
@@ -54,4 +53,4 @@ def taught(
             return response
         return (1 - label_share) * response + label_share * losses.labels(logits, batch.labels)
 
-    return embedding if model.task == "feature-extraction" else classifier
+    return embedding if model.task == FEATURE_EXTRACTION else classifier

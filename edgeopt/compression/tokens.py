@@ -9,7 +9,6 @@ are; accuracy comes back when the network is trained in this shape, by a step be
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
@@ -48,7 +47,6 @@ def apply(model: Model, options: Tokens, data: Data, context: Context = ALONE) -
     del data, context
     check(model, options)
     module = copy.deepcopy(model.module)
-    assert module is not None
     reduce(module.network, options.layers, options.method, [share(k) for k in options.keep])
     describe(module.network)
     left, parts = 128, []
@@ -56,4 +54,4 @@ def apply(model: Model, options: Tokens, data: Data, context: Context = ALONE) -
         left = reduction.length(left)
         parts.append(f"{left} behind layer {index}")
     text = f"{options.method}: of 128 tokens {', '.join(parts)}"
-    return Change(replace(model, module=module), text)
+    return Change(model.with_module(module), text)

@@ -22,7 +22,6 @@ as it is.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
@@ -74,8 +73,7 @@ def apply(model: Model, options: Unstructured, data: Data, context: Context = AL
     del context
     check(model, options)
     module = copy.deepcopy(model.module)
-    assert module is not None
-    pruned = replace(model, module=module)
+    pruned = model.with_module(module)
     if options.method == "magnitude":
         _by_magnitude(pruned, options)
     else:

@@ -61,15 +61,16 @@ def apply(model: Model, options: Vocabulary, data: Data, context: Context = ALON
     before = module.network.config.vocab_size
     _slice(module.network, numbers)
     folder = _write(model, state, numbers)
-    changed = replace(model, module=module, tokenizer=folder, pad_id=numbers[model.pad_id])
+    text = replace(model.text, tokenizer=folder, pad_id=numbers[model.text.pad_id])
+    changed = replace(model.with_module(module), input=text)
     return Change(changed, f"{len(kept)} of {before} tokens kept", modified=len(kept) < before)
 
 
 def _state(model: Model) -> dict[str, Any]:
     """Return tokenizer.json. Raises InputError where it is of a kind that is not trimmed here."""
-    if model.tokenizer is None:
+    if model.text.tokenizer is None:
         raise InputError("has no tokenizer, so its vocabulary cannot be trimmed", where=model.name)
-    state: dict[str, Any] = json.loads((model.tokenizer / "tokenizer.json").read_text("utf-8"))
+    state: dict[str, Any] = json.loads((model.text.tokenizer / "tokenizer.json").read_text("utf-8"))
     kind = state["model"].get("type")
     if kind == "WordPiece":
         return state
@@ -106,7 +107,7 @@ def _must(model: Model, state: Mapping[str, Any], first: int) -> set[int]:
     must = {token["id"] for token in state["added_tokens"]}
     special = {n for value in _special(network(model).config).values() for n in value}
     must |= special & set(tokens.values())
-    must.add(model.pad_id)
+    must.add(model.text.pad_id)
     must |= set(_placed(state.get("post_processor") or {}))
     unknown = state["model"].get("unk_token")
     must |= {tokens[unknown]} if unknown in tokens else set()
@@ -176,8 +177,8 @@ class _Tokens:
 
 def _counts(model: Model, data: Data) -> Counter[int]:
     """Return how often each token stands in the texts, without cutting them."""
-    assert model.tokenizer is not None
-    tokens = tokenizer.load(model.tokenizer)
+    assert model.text.tokenizer is not None
+    tokens = tokenizer.load(model.text.tokenizer)
     counts: Counter[int] = Counter()
     with progress.step(f"Counting the tokens of {len(data)} texts") as step:
         for start in range(0, len(data), 1000):
@@ -225,8 +226,8 @@ def _slice(net: Any, numbers: Mapping[int, int]) -> None:
 
 def _write(model: Model, state: Mapping[str, Any], numbers: Mapping[int, int]) -> Path:
     """Return a directory with the tokenizer whose tokens have the new ``numbers``."""
-    assert model.tokenizer is not None
-    source = model.tokenizer
+    assert model.text.tokenizer is not None
+    source = model.text.tokenizer
     new = copy.deepcopy(dict(state))
     vocabulary = {t: numbers[n] for t, n in state["model"]["vocab"].items() if n in numbers}
     new["model"]["vocab"] = vocabulary

@@ -17,6 +17,7 @@ from edgeopt.compression import data as texts_file
 from edgeopt.compression.cascade import Cascade, Part
 from edgeopt.errors import InputError
 from edgeopt.measure.reading import Reading, Result, read
+from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 
 _LEAST = 1e-30  # a score that float32 rounded to 0
 
@@ -156,8 +157,8 @@ def _read(
 def _opened(bundle: str | Path | Bundle) -> Bundle:
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     manifest = opened.manifest
-    if manifest.task != "sequence-classification" or manifest.activation != "softmax":
-        kind = f" with {manifest.activation} scores" if "classification" in manifest.task else ""
+    if manifest.task != SEQUENCE_CLASSIFICATION or manifest.activation != "softmax":
+        kind = f" with {manifest.activation} scores" if manifest.task.labelled else ""
         raise InputError(
             f"is for {manifest.task}{kind}, but a cascade is for one label a text",
             where=str(opened.path),

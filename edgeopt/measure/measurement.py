@@ -12,10 +12,11 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
 
@@ -117,7 +118,7 @@ def write(measurement: Measurement, path: Path) -> None:
 
     Raises InputError where ``path`` exists or cannot be written.
     """
-    document = {"schema_version": SCHEMA_VERSION} | asdict(measurement)
+    document = {"schema_version": SCHEMA_VERSION} | values.write(measurement)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,34 +148,6 @@ def read(path: Path) -> Measurement:
             f"is not a measurement of schema version {SCHEMA_VERSION}", where=str(path)
         )
     try:
-        return _parse(Table(document, file=str(path)))
-    except (InputError, TypeError) as exc:
+        return values.read(Measurement, Table(document, file=str(path)))
+    except InputError as exc:
         raise MeasurementError(f"is damaged: {exc}", where=str(path)) from exc
-
-
-def _parse(table: Table) -> Measurement:
-    text = {
-        name: table.get(name, str)
-        for name in (
-            "started_utc",
-            "edgeopt_version",
-            "agent_version",
-            "bundle_name",
-            "bundle_digest",
-            "target",
-            "board_name",
-        )
-    }
-    return Measurement(
-        **text,
-        emulated=table.get("emulated", bool),
-        board=table.get("board", dict),
-        runs=tuple(_run(t) for t in table.tables("runs")),
-        not_run=tuple(NotRun(**t.strings()) for t in table.tables("not_run")),
-    )
-
-
-def _run(table: Table) -> Run:
-    lists = {name: table.array(name, int) for name in ("warmup_ns", "wall_ns", "cpu_ns")}
-    golden = tuple(GoldenResult(**t.data) for t in table.tables("golden"))
-    return Run(**{**table.data, **lists, "golden": golden})

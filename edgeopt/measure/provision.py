@@ -99,6 +99,6 @@ def _digest(program: Mapping[str, Path]) -> str:
 def _bundle_files(bundle: Bundle, artifact: ArtifactEntry) -> dict[str, Path]:
     """Return what the board needs to run ``artifact``: not the other engines' files."""
     m = bundle.manifest
-    wanted = [*m.tokenizer, *artifact.files]
+    wanted = [*m.tokenizer, *artifact.artifact.files]
     wanted += [name for name in m.files if name.startswith("golden/")]
     return {FILE: bundle.path / FILE} | {name: bundle.path / name for name in wanted}

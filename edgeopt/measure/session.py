@@ -229,10 +229,11 @@ def _run(
     bundle: Bundle, board: Board, store: Store, plan: _Plan
 ) -> tuple[Run, str, Mapping[str, Path]]:
     artifact = plan.artifact
-    if artifact.seq_lens and plan.seq_len not in artifact.seq_lens:
+    lengths = artifact.artifact.main.seq_lens
+    if lengths and plan.seq_len not in lengths:
         raise InputError(
             f"{artifact.engine} {artifact.precision} takes "
-            f"{', '.join(map(str, artifact.seq_lens))} tokens, not {plan.seq_len}",
+            f"{', '.join(map(str, lengths))} tokens, not {plan.seq_len}",
             where=str(bundle.path),
         )
     name = f"{artifact.engine} {artifact.precision}"

@@ -6,72 +6,140 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeopt.model.image import ImageSpec
+from edgeopt.model.image import ImageInput
 from edgeopt.model.onnx_call import OnnxFile
-from edgeopt.model.signature import Signature
+from edgeopt.model.pooling import Pooling
+from edgeopt.model.signature import Signature, State
+from edgeopt.model.tasks import Task
 
 if TYPE_CHECKING:
     import torch
 
-TEXT_TASKS = (
-    "feature-extraction",
-    "sequence-classification",
-    "token-classification",
-    "question-answering",
-)
-IMAGE_TASKS = ("image-classification",)
-TASKS = (*TEXT_TASKS, *IMAGE_TASKS)
+MAIN = "main"
+"""The graph of a model that has one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TorchSource:
+    """A graph as a module in eval mode and FP32.
+
+    It is called with the signature's inputs by position and returns a tuple of tensors in the
+    order of the outputs.
+    """
+
+    module: torch.nn.Module
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OnnxSource:
+    """A graph as an .onnx file: ``path`` has the signature's inputs and outputs.
+
+    Artifacts are made of it. ``given`` is the file as it came, which is the reference, and how it
+    is called.
+    """
+
+    path: Path
+    given: OnnxFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Graph:
+    """One graph of a model.
+
+    Inputs are ``input_ids``, ``attention_mask`` and, where the model has them,
+    ``token_type_ids``: int64, (batch, seq); for images ``pixel_values``: float32,
+    (batch, 3, height, width). Outputs are those of the task (``edgeopt.model.tasks``). Where
+    modules behind the network are part of it, feature extraction returns ``sentence_embedding``
+    (batch, size). ``states`` go from call to call.
+    """
+
+    source: TorchSource | OnnxSource
+    signature: Signature
+    states: tuple[State, ...] = ()
+
+    @property
+    def is_torch(self) -> bool:
+        """True if the graph is a module, which can be changed and trained."""
+        return isinstance(self.source, TorchSource)
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module. Raises TypeError for a graph that came as an .onnx file."""
+        if not isinstance(self.source, TorchSource):
+            raise TypeError("an .onnx file has no module")
+        return self.source.module
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextInput:
+    """How a text becomes the network's input.
+
+    ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None;
+    ``pad_id`` is the token id that fills a text up to a length, where the mask is 0. ``seq_lens``
+    are the only lengths that the model takes, () for all up to ``max_seq_len``. ``prompt`` is put
+    before every text (of a pair before the first).
+    """
+
+    tokenizer: Path | None
+    max_seq_len: int
+    pad_id: int = 0
+    seq_lens: tuple[int, ...] = ()
+    prompt: str = ""
+
+    kind: ClassVar[str] = "text"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Model:
     """A trained transformer with all that belongs to it.
 
-    Exactly one of ``module`` and ``onnx`` is set. ``module`` is in eval mode and FP32; it is
-    called with the signature's inputs by position (``input_ids``, ``attention_mask`` and, where
-    the model has them, ``token_type_ids``: int64, (batch, seq); for images ``pixel_values``:
-    float32, (batch, 3, height, width)) and returns a tuple of tensors in the signature's output
-    order: ``last_hidden_state`` (batch, seq, hidden), ``logits`` (batch, labels) or
-    (batch, seq, labels), or ``start_logits`` and ``end_logits`` (batch, seq). Where modules behind
-    the network are part of it, feature extraction returns ``sentence_embedding`` (batch, size).
-    ``given`` is the .onnx file as it came, which is the reference, and how it is called; ``onnx``
-    is the file that artifacts are made of, with the signature's inputs and outputs.
-    ``seq_lens`` are the only lengths that the model takes, () for all up to ``max_seq_len``.
-    ``image`` is how an image becomes ``pixel_values``, None for a model of texts;
-    ``max_seq_len`` is 0 for one of images.
-    ``tokenizer`` is a directory with the tokenizer's files (``tokenizer.json``, ...), or None;
-    ``pad_id`` is the token id that fills a text up to a length, where the mask is 0.
-    ``pooling`` is how a sentence embedding is made of ``last_hidden_state``, where the checkpoint
-    says so: ``{"mode": "mean", "normalize": True}``. ``prompt`` is put before every text (of a
-    pair before the first). ``activation`` makes scores of ``logits``: softmax, sigmoid,
-    or none. ``origin`` tells where it came from (plain
-    JSON values); ``digest`` is a SHA-256 of the weights, the configuration and the tokenizer.
-    ``source`` is the folder, or the .onnx file, as the user's own tool would open it; None for a
-    module made in Python.
+    ``graphs`` are by name; a model of one graph has ``MAIN``. ``input`` is how a text or an image
+    becomes what the graphs take. ``pooling`` is how a sentence embedding is made of
+    ``last_hidden_state``, if the checkpoint says so.
+    ``activation`` makes scores of ``logits``: softmax, sigmoid, or none. ``origin`` tells where it
+    came from (plain JSON values); ``digest`` is a SHA-256 of the weights, the configuration and
+    the tokenizer. ``source`` is the folder, or the .onnx file, as the user's own tool would open
+    it; None for a module made in Python.
     """
 
     name: str
-    task: str
-    signature: Signature
-    module: torch.nn.Module | None
-    onnx: Path | None
-    tokenizer: Path | None
+    task: Task
+    input: TextInput | ImageInput
+    graphs: Mapping[str, Graph]
     labels: tuple[str, ...]
     activation: str
-    pooling: Mapping[str, Any] | None
-    max_seq_len: int
-    pad_id: int = 0
-    image: ImageSpec | None = None
+    pooling: Pooling | None
     source: Path | None = None
-    prompt: str = ""
-    given: OnnxFile | None = None
-    seq_lens: tuple[int, ...] = ()
     origin: Mapping[str, Any]
     digest: str
+
+    @property
+    def main(self) -> Graph:
+        """The one graph. Raises ValueError for a model that has others."""
+        if set(self.graphs) != {MAIN}:
+            raise ValueError(f"{self.name} has the graphs {', '.join(self.graphs)}")
+        return self.graphs[MAIN]
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module of the one graph. Raises ValueError or TypeError if there is none."""
+        return self.main.module
+
+    @property
+    def text(self) -> TextInput:
+        """How a text becomes the input. Raises TypeError for a model of something else."""
+        if not isinstance(self.input, TextInput):
+            raise TypeError(f"{self.name} takes no texts, but an {self.input.kind}")
+        return self.input
+
+    def with_module(self, module: torch.nn.Module) -> Model:
+        """Return this model with another module for its one graph."""
+        graph = replace(self.main, source=TorchSource(module=module))
+        return replace(self, graphs={MAIN: graph})
 
 
 def name_of(source: str | Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edgeopt.model.bands import additive
-from edgeopt.model.tasks import OUTPUTS
+from edgeopt.model.tasks import Task
 
 
 class Encoder(torch.nn.Module):
@@ -22,12 +22,12 @@ class Encoder(torch.nn.Module):
     """
 
     def __init__(
-        self, network: Any, inputs: tuple[str, ...], task: str, *, additive_mask: bool
+        self, network: Any, inputs: tuple[str, ...], task: Task, *, additive_mask: bool
     ) -> None:
         super().__init__()
         self.network = network
         self.inputs = inputs
-        self.outputs = OUTPUTS[task]
+        self.outputs = task.outputs
         self.additive_mask = additive_mask
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -42,10 +42,10 @@ class Encoder(torch.nn.Module):
 class ImageEncoder(torch.nn.Module):
     """Call ``network`` with images and return a tuple of tensors."""
 
-    def __init__(self, network: Any, task: str) -> None:
+    def __init__(self, network: Any, task: Task) -> None:
         super().__init__()
         self.network = network
-        self.outputs = OUTPUTS[task]
+        self.outputs = task.outputs
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Take float32 (batch, 3, height, width); return the task's outputs."""

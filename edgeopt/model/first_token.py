@@ -13,11 +13,11 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.model import Model
+from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 from edgeopt.model.widths import blocks, head_dim, supported
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def narrowed(model: Model) -> Model:
         return model
     module: Any = copy.deepcopy(model.module)
     _narrow(module.network)
-    return replace(model, module=module)
+    return model.with_module(module)
 
 
 @contextlib.contextmanager
@@ -54,10 +54,12 @@ def narrowing(model: Model) -> Iterator[None]:
 
 
 def _reads_first_only(model: Model) -> bool:
+    if not model.main.is_torch:
+        return False
     module: Any = model.module
     network = getattr(module, "network", None)
     return (
-        model.task == "sequence-classification"
+        model.task == SEQUENCE_CLASSIFICATION
         and network is not None
         and supported(network)
         and bool(module.additive_mask)

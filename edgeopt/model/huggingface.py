@@ -18,8 +18,11 @@ from edgeopt import cache, closure, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import (
-    IMAGE_TASKS,
+    MAIN,
+    Graph,
     Model,
+    TextInput,
+    TorchSource,
     embeddings,
     image,
     name_of,
@@ -29,8 +32,21 @@ from edgeopt.model import (
     tokenizer,
     vision,
 )
+from edgeopt.model.image import ImageInput
+from edgeopt.model.parts import Parts
 from edgeopt.model.sentence import Beside
-from edgeopt.model.tasks import OUTPUTS, activation, image_signature, signature
+from edgeopt.model.tasks import (
+    FEATURE_EXTRACTION,
+    IMAGE_CLASSIFICATION,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    TASKS,
+    TOKEN_CLASSIFICATION,
+    Task,
+    activation,
+    image_signature,
+    signature,
+)
 from edgeopt.quiet import quiet
 
 if TYPE_CHECKING:
@@ -39,20 +55,20 @@ if TYPE_CHECKING:
 # The end of an architecture's name -> (task, class of transformers that loads it).
 _HEADS = {
     "ForSequenceClassification": (
-        "sequence-classification",
+        SEQUENCE_CLASSIFICATION,
         "AutoModelForSequenceClassification",
     ),
-    "ForTokenClassification": ("token-classification", "AutoModelForTokenClassification"),
-    "ForQuestionAnswering": ("question-answering", "AutoModelForQuestionAnswering"),
-    "ForImageClassification": ("image-classification", "AutoModelForImageClassification"),
+    "ForTokenClassification": (TOKEN_CLASSIFICATION, "AutoModelForTokenClassification"),
+    "ForQuestionAnswering": (QUESTION_ANSWERING, "AutoModelForQuestionAnswering"),
+    "ForImageClassification": (IMAGE_CLASSIFICATION, "AutoModelForImageClassification"),
     "ForImageClassificationWithTeacher": (
-        "image-classification",
+        IMAGE_CLASSIFICATION,
         "AutoModelForImageClassification",
     ),
-    "ForMaskedLM": ("feature-extraction", "AutoModel"),
-    "ForPreTraining": ("feature-extraction", "AutoModel"),
-    "EncoderModel": ("feature-extraction", "AutoModelForTextEncoding"),  # of T5, without a decoder
-    "Model": ("feature-extraction", "AutoModel"),
+    "ForMaskedLM": (FEATURE_EXTRACTION, "AutoModel"),
+    "ForPreTraining": (FEATURE_EXTRACTION, "AutoModel"),
+    "EncoderModel": (FEATURE_EXTRACTION, "AutoModelForTextEncoding"),  # of T5, without a decoder
+    "Model": (FEATURE_EXTRACTION, "AutoModel"),
 }
 _WEIGHTS = (
     "model.safetensors",
@@ -86,7 +102,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     shape = config.get(section.SECTION)
     network = _load(folder, loader, task, shape)
     hashes = {path.name: cache.file_sha256(path) for path in weights}
-    if task in IMAGE_TASKS:
+    if task.input == "image":
         parts = _image_parts(network, folder, task)
     else:
         reference = partial(_reference, folder, loader, shape)
@@ -107,22 +123,30 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
         origin["compressed"] = {key: value for key, value in done.items() if key != "files"}
     return Model(
         name=name,
-        onnx=None,
         source=whole,
         origin=origin,
-        prompt=beside.prompt,
         digest=cache.key(
             weights=hashes,
             config=cache.file_sha256(folder / "config.json"),
-            tokenizer=tokenizer.hashes(parts["tokenizer"]) if parts["tokenizer"] else {},
-            pad_id=parts["pad_id"],
             beside=dict(beside.files),
             prompt=beside.prompt,
             code=closure.code(__name__),
-            image=asdict(parts["image"]) if parts["image"] else None,
+            **_input_key(parts.input),
         ),
-        **parts,
+        task=parts.task,
+        input=parts.input,
+        graphs={MAIN: Graph(source=TorchSource(module=parts.module), signature=parts.signature)},
+        labels=parts.labels,
+        activation=parts.activation,
+        pooling=parts.pooling,
     )
+
+
+def _input_key(given: TextInput | ImageInput) -> dict[str, Any]:
+    if isinstance(given, ImageInput):
+        return {"image": asdict(given)}
+    tokens = given.tokenizer
+    return {"tokenizer": tokenizer.hashes(tokens) if tokens else {}, "pad_id": given.pad_id}
 
 
 def checkpoint(source: str | Path) -> Path:
@@ -131,9 +155,9 @@ def checkpoint(source: str | Path) -> Path:
 
 
 def _text_parts(
-    network: Any, beside: Beside, task: str, name: str, reference: Callable[[], Any], key: str
-) -> dict[str, Any]:
-    """Return the fields that a Model of texts has."""
+    network: Any, beside: Beside, task: Task, name: str, reference: Callable[[], Any], key: str
+) -> Parts:
+    """Return what a Model of texts has of the network, and of what stands behind it."""
     where = str(beside.body)
     if network.main_input_name != "input_ids":
         raise InputError(
@@ -168,7 +192,7 @@ def _text_parts(
     key = cache.key(
         network=key,
         tokenizer=tokenizer.hashes(tokens) if tokens else {},
-        task=task,
+        task=task.name,
         inputs=list(inputs),
         pad_id=pad_id,
         most=most,
@@ -180,26 +204,24 @@ def _text_parts(
             f"config.json's id2label names {len(labels)} labels, but the logits are {width} wide",
             where=where,
         )
-    found = {
-        "task": task,
-        "signature": signature(inputs, task, hidden=width, labels=width),
-        "module": module,
-        "labels": labels,
-        "activation": activation(task, len(labels), getattr(network.config, "problem_type", None)),
-        "tokenizer": tokens,
-        "pad_id": pad_id,
-        "pooling": beside.pooling,
-        "max_seq_len": most,
-        "image": None,
-    }
+    text = TextInput(tokenizer=tokens, max_seq_len=most, pad_id=pad_id, prompt=beside.prompt)
+    found = Parts(
+        task=task,
+        input=text,
+        module=module,
+        signature=signature(inputs, task, width=width),
+        labels=labels,
+        activation=activation(task, len(labels), getattr(network.config, "problem_type", None)),
+        pooling=beside.pooling,
+    )
     if beside.tool is None:
         return found
     from edgeopt.model import sentence_head
 
-    return sentence_head.behind(found, beside, width)
+    return sentence_head.behind(found, text, beside, width)
 
 
-def _name_padding(network: Any, tokens: Path, rows: int, task: str) -> None:
+def _name_padding(network: Any, tokens: Path, rows: int, task: Task) -> None:
     """Name a padding token in the configuration, in place, where a classifier has none.
 
     Decoders are classified by the last token that is not padding, and transformers takes the last
@@ -207,7 +229,7 @@ def _name_padding(network: Any, tokens: Path, rows: int, task: str) -> None:
     the end may stand last in a text.
     """
     config = network.config.get_text_config()
-    if task != "sequence-classification" or getattr(config, "pad_token_id", None) is not None:
+    if task != SEQUENCE_CLASSIFICATION or getattr(config, "pad_token_id", None) is not None:
         return
     named = tokenizer.load(tokens)
     for value in (named.pad_token_id, named.eos_token_id):
@@ -232,23 +254,20 @@ def _plain_attention(network: Any, name: str) -> int:
     return most
 
 
-def _image_parts(network: Any, folder: Path, task: str) -> dict[str, Any]:
-    """Return the fields that a Model of images has."""
+def _image_parts(network: Any, folder: Path, task: Task) -> Parts:
+    """Return what a Model of images has of the network."""
     spec = image.read_spec(folder, network.config.model_type)
     image.check(spec, network.config, str(folder))
     labels = _labels(network.config, task, str(folder))
-    return {
-        "task": task,
-        "labels": labels,
-        "activation": activation(task, len(labels), getattr(network.config, "problem_type", None)),
-        "signature": image_signature(spec, labels=len(labels)),
-        "module": vision.wrap(network, spec, task, str(folder)),
-        "tokenizer": None,
-        "pad_id": 0,
-        "pooling": None,
-        "max_seq_len": 0,
-        "image": spec,
-    }
+    return Parts(
+        task=task,
+        input=spec,
+        module=vision.wrap(network, spec, task, str(folder)),
+        signature=image_signature(spec, task, labels=len(labels)),
+        labels=labels,
+        activation=activation(task, len(labels), getattr(network.config, "problem_type", None)),
+        pooling=None,
+    )
 
 
 def _download(source: str) -> Path:
@@ -292,7 +311,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str, str, str]:
+def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str, Task, str]:
     """Return the architecture's name, the task, and the class of transformers that loads it."""
     where = str(folder / "config.json")
     architectures = config.get("architectures") or ["Model"]
@@ -308,13 +327,13 @@ def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str,
         raise InputError(
             f"{architecture} generates text, or has a decoder; edgeopt takes encoders",
             where=where,
-            hint="Supported: encoders for " + ", ".join(OUTPUTS),
+            hint="Supported: encoders for " + ", ".join(map(str, TASKS)),
         )
     if beside.embeds:  # a head of the architecture's own is not asked then
         whole = architecture.endswith("EncoderModel")  # of T5, without a decoder
         return (
             architecture,
-            "feature-extraction",
+            FEATURE_EXTRACTION,
             "AutoModelForTextEncoding" if whole else "AutoModel",
         )
     for ending, (task, loader) in _HEADS.items():
@@ -325,7 +344,7 @@ def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str,
     raise InputError(
         f"architecture {architecture!r} is not one that edgeopt takes",
         where=where,
-        hint="Supported: encoders for " + ", ".join(OUTPUTS),
+        hint="Supported: encoders for " + ", ".join(map(str, TASKS)),
     )
 
 
@@ -393,7 +412,7 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(folder: Path, loader: str, task: str, shape: Any) -> Any:
+def _load(folder: Path, loader: str, task: Task, shape: Any) -> Any:
     """Return the network in eval mode and FP32, with every weight from the checkpoint.
 
     ``shape`` is the configuration's section of our own, None where it has none.
@@ -446,7 +465,7 @@ def _open(folder: Path, loader: str, shape: Any, **options: Any) -> tuple[Any, M
     return network, info
 
 
-def _check_keys(network: Any, info: Mapping[str, Any], task: str, folder: Path) -> None:
+def _check_keys(network: Any, info: Mapping[str, Any], task: Task, folder: Path) -> None:
     missing = {key for key in info["missing_keys"] if not _unused(key, task)}
     wrong = _list("missing from the weights", missing)
     mismatched = (
@@ -471,16 +490,16 @@ def _check_keys(network: Any, info: Mapping[str, Any], task: str, folder: Path) 
             where=str(folder),
             hint="Save the checkpoint again with model.save_pretrained().",
         )
-    if unread and task != "feature-extraction":  # there it is the heads, and was said
+    if unread and task != FEATURE_EXTRACTION:  # there it is the heads, and was said
         progress.note(
             f"{folder.name}: {type(network).__name__} has no place for some weights, which are "
             "left out as transformers does: " + _list("", unread)[0].removeprefix(": ")
         )
 
 
-def _unused(key: str, task: str) -> bool:
+def _unused(key: str, task: Task) -> bool:
     """Tell whether the outputs do not depend on ``key``."""
-    return _buffer(key) or ("pooler" in key.split(".") and task != "sequence-classification")
+    return _buffer(key) or ("pooler" in key.split(".") and task != SEQUENCE_CLASSIFICATION)
 
 
 def _buffer(key: str) -> bool:
@@ -515,7 +534,7 @@ def _inputs(network: Any, tokens: Path | None) -> tuple[str, ...]:
 def _wrap(
     network: Any,
     inputs: tuple[str, ...],
-    task: str,
+    task: Task,
     asked: Callable[[], probe.Probe],
     key: str,
     where: str,
@@ -553,8 +572,8 @@ def _wrap(
     return make(record["additive_mask"]), record["width"]
 
 
-def _labels(config: Any, task: str, where: str) -> tuple[str, ...]:
-    if "classification" not in task:
+def _labels(config: Any, task: Task, where: str) -> tuple[str, ...]:
+    if not task.labelled:
         return ()
     names = config.id2label
     missing = sorted(set(range(len(names))) - set(names))

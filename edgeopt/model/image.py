@@ -8,11 +8,12 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.fields import Table
+from edgeopt.values import Range
 
 FILE = "preprocessor_config.json"
 NEAREST, BILINEAR, BICUBIC = 0, 2, 3
@@ -22,6 +23,8 @@ RESAMPLE = {NEAREST: "nearest", BILINEAR: "bilinear", BICUBIC: "bicubic"}
 CHANNELS = 3
 MAX_SIDE = 4096
 """The largest height and width that a network may take, as in the runtime (``image/image.h``)."""
+
+Side = Annotated[int, Range(1, MAX_SIDE, "pixels")]
 
 # What transformers' image processors assume where the file does not say: the size to resize to,
 # the size to cut out (None: nothing is), the resampling.
@@ -34,7 +37,7 @@ _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_conve
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageSpec:
+class ImageInput:
     """The way from 8-bit RGB of any size to float32 (1, 3, height, width).
 
     The image is resized to (``resize_height``, ``resize_width``), its shape not kept, by
@@ -42,17 +45,19 @@ class ImageSpec:
     a value becomes (value * ``rescale_factor`` - ``mean``) / ``std`` of its channel.
     """
 
-    height: int
-    width: int
-    resize_height: int
-    resize_width: int
+    height: Side
+    width: Side
+    resize_height: Side
+    resize_width: Side
     resample: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    rescale_factor: float
+    rescale_factor: Annotated[float, Range(0, 1e30)]
+
+    kind: ClassVar[str] = "image"
 
 
-def read_spec(folder: Path, model_type: str = "") -> ImageSpec:
+def read_spec(folder: Path, model_type: str = "") -> ImageInput:
     """Return what ``preprocessor_config.json`` in ``folder`` asks for.
 
     ``model_type`` is the network's, which tells the processor where the file names none. Keys that
@@ -81,7 +86,7 @@ def read_spec(folder: Path, model_type: str = "") -> ImageSpec:
             )
     rescale = _flag(table, "do_rescale", True)
     normalize = _flag(table, "do_normalize", True)
-    spec = ImageSpec(
+    spec = ImageInput(
         height=cut[0],
         width=cut[1],
         resize_height=resize[0],
@@ -177,7 +182,7 @@ def _channels(table: Table, name: str, low: float, high: float) -> tuple[float, 
     return values
 
 
-def check(image: ImageSpec, config: Any, where: str) -> None:
+def check(image: ImageInput, config: Any, where: str) -> None:
     """Raise InputError where a network of ``config`` does not take what ``image`` makes."""
     size = getattr(config, "image_size", None)
     sides = (size, size) if isinstance(size, int) else tuple(size or ())

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeopt.errors import InputError, MissingDependencyError
-from edgeopt.model.image import CHANNELS, ImageSpec
+from edgeopt.model.image import CHANNELS, ImageInput
 from edgeopt.model.resample import resize
 
 _SEED = 0
@@ -169,7 +169,7 @@ def _read_with_pillow(path: Path) -> Image:
         raise InputError(f"is not an image that Pillow reads ({exc})", where=str(path)) from exc
 
 
-def prepare(image: Image, spec: ImageSpec) -> np.ndarray:
+def prepare(image: Image, spec: ImageInput) -> np.ndarray:
     """Return the network's input, float32 (1, 3, height, width), as transformers makes it."""
     resized = resize(image, spec.resize_height, spec.resize_width, spec.resample)
     top, left = (spec.resize_height - spec.height) // 2, (spec.resize_width - spec.width) // 2
@@ -180,7 +180,7 @@ def prepare(image: Image, spec: ImageSpec) -> np.ndarray:
 
 
 def calls(
-    images: Sequence[Image | Path], spec: ImageSpec, name: str
+    images: Sequence[Image | Path], spec: ImageInput, name: str
 ) -> list[dict[str, np.ndarray]]:
     """Return one call per image: the input ``name``, float32 (1, 3, height, width)."""
     return [

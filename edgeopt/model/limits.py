@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.model import Model
+from edgeopt.model import Model, OnnxSource
+from edgeopt.model.image import ImageInput
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +24,11 @@ def limits(model: Model) -> dict[str, int]:
     the table in others again, so that the runtime looks before it runs. An input whose table is
     not found is left out, and so are images.
     """
-    if model.image is not None:
+    if isinstance(model.input, ImageInput):
         return {}
-    names = [spec.name for spec in model.signature.inputs if spec.dtype != "float32"]
-    found = _of_graph(str(model.onnx)) if model.module is None else _of_module(model)
+    source = model.main.source
+    names = [spec.name for spec in model.main.signature.inputs if spec.dtype != "float32"]
+    found = _of_graph(str(source.path)) if isinstance(source, OnnxSource) else _of_module(model)
     if "attention_mask" in names:
         found["attention_mask"] = _MASK
     return {name: found[name] for name in names if name in found}
@@ -37,8 +39,7 @@ def _of_module(model: Model) -> dict[str, int]:
     import torch
 
     module = model.module
-    assert module is not None
-    sizes = model.signature.inputs[0].shape(batch=1, seq=min(_LENGTH, model.max_seq_len))
+    sizes = model.main.signature.inputs[0].shape(batch=1, seq=min(_LENGTH, model.text.max_seq_len))
     length = sizes[-1]
     # Ids and types of two patterns of 0 and 1, so that they are told apart from each other and
     # from positions, whatever is done to their type and shape on the way.
@@ -60,7 +61,7 @@ def _of_module(model: Model) -> dict[str, int]:
     hooks = [table.register_forward_pre_hook(look) for table in tables]
     try:
         with torch.inference_mode():
-            module(*(given[spec.name] for spec in model.signature.inputs))
+            module(*(given[spec.name] for spec in model.main.signature.inputs))
     except (IndexError, RuntimeError, ValueError):
         pass  # a table of one row, say; what was asked before stands
     finally:

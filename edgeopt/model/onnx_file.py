@@ -23,7 +23,11 @@ from edgeopt import cache, closure, progress
 from edgeopt.errors import CompileError, InputError
 from edgeopt.extras import require
 from edgeopt.model import (
+    MAIN,
+    Graph,
     Model,
+    OnnxSource,
+    TextInput,
     name_of,
     onnx_adapt,
     onnx_call,
@@ -35,9 +39,17 @@ from edgeopt.model import (
 from edgeopt.model.onnx_call import POSITIONS, Feed, OnnxFile
 from edgeopt.model.onnx_outputs import Chosen, plain
 from edgeopt.model.onnx_versions import lowered, opset_of
+from edgeopt.model.pooling import Pooling
 from edgeopt.model.sentence import Beside
 from edgeopt.model.signature import Signature, TensorSpec
-from edgeopt.model.tasks import INPUTS, PIXELS, activation
+from edgeopt.model.tasks import (
+    FEATURE_EXTRACTION,
+    INPUTS,
+    PIXELS,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    activation,
+)
 
 _DEFAULT_MAX_SEQ_LEN = 512
 _SHORT, _LONG = 8, 11  # tokens of the made-up texts; no size of a network is 11
@@ -158,23 +170,22 @@ def import_onnx(
     return Model(
         name=name_of(path),
         task=chosen.task,
-        signature=signature,
-        module=None,
-        onnx=graph,
+        input=TextInput(
+            tokenizer=tokens,
+            max_seq_len=limit,
+            pad_id=pad_id,
+            seq_lens=(fixed,) if fixed else (),
+            prompt=said.prompt,
+        ),
+        graphs={MAIN: Graph(source=OnnxSource(path=graph, given=file), signature=signature)},
         source=path,
-        given=file,
-        tokenizer=tokens,
-        pad_id=pad_id,
         labels=labels,
         activation=_activation(proto, chosen, labels, config, said, where),
         pooling=_pooling(said, chosen, where),
-        prompt=said.prompt,
-        max_seq_len=limit,
-        seq_lens=(fixed,) if fixed else (),
         origin={"kind": "onnx", "source": path.name, "weights_sha256": weights},
         digest=cache.key(
             weights=weights,
-            task=chosen.task,
+            task=chosen.task.name,
             graph=cache.file_sha256(graph),
             outputs=list(chosen.given),
             tokenizer=tokenizer.hashes(tokens) if tokens else {},
@@ -466,7 +477,7 @@ class _Probe:
     def check_padding(self, tokens: int, padded: int, chosen: Chosen) -> None:
         """Raise InputError where padding, which a device adds, changes the answer."""
         plain_, more = self.run(tokens), self.run(tokens, padded=padded)
-        by_token = chosen.task == "question-answering" or plain_[chosen.given[0]].ndim == 3
+        by_token = chosen.task == QUESTION_ANSWERING or plain_[chosen.given[0]].ndim == 3
         for name in chosen.given:
             found = more[name][:, :tokens] if by_token else more[name]
             if not _near(found, plain_[name]):
@@ -511,10 +522,9 @@ def _near(found: np.ndarray, expected: np.ndarray) -> bool:
 
 def _signature(feeds: Sequence[Feed], chosen: Chosen, batch: int | None) -> Signature:
     first: int | str = batch or "batch"
-    middle = {"question-answering": ("seq",), "token-classification": ("seq", chosen.width)}
-    dims: tuple[int | str, ...] = middle.get(chosen.task, (chosen.width,))
-    if chosen.ours == ("last_hidden_state",):
-        dims = ("seq", chosen.width)
+    dims: tuple[int | str, ...] = (chosen.width,)
+    if chosen.ours == chosen.task.outputs:  # no embedding in their place
+        dims = tuple(chosen.width if dim == "width" else dim for dim in chosen.task.dims[1:])
     ours = [f.ours for f in feeds if f.used and f.ours != POSITIONS]
     return Signature(
         inputs=tuple(TensorSpec(name=n, dtype="int64", dims=(first, "seq")) for n in ours),
@@ -586,7 +596,7 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 def _labels(config: Mapping[str, Any], home: Path, chosen: Chosen, where: str) -> tuple[str, ...]:
     """Return a label for each logit: config.json's, which must be as many, or LABEL_0, ..."""
-    if not chosen.task.endswith("classification"):
+    if not chosen.task.labelled:
         return ()
     named = config.get("id2label")
     if named is None:
@@ -619,10 +629,10 @@ def _activation(
     while node is not None and node.op_type in ("Identity", "Cast", "Squeeze", "Reshape"):
         node = made.get(node.input[0])
     scores = node is not None and node.op_type in ("Softmax", "Sigmoid")
-    if chosen.task.endswith("classification") and scores:
+    if chosen.task.labelled and scores:
         progress.note(f"{where}: {chosen.given[0]} are scores already, which nothing is done to")
         return "none"
-    if chosen.task == "sequence-classification" and said.tool == "CrossEncoder":
+    if chosen.task == SEQUENCE_CLASSIFICATION and said.tool == "CrossEncoder":
         function = said.activation or ("Sigmoid" if len(labels) == 1 else "Identity")
         known = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Identity": "none"}
         if function not in known:
@@ -635,7 +645,7 @@ def _activation(
     return activation(chosen.task, len(labels), config.get("problem_type"))
 
 
-def _pooling(said: Beside, chosen: Chosen, where: str) -> Mapping[str, Any] | None:
+def _pooling(said: Beside, chosen: Chosen, where: str) -> Pooling | None:
     """Return how an embedding is made of the tokens', where a sentence encoder's folder says so.
 
     Raises InputError for what stands beside the file and would have to be inside the graph.
@@ -646,7 +656,7 @@ def _pooling(said: Beside, chosen: Chosen, where: str) -> Mapping[str, Any] | No
     lost += [f"truncate_dim {said.dims}"] * (said.dims is not None)
     kept_out = any(m.options.get("include_prompt") is False for m in said.modules)
     lost += ["a prompt that is not pooled"] * bool(said.prompt and kept_out)
-    if lost and chosen.task == "feature-extraction":
+    if lost and chosen.task == FEATURE_EXTRACTION:
         raise InputError(
             f"gives {chosen.given[0]}, and its folder goes on from there with {', '.join(lost)}",
             where=where,

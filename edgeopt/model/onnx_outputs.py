@@ -12,18 +12,25 @@ import numpy as np
 
 from edgeopt import progress
 from edgeopt.errors import InputError
-from edgeopt.model import TEXT_TASKS
-from edgeopt.model.tasks import OUTPUTS
+from edgeopt.model.tasks import (
+    FEATURE_EXTRACTION,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    TEXT_TASKS,
+    TOKEN_CLASSIFICATION,
+    Task,
+    text_task,
+)
 
 SENTENCE = "sentence_embedding"
 """The output of a graph that pools by itself: (batch, size)."""
 
 _HEADS = {
-    "ForSequenceClassification": "sequence-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForPreTraining": "feature-extraction",
-    "Model": "feature-extraction",
+    "ForSequenceClassification": SEQUENCE_CLASSIFICATION,
+    "ForTokenClassification": TOKEN_CLASSIFICATION,
+    "ForQuestionAnswering": QUESTION_ANSWERING,
+    "ForPreTraining": FEATURE_EXTRACTION,
+    "Model": FEATURE_EXTRACTION,
 }
 """The end of config.json's architecture, and the task of such a network."""
 
@@ -54,7 +61,7 @@ _HINT = "Export it again with these output names."
 class Chosen:
     """The task; the file's outputs in its order; our names; the last dimension's size."""
 
-    task: str
+    task: Task
     given: tuple[str, ...]
     ours: tuple[str, ...]
     width: int
@@ -80,17 +87,14 @@ def choose(
     together with the shapes. Outputs that the task does not have are left out, and a note names
     them. Raises InputError where neither decides, or where both disagree.
     """
-    if task is not None and task not in TEXT_TASKS:
-        raise InputError(
-            f"unknown task {task!r}, expected one of {', '.join(TEXT_TASKS)}", where=where
-        )
+    asked = None if task is None else text_task(task, where)
     short = runs[0][1]
     floats = {n: a for n, a in short.items() if np.issubdtype(a.dtype, np.floating)}
-    wanted = task or next((t for end, t in _HEADS.items() if architecture.endswith(end)), None)
+    wanted = asked or next((t for end, t in _HEADS.items() if architecture.endswith(end)), None)
     found = _by_name(floats, wanted) or _by_shape(floats, runs[-1][1], wanted)
     if found is None:
         expected = "; ".join(
-            f"{t}: {', '.join(OUTPUTS[t])}" for t in ([task] if task else TEXT_TASKS)
+            f"{t}: {', '.join(t.outputs)}" for t in ((asked,) if asked else TEXT_TASKS)
         )
         raise InputError(
             f"outputs are {', '.join(short) or 'none'}; expected {expected}",
@@ -100,8 +104,8 @@ def choose(
     given, ours = found
     chosen = _checked(given, ours, runs, where)
     if ours == ("logits",):
-        words = architecture.endswith(_WORDS) and chosen.task == "token-classification"
-        if words or (chosen.task == "token-classification" and chosen.width == vocabulary > 2):
+        words = architecture.endswith(_WORDS) and chosen.task == TOKEN_CLASSIFICATION
+        if words or (chosen.task == TOKEN_CLASSIFICATION and chosen.width == vocabulary > 2):
             raise InputError(
                 f"{given[0]} has a value for each of the vocabulary's {chosen.width} words: it is "
                 "a language model's, not the labels of a classification",
@@ -110,9 +114,9 @@ def choose(
                 "classification head.",
             )
     elsewhere = wanted is not None and wanted != chosen.task
-    if task and elsewhere:
-        raise InputError(f"outputs are those of {chosen.task}, asked for {task}", where=where)
-    if elsewhere and wanted != "feature-extraction" and chosen.task != "feature-extraction":
+    if asked and elsewhere:
+        raise InputError(f"outputs are those of {chosen.task}, asked for {asked}", where=where)
+    if elsewhere and wanted != FEATURE_EXTRACTION and chosen.task != FEATURE_EXTRACTION:
         raise InputError(
             f"{', '.join(given)} {_shape(short[given[0]])} is for {chosen.task}, but config.json "
             f"says {architecture}, which is for {wanted}",
@@ -132,7 +136,7 @@ def choose(
 
 
 def _by_name(
-    outputs: Mapping[str, np.ndarray], wanted: str | None
+    outputs: Mapping[str, np.ndarray], wanted: Task | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     by_name: dict[str, str] = {}
     for name, array in outputs.items():
@@ -143,9 +147,9 @@ def _by_name(
             by_name[ours] = name
     features = [(SENTENCE,), ("last_hidden_state",)]
     order = [("start_logits", "end_logits"), ("logits",), *features]
-    if wanted == "feature-extraction":
+    if wanted == FEATURE_EXTRACTION:
         order = [*features, *order]
-    elif wanted == "question-answering":
+    elif wanted == QUESTION_ANSWERING:
         order = order[:1] + order[2:]
     for ours_ in order:
         if all(name in by_name for name in ours_):
@@ -154,18 +158,18 @@ def _by_name(
 
 
 def _by_shape(
-    outputs: Mapping[str, np.ndarray], long: Mapping[str, np.ndarray], wanted: str | None
+    outputs: Mapping[str, np.ndarray], long: Mapping[str, np.ndarray], wanted: Task | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Find outputs without a known name, as transformers orders them; None where none fits."""
     names = list(outputs)
     ranks = [outputs[name].ndim for name in names]
-    if wanted == "question-answering" and ranks[:2] == [2, 2]:
+    if wanted == QUESTION_ANSWERING and ranks[:2] == [2, 2]:
         return (names[0], names[1]), ("start_logits", "end_logits")
-    if wanted == "sequence-classification" and ranks[:1] in ([1], [2]):
+    if wanted == SEQUENCE_CLASSIFICATION and ranks[:1] in ([1], [2]):
         return (names[0],), ("logits",)
-    if wanted == "token-classification" and ranks[:1] == [3]:
+    if wanted == TOKEN_CLASSIFICATION and ranks[:1] == [3]:
         return (names[0],), ("logits",)
-    if wanted == "feature-extraction":
+    if wanted == FEATURE_EXTRACTION:
         if ranks[:1] == [3]:
             return (names[0],), ("last_hidden_state",)
         if ranks == [2] and outputs[names[0]].shape == long[names[0]].shape:
@@ -186,10 +190,10 @@ def _checked(
     pair = len(ours) == 2
     by_token = pair or ours == ("last_hidden_state",) or first.ndim == 3
     task = {
-        ("start_logits", "end_logits"): "question-answering",
-        ("last_hidden_state",): "feature-extraction",
-        (SENTENCE,): "feature-extraction",
-    }.get(ours) or ("token-classification" if by_token else "sequence-classification")
+        ("start_logits", "end_logits"): QUESTION_ANSWERING,
+        ("last_hidden_state",): FEATURE_EXTRACTION,
+        (SENTENCE,): FEATURE_EXTRACTION,
+    }.get(ours) or (TOKEN_CLASSIFICATION if by_token else SEQUENCE_CLASSIFICATION)
     column = ours == ("logits",) and first.ndim == 1
     size = 1 if column else int(first.shape[-1]) if first.ndim else 0
     for tokens, outputs in runs:

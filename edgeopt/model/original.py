@@ -25,9 +25,29 @@ import numpy as np
 
 from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
-from edgeopt.model import Model, images, onnx_call, reference, section, sentence
+from edgeopt.model import (
+    Model,
+    OnnxSource,
+    TextInput,
+    images,
+    onnx_call,
+    reference,
+    section,
+    sentence,
+)
 from edgeopt.model.huggingface import without_bars
+from edgeopt.model.image import ImageInput
+from edgeopt.model.onnx_call import OnnxFile
+from edgeopt.model.pooling import Pooling
 from edgeopt.model.setfit import HEAD, read_head
+from edgeopt.model.tasks import (
+    FEATURE_EXTRACTION,
+    IMAGE_CLASSIFICATION,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+    Task,
+)
 from edgeopt.quiet import quiet
 
 Text = str | tuple[str, str]
@@ -41,11 +61,11 @@ _BEST = 8
 _UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer names no limit
 
 _LOADERS = {
-    "feature-extraction": "AutoModel",
-    "sequence-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "image-classification": "AutoModelForImageClassification",
+    FEATURE_EXTRACTION: "AutoModel",
+    SEQUENCE_CLASSIFICATION: "AutoModelForSequenceClassification",
+    TOKEN_CLASSIFICATION: "AutoModelForTokenClassification",
+    QUESTION_ANSWERING: "AutoModelForQuestionAnswering",
+    IMAGE_CLASSIFICATION: "AutoModelForImageClassification",
 }
 
 
@@ -110,7 +130,7 @@ def open_original(model: Model) -> Original | str:
 
     Raises MissingDependencyError where torch (or onnxruntime for a file) is missing.
     """
-    if model.image is None and model.tokenizer is None:
+    if isinstance(model.input, TextInput) and model.input.tokenizer is None:
         return f"{model.name} has no tokenizer, so that no tool takes its texts"
     folder = model.source if model.source is not None and model.source.is_dir() else None
     compressed = folder is not None and section.SECTION in _json(folder / "config.json")
@@ -123,7 +143,7 @@ def open_original(model: Model) -> Original | str:
                 return _cross_encoder(folder, model)
             if kind == "SentenceTransformer" and folder is not None:
                 return _sentence_transformer(folder, model)
-            if model.image is not None:
+            if isinstance(model.input, ImageInput):
                 return _images(model, folder)
             return _texts(model, None if compressed else folder)
     except EdgeoptError:
@@ -198,7 +218,7 @@ def _sentence_transformer(folder: Path, model: Model) -> Original:
         with torch.inference_mode():
             found = tool.encode(
                 text,
-                prompt=model.prompt,
+                prompt=model.text.prompt,
                 show_progress_bar=False,
                 convert_to_numpy=True,
                 normalize_embeddings=normalize,
@@ -226,7 +246,7 @@ def _cross_encoder(folder: Path, model: Model) -> Original:
 
     def call(pair: tuple[str, str]) -> Answer:
         found = tool.predict(
-            [pair], prompt=model.prompt, show_progress_bar=False, convert_to_numpy=True
+            [pair], prompt=model.text.prompt, show_progress_bar=False, convert_to_numpy=True
         )
         return Answer(scores=tuple(map(float, np.asarray(found[0], np.float32).reshape(-1))))
 
@@ -248,31 +268,31 @@ def _texts(model: Model, folder: Path | None) -> Original:
     """Return transformers' way with the network of ``folder``, of the file, or of the module."""
     transformers = require("transformers", "torch")
     home: Path | None
-    if model.onnx is not None:
-        network, config, home = _of_file(model, transformers)
+    if isinstance(model.main.source, OnnxSource):
+        network, config, home = _of_file(model, model.main.source.given, transformers)
         name = f"{_version('onnxruntime')} with transformers' AutoTokenizer"
     elif folder is not None:
         network, config = _of_folder(folder, model.task, transformers)
         home, name = folder, f"{_version('transformers')}, {_TOOLS[model.task]}"
     else:
         network, config = _of_module(model)
-        home, name = model.tokenizer, _MODULE
+        home, name = model.text.tokenizer, _MODULE
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         str(home), local_files_only=True, trust_remote_code=False
     )
     pooling = model.pooling if name == _MODULE else None
-    prompt = getattr(model, "prompt", "") if name == _MODULE else ""
-    readers: dict[str, Callable[..., Answer]] = {
-        "feature-extraction": partial(_hidden, pooling=pooling, prompt=prompt),
-        "sequence-classification": _classify,
-        "token-classification": _entities,
-        "question-answering": _spans,
+    prompt = model.text.prompt if name == _MODULE else ""
+    readers: dict[Task, Callable[..., Answer]] = {
+        FEATURE_EXTRACTION: partial(_hidden, pooling=pooling, prompt=prompt),
+        SEQUENCE_CLASSIFICATION: _classify,
+        TOKEN_CLASSIFICATION: _entities,
+        QUESTION_ANSWERING: _spans,
     }
     read = readers[model.task]
     return Original(
         name=name,
         answer=_answering(lambda text: read(text, network, tokenizer, config)),
-        labels=_names(config) if model.task.endswith("classification") else (),
+        labels=_names(config) if model.task.labelled else (),
         limit=_limit(tokenizer),
         tokenizer=tokenizer,
     )
@@ -280,11 +300,11 @@ def _texts(model: Model, folder: Path | None) -> Original:
 
 _MODULE = "the imported module, called directly"
 _TOOLS = {
-    "feature-extraction": "AutoModel",
-    "sequence-classification": 'pipeline("text-classification")',
-    "token-classification": 'pipeline("token-classification", aggregation_strategy="simple")',
-    "question-answering": "AutoModelForQuestionAnswering, best span",
-    "image-classification": 'pipeline("image-classification")',
+    FEATURE_EXTRACTION: "AutoModel",
+    SEQUENCE_CLASSIFICATION: 'pipeline("text-classification")',
+    TOKEN_CLASSIFICATION: 'pipeline("token-classification", aggregation_strategy="simple")',
+    QUESTION_ANSWERING: "AutoModelForQuestionAnswering, best span",
+    IMAGE_CLASSIFICATION: 'pipeline("image-classification")',
 }
 
 
@@ -292,7 +312,7 @@ def _names(config: Any) -> tuple[str, ...]:
     return tuple(str(config.id2label[i]) for i in sorted(config.id2label))
 
 
-def _of_folder(folder: Path, task: str, transformers: Any) -> tuple[Network, Any]:
+def _of_folder(folder: Path, task: Task, transformers: Any) -> tuple[Network, Any]:
     import torch
 
     network = getattr(transformers, _LOADERS[task]).from_pretrained(
@@ -312,7 +332,7 @@ def _of_module(model: Model) -> tuple[Network, Any]:
 
     def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         zeros = np.zeros_like(inputs["input_ids"])
-        batch = {spec.name: inputs.get(spec.name, zeros) for spec in model.signature.inputs}
+        batch = {spec.name: inputs.get(spec.name, zeros) for spec in model.main.signature.inputs}
         return reference.run(model, [batch])[0]
 
     return run, _config(model)
@@ -328,16 +348,15 @@ def _config(model: Model) -> Any:
     )
 
 
-def _of_file(model: Model, transformers: Any) -> tuple[Network, Any, Path]:
+def _of_file(model: Model, file: OnnxFile, transformers: Any) -> tuple[Network, Any, Path]:
     """Return the session on the user's own file, and the folder with tokenizer and config.json."""
-    file = reference.file_of(model)
     session = onnx_call.open_session(str(file.path))
-    names = [output.name for output in model.signature.outputs]
+    names = [output.name for output in model.main.signature.outputs]
 
     def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         length = inputs["input_ids"].shape[1]
-        missing = max(model.seq_lens, default=length) - length
-        fills = {"input_ids": model.pad_id}
+        missing = max(model.text.seq_lens, default=length) - length
+        fills = {"input_ids": model.text.pad_id}
         batch = {
             name: np.pad(value, ((0, 0), (0, missing)), constant_values=fills.get(name, 0))
             for name, value in inputs.items()
@@ -378,7 +397,7 @@ def _hidden(
     network: Network,
     tokenizer: Any,
     config: Any,
-    pooling: Mapping[str, Any] | None,
+    pooling: Pooling | None,
     prompt: str,
 ) -> Answer:
     del config
@@ -390,8 +409,8 @@ def _hidden(
     vector = found[0]
     if pooling is not None and vector.ndim == 2:
         ways = {"mean": vector.mean(0), "cls": vector[0], "max": vector.max(0)}
-        vector = ways[pooling["mode"]]
-        vector = vector / np.linalg.norm(vector) if pooling["normalize"] else vector
+        vector = ways[pooling.mode]
+        vector = vector / np.linalg.norm(vector) if pooling.normalize else vector
     return Answer(vector=vector, **_read(encoded))
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model.tasks import OUTPUTS
+from edgeopt.model.tasks import QUESTION_ANSWERING, Task
 from edgeopt.quiet import quiet
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Probe:
     """Texts of some lengths, as ids (1, n), types (1, n) and what transformers makes of each."""
 
     inputs: tuple[str, ...]
-    task: str
+    task: Task
     pad_id: int
     ids: Sequence[torch.Tensor]
     types: Sequence[torch.Tensor]
@@ -111,7 +111,7 @@ class Probe:
     def _compare(self, got: tuple[torch.Tensor, ...], row: int) -> str | None:
         tokens = self.ids[row].shape[1]
         for ours, theirs in zip(got, self.answers[row], strict=True):
-            kept = ours if self.task == "sequence-classification" else ours[:, :tokens]
+            kept = ours[:, :tokens] if self.task.by_token else ours
             if kept.shape != theirs.shape:
                 return f"have the shape {tuple(kept.shape)} for {tuple(theirs.shape)}"
             off, most = float((kept - theirs).abs().max()), float(theirs.abs().max())
@@ -123,7 +123,7 @@ class Probe:
 def ask(
     reference: Any,
     inputs: tuple[str, ...],
-    task: str,
+    task: Task,
     *,
     tokens: Path | None,
     rows: int,
@@ -144,7 +144,7 @@ def ask(
     ids, types, answers = [], [], []
     for number, n in enumerate(_lengths(reference.config, most)):
         # A pair where the network tells two texts apart, else where there are two to tell.
-        pair = task == "question-answering" or ("token_type_ids" in inputs and number % 2 == 1)
+        pair = task == QUESTION_ANSWERING or ("token_type_ids" in inputs and number % 2 == 1)
         row, kinds = _text(frames[pair], n, rows, special, generator)
         call = {
             "input_ids": row,
@@ -158,7 +158,7 @@ def ask(
 
 
 def _answer(
-    reference: Any, call: Mapping[str, torch.Tensor], task: str, where: str
+    reference: Any, call: Mapping[str, torch.Tensor], task: Task, where: str
 ) -> tuple[torch.Tensor, ...]:
     import torch
 
@@ -175,18 +175,18 @@ def _answer(
             where=where,
             hint="edgeopt takes networks of texts; of those for images it takes classifiers.",
         ) from exc
-    missing = [name for name in OUTPUTS[task] if name not in result]
+    missing = [name for name in task.outputs if name not in result]
     if missing:
         raise InputError(
             f"transformers' {kind} gives {', '.join(result)}, and no {missing[0]}",
             where=where,
             hint=f"That is what edgeopt takes for {task}.",
         )
-    found = tuple(result[name] for name in OUTPUTS[task])
+    found = tuple(result[name] for name in task.outputs)
     batch, tokens = call["input_ids"].shape
-    leading = (batch,) if task == "sequence-classification" else (batch, tokens)
-    rank = 2 if task in ("sequence-classification", "question-answering") else 3
-    for name, output in zip(OUTPUTS[task], found, strict=True):
+    leading = (batch, tokens) if task.by_token else (batch,)
+    rank = len(task.dims)
+    for name, output in zip(task.outputs, found, strict=True):
         if output.dim() != rank or tuple(output.shape[: len(leading)]) != leading:
             raise InputError(
                 f"transformers' {kind} gives {name} of the shape {tuple(output.shape)} for "

@@ -17,6 +17,7 @@ import numpy as np
 from edgeopt import cache
 from edgeopt.errors import InputError
 from edgeopt.model import Model, images, texts
+from edgeopt.model.image import ImageInput
 from edgeopt.model.signature import NO_LENGTH
 
 Samples = tuple[str, ...] | tuple[images.Image, ...] | tuple[Path, ...]
@@ -36,7 +37,9 @@ def read(path: Path, limit: int) -> Samples:
 
 def shipped(model: Model, limit: int) -> Samples:
     """Return those that edgeopt brings along for ``model``."""
-    return texts.read_texts(None, limit) if model.image is None else images.make_images(limit)
+    if isinstance(model.input, ImageInput):
+        return images.make_images(limit)
+    return texts.read_texts(None, limit)
 
 
 def calibrating(model: Model, samples: Samples) -> Samples:
@@ -45,14 +48,14 @@ def calibrating(model: Model, samples: Samples) -> Samples:
     Of two or three tokens, all are first or last ones, whose activations are the largest: ranges
     that were found without such texts cut them off.
     """
-    if model.image is not None:
+    if isinstance(model.input, ImageInput):
         return samples
     return (*(str(text) for text in samples), *SHORTEST)
 
 
 def check(model: Model, samples: Samples, where: str) -> None:
     """Raise InputError where ``samples``, which were read from ``where``, are of the other kind."""
-    takes_images = model.image is not None
+    takes_images = isinstance(model.input, ImageInput)
     if isinstance(samples[0], str) == takes_images:
         raise InputError(
             f"is a {'file of texts' if takes_images else 'folder'}, but {model.name} is for "
@@ -68,13 +71,14 @@ def lengths(model: Model, seq_lens: Sequence[int]) -> tuple[int, ...]:
     the last of them: what the model would read to its end is not cut before. A model of fixed
     lengths has those.
     """
-    if model.seq_lens:
-        return model.seq_lens
-    if model.image is not None:
+    if isinstance(model.input, ImageInput):
         return ()
-    taken = [n for n in seq_lens if n <= model.max_seq_len]
-    if model.max_seq_len < seq_lens[-1] and model.max_seq_len not in taken:
-        taken.append(model.max_seq_len)
+    if model.input.seq_lens:
+        return model.input.seq_lens
+    most = model.input.max_seq_len
+    taken = [n for n in seq_lens if n <= most]
+    if most < seq_lens[-1] and most not in taken:
+        taken.append(most)
     return tuple(taken)
 
 
@@ -83,18 +87,18 @@ def calls(model: Model, samples: Samples, seq_len: int) -> list[dict[str, np.nda
 
     ``seq_len`` is the length of a text, ``NO_LENGTH`` for images.
     """
-    if model.image is None:
+    if not isinstance(model.input, ImageInput):
         return texts.tokenize(model, [str(text) for text in samples], seq_len)
     if seq_len != NO_LENGTH:
         raise ValueError(f"images have no length, asked for {seq_len}")
-    (name,) = (spec.name for spec in model.signature.inputs)
+    (name,) = (spec.name for spec in model.main.signature.inputs)
     files_or_arrays = [sample for sample in samples if not isinstance(sample, str)]
-    return images.calls(files_or_arrays, model.image, name)
+    return images.calls(files_or_arrays, model.input, name)
 
 
 def name(model: Model) -> str:
     """Return what the samples are called, for the reader."""
-    return "texts" if model.image is None else "images"
+    return f"{model.input.kind}s"
 
 
 def digest(samples: Samples) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.fields import nearest
+from edgeopt.model.pooling import Pooling
 from edgeopt.model.setfit import HEAD, Head, read_head
 
 MODULES = "modules.json"
@@ -118,7 +119,7 @@ class Beside:
     body: Path
     tool: str | None = None
     prompt: str = ""
-    pooling: Mapping[str, Any] | None = None
+    pooling: Pooling | None = None
     modules: tuple[Module, ...] = ()
     head: Head | None = None
     normalize: bool = False
@@ -381,7 +382,7 @@ def _check_flow(folder: Path, modules: tuple[Module, ...], last: str) -> None:
         )
 
 
-def _plain(modules: tuple[Module, ...], prompt: str) -> Mapping[str, Any] | None:
+def _plain(modules: tuple[Module, ...], prompt: str) -> Pooling | None:
     """Return the pooling where the runtime can do all of it: Pooling, and Normalize behind it."""
     first, rest = modules[0], modules[1:]
     if first.kind != "Pooling" or (prompt and not first.options.get("include_prompt", True)):
@@ -392,7 +393,7 @@ def _plain(modules: tuple[Module, ...], prompt: str) -> Mapping[str, Any] | None
     names = {reads(m) for m in rest} | {writes(m) for m in rest}
     if any(m.kind != "Normalize" for m in rest) or names - {"sentence_embedding"}:
         return None
-    return {"mode": modes[0], "normalize": bool(rest)}
+    return Pooling(mode=modes[0], normalize=bool(rest))
 
 
 def _prompts(

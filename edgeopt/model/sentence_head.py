@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,11 @@ import torch
 from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import sentence, tokenizer
+from edgeopt.model import TextInput, sentence, tokenizer
+from edgeopt.model.parts import Parts
 from edgeopt.model.sentence import Beside, Module
 from edgeopt.model.setfit import Head
-from edgeopt.model.tasks import embedding_signature, signature
+from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION, embedding_signature, signature
 from edgeopt.quiet import quiet
 
 
@@ -173,52 +175,55 @@ def _weighted(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return (hidden * weights.unsqueeze(2)).sum(1)
 
 
-def behind(parts: dict[str, Any], beside: Beside, hidden: int) -> dict[str, Any]:
-    """Return the fields of a Model of texts with all that stands behind its network.
+def behind(parts: Parts, text: TextInput, beside: Beside, hidden: int) -> Parts:
+    """Return the parts of a Model of texts with all that stands behind its network.
 
-    ``parts`` are those of the network alone, ``hidden`` is the size of its hidden states.
+    ``parts`` are those of the network alone, ``text`` is their input, and ``hidden`` is the size
+    of the network's hidden states.
     """
-    parts = dict(parts)
-    inputs = tuple(spec.name for spec in parts["signature"].inputs)
+    inputs = tuple(spec.name for spec in parts.signature.inputs)
     if beside.in_graph:
-        skip = _prompt_tokens(parts, beside)
-        module, size = wrap(parts["module"], inputs, beside, hidden=hidden, skip=skip)
-        parts |= {"module": module, "pooling": None}
+        skip = _prompt_tokens(text, beside)
+        module, size = wrap(parts.module, inputs, beside, hidden=hidden, skip=skip)
+        parts = replace(parts, module=module, pooling=None)
         if beside.tool == "SentenceTransformer":
-            parts["signature"] = embedding_signature(inputs, size)
-            return parts
-        parts["task"] = "sequence-classification"
-        parts["labels"] = tuple(f"LABEL_{i}" for i in range(size))
-        parts["signature"] = signature(inputs, parts["task"], hidden=hidden, labels=size)
+            return replace(parts, signature=embedding_signature(inputs, size))
+        parts = replace(
+            parts,
+            task=SEQUENCE_CLASSIFICATION,
+            labels=tuple(f"LABEL_{i}" for i in range(size)),
+            signature=signature(inputs, SEQUENCE_CLASSIFICATION, width=size),
+        )
     if beside.head is not None:
-        parts |= {"labels": beside.head.labels, "activation": beside.head.activation}
-    elif beside.tool == "CrossEncoder" and parts["task"] == "sequence-classification":
+        return replace(parts, labels=beside.head.labels, activation=beside.head.activation)
+    if beside.tool == "CrossEncoder" and parts.task == SEQUENCE_CLASSIFICATION:
         scores = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
-        function = beside.activation or ("Sigmoid" if len(parts["labels"]) == 1 else "Identity")
-        given, parts["activation"] = parts["activation"], scores.get(function, "none")
-        alike = given == parts["activation"] and function in (*scores, "Identity")
+        function = beside.activation or ("Sigmoid" if len(parts.labels) == 1 else "Identity")
+        given = parts.activation
+        parts = replace(parts, activation=scores.get(function, "none"))
+        alike = given == parts.activation and function in (*scores, "Identity")
         if not alike and not beside.in_graph:  # transformers has no pipeline for modules
             progress.note(
                 f"{beside.body.name}: its scores are those of CrossEncoder.predict ({function}), "
                 f"not of transformers' pipeline ({given})"
             )
         if not beside.in_graph and function not in (*scores, "Identity"):
-            parts["module"] = logits(parts["module"], function)
+            return replace(parts, module=logits(parts.module, function))
     return parts
 
 
-def _prompt_tokens(parts: Mapping[str, Any], beside: Beside) -> int:
+def _prompt_tokens(text: TextInput, beside: Beside) -> int:
     """Return how many tokens of each text the prompt is, counted as sentence-transformers does."""
     if not beside.prompt or all(m.options.get("include_prompt", True) for m in beside.modules):
         return 0
-    if parts["tokenizer"] is None:
+    if text.tokenizer is None:
         raise InputError("has a prompt, but no tokenizer", where=str(beside.body))
-    tokens = tokenizer.load(parts["tokenizer"])
+    tokens = tokenizer.load(text.tokenizer)
     ids = tokens(beside.prompt)["input_ids"]
     count = len(ids) - (ids[-1] in tokens.all_special_ids)
-    if count + 1 >= parts["max_seq_len"]:
+    if count + 1 >= text.max_seq_len:
         raise InputError(
-            f"the prompt has {count} tokens, and the model takes {parts['max_seq_len']}",
+            f"the prompt has {count} tokens, and the model takes {text.max_seq_len}",
             where=str(beside.body),
         )
     return count

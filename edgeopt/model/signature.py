@@ -1,23 +1,34 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The inputs and outputs of a model or artifact."""
+"""The inputs, outputs and states of a graph, in a model or an artifact."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from edgeopt.values import Most, OneOf, Range
 
 NO_LENGTH = 0
-"""Stands for the length of a call where nothing runs along a sequence (an image's)."""
+"""Stands for the length of a call in which nothing runs along a sequence (an image's)."""
+
+Dim = Annotated[int, Range(1, 2**31 - 1)] | Annotated[str, OneOf("batch", "seq")]
+"""A size, or the symbol of one that each call chooses."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorSpec:
-    """One tensor: ``dtype`` is numpy's name; a dimension is a size or a symbol ("batch", "seq")."""
+    """One tensor: ``dtype`` is numpy's name; a dimension is a size or a symbol ("batch", "seq").
+
+    ``limit`` is the least value that is too large for an input (the rows of the table in which an
+    id is looked up), None if it is not known.
+    """
 
     name: str
-    dtype: str
-    dims: tuple[int | str, ...]
+    dtype: Annotated[str, OneOf("float32", "int32", "int64")]
+    dims: Annotated[tuple[Dim, ...], Most(8)]
+    limit: Annotated[int, Range(1, 2**31 - 1)] | None = None
 
     def shape(self, **sizes: int) -> tuple[int, ...]:
         """Return the dimensions with each symbol replaced: ``shape(batch=1, seq=32)``."""
@@ -25,11 +36,19 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """What a graph keeps from call to call: an output of one is the input of the next, by name."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Signature:
     """Inputs and outputs in the order of the call."""
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: Annotated[tuple[TensorSpec, ...], Most(16)]
+    outputs: Annotated[tuple[TensorSpec, ...], Most(16)]
 
     def seq_len(self, shapes: Mapping[str, Sequence[int]]) -> int:
         """Return the length of a call with inputs of ``shapes`` (by name), or ``NO_LENGTH``."""

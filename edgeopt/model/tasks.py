@@ -1,11 +1,23 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What each task's outputs are called and shaped like."""
+"""The tasks: what each one's outputs are, what is made of them, and how that is scored.
+
+The runtime has the same table in C (``runtime/src/bundle/tasks.h``), which
+``python -m tools.task_table`` writes from this one.
+"""
 
 from __future__ import annotations
 
-from edgeopt.model.image import CHANNELS, ImageSpec
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+from edgeopt.errors import InputError
+from edgeopt.model.image import CHANNELS, ImageInput
 from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.values import Named
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Every input that a model of texts may have, in the order of the call."""
@@ -16,43 +28,137 @@ PIXELS = "pixel_values"
 EMBEDDING = "sentence_embedding"
 """The output of feature extraction, in the place of its own, where the graph itself embeds."""
 
-OUTPUTS = {
-    "feature-extraction": ("last_hidden_state",),
-    "sequence-classification": ("logits",),
-    "token-classification": ("logits",),
-    "question-answering": ("start_logits", "end_logits"),
-    "image-classification": ("logits",),
-}
-"""Output names by task, in the order of the call."""
+
+class Result(enum.Enum):
+    """What comes out for one input."""
+
+    EMBEDDING = "embedding"  # a vector
+    SCORES = "scores"  # one for each label
+    ENTITIES = "entities"  # a label for each token, joined
+    SPANS = "spans"  # places in the text, best first
 
 
-def activation(task: str, labels: int, problem_type: str | None = None) -> str:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task(Named):
+    """One task, which is written as its ``name``.
+
+    ``input`` is the kind of input, text or image. ``outputs`` are called so, in the order of the
+    call, and each has ``dims``, in which "width" stands for the labels or the hidden size.
+    ``activations`` are what may make scores of them. ``metric`` is what a user's labels, or
+    without them the original, hold answers against; "" if edgeopt has none for it.
+    """
+
+    name: str
+    input: str
+    outputs: tuple[str, ...]
+    dims: tuple[str, ...]
+    result: Result
+    activations: tuple[str, ...] = ("none",)
+    metric: str = ""
+
+    known: ClassVar[Mapping[str, Task]] = {}
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+    @property
+    def labelled(self) -> bool:
+        """True if the last dimension of the output has a value for each label."""
+        return self.result in (Result.SCORES, Result.ENTITIES)
+
+    @property
+    def by_token(self) -> bool:
+        """True if the output runs along the sequence."""
+        return "seq" in self.dims
+
+
+_EITHER = ("softmax", "sigmoid", "none")
+
+FEATURE_EXTRACTION = Task(
+    name="feature-extraction",
+    input="text",
+    outputs=("last_hidden_state",),
+    dims=("batch", "seq", "width"),
+    result=Result.EMBEDDING,
+    metric="cosine",
+)
+SEQUENCE_CLASSIFICATION = Task(
+    name="sequence-classification",
+    input="text",
+    outputs=("logits",),
+    dims=("batch", "width"),
+    result=Result.SCORES,
+    activations=_EITHER,
+    metric="accuracy",
+)
+TOKEN_CLASSIFICATION = Task(
+    name="token-classification",
+    input="text",
+    outputs=("logits",),
+    dims=("batch", "seq", "width"),
+    result=Result.ENTITIES,
+    activations=("softmax", "none"),
+)
+QUESTION_ANSWERING = Task(
+    name="question-answering",
+    input="text",
+    outputs=("start_logits", "end_logits"),
+    dims=("batch", "seq"),
+    result=Result.SPANS,
+)
+IMAGE_CLASSIFICATION = Task(
+    name="image-classification",
+    input="image",
+    outputs=("logits",),
+    dims=("batch", "width"),
+    result=Result.SCORES,
+    activations=_EITHER,
+    metric="accuracy",
+)
+
+TASKS = (
+    FEATURE_EXTRACTION,
+    SEQUENCE_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+    QUESTION_ANSWERING,
+    IMAGE_CLASSIFICATION,
+)
+"""All of them; the C runtime numbers them in this order."""
+
+Task.known = MappingProxyType({task.name: task for task in TASKS})
+
+TEXT_TASKS = tuple(task for task in TASKS if task.input == "text")
+
+
+def text_task(name: str, where: str) -> Task:
+    """Return the task on texts of this name. Raises InputError for another name."""
+    found = Task.known.get(name)
+    if found not in TEXT_TASKS:
+        raise InputError(
+            f"unknown task {name!r}, expected one of {', '.join(map(str, TEXT_TASKS))}",
+            where=where,
+        )
+    return found
+
+
+def activation(task: Task, labels: int, problem_type: str | None = None) -> str:
     """Return what makes scores of the logits: softmax, sigmoid or none.
 
     As transformers' pipelines choose it; ``problem_type`` is the checkpoint's.
     """
-    if not task.endswith("classification") or problem_type == "regression":
+    if "softmax" not in task.activations or problem_type == "regression":
         return "none"
-    if task == "token-classification":
-        return "softmax"
-    multi = problem_type == "multi_label_classification"
-    return "sigmoid" if multi or labels == 1 else "softmax"
+    multi = problem_type == "multi_label_classification" or labels == 1
+    return "sigmoid" if multi and "sigmoid" in task.activations else "softmax"
 
 
-def signature(inputs: tuple[str, ...], task: str, *, hidden: int, labels: int) -> Signature:
-    """Return the signature of a task on texts.
-
-    ``hidden`` and ``labels`` are the last dimension's sizes.
-    """
-    dims: dict[str, tuple[int | str, ...]] = {
-        "feature-extraction": ("batch", "seq", hidden),
-        "sequence-classification": ("batch", labels),
-        "token-classification": ("batch", "seq", labels),
-        "question-answering": ("batch", "seq"),
-    }
+def signature(inputs: tuple[str, ...], task: Task, *, width: int) -> Signature:
+    """Return the signature of a task on texts; ``width`` is the labels, or the hidden size."""
+    dims = _sized(task, width)
     return Signature(
         inputs=tuple(TensorSpec(name=n, dtype="int64", dims=("batch", "seq")) for n in inputs),
-        outputs=tuple(TensorSpec(name=n, dtype="float32", dims=dims[task]) for n in OUTPUTS[task]),
+        outputs=tuple(TensorSpec(name=n, dtype="float32", dims=dims) for n in task.outputs),
     )
 
 
@@ -64,10 +170,16 @@ def embedding_signature(inputs: tuple[str, ...], size: int) -> Signature:
     )
 
 
-def image_signature(image: ImageSpec, *, labels: int) -> Signature:
-    """Return the signature of a classification of images into ``labels`` labels."""
+def image_signature(image: ImageInput, task: Task, *, labels: int) -> Signature:
+    """Return the signature of a task on images with ``labels`` labels."""
     dims = ("batch", CHANNELS, image.height, image.width)
     return Signature(
         inputs=(TensorSpec(name=PIXELS, dtype="float32", dims=dims),),
-        outputs=(TensorSpec(name="logits", dtype="float32", dims=("batch", labels)),),
+        outputs=tuple(
+            TensorSpec(name=n, dtype="float32", dims=_sized(task, labels)) for n in task.outputs
+        ),
     )
+
+
+def _sized(task: Task, width: int) -> tuple[int | str, ...]:
+    return tuple(width if dim == "width" else dim for dim in task.dims)

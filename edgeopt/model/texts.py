@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeopt import progress
 from edgeopt.errors import InputError
-from edgeopt.model import Model, onnx_read, tokenizer
+from edgeopt.model import Model, OnnxSource, onnx_read, tokenizer
 
 _SEED = 0
 _FEWEST = 2  # ids that any table has
@@ -117,21 +117,21 @@ def tokenize(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str,
     without a tokenizer the ids are random
     (seeded; as many as the text has words) and a note says so.
     """
-    if model.tokenizer is None:
+    if model.text.tokenizer is None:
         progress.note(f"{model.name} has no tokenizer: random token ids stand for the texts")
         return _random(model, texts, seq_len)
-    tokens = tokenizer.load(model.tokenizer)
-    names = [spec.name for spec in model.signature.inputs]
+    tokens = tokenizer.load(model.text.tokenizer)
+    names = [spec.name for spec in model.main.signature.inputs]
     calls = []
     for text in texts:
         encoded = tokens(
-            model.prompt + text,
+            model.text.prompt + text,
             truncation=True,
             max_length=seq_len,
             return_token_type_ids=True,
             return_attention_mask=True,
         )
-        fills = {"input_ids": model.pad_id}  # the tokenizer itself may name no such token
+        fills = {"input_ids": model.text.pad_id}  # the tokenizer itself may name no such token
         call = {name: np.full((1, seq_len), fills.get(name, 0), dtype=np.int64) for name in names}
         for name in names:
             call[name][0, : len(encoded[name])] = encoded[name]
@@ -150,16 +150,17 @@ def _random(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str, 
         mask = np.zeros((1, seq_len), dtype=np.int64)
         mask[0, :words] = 1
         values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        calls.append({spec.name: values[spec.name] for spec in model.signature.inputs})
+        calls.append({spec.name: values[spec.name] for spec in model.main.signature.inputs})
     return calls
 
 
 def vocabulary_size(model: Model) -> int:
     """Return how many token ids the model's largest embedding table takes."""
-    if model.module is not None:
-        # Of torch.nn.Embedding, and of a packed table.
-        sizes = [getattr(module, "num_embeddings", 0) for module in model.module.modules()]
-        return max(*sizes, _FEWEST)
-    import onnx
+    source = model.main.source
+    if isinstance(source, OnnxSource):
+        import onnx
 
-    return onnx_read.vocabulary(onnx.load(str(model.onnx)), "input_ids") or _FEWEST
+        return onnx_read.vocabulary(onnx.load(str(source.path)), "input_ids") or _FEWEST
+    # Of torch.nn.Embedding, and of a packed table.
+    sizes = [getattr(module, "num_embeddings", 0) for module in source.module.modules()]
+    return max(*sizes, _FEWEST)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import cache, closure
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import TEXT_TASKS, Model
+from edgeopt.model import MAIN, Graph, Model, TextInput, TorchSource
 from edgeopt.model import tokenizer as tokenizers
-from edgeopt.model.tasks import INPUTS, OUTPUTS, activation, signature
+from edgeopt.model.tasks import INPUTS, Task, activation, signature, text_task
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +41,7 @@ def import_torch(
     output's shape is not the task's.
     """
     require("torch", "torch")
-    if task not in TEXT_TASKS:
-        raise InputError(
-            f"unknown task {task!r}, expected one of {', '.join(TEXT_TASKS)}", where=name
-        )
+    known = text_task(task, name)
     if unknown := [n for n in inputs if n not in INPUTS]:
         raise InputError(
             f"unknown input {unknown[0]!r}, expected some of {', '.join(INPUTS)}", where=name
@@ -56,22 +53,27 @@ def import_torch(
     if folder is not None and tokens is None:
         raise InputError("has no tokenizer files", where=str(folder))
     kept = _tuple_module(copy.deepcopy(module).float().eval().requires_grad_(False))
-    width = _check_call(kept, tuple(inputs), task, name)
-    if task.endswith("classification") and labels and len(labels) != width:
+    width = _check_call(kept, tuple(inputs), known, name)
+    if known.labelled and labels and len(labels) != width:
         raise InputError(f"{len(labels)} labels, but logits of width {width}", where=name)
     named = tuple(labels) or tuple(f"LABEL_{i}" for i in range(width))
     return Model(
         name=name,
-        task=task,
-        signature=signature(tuple(inputs), task, hidden=width, labels=width),
-        module=kept,
-        onnx=None,
-        tokenizer=tokens,
-        pad_id=tokenizers.padding(tokens, 1 << 31),
-        labels=named if task.endswith("classification") else (),
-        activation=activation(task, width),
+        task=known,
+        input=TextInput(
+            tokenizer=tokens,
+            max_seq_len=max_seq_len,
+            pad_id=tokenizers.padding(tokens, 1 << 31),
+        ),
+        graphs={
+            MAIN: Graph(
+                source=TorchSource(module=kept),
+                signature=signature(tuple(inputs), known, width=width),
+            )
+        },
+        labels=named if known.labelled else (),
+        activation=activation(known, width),
         pooling=None,
-        max_seq_len=max_seq_len,
         origin={"kind": "torch", "source": type(module).__qualname__},
         digest=cache.key(
             kind=type(module).__qualname__,
@@ -104,7 +106,7 @@ def _tuple_module(module: torch.nn.Module) -> torch.nn.Module:
     return Tuple().eval()
 
 
-def _check_call(module: Any, inputs: tuple[str, ...], task: str, name: str) -> int:
+def _check_call(module: Any, inputs: tuple[str, ...], task: Task, name: str) -> int:
     """Call the module on (2, 8) and return its outputs' last dimension."""
     import torch
 
@@ -119,10 +121,9 @@ def _check_call(module: Any, inputs: tuple[str, ...], task: str, name: str) -> i
         raise InputError(
             f"the call with {', '.join(inputs)} of shape (2, 8) failed ({exc})", where=name
         ) from exc
-    wanted = OUTPUTS[task]
-    rank = 2 if task in ("sequence-classification", "question-answering") else 3
+    wanted, rank = task.outputs, len(task.dims)
     shapes = [tuple(r.shape) for r in results]
-    leading = (2,) if task == "sequence-classification" else (2, 8)
+    leading = (2, 8) if task.by_token else (2,)
     if len(shapes) != len(wanted) or any(
         len(s) != rank or s[: len(leading)] != leading for s in shapes
     ):

@@ -8,7 +8,8 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
-from edgeopt.model.image import ImageSpec
+from edgeopt.model.image import ImageInput
+from edgeopt.model.tasks import Task
 from edgeopt.quiet import quiet
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _SAME = 1e-3  # of the largest logit; float32 sums of another order
 
 
-def wrap(network: Any, image: ImageSpec, task: str, where: str) -> torch.nn.Module:
+def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Module:
     """Return the module of ``network``, its patches cut out by a product where that is the same.
 
     Raises InputError where it does not take an image of ``image``'s size.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeopt.model.image import ImageInput
 from edgeopt.report.shown import one_line
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ def size(count: int) -> str:
 
 def _input(manifest: Manifest) -> str:
     """Return what an artifact without static lengths takes."""
-    if manifest.image is None:
-        return f"1-{manifest.max_seq_len}"
-    return f"{manifest.image.height} x {manifest.image.width}"
+    if isinstance(manifest.input, ImageInput):
+        return f"{manifest.input.height} x {manifest.input.width}"
+    return f"1-{manifest.input.max_seq_len}"
 
 
 def _quantised(a: ArtifactEntry) -> Iterator[str]:
@@ -73,40 +74,42 @@ def artifacts(bundle: Bundle, console: Console) -> None:
     from rich.table import Table
 
     manifest = bundle.manifest
+    of_images = isinstance(manifest.input, ImageInput)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("engine")
     table.add_column("precision")
     table.add_column("size", justify="right")
-    table.add_column("tokens" if manifest.image is None else "pixels")
+    table.add_column("pixels" if of_images else "tokens")
     table.add_column("cosine min", justify="right")
     table.add_column("max error", justify="right")
     judged = [found for found in _JUDGED if any(found.value(a) for a in manifest.artifacts)]
     for column in judged:
         table.add_column(column.title, justify="right")
-    top1 = not judged and any(a.same_top1 is not None for a in manifest.artifacts)
+    top1 = not judged and any(a.fidelity.same_top1 is not None for a in manifest.artifacts)
     if top1:
         table.add_column("same label", justify="right")
     for a in manifest.artifacts:
+        found = a.fidelity
         row = [
             f"{a.engine} {a.engine_version}",
             a.precision,
             size(a.bytes),
-            ", ".join(map(str, a.seq_lens)) or _input(manifest),
-            f"{a.cosine_min:.5f}",
-            f"{a.max_abs_error:.1e}",
+            ", ".join(map(str, a.artifact.main.seq_lens)) or _input(manifest),
+            f"{found.cosine_min:.5f}",
+            f"{found.max_abs_error:.1e}",
             *(column.value(a) for column in judged),
         ]
         if top1:
-            row.append("" if a.same_top1 is None else f"{100 * a.same_top1:.1f} %")
+            row.append("" if found.same_top1 is None else f"{100 * found.same_top1:.1f} %")
         table.add_row(*row)
     console.print(table)
     if manifest.artifacts:
-        calls = max(a.calls for a in manifest.artifacts)
-        what = "real text" if manifest.image is None else "images"
+        calls = max(a.fidelity.calls for a in manifest.artifacts)
+        what = "images" if of_images else "real text"
         tensors = f"against {one_line(manifest.reference)}, worst of {calls} calls on {what}"
         counts = [a.judged["samples"] for a in manifest.artifacts if a.judged]
         if counts:
-            asked = "texts" if manifest.image is None else "images"
+            asked = f"{manifest.input.kind}s"
             tensors = (
                 f"cosine, max error: tensors {tensors}\nanswers: of the C runtime against "
                 f"{one_line(manifest.original)}, on {max(counts)} {asked}"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST, Temperature
 from edgeopt.steps.step import Step
 from edgeopt.steps.training import Training
+from edgeopt.values import Range
 
 Augmentation = Literal["crop", "drop", "shuffle", "swap"]
 Indices = Annotated[tuple[int, ...], Range(0, MOST)]

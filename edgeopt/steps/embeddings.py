@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST
 from edgeopt.steps.step import Aim, Step
+from edgeopt.values import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import LabelShare, Ridge, Samples, Temperature
 from edgeopt.steps.step import Aim, Step
 from edgeopt.steps.structured import (
@@ -22,6 +21,7 @@ from edgeopt.steps.structured import (
     check_widths,
 )
 from edgeopt.steps.training import Epochs, Training, check_to_the_end
+from edgeopt.values import Range
 
 _TRAINING = Training(epochs=1, learning_rate=5e-5)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST, Samples
 from edgeopt.steps.step import Aim, Step
+from edgeopt.values import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from edgeopt.options import Range
+from edgeopt.values import Range
 
 MIN_SAMPLES = 16
 """Fewer texts say nothing about what a part of a network is for."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST, LabelShare, Sparsity, Temperature
 from edgeopt.steps.step import Aim, Step
 from edgeopt.steps.training import Training
+from edgeopt.values import Range
 
 _TRAINING = Training(epochs=3, learning_rate=5e-5)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, get_args
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST, Samples
 from edgeopt.steps.step import Aim, Step
+from edgeopt.values import Range
 
 Linear = Literal["qkv", "attention_output", "ffn_input", "ffn_output"]
 LINEARS: tuple[Linear, ...] = get_args(Linear)

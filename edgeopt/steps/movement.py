@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST, LabelShare, Temperature
 from edgeopt.steps.step import Aim, Step
 from edgeopt.steps.structured import PARTS, Parts, Widths
 from edgeopt.steps.training import Training
+from edgeopt.values import Range
 
 _TRAINING = Training(epochs=6, learning_rate=5e-5)
 

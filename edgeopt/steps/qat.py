@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from edgeopt.fields import Table
-from edgeopt.options import DefaultIf, Range
+from edgeopt.options import DefaultIf
 from edgeopt.steps.step import Aim, Step
 from edgeopt.steps.training import Training, check_to_the_end
+from edgeopt.values import Range
 
 DEFAULT = Training(epochs=2, learning_rate=3e-5, freeze_embeddings=True)
 """A network that is trained already: small steps, the embeddings left alone."""

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, TypeVar
 
 from edgeopt import options
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.training import Training
+from edgeopt.values import Range
 
 Aim = Literal["latency", "size", "accuracy"]
 S = TypeVar("S", bound="Step")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, get_args
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST, Reconstruct, Ridge, Samples
 from edgeopt.steps.step import Aim, Step
+from edgeopt.values import Range
 
 Part = Literal["heads", "neurons"]
 PARTS: tuple[Part, ...] = get_args(Part)

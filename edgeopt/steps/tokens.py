@@ -9,9 +9,9 @@ from fractions import Fraction
 from typing import Annotated, ClassVar, Literal, get_args
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST
 from edgeopt.steps.step import Aim, Step
+from edgeopt.values import Range
 
 Method = Literal["pool", "prune"]
 METHODS: tuple[str, ...] = get_args(Method)

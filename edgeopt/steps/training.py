@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from edgeopt.fields import Table
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST
+from edgeopt.values import Range
 
 Epochs = Annotated[int, Range(1, 10_000)]
 

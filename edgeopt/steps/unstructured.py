@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, get_args
 
 from edgeopt.fields import Table
-from edgeopt.options import Like, Range
 from edgeopt.steps.limits import Samples, Sparsity
 from edgeopt.steps.step import Aim, Step
+from edgeopt.values import Like, Range
 
 Part = Literal["attention", "ffn"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-from edgeopt.options import Range
 from edgeopt.steps.limits import MOST
 from edgeopt.steps.step import Aim, Step
+from edgeopt.values import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

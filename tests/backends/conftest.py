@@ -9,7 +9,7 @@ import pytest
 
 from edgeopt import fidelity
 from edgeopt.backends import Artifact, backend
-from edgeopt.model import Model, images, reference, samples, texts
+from edgeopt.model import Model, TextInput, images, reference, samples, texts
 from edgeopt.model.importer import import_model
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.quantize import PLAIN, Quantize
@@ -22,7 +22,7 @@ Lower = Callable[..., tuple[Artifact, Path]]
 
 
 def given(model: Model) -> samples.Samples:
-    return TEXTS if model.image is None else IMAGES
+    return TEXTS if isinstance(model.input, TextInput) else IMAGES
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,9 @@ def lower(target: Target, tmp_path: Path) -> Lower:
         model: Model, engine: str, precision: str, quantize: Quantize = PLAIN
     ) -> tuple[Artifact, Path]:
         spec = next(s for s in target.engines if s.engine == engine)
-        calibration = samples.calls(model, given(model)[16:], NO_LENGTH if model.image else 32)
+        calibration = samples.calls(
+            model, given(model)[16:], 32 if isinstance(model.input, TextInput) else NO_LENGTH
+        )
         directory = tmp_path / f"{engine}-{precision}"
         directory.mkdir()
         made = backend(engine).lower(

@@ -38,8 +38,8 @@ def test_fp32_agrees_at_any_length_within_opset_and_ir(
     proto = onnx.load(directory / "model.onnx")
     assert [(i.domain, i.version) for i in proto.opset_import] == [("", 17)]
     assert proto.ir_version <= 8
-    assert [v.name for v in proto.graph.input] == [s.name for s in model.signature.inputs]
-    assert [v.name for v in proto.graph.output] == [s.name for s in model.signature.outputs]
+    assert [v.name for v in proto.graph.input] == [s.name for s in model.main.signature.inputs]
+    assert [v.name for v in proto.graph.output] == [s.name for s in model.main.signature.outputs]
     for seq_len in (7, 32):
         assert agreement(model, artifact, directory, seq_len).max_abs_error < 1e-4
 
@@ -77,7 +77,7 @@ def test_a_model_of_images(
 ) -> None:
     model = tiny(architecture)
     artifact, directory = lower(model, "onnx", precision)
-    assert artifact.seq_lens == ()
+    assert artifact.main.seq_lens == ()
     graph = onnx.load(directory / "model.onnx").graph
     kinds = [node.op_type for node in graph.node]
     assert not [kind for kind in kinds if kind.startswith("Conv")]  # patches are products
@@ -215,8 +215,10 @@ def test_an_imported_file_is_shipped_as_it_is(
         seq_len=None,
     )
     model = import_model(path)
-    assert (model.name, model.task) == ("own", "sequence-classification")
-    assert model.signature.inputs == tiny("BertForSequenceClassification").signature.inputs
+    assert (model.name, model.task.name) == ("own", "sequence-classification")
+    assert (
+        model.main.signature.inputs == tiny("BertForSequenceClassification").main.signature.inputs
+    )
     artifact, directory = lower(model, "onnx", "fp32")
     assert (directory / "model.onnx").read_bytes() == path.read_bytes()
     assert agreement(model, artifact, directory, 16).cosine_min > 0.99999

@@ -112,7 +112,7 @@ def test_a_model_of_images(
 ) -> None:
     model = tiny("ViTForImageClassification")
     artifact, directory = lower(model, "openvino", precision)
-    assert artifact.signature == model.signature
+    assert artifact.main.signature == model.main.signature
     assert agreement(model, artifact, directory).cosine_min > bound
 
 

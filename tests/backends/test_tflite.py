@@ -11,6 +11,7 @@ from edgeopt.backends import backend
 from edgeopt.errors import CompileError
 from edgeopt.model import Model
 from edgeopt.target import Target
+from tests import checkpoints
 
 pytest.importorskip("litert_torch", reason="needs edgeopt[tflite]", exc_type=ImportError)
 pytestmark = pytest.mark.heavy
@@ -36,9 +37,11 @@ def test_each_precision_agrees(
     model = tiny(architecture)
     artifact, directory = lower(model, "tflite", precision)
     assert [path.name for path in directory.iterdir()] == ["model.tflite"]
-    assert artifact.seq_lens == (32,)  # the model takes 38 tokens, not the target's 128
-    assert [s.name for s in artifact.signature.inputs] == [s.name for s in model.signature.inputs]
-    assert {s.dtype for s in artifact.signature.inputs} == {"int32"}
+    assert artifact.main.seq_lens == (32,)  # the model takes 38 tokens, not the target's 128
+    assert [s.name for s in artifact.main.signature.inputs] == [
+        s.name for s in model.main.signature.inputs
+    ]
+    assert {s.dtype for s in artifact.main.signature.inputs} == {"int32"}
     assert agreement(model, artifact, directory, 32).cosine_min > bound
     assert capfd.readouterr() == ("", "")
 
@@ -49,9 +52,9 @@ def test_a_model_of_images_has_one_signature(
 ) -> None:
     model = tiny("ViTForImageClassification")
     artifact, directory = lower(model, "tflite", precision)
-    assert artifact.seq_lens == ()
+    assert artifact.main.seq_lens == ()
     assert "signatures seq_0" in artifact.route
-    (pixels,) = artifact.signature.inputs
+    (pixels,) = artifact.main.signature.inputs
     assert (pixels.dtype, pixels.dims) == ("float32", (1, 3, 32, 32))
     assert agreement(model, artifact, directory).cosine_min > bound
 
@@ -62,13 +65,12 @@ def test_a_length_without_a_signature_is_an_error(tiny: Callable, lower: Callabl
     session = backend("tflite").open_on_host(artifact, directory, 1)
     ids = np.ones((1, 16), dtype=np.int64)
     with pytest.raises(ValueError, match=r"length 16, but the artifact takes \(32,\)"):
-        session.run({spec.name: ids for spec in model.signature.inputs})
+        session.run({spec.name: ids for spec in model.main.signature.inputs})
 
 
 def test_an_onnx_file_is_refused(tiny: Callable, target: Target, tmp_path: Path) -> None:
-    from dataclasses import replace
 
-    model: Model = replace(tiny("BertModel"), module=None, onnx=tmp_path / "x.onnx")
+    model: Model = checkpoints.as_file(tiny("BertModel"), tmp_path / "x.onnx")
     spec = next(s for s in target.engines if s.engine == "tflite")
     with pytest.raises(CompileError) as caught:
         backend("tflite").lower(model, target, spec, "fp32", [], tmp_path)

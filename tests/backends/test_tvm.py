@@ -88,19 +88,18 @@ def batch_of(model: Model, seq_len: int, high: int = 60) -> dict[str, np.ndarray
         "token_type_ids": random.integers(0, 2, (1, seq_len)),
     }
     batch["attention_mask"][:, seq_len - seq_len // 4 :] = 0
-    return {t.name: batch[t.name] for t in model.signature.inputs}
+    return {t.name: batch[t.name] for t in model.main.signature.inputs}
 
 
 def reference(model: Model, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    assert model.module is not None
     with torch.inference_mode():
         outputs = model.module(*(torch.from_numpy(v) for v in batch.values()))
-    return {t.name: o.numpy() for t, o in zip(model.signature.outputs, outputs, strict=True)}
+    return {t.name: o.numpy() for t, o in zip(model.main.signature.outputs, outputs, strict=True)}
 
 
 def assert_agrees(model: Model, artifact: Artifact, directory: Path, high: int = 60) -> None:
     session = tvm.open_on_host(artifact, directory, threads=1)
-    for seq_len in artifact.seq_lens:
+    for seq_len in artifact.main.seq_lens:
         batch = batch_of(model, seq_len, high)
         expected = reference(model, batch)
         found = compare(session.run(batch), expected, batch["attention_mask"])
@@ -141,7 +140,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Artifact, Path
 
 def test_odd_sizes_agree_at_every_length(odd: tuple[Model, Artifact, Path]) -> None:
     model, artifact, directory = odd
-    assert artifact.seq_lens == (17, 32)
+    assert artifact.main.seq_lens == (17, 32)
     assert_agrees(model, artifact, directory)
 
 
@@ -162,10 +161,12 @@ def test_what_ships_is_one_library_for_the_board(odd: tuple[Model, Artifact, Pat
 
 def test_the_signature_is_the_model_s_with_batch_1(odd: tuple[Model, Artifact, Path]) -> None:
     model, artifact, _ = odd
-    assert [t.name for t in artifact.signature.inputs] == [t.name for t in model.signature.inputs]
-    assert {t.dtype for t in artifact.signature.inputs} == {"int64"}
-    assert artifact.signature.inputs[0].dims == (1, "seq")
-    assert artifact.signature.outputs[0].dims == (1, "seq", 30)
+    assert [t.name for t in artifact.main.signature.inputs] == [
+        t.name for t in model.main.signature.inputs
+    ]
+    assert {t.dtype for t in artifact.main.signature.inputs} == {"int64"}
+    assert artifact.main.signature.inputs[0].dims == (1, "seq")
+    assert artifact.main.signature.outputs[0].dims == (1, "seq", 30)
 
 
 def test_a_token_beyond_the_vocabulary_reads_no_foreign_memory(
@@ -260,7 +261,7 @@ def test_an_onnx_file_and_two_lengths_share_one_copy_of_the_weights(tmp_path: Pa
     model = import_model(saved("BertModel", tmp_path / "checkpoint", **config))
     file = tmp_path / "model.onnx"
     export_fp32(model, file, opset=17, ir_version=8, batch=None, seq_len=None)
-    from_file = replace(model, module=None, onnx=file)
+    from_file = checkpoints.as_file(model, file)
     sizes = {}
     for seq_lens in ((32,), (16, 32)):
         directory = tmp_path / str(len(seq_lens))
@@ -268,7 +269,6 @@ def test_an_onnx_file_and_two_lengths_share_one_copy_of_the_weights(tmp_path: Pa
         artifact, _ = lowered(from_file, "raspberry-pi-5", seq_lens, directory)
         sizes[len(seq_lens)] = (directory / "model.so").stat().st_size
     assert_agrees(model, artifact, directory)
-    assert model.module is not None
     weights = sum(p.numel() * 4 for p in model.module.parameters())
     assert 0.9 * weights < sizes[1] < sizes[2] < 1.1 * sizes[1]  # the pooler is not used
 
@@ -282,7 +282,7 @@ def test_an_onnx_file_of_one_length_is_refused_for_another(
     file = tmp_path / "fixed.onnx"
     export_fp32(model, file, opset=17, ir_version=8, batch=1, seq_len=16)
     with pytest.raises(CompileError) as caught:
-        lowered(replace(model, module=None, onnx=file), "host", (32,), tmp_path)
+        lowered(checkpoints.as_file(model, file), "host", (32,), tmp_path)
     assert str(caught.value) == (
         "fixed.onnx: input input_ids is (1, 16), expected (1, 32)\n"
         "Export it with free dimensions, or give the target this length."
@@ -296,7 +296,7 @@ def test_an_operator_that_tvm_does_not_know_is_named(
 
     inputs = [
         helper.make_tensor_value_info(t.name, TensorProto.INT64, ["batch", "seq"])
-        for t in odd[0].signature.inputs
+        for t in odd[0].main.signature.inputs
     ]
     output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, None)
     nodes = [
@@ -308,7 +308,7 @@ def test_an_operator_that_tvm_does_not_know_is_named(
     file = tmp_path / "det.onnx"
     save(helper.make_model(graph, opset_imports=[opset], ir_version=8), file)
     with pytest.raises(CompileError, match=r"^det\.onnx: TVM cannot import the graph .*\bDet\b"):
-        lowered(replace(odd[0], module=None, onnx=file), "host", (32,), tmp_path)
+        lowered(checkpoints.as_file(odd[0], file), "host", (32,), tmp_path)
 
 
 def test_lengths_beyond_the_model_are_left_out(odd: tuple[Model, Artifact, Path]) -> None:
@@ -352,7 +352,7 @@ def test_a_model_of_images_has_one_function(board: str, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     artifact, said = lowered(model, board, (17,), tmp_path / "files")
     assert said == []  # no kernel keeps plain loops
-    assert artifact.seq_lens == ()
+    assert artifact.main.seq_lens == ()
     assert artifact.options["function"].format(seq_len=NO_LENGTH) == "main_0"
     assert artifact.options["inputs"] == "pixel_values:float32"
     session = tvm.open_on_host(artifact, tmp_path / "files", threads=1)

@@ -479,7 +479,13 @@ def clean_during_deploy(site: NativeSite, place: float) -> str:
 
 DAMAGE = [
     (what, how)
-    for what in ("model.onnx", "libonnxruntime", "libedgeopt_rt", "manifest.json", AGENT)
+    for what in (
+        "model.onnx",
+        "libonnxruntime",
+        "libedgeopt_rt",
+        "manifest.json",
+        AGENT,
+    )
     for how in ("empty", "bit", "cut")
 ]
 

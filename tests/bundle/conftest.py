@@ -8,10 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeopt.backends import Artifact, ArtifactGraph
 from edgeopt.bundle import Bundle, golden
-from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, TargetEntry
+from edgeopt.bundle.manifest import (
+    ArtifactEntry,
+    Golden,
+    GraphEntry,
+    Manifest,
+    TargetEntry,
+    TextEntry,
+)
 from edgeopt.bundle.write import write
+from edgeopt.fidelity import Fidelity
+from edgeopt.model import MAIN
 from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 
 MakeBundle = Callable[..., Bundle]
 
@@ -25,15 +36,17 @@ def manifest(**changes: object) -> Manifest:
         "name": "tiny",
         "digest": "",
         "inputs": "",
-        "task": "sequence-classification",
+        "task": SEQUENCE_CLASSIFICATION,
         "labels": ("no", "yes"),
         "activation": "softmax",
         "pooling": None,
-        "max_seq_len": 16,
-        "pad_id": 0,
-        "token_types": True,
-        "signature": SIGNATURE,
-        "tokenizer": ("tokenizer/tokenizer.json",),
+        "input": TextEntry(
+            max_seq_len=16,
+            pad_id=0,
+            token_types=True,
+            tokenizer=("tokenizer/tokenizer.json",),
+        ),
+        "graphs": {MAIN: GraphEntry(signature=SIGNATURE)},
         "target": TargetEntry(
             name="host",
             device="host",
@@ -51,27 +64,30 @@ def manifest(**changes: object) -> Manifest:
         "tools": {"edgeopt": "0"},
         "artifacts": (
             ArtifactEntry(
-                engine="onnx",
+                artifact=Artifact(
+                    engine="onnx",
+                    precision="fp32",
+                    graphs={
+                        MAIN: ArtifactGraph(
+                            files=("artifacts/onnx-fp32/model.onnx",),
+                            signature=SIGNATURE,
+                            seq_lens=(),
+                        )
+                    },
+                    route="a test",
+                    options={},
+                    tools={},
+                ),
                 engine_version="1.31.1",
-                precision="fp32",
-                files=("artifacts/onnx-fp32/model.onnx",),
                 bytes=10,
-                signature=SIGNATURE,
-                seq_lens=(),
-                route="a test",
-                options={},
-                tools={},
-                cosine_min=1.0,
-                cosine_mean=1.0,
-                max_abs_error=0.0,
-                same_top1=1.0,
-                calls=2,
+                fidelity=Fidelity(
+                    cosine_min=1.0, cosine_mean=1.0, max_abs_error=0.0, same_top1=1.0, calls=2
+                ),
                 bound=0.9999,
             ),
         ),
         "skipped": (),
         "golden": (Golden(directory="golden/seq_4/0", seq_len=4, tokens=3),),
-        "image": None,
         "files": {},
     }
     return Manifest(**(values | changes))  # type: ignore[arg-type]

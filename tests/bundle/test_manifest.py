@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 from edgeopt.bundle import Bundle, manifest, open_bundle
 from edgeopt.errors import BundleError
-from edgeopt.model.image import ImageSpec
+from edgeopt.model.image import ImageInput
+from edgeopt.model.tasks import IMAGE_CLASSIFICATION
 
 MakeBundle = Callable[..., Bundle]
 
@@ -32,7 +34,7 @@ def test_what_was_written_is_read_back(make_bundle: MakeBundle) -> None:
 
 
 def test_how_images_are_prepared_is_read_back(make_bundle: MakeBundle) -> None:
-    image = ImageSpec(
+    image = ImageInput(
         height=224,
         width=224,
         resize_height=256,
@@ -42,10 +44,10 @@ def test_how_images_are_prepared_is_read_back(make_bundle: MakeBundle) -> None:
         std=(0.229, 0.224, 0.225),
         rescale_factor=1 / 255,
     )
-    bundle = make_bundle(image=image, max_seq_len=0)
-    assert open_bundle(bundle.path).manifest.image == image
-    rewrite(bundle, lambda d: d["image"].update(resample="cubic"))
-    with pytest.raises(BundleError, match=r"image\.resample: expected an integer, found 'cubic'"):
+    bundle = make_bundle(input=image, task=IMAGE_CLASSIFICATION)
+    assert open_bundle(bundle.path).manifest.input == image
+    rewrite(bundle, lambda d: d["input"].update(resample="cubic"))
+    with pytest.raises(BundleError, match=r"input\.resample: expected an integer, found 'cubic'"):
         open_bundle(bundle.path)
 
 
@@ -69,7 +71,7 @@ def test_a_changed_manifest_is_found(make_bundle: MakeBundle) -> None:
 def test_another_schema_version(make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
     rewrite(bundle, lambda d: d.update(schema_version=99))
-    with pytest.raises(BundleError, match="schema version 99; this edgeopt reads version 2"):
+    with pytest.raises(BundleError, match="schema version 99; this edgeopt reads 2 and 3"):
         open_bundle(bundle.path)
 
 
@@ -95,7 +97,7 @@ def test_a_file_outside_the_bundle_is_refused(make_bundle: MakeBundle, name: str
         (lambda d: d.pop("task"), "task: is missing, expected a string"),
         (lambda d: d.update(labels=[1]), r"labels\[0\]: expected a string, found 1 \(int\)"),
         (
-            lambda d: d["artifacts"][0].update(files=["x"]),
+            lambda d: d["artifacts"][0]["artifact"]["graphs"]["main"].update(files=["x"]),
             "artifacts: 'x' is not among the files",
         ),
         (
@@ -108,7 +110,7 @@ def test_a_file_outside_the_bundle_is_refused(make_bundle: MakeBundle, name: str
         ),
         (
             lambda d: d["files"]["tokenizer/tokenizer.json"].update(sha256="zz"),
-            "sha256: expected 64 hex digits, found 'zz'",
+            r"sha256: expected a string that matches \[0-9a-f\]\{64\}, found 'zz'",
         ),
     ],
 )
@@ -119,3 +121,24 @@ def test_wrong_content_is_named(
     rewrite(bundle, change)
     with pytest.raises(BundleError, match=message):
         open_bundle(bundle.path)
+
+
+def test_a_bundle_of_the_schema_before_is_read_as_one_of_today(tmp_path: Path) -> None:
+    for kind in ("text", "image"):
+        shutil.copy(Path(__file__).parent / f"schema_2/{kind}.json", tmp_path / "manifest.json")
+        found = open_bundle(tmp_path).manifest
+        document = json.loads(manifest.dump(found))
+        assert document["schema_version"] == 3
+        old = json.loads((tmp_path / "manifest.json").read_text())
+        (first, *_), (before, *_) = document["artifacts"], old["artifacts"]
+        assert first["artifact"]["graphs"]["main"] == {
+            key: before[key] for key in ("files", "signature", "seq_lens")
+        }
+        assert first["fidelity"]["cosine_min"] == before["cosine_min"]
+        assert document["files"] == old["files"]
+        inputs = document["graphs"]["main"]["signature"]["inputs"]
+        assert {t["name"]: t["limit"] for t in inputs if "limit" in t} == old["limits"]
+        if kind == "image":
+            assert document["input"] == {"kind": "image", **old["image"]}
+        else:
+            assert document["input"]["max_seq_len"] == old["max_seq_len"]

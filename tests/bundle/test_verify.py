@@ -122,7 +122,7 @@ def huge(shape: tuple[int, ...]) -> bytes:
 
 
 def artifact(document: dict[str, Any]) -> Any:
-    return document["artifacts"][0]["signature"]
+    return document["artifacts"][0]["artifact"]["graphs"]["main"]["signature"]
 
 
 GOLDEN = "golden/golden0/in.ids.npy"
@@ -133,7 +133,7 @@ GOLDEN = "golden/golden0/in.ids.npy"
     [
         (lambda f, d: (f / MODEL).write_bytes(os.urandom(200)), "onnx cannot run this artifact"),
         (lambda f, d: (f / MODEL).write_bytes(b""), "onnx cannot run this artifact"),
-        (lambda f, d: d["artifacts"][0].update(engine="onyx"), "unknown engine 'onyx'"),
+        (lambda f, d: d["artifacts"][0]["artifact"].update(engine="onyx"), "unknown engine 'onyx'"),
         (lambda f, d: np.save(f / GOLDEN, np.array([{}]), allow_pickle=True), "the header says"),
         (lambda f, d: (f / GOLDEN).write_bytes(pickle.dumps([1])), "is not a golden array"),
         (lambda f, d: (f / GOLDEN).write_bytes(huge((1, 2**50))), "64 bytes of data, the header"),
@@ -165,7 +165,7 @@ def test_what_does_not_load_or_run_fails(
         (lambda f, d: artifact(d)["inputs"][0].update(dtype="float32"), "ids"),
         (lambda f, d: d.update(task="token-classification", labels=["a", "b"]), "shape"),
         (lambda f, d: [(f / "tokenizer").mkdir(), (f / "tokenizer/tokenizer.json").write_text("{}"),
-                       d.update(tokenizer=["tokenizer/tokenizer.json"])], "tokenizer"),
+                       d["input"].update(tokenizer=["tokenizer/tokenizer.json"])], "tokenizer"),
     ],
 )  # fmt: skip
 def test_what_the_runtime_refuses_fails(

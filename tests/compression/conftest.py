@@ -61,7 +61,6 @@ def train(folder: Path, steps: int = 60) -> Path:
     from edgeopt.model.importer import import_model
 
     model: Model = import_model(folder)
-    assert model.module is not None
     found = rows(96, seed=1)
     data = Data(
         texts=tuple(row["text"] for row in found),

@@ -41,8 +41,8 @@ def test_pooling_prompt_and_length_stay(tmp_path: Path, layout: str) -> None:
     expected = sentences.encode(folder)
     assert sentences.encode(tmp_path / "saved") == pytest.approx(expected, abs=1e-6)
     again = import_model(tmp_path / "saved")
-    found = (again.pooling, again.prompt, again.max_seq_len)
-    assert found == (model.pooling, model.prompt, model.max_seq_len)
+    found = (again.pooling, again.text.prompt, again.text.max_seq_len)
+    assert found == (model.pooling, model.text.prompt, model.text.max_seq_len)
 
 
 def test_modules_in_the_graph_are_refused(tmp_path: Path) -> None:

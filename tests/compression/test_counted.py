@@ -30,8 +30,7 @@ def work(model: Model) -> Work:
     import torch
 
     ids = torch.ones(1, SEQ, dtype=torch.int64)
-    assert model.module is not None
-    return count(model.module, [ids for _ in model.signature.inputs])
+    return count(model.module, [ids for _ in model.main.signature.inputs])
 
 
 def test_every_product_is_counted(bert: Path) -> None:

@@ -122,7 +122,6 @@ def test_the_teacher_answers_once_for_each_text(
     teacher, pupil = import_model(bert), import_model(bert)
     monkeypatch.setenv("EDGEOPT_CACHE", str(tmp_path))
     calls: list[int] = []
-    assert teacher.module is not None
     teacher.module.register_forward_hook(lambda _m, inputs, _o: calls.append(len(inputs[0])))
     context = Context(teacher=teacher)
     short = replace(SHORT, steps=2)

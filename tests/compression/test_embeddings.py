@@ -133,7 +133,7 @@ def test_the_artifact_holds_the_table_in_4_bits(texts_file: Path, tmp_path: Path
         output = tmp_path / f"{name}.edgeopt"
         bundle = compile(tmp_path / name, host, output=output, **options)
         (artifact,) = bundle.manifest.artifacts
-        assert artifact.cosine_min > 0.99999
+        assert artifact.fidelity.cosine_min > 0.99999
         sizes.append(sum(path.stat().st_size for path in output.rglob("*.onnx")))
     assert sizes[0] - sizes[1] == pytest.approx(512_000 - packed, abs=10_000)  # but for nodes
 
@@ -169,7 +169,7 @@ def test_all_shapes_together_go_through_the_engines(
         precisions=["fp32"],
     )
     assert [a.engine for a in bundle.manifest.artifacts] == engines
-    assert min(a.cosine_min for a in bundle.manifest.artifacts) > 0.9999
+    assert min(a.fidelity.cosine_min for a in bundle.manifest.artifacts) > 0.9999
 
 
 @pytest.mark.parametrize(

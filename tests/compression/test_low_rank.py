@@ -129,7 +129,7 @@ def test_the_compiled_network_is_the_factored_one(
     )
     assert bundle.manifest.skipped == ()
     for artifact in bundle.manifest.artifacts:
-        assert artifact.cosine_min > (0.95 if artifact.precision == "int8" else 0.9999)
+        assert artifact.fidelity.cosine_min > (0.95 if artifact.precision == "int8" else 0.9999)
 
 
 @pytest.mark.parametrize(

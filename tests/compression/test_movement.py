@@ -58,7 +58,6 @@ def test_a_score_moves_as_its_head_or_neuron_is_wanted(
 
     batch = next(batches(model, data[0]))
     module = model.module
-    assert module is not None
     assert batch.labels is not None
     wrong = (batch.labels + 1) % 3  # on the right ones it has nothing left to learn
 
@@ -102,11 +101,10 @@ def test_the_network_left_is_the_masked_one(
 ) -> None:
     masks = scored(model, options)
     whole = answers(model, data[1], "whole")
-    assert model.module is not None
     with masks.applied(model.module):
         masked = answers(model, data[1], "masked")
     assert np.abs(masked - whole).max() > 1e-2
-    small = replace(model, module=copy.deepcopy(model.module))
+    small = model.with_module(copy.deepcopy(model.module))
     zeros = movement.remove(small, gates(layers(network(small)), options), masks.hard())
     np.testing.assert_allclose(answers(small, data[1], "small"), masked, atol=1e-5)
     heads, neurons = zip(*widths(small), strict=True)

@@ -45,7 +45,6 @@ def spiky(bert: Path) -> Model:
     the other weights of a row have then few steps of the grid left.
     """
     model = import_model(bert)
-    assert model.module is not None
     for layer in layers(model.module.network):
         value, output = layer.qkv[2], layer.attention_output
         for neuron in range(0, 32, layer.head_dim):
@@ -75,7 +74,7 @@ def trained_for(spiky: Model, data: Data) -> Callable[[Qat], Model]:
 
 def rounded(model: Model, grid: Grid) -> Model:
     """Return ``model`` quantised as it is."""
-    result = replace(model, module=copy.deepcopy(model.module))
+    result = model.with_module(copy.deepcopy(model.module))
     for module in linears(result).values():
         module.weight.data = snap(module.weight.data, grid)
     return result

@@ -176,7 +176,7 @@ def test_compile_takes_the_folder_and_the_recipe(
     )
     for bundle in (one, two):
         (artifact,) = bundle.manifest.artifacts
-        assert artifact.cosine_min > 0.9999
+        assert artifact.fidelity.cosine_min > 0.9999
         for call in bundle.manifest.golden:
             batch, outputs = golden.read(bundle.path / call.directory)
             (expected,) = reference.run(model, [batch])

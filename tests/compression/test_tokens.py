@@ -46,7 +46,7 @@ def call(model: Model, words: int, length: int) -> np.ndarray:
     ids = torch.zeros(1, length, dtype=torch.int64)
     ids[0, :words] = torch.arange(words) * 7 % 50 + 5
     mask = (torch.arange(length) < words).long().unsqueeze(0)
-    rest = [torch.zeros_like(ids)] * (len(model.signature.inputs) - 2)
+    rest = [torch.zeros_like(ids)] * (len(model.main.signature.inputs) - 2)
     with torch.inference_mode():
         return model.module(ids, mask, *rest)[0].numpy()
 
@@ -170,4 +170,4 @@ def test_every_engine_gives_the_same(
     )
     assert bundle.manifest.skipped == ()
     for artifact in bundle.manifest.artifacts:
-        assert artifact.cosine_min > (0.99 if artifact.precision == "int8" else 0.99999)
+        assert artifact.fidelity.cosine_min > (0.99 if artifact.precision == "int8" else 0.99999)

@@ -43,7 +43,6 @@ def learn(
     folder: Path, texts_file: Path, options: Training, work: Path | None = None, **also: Any
 ) -> tuple[Fitted, Model]:
     model = import_model(folder)
-    assert model.module is not None
 
     def objective(batch: Any) -> Any:
         (logits,) = model.module(*batch.inputs)  # type: ignore[misc]
@@ -56,7 +55,6 @@ def learn(
 
 
 def weights(model: Model) -> dict[str, Any]:
-    assert model.module is not None
     return model.module.state_dict()
 
 

@@ -73,8 +73,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def pieces(model: Model, text: str) -> list[str]:
-    assert model.tokenizer is not None
-    tokens = tokenizer.load(model.tokenizer)
+    assert model.text.tokenizer is not None
+    tokens = tokenizer.load(model.text.tokenizer)
     found: list[str] = tokens.convert_ids_to_tokens(tokens(text)["input_ids"])
     return found
 
@@ -118,11 +118,11 @@ def test_a_size_keeps_the_most_frequent(model: Model) -> None:
 
 
 def test_the_first_of_the_original_order_can_stay(model: Model) -> None:
-    assert model.tokenizer is not None
+    assert model.text.tokenizer is not None
     small, _, _ = vocabulary.apply(model, Vocabulary(first=200), Data(texts=SEEN[:1]))
-    old = json.loads((model.tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
-    assert small.tokenizer is not None
-    new = json.loads((small.tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
+    old = json.loads((model.text.tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
+    assert small.text.tokenizer is not None
+    new = json.loads((small.text.tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
     assert {token for token, number in old.items() if number < 200} <= new.keys()
 
 
@@ -137,7 +137,7 @@ def test_the_folder_loads_with_transformers(model: Model, tmp_path: Path) -> Non
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     tokens = transformers.AutoTokenizer.from_pretrained(tmp_path / "small")
     for name in ("pad", "cls", "sep", "unk", "mask"):
-        whole = tokenizer.load(model.tokenizer)
+        whole = tokenizer.load(model.text.tokenizer)
         number = getattr(tokens, f"{name}_token_id")
         assert tokens.convert_ids_to_tokens(number) == getattr(whole, f"{name}_token")
     data = Data(texts=SEEN[:1])

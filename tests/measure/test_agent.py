@@ -45,7 +45,11 @@ def test_all_events_are_taken() -> None:
 
 
 def test_an_error_of_the_agent_is_told() -> None:
-    event = {"event": "error", "where": "model.onnx", "message": "opset 99 is not supported"}
+    event = {
+        "event": "error",
+        "where": "model.onnx",
+        "message": "opset 99 is not supported",
+    }
     with pytest.raises(
         MeasurementError, match=r"pi: model\.onnx: the agent failed: opset 99 is not supported"
     ):

@@ -154,21 +154,21 @@ def test_answers_are_those_of_transformers(
     model = import_model(tmp_path / "model")
     kind = getattr(transformers, architecture)
     generator = torch.Generator().manual_seed(1)
-    for n in (n for n in LENGTHS if n <= model.max_seq_len):
+    for n in (n for n in LENGTHS if n <= model.text.max_seq_len):
         ids = torch.randint(5, 70, (1, n), generator=generator)
         with quiet(), torch.inference_mode():
             network = kind.from_pretrained(tmp_path / "model").eval()  # BigBird keeps what it read
             expected = network(input_ids=ids, attention_mask=torch.ones_like(ids))
         padded = {
-            "input_ids": np.full((1, MOST), model.pad_id),
+            "input_ids": np.full((1, MOST), model.text.pad_id),
             "attention_mask": np.zeros((1, MOST), np.int64),
             "token_type_ids": np.zeros((1, MOST), np.int64),
         }
         padded["input_ids"][0, :n] = ids
         padded["attention_mask"][0, :n] = 1
-        call = {spec.name: padded[spec.name] for spec in model.signature.inputs}
+        call = {spec.name: padded[spec.name] for spec in model.main.signature.inputs}
         for name, got in reference.run(model, [call])[0].items():
-            kept = got if model.task == "sequence-classification" else got[:, :n]
+            kept = got if model.task.name == "sequence-classification" else got[:, :n]
             np.testing.assert_allclose(kept, expected[name].numpy(), atol=2e-4, rtol=2e-4)
 
 

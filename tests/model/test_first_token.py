@@ -22,7 +22,7 @@ def test_logits_stay_and_the_last_ffn_sees_one_token(kind: str, tmp_path: Path) 
     ids = torch.randint(5, 40, (3, 20), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 12:] = 0
-    inputs = [ids, mask, *[torch.zeros_like(ids)] * (len(model.signature.inputs) - 2)]
+    inputs = [ids, mask, *[torch.zeros_like(ids)] * (len(model.main.signature.inputs) - 2)]
     seen: list[int] = []
 
     def watch(module: Any) -> None:

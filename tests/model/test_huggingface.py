@@ -13,6 +13,7 @@ from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.model import reference
 from edgeopt.model.importer import import_model
+from edgeopt.model.pooling import Pooling
 from edgeopt.model.texts import tokenize
 from edgeopt.quiet import quiet
 from tests import checkpoints
@@ -62,14 +63,14 @@ def test_outputs_are_those_of_transformers(
 
     folder = checkpoints.write(tmp_path / "model", architecture)
     model = import_model(folder)
-    assert model.task == task
+    assert model.task.name == task
     assert model.labels == (checkpoints.LABELS if "classification" in task else ())
     assert not model.module.training
     with quiet():
         network = getattr(transformers, architecture).from_pretrained(folder).eval()
     base = getattr(network, network.base_model_prefix, network)
     for call in tokenize(model, TEXTS, 16):
-        assert list(call) == [spec.name for spec in model.signature.inputs]
+        assert list(call) == [spec.name for spec in model.main.signature.inputs]
         given = {name: torch.from_numpy(value) for name, value in call.items()}
         with torch.inference_mode():
             expected = (base if architecture == "BertForMaskedLM" else network)(**given)
@@ -86,8 +87,8 @@ def test_a_checkpoint_tells_where_it_came_from(classifier: Path) -> None:
     assert model.origin["license"] == "apache-2.0"
     assert model.origin["source"] == "sections"
     assert str(classifier) not in json.dumps(dict(model.origin))
-    assert model.max_seq_len == 38  # the tokenizer's, below the 40 positions
-    names = sorted(path.name for path in model.tokenizer.iterdir())
+    assert model.text.max_seq_len == 38  # the tokenizer's, below the 40 positions
+    names = sorted(path.name for path in model.text.tokenizer.iterdir())
     assert names == ["tokenizer.json", "tokenizer_config.json"]
     assert import_model(classifier).digest == model.digest
 
@@ -97,7 +98,7 @@ def test_another_tokenizer_gives_another_digest(classifier: Path, damaged: Path)
     path.write_text(path.read_text().replace("38", "30"))
     model = import_model(damaged)
     assert model.digest != import_model(classifier).digest
-    assert model.max_seq_len == 30
+    assert model.text.max_seq_len == 30
 
 
 def test_half_precision_weights_become_fp32(tmp_path: Path) -> None:
@@ -120,8 +121,8 @@ def test_roberta_counts_positions_from_its_padding(tmp_path: Path) -> None:
         (folder / "tokenizer_config.json").read_text().replace("38", "512")
     )
     model = import_model(folder)
-    assert model.max_seq_len == 38  # 40 positions, of which 0 and 1 are never used
-    assert [spec.name for spec in model.signature.inputs] == ["input_ids", "attention_mask"]
+    assert model.text.max_seq_len == 38  # 40 positions, of which 0 and 1 are never used
+    assert [spec.name for spec in model.main.signature.inputs] == ["input_ids", "attention_mask"]
 
 
 def test_sentence_transformers_files_give_pooling_and_length(tmp_path: Path) -> None:
@@ -133,8 +134,8 @@ def test_sentence_transformers_files_give_pooling_and_length(tmp_path: Path) -> 
     (folder / "1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": true}')
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 24}')
     model = import_model(folder)
-    assert model.pooling == {"mode": "mean", "normalize": True}
-    assert model.max_seq_len == 24
+    assert model.pooling == Pooling(mode="mean", normalize=True)
+    assert model.text.max_seq_len == 24
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_the_pooling_may_be_one_word(tmp_path: Path, options: dict[str, Any], mo
     folder = checkpoints.write(tmp_path / "model", "BertModel")
     write_pooling(folder, "max")
     (folder / "1_Pooling/config.json").write_text(json.dumps(options))
-    assert import_model(folder).pooling == {"mode": mode, "normalize": True}
+    assert import_model(folder).pooling == Pooling(mode=mode, normalize=True)
 
 
 def test_nothing_of_transformers_reaches_the_terminal(
@@ -254,7 +255,7 @@ def test_without_a_tokenizer_ids_are_made_up_and_that_is_said(damaged: Path) -> 
     with progress.listen(events.append):
         model = import_model(damaged)
         calls = tokenize(model, TEXTS, 16)
-    assert model.tokenizer is None
+    assert model.text.tokenizer is None
     assert any("random token ids" in event.text for event in events if event.state == "note")
     assert calls[0]["input_ids"].max() < len(checkpoints.VOCABULARY)
     assert calls[0]["attention_mask"].sum() == len(TEXTS[0].split()) + 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgeopt.errors import InputError
-from edgeopt.model.image import BICUBIC, BILINEAR, FILE, ImageSpec, check, read_spec
+from edgeopt.model.image import BICUBIC, BILINEAR, FILE, ImageInput, check, read_spec
 from edgeopt.quiet import quiet
 from tests.checkpoints import PREPARATIONS
 
@@ -24,7 +24,7 @@ def write(folder: Path, document: object) -> Path:
 
 
 def test_what_the_file_says_is_read(tmp_path: Path) -> None:
-    assert read_spec(write(tmp_path, PREPARATIONS["vit"])) == ImageSpec(
+    assert read_spec(write(tmp_path, PREPARATIONS["vit"])) == ImageInput(
         height=32,
         width=32,
         resize_height=32,

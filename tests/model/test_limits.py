@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,4 +40,4 @@ def test_limits_are_the_rows_of_the_tables(
     pytest.importorskip("onnx", reason="needs edgeopt[onnx]")
     path = tmp_path / "own.onnx"
     export_fp32(model, path, opset=17, ir_version=8, batch=None, seq_len=None)
-    assert limits(replace(model, module=None, onnx=path)) == expected
+    assert limits(checkpoints.as_file(model, path)) == expected

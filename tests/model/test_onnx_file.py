@@ -135,13 +135,12 @@ def ask(path: Path, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def shipped(model: Model) -> dict[str, np.ndarray]:
     """Return what the graph that artifacts are made of gives, under the signature's names."""
-    assert model.onnx is not None
-    session = ort.InferenceSession(str(model.onnx), providers=["CPUExecutionProvider"])
-    wanted = {t.name for t in model.signature.inputs}
-    assert [i.name for i in session.get_inputs()] == [t.name for t in model.signature.inputs]
+    session = ort.InferenceSession(str(model.main.source.path), providers=["CPUExecutionProvider"])
+    wanted = {t.name for t in model.main.signature.inputs}
+    assert [i.name for i in session.get_inputs()] == [t.name for t in model.main.signature.inputs]
     assert {i.type for i in session.get_inputs()} == {"tensor(int64)"}
     assert {o.type for o in session.get_outputs()} == {"tensor(float)"}
-    names = [t.name for t in model.signature.outputs]
+    names = [t.name for t in model.main.signature.outputs]
     assert [o.name for o in session.get_outputs()] == names
     given = {name: value for name, value in OURS.items() if name in wanted}
     return dict(zip(names, session.run(names, given), strict=True))
@@ -168,11 +167,11 @@ def beside(folder: Path, **config: Any) -> None:
 def test_the_task_goes_by_the_logits(tmp_path: Path, outputs: Any, task: str) -> None:
     path = save(tmp_path, outputs=outputs)
     model = import_model(path)
-    assert (model.name, model.task, model.labels) == ("tiny", task, ("LABEL_0", "LABEL_1"))
-    assert [t.name for t in model.signature.inputs] == ["input_ids", "attention_mask"]
-    assert model.signature.inputs[0].dims == ("batch", "seq")
-    assert (model.module, model.tokenizer, model.max_seq_len) == (None, None, 512)
-    assert model.onnx == path  # nothing had to be changed
+    assert (model.name, model.task.name, model.labels) == ("tiny", task, ("LABEL_0", "LABEL_1"))
+    assert [t.name for t in model.main.signature.inputs] == ["input_ids", "attention_mask"]
+    assert model.main.signature.inputs[0].dims == ("batch", "seq")
+    assert (model.main.is_torch, model.text.tokenizer, model.text.max_seq_len) == (False, None, 512)
+    assert model.main.source.path == path  # nothing had to be changed
     assert reference.name(model) == "onnxruntime FP32"
 
 
@@ -230,7 +229,7 @@ def test_what_is_carried_answers_as_the_file_does(tmp_path: Path, kind: str) -> 
     expected = ask(path, feeds)[output]
     (got,) = shipped(model).values()
     np.testing.assert_allclose(got, expected.reshape(got.shape), rtol=0, atol=1e-6)
-    wanted = {t.name for t in model.signature.inputs}
+    wanted = {t.name for t in model.main.signature.inputs}
     batch = {name: value for name, value in OURS.items() if name in wanted}
     (referred,) = reference.run(model, [batch])[0].values()
     np.testing.assert_array_equal(referred, expected.reshape(got.shape))
@@ -258,7 +257,7 @@ def test_an_input_that_nothing_depends_on_is_left_out(tmp_path: Path, notes: lis
     path = tmp_path / "tiny.onnx"
     onnx.save(proto, path)
     model = import_onnx(path)
-    assert [t.name for t in model.signature.inputs] == ["input_ids", "attention_mask"]
+    assert [t.name for t in model.main.signature.inputs] == ["input_ids", "attention_mask"]
     feeds = {"input_ids": IDS, "attention_mask": MASK, "position_ids": IDS.astype(np.int32)}
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (expected,) = session.run(["logits"], feeds)
@@ -278,15 +277,15 @@ def test_what_was_changed_is_told(tmp_path: Path, notes: list[str]) -> None:
 @pytest.mark.parametrize("dims", [["batch", 24], [1, 24]])
 def test_a_fixed_length_is_the_only_one(tmp_path: Path, dims: list[Any]) -> None:
     model = import_onnx(save(tmp_path, dims=dims, outputs={"logits": "sum"}))
-    assert (model.seq_lens, model.max_seq_len) == ((24,), 24)
-    assert model.signature.inputs[0].dims == (dims[0], "seq")
+    assert (model.text.seq_lens, model.text.max_seq_len) == ((24,), 24)
+    assert model.main.signature.inputs[0].dims == (dims[0], "seq")
 
 
 def test_labels_come_from_the_config_beside_it(tmp_path: Path) -> None:
     beside(tmp_path, id2label={"1": "yes", "0": "no"}, max_position_embeddings=64)
     model = import_onnx(save(tmp_path, outputs={"logits": "sum"}))
     assert model.labels == ("no", "yes")
-    assert model.max_seq_len == 64
+    assert model.text.max_seq_len == 64
 
 
 @pytest.mark.parametrize(
@@ -303,12 +302,12 @@ def test_what_runs_is_how_long_a_text_may_be(tmp_path: Path) -> None:
     """The table of positions has 40 rows, whatever config.json says."""
     inputs = ["input_ids", "attention_mask", "token_type_ids", "position_ids"]
     beside(tmp_path, max_position_embeddings=128)
-    assert import_onnx(save(tmp_path, inputs=inputs)).max_seq_len == 40
+    assert import_onnx(save(tmp_path, inputs=inputs)).text.max_seq_len == 40
 
 
 def test_positions_that_start_behind_the_padding(tmp_path: Path) -> None:
     beside(tmp_path, model_type="roberta", max_position_embeddings=2050, pad_token_id=1)
-    assert import_onnx(save(tmp_path)).max_seq_len == 2048
+    assert import_onnx(save(tmp_path)).text.max_seq_len == 2048
 
 
 def halved(path: Path, **options: Any) -> None:
@@ -324,7 +323,7 @@ def test_half_precision_is_made_full(tmp_path: Path, keep_io_types: bool, notes:
     model = import_onnx(path)
     expected = ask(path, OURS)["logits"].astype(np.float32)
     np.testing.assert_allclose(shipped(model)["logits"], expected, rtol=0, atol=0.01)
-    assert {t.data_type for t in onnx.load(model.onnx).graph.initializer} == {
+    assert {t.data_type for t in onnx.load(model.main.source.path).graph.initializer} == {
         Kind.FLOAT,
         Kind.INT64,
     }
@@ -631,7 +630,7 @@ def test_a_damaged_config(tmp_path: Path, content: bytes) -> None:
 def test_a_config_of_odd_values_is_no_traceback(tmp_path: Path, notes: list[str]) -> None:
     odd = {"architectures": [None], "max_position_embeddings": -3, "pad_token_id": "x"}
     (tmp_path / "config.json").write_text(json.dumps(odd | {"vocab_size": [1], "model_type": []}))
-    assert import_onnx(save(tmp_path)).max_seq_len == 512
+    assert import_onnx(save(tmp_path)).text.max_seq_len == 512
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
@@ -667,7 +666,7 @@ def test_config_a_folder_up_and_the_folder_itself(tmp_path: Path, notes: list[st
     onnx.save(graph(outputs={"logits": "sum"}), path)
     for source in (path, folder):
         model = import_model(source)
-        assert (model.name, model.labels, model.max_seq_len) == ("name", ("no", "yes"), 30)
+        assert (model.name, model.labels, model.text.max_seq_len) == ("name", ("no", "yes"), 30)
     assert any(f"its config.json and tokenizer are those of {folder}" in n for n in notes)
     onnx.save(graph(), folder / "onnx/other.onnx")
     path.rename(folder / "onnx/model_fp32.onnx")
@@ -678,7 +677,7 @@ def test_config_a_folder_up_and_the_folder_itself(tmp_path: Path, notes: list[st
 def test_a_folder_with_nothing_but_the_file(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(graph(outputs={"logits": "sum"}), path)
-    assert import_model(tmp_path).onnx == path
+    assert import_model(tmp_path).main.source.path == path
 
 
 def test_a_fingerprint_is_of_all_that_is_read(tmp_path: Path) -> None:

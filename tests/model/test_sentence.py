@@ -38,16 +38,15 @@ MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoke
 
 def answers(model: Model, inputs: tuple[str, ...] = sentences.TEXTS) -> np.ndarray:
     """Return what the module gives for texts of the full length, mostly padding."""
-    assert model.module is not None
     rows = []
-    for call in texts.tokenize(model, inputs, model.max_seq_len):
+    for call in texts.tokenize(model, inputs, model.text.max_seq_len):
         with torch.inference_mode():
             (found,) = model.module(
-                *(torch.from_numpy(call[spec.name]) for spec in model.signature.inputs)
+                *(torch.from_numpy(call[spec.name]) for spec in model.main.signature.inputs)
             )
         if model.pooling:
             found = pool(found, torch.from_numpy(call["attention_mask"]), model.pooling)
-            if model.pooling["normalize"]:
+            if model.pooling.normalize:
                 found = torch.nn.functional.normalize(found)
         rows.append(found[0].numpy())
     return np.stack(rows)
@@ -104,7 +103,7 @@ def test_modules_behind_the_transformer(tmp_path: Path, chain: str) -> None:
     expected = sentences.encode(folder)
     assert answers(model) == pytest.approx(expected, abs=1e-5)
     if model.pooling is None:
-        (output,) = model.signature.outputs
+        (output,) = model.main.signature.outputs
         assert (output.name, output.dims) == ("sentence_embedding", ("batch", expected.shape[1]))
 
 
@@ -128,7 +127,7 @@ def test_prompts(tmp_path: Path, mode: Any, excluded: bool) -> None:
     short = tuple(text[:60] for text in sentences.TEXTS)
     for chosen in (None, "document"):
         model = import_model(folder, chosen)
-        assert model.prompt == PROMPTS[chosen or "query"]
+        assert model.text.prompt == PROMPTS[chosen or "query"]
         expected = sentences.encode(folder, short, prompt_name=chosen)
         assert answers(model, short) == pytest.approx(expected, abs=1e-5)
     assert notes(folder) == [
@@ -139,8 +138,8 @@ def test_prompts(tmp_path: Path, mode: Any, excluded: bool) -> None:
 
 def test_a_prompt_that_is_not_there_is_refused(tmp_path: Path) -> None:
     folder = sentences.write(tmp_path / "model", prompts={"passage": "p: "})
-    assert import_model(folder).prompt == ""
-    assert import_model(folder, "query").prompt == ""  # as encode_query has it
+    assert import_model(folder).text.prompt == ""
+    assert import_model(folder, "query").text.prompt == ""  # as encode_query has it
     with pytest.raises(InputError, match="has no prompt 'pasage'; did you mean 'passage'"):
         import_model(folder, "pasage")
     plain = checkpoints.write(tmp_path / "plain", "BertModel")
@@ -173,7 +172,7 @@ def test_the_length_is_the_modules_before_the_tokenizers(
     folder = sentences.write(tmp_path / "model")
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": stated}))
     model = import_model(folder)
-    assert model.max_seq_len == found
+    assert model.text.max_seq_len == found
     assert answers(model) == pytest.approx(sentences.encode(folder), abs=1e-5)
 
 
@@ -284,15 +283,14 @@ def scores(model: Model, pairs: Any = sentences.PAIRS) -> np.ndarray:
     """Return the scores as the runtime makes them of the module's logits."""
     from edgeopt.model.tokenizer import load
 
-    assert model.module is not None
-    assert model.tokenizer is not None
-    tokens = load(model.tokenizer)
+    assert model.text.tokenizer is not None
+    tokens = load(model.text.tokenizer)
     functions = {"sigmoid": torch.sigmoid, "none": lambda v: v}
     functions["softmax"] = lambda v: v.softmax(-1)
     rows = []
     for first, second in pairs:
-        encoded = tokens(model.prompt + first, second, truncation=True, max_length=38)
-        names = [spec.name for spec in model.signature.inputs]
+        encoded = tokens(model.text.prompt + first, second, truncation=True, max_length=38)
+        names = [spec.name for spec in model.main.signature.inputs]
         zeros = [0] * len(encoded["input_ids"])  # what a tokenizer without token types stands for
         inputs = [torch.tensor([encoded.get(name, zeros)]) for name in names]
         with torch.inference_mode():
@@ -364,7 +362,7 @@ def test_a_reranker_of_modules(tmp_path: Path, labels: int) -> None:
         made.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     model = import_model(tmp_path / "model")
     assert not any("CrossEncoder" in text for text in notes(tmp_path / "model"))
-    assert (model.task, len(model.labels)) == ("sequence-classification", labels)
+    assert (model.task.name, len(model.labels)) == ("sequence-classification", labels)
     assert scores(model) == pytest.approx(sentences.predict(tmp_path / "model"), abs=1e-5)
 
 
@@ -383,7 +381,7 @@ def test_a_setfit_head(
     folder = sentences.write(tmp_path / "model")
     expected = sentences.head(folder, classes, config)
     model = import_model(folder)
-    assert (model.task, model.labels) == ("sequence-classification", labels)
+    assert (model.task.name, model.labels) == ("sequence-classification", labels)
     found = torch.from_numpy(answers(model)).softmax(-1).numpy()
     assert found == pytest.approx(expected, abs=1e-5)
     own = read_head(folder / HEAD, config.get("labels"))

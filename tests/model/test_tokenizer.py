@@ -128,7 +128,7 @@ def test_texts_are_padded_behind_with_the_networks_own_padding(folder: Path) -> 
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 7}))
     model = import_model(folder)
-    assert model.pad_id == 7  # the tokenizer names none
+    assert model.text.pad_id == 7  # the tokenizer names none
     (call,) = tokenize(model, ["the data"], 6)
     tokens = [checkpoints.VOCABULARY[i] for i in call["input_ids"][0]]
     assert tokens == ["[CLS]", "the", "data", "[SEP]", checkpoints.VOCABULARY[7], tokens[5]]
@@ -153,7 +153,7 @@ def test_padding_without_a_row_is_put_elsewhere(folder: Path) -> None:
     settings(folder, added_tokens_decoder=more, pad_token="<fill>")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
-    assert import_model(folder).pad_id == 0
+    assert import_model(folder).text.pad_id == 0
 
 
 def test_cutting_at_the_left_is_refused(folder: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_vocabulary_that_is_missing_is_no_model_without_a_tokenizer(folder: Pa
         import_model(folder)
     for name in tokenizer.FILES:
         (folder / name).unlink(missing_ok=True)
-    assert import_model(folder).tokenizer is None
+    assert import_model(folder).text.tokenizer is None
 
 
 def test_a_vocabulary_without_an_unknown_token_is_refused(folder: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_copy_in_eval_mode_is_kept_and_the_module_left_alone() -> None:
     (logits,) = model.module(ids, torch.ones_like(ids))
     torch.testing.assert_close(logits, module.eval()(ids, torch.ones_like(ids)))
     assert model.labels == ("a", "b", "c")
-    assert model.signature.outputs[0].dims == ("batch", 3)
+    assert model.main.signature.outputs[0].dims == ("batch", 3)
 
 
 def test_the_digest_follows_the_weights() -> None:

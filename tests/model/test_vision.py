@@ -10,6 +10,7 @@ import pytest
 
 from edgeopt.errors import InputError
 from edgeopt.model import reference, samples
+from edgeopt.model.image import ImageInput
 from edgeopt.model.importer import import_model
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.quiet import quiet
@@ -34,11 +35,11 @@ def test_outputs_are_those_of_transformers(architecture: str, tmp_path: Path) ->
 
     folder = checkpoints.write(tmp_path / "model", architecture)
     model = import_model(folder)
-    assert model.task == "image-classification"
+    assert model.task.name == "image-classification"
     assert model.labels == checkpoints.LABELS
-    assert model.image is not None
-    assert (model.max_seq_len, model.tokenizer, model.pooling) == (0, None, None)
-    (given,) = model.signature.inputs
+    assert isinstance(model.input, ImageInput)
+    assert model.pooling is None
+    (given,) = model.main.signature.inputs
     assert (given.name, given.dtype) == ("pixel_values", "float32")
     assert given.dims == ("batch", 3, checkpoints.IMAGE_SIDE, checkpoints.IMAGE_SIDE)
     assert any(isinstance(part, Patches) for part in model.module.modules())

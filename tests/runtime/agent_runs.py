@@ -12,9 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, TargetEntry
+from edgeopt.backends import Artifact, ArtifactGraph
+from edgeopt.bundle.manifest import (
+    ArtifactEntry,
+    Golden,
+    GraphEntry,
+    Manifest,
+    TargetEntry,
+    TextEntry,
+)
 from edgeopt.bundle.write import write
+from edgeopt.fidelity import Fidelity
+from edgeopt.model import MAIN
 from edgeopt.model.signature import Signature, TensorSpec
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 
 
 class Run:
@@ -101,24 +112,31 @@ class Case:
             name = f"golden/{folder.name}"
             files |= {f"{name}/{path.name}": path for path in folder.iterdir()}
             goldens.append(Golden(directory=name, seq_len=8, tokens=6))
+        graph = ArtifactGraph(
+            files=("artifacts/onnx-fp32/model.onnx",), signature=self.artifact, seq_lens=()
+        )
+        artifact = Artifact(
+            engine="onnx", precision="fp32", graphs={MAIN: graph}, route="a test",
+            options=self.options, tools={},
+        )  # fmt: skip
         entry = ArtifactEntry(
-            engine="onnx", engine_version="1.31.1", precision="fp32",
-            files=("artifacts/onnx-fp32/model.onnx",), bytes=self.model.stat().st_size,
-            signature=self.artifact, seq_lens=(), route="a test", options=self.options, tools={},
-            cosine_min=1.0, cosine_mean=1.0, max_abs_error=0.0, same_top1=None, calls=1,
+            artifact=artifact, engine_version="1.31.1", bytes=self.model.stat().st_size,
+            fidelity=Fidelity(
+                cosine_min=1.0, cosine_mean=1.0, max_abs_error=0.0, same_top1=None, calls=1
+            ),
             bound=self.bound,
         )  # fmt: skip
         manifest = Manifest(
-            name="case", digest="", inputs="", task="feature-extraction", labels=(),
-            activation="none", pooling=None, max_seq_len=16, pad_id=0,
-            token_types=False, signature=self.signature,
-            tokenizer=(),
+            name="case", digest="", inputs="", task=FEATURE_EXTRACTION, labels=(),
+            activation="none", pooling=None,
+            input=TextEntry(max_seq_len=16, pad_id=0, token_types=False, tokenizer=()),
+            graphs={MAIN: GraphEntry(signature=self.signature)},
             target=TargetEntry(
                 name="host", device="host", arch="x86_64", libc="glibc", libc_version=None,
                 threads=1, cpus=self.cpus, warmup=1, runs=5,
             ),
             recipe={}, reference="by hand", origin={}, tools={}, artifacts=(entry,), skipped=(),
-            golden=tuple(goldens), image=None, files={},
+            golden=tuple(goldens), files={},
         )  # fmt: skip
         return write(self.bundle, manifest, files).path
 

@@ -56,9 +56,12 @@ def lower(engine: str, architecture: str, folder: Path, precision: str = "fp32")
     return Compiled(
         engine=engine,
         model=files / artifact.files[0],
-        outputs=tuple(t.name for t in artifact.signature.outputs),
+        outputs=tuple(t.name for t in artifact.main.signature.outputs),
         golden=calls,
         options=dict(artifact.options),
         files=tuple(files / name for name in artifact.files),
-        dtypes={t.name: t.dtype for t in (*artifact.signature.inputs, *artifact.signature.outputs)},
+        dtypes={
+            t.name: t.dtype
+            for t in (*artifact.main.signature.inputs, *artifact.main.signature.outputs)
+        },
     )

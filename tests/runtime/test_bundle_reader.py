@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import struct
@@ -15,6 +16,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,12 @@ from edgeopt.bundle import open_bundle
 from edgeopt.bundle.manifest import _digest
 from edgeopt.bundle.pack import pack
 from edgeopt.errors import BundleError
-from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES, library_sources
+from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES, build_runtime, library_sources
+from edgeopt.runtime.python import edgeopt_rt
 from tests.runtime.agent_runs import Case, Run
+
+BEFORE = Path(__file__).parent.parent / "bundle/schema_2"
+"""Manifests that the version before schema 3 wrote."""
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -55,6 +61,58 @@ def packed(case: Case) -> Path:
 def test_a_packed_bundle_runs_like_its_directory(case: Case) -> None:
     done = case.run(bundle=packed(case))
     assert done.events[-1] == {"event": "done", "outputs_agree": True}
+
+
+def as_schema_2(manifest: dict[str, Any]) -> None:
+    """Make the manifest one of schema 2, as the version before wrote it."""
+    graph = manifest.pop("graphs")["main"]
+    limits = {t["name"]: t.pop("limit") for t in graph["signature"]["inputs"] if "limit" in t}
+    given = manifest.pop("input")
+    assert given.pop("kind") == "text"
+    manifest |= {"schema_version": 2, "image": None, "limits": limits, **graph, **given}
+    for entry in manifest["artifacts"]:
+        artifact = entry.pop("artifact")
+        entry |= artifact.pop("graphs")["main"] | artifact | entry.pop("fidelity")
+
+
+def test_a_bundle_of_the_schema_before_runs(case: Case) -> None:
+    case.signature = replace(
+        case.signature,
+        inputs=tuple(replace(t, limit=8) for t in case.signature.inputs),
+    )
+    now = open_bundle(case.write()).manifest
+    bundle = changed(case, as_schema_2)
+    before = open_bundle(bundle).manifest
+    assert replace(before, digest="") == replace(now, digest="")
+    assert case.run(bundle=bundle).events[-1] == {"event": "done", "outputs_agree": True}
+    wrong = changed(case, lambda m: (as_schema_2(m), m["limits"].update(ids=7)))
+    assert "holds 7 at 7, expected 0 to 6" in failure(case, wrong)[1]
+    refused = changed(case, lambda m: (as_schema_2(m), m.update(limits={"ids": 0})))
+    assert "limits: expected whole numbers above 0" in failure(case, refused)[1]
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_a_manifest_of_the_schema_before_is_read_alike_by_both(kind: str, tmp_path: Path) -> None:
+    shutil.copy(BEFORE / f"{kind}.json", tmp_path / "manifest.json")
+    manifest = open_bundle(tmp_path).manifest
+    assert manifest.input.kind == kind
+    library = str(build_runtime(platform.machine()).library)
+    with edgeopt_rt.Bundle(tmp_path, library=library) as opened:
+        assert (opened.name, opened.task) == (manifest.name, manifest.task.name)
+        assert opened.labels == list(manifest.labels)
+        assert [(a.engine, a.precision) for a in opened.artifacts] == [
+            (a.engine, a.precision) for a in manifest.artifacts
+        ]
+
+
+def main(manifest: dict[str, Any]) -> Any:
+    """Return the model's graph."""
+    return manifest["graphs"]["main"]
+
+
+def own(manifest: dict[str, Any]) -> Any:
+    """Return the first artifact's graph."""
+    return manifest["artifacts"][0]["artifact"]["graphs"]["main"]
 
 
 def test_a_changed_manifest_is_found(case: Case) -> None:
@@ -87,47 +145,67 @@ def test_a_changed_artifact_is_found(case: Case) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema_version=3), "schema version 3, this runtime reads 2"),
+        (lambda m: m.update(schema_version=4), "schema version 4, this runtime reads 2 and 3"),
         (lambda m: m.pop("task"), "task: expected it to be there"),
         (lambda m: m.update(task="poetry"), "task: expected one of those"),
         (lambda m: m.update(task="feature\u0000"), "task: expected one of those"),
         (lambda m: m.update(name="a\u0000b"), "name: expected a string"),
         (lambda m: m.update(labels={}), "labels: expected an array"),
         (lambda m: m.update(labels=[1]), "labels: expected a string"),
-        (lambda m: m.update(prompt=1), "prompt: expected a string"),
+        (lambda m: m["input"].update(prompt=1), "prompt: expected a string"),
         (
-            lambda m: m.update(task="token-classification", prompt="a: "),
+            lambda m: (
+                m.update(task="token-classification"),
+                m["input"].update(prompt="a: "),
+            ),
             "prompt: expected none for this task",
         ),
-        (lambda m: m.update(max_seq_len=-1), "max_seq_len: expected a whole number in its range"),
-        (lambda m: m.update(max_seq_len=1.5), "max_seq_len: expected a whole number in its range"),
-        (lambda m: m.update(pad_id=2**31), "pad_id: expected a whole number in its range"),
-        (lambda m: m.update(limits=[]), "limits: expected an object"),
-        (lambda m: m.update(limits={"ids": 0}), "limits: expected whole numbers above 0"),
-        (lambda m: m.update(artifacts={}), "artifacts: expected an array"),
-        (lambda m: m["artifacts"][0].update(files=[]), "artifacts.files: expected at least one"),
         (
-            lambda m: m["artifacts"][0].update(files=["artifacts/x"]),
+            lambda m: m["input"].update(max_seq_len=-1),
+            "max_seq_len: expected a whole number in its range",
+        ),
+        (
+            lambda m: m["input"].update(max_seq_len=1.5),
+            "max_seq_len: expected a whole number in its range",
+        ),
+        (lambda m: m["input"].update(pad_id=2**31), "pad_id: expected a whole number in its range"),
+        (lambda m: m.update(input=[]), "kind: expected it to be there"),
+        (lambda m: m["input"].update(kind="audio"), "kind: expected one of those"),
+        (lambda m: m["input"].update(kind="image"), "input: expected the task's kind"),
+        (
+            lambda m: main(m)["signature"]["inputs"][0].update(limit=0),
+            "limit: expected a whole number in its range",
+        ),
+        (lambda m: m.update(graphs=[]), "main: expected it to be there"),
+        (lambda m: m["graphs"].update(decode=main(m)), "has several graphs, this runtime runs one"),
+        (
+            lambda m: main(m).update(states=[{"input": "ids", "output": "out"}]),
+            "has states, which this runtime does not keep",
+        ),
+        (lambda m: m.update(artifacts={}), "artifacts: expected an array"),
+        (lambda m: own(m).update(files=[]), "artifacts.files: expected at least one"),
+        (
+            lambda m: own(m).update(files=["artifacts/x"]),
             "artifacts.files: expected names that are among the files",
         ),
         (
-            lambda m: m["artifacts"][0].update(seq_lens=[8, 8]),
+            lambda m: own(m).update(seq_lens=[8, 8]),
             "seq_lens: expected growing numbers up to max_seq_len",
         ),
         (
-            lambda m: m["artifacts"][0]["signature"].update(inputs=[]),
+            lambda m: own(m)["signature"].update(inputs=[]),
             "artifacts.signature: expected as many tensors as the model's",
         ),
         (
-            lambda m: m["signature"].update(inputs=m["signature"]["inputs"] * 9),
+            lambda m: main(m)["signature"].update(inputs=main(m)["signature"]["inputs"] * 9),
             "inputs: expected up to 16 tensors",
         ),
         (
-            lambda m: m["signature"]["inputs"][0].update(dims=[1] * 9),
+            lambda m: main(m)["signature"]["inputs"][0].update(dims=[1] * 9),
             "dims: expected up to 8 of them",
         ),
         (
-            lambda m: m["signature"]["inputs"][0].update(dims=[0]),
+            lambda m: main(m)["signature"]["inputs"][0].update(dims=[0]),
             'dims: expected a size, "batch" or "seq"',
         ),
         (
@@ -148,7 +226,7 @@ def test_a_wrong_manifest_is_refused_with_its_key(case: Case, change: Change, me
 
 def test_sizes_that_no_memory_has_are_refused(case: Case) -> None:
     def grow(manifest: dict[str, Any]) -> None:
-        for signature in (manifest["signature"], manifest["artifacts"][0]["signature"]):
+        for signature in (main(manifest)["signature"], own(manifest)["signature"]):
             signature["outputs"][0]["dims"] = ["batch", "seq", 2**31 - 1]
 
     assert failure(case, changed(case, grow)) == ("out", "is over 2^28 elements")
@@ -157,9 +235,9 @@ def test_sizes_that_no_memory_has_are_refused(case: Case) -> None:
 @pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a//b", "./a", "a/../b", "a\\b"])
 def test_a_name_that_leaves_the_bundle_is_refused(case: Case, name: str) -> None:
     def move(manifest: dict[str, Any]) -> None:
-        (old,) = manifest["artifacts"][0]["files"]
+        (old,) = own(manifest)["files"]
         manifest["files"][name] = manifest["files"].pop(old)
-        manifest["artifacts"][0]["files"] = [name]
+        own(manifest)["files"] = [name]
 
     assert failure(case, changed(case, move)) == (name, "does not lie inside the bundle")
 
@@ -349,7 +427,8 @@ def test_more_than_any_bundle_has_is_refused(case: Case) -> None:
 )
 def test_options_with_paths_are_not_taken_from_a_bundle(case: Case, engine: str, key: str) -> None:
     def change(manifest: dict[str, Any]) -> None:
-        manifest["artifacts"][0].update(engine=engine, options={key: str(case.folder / "new")})
+        artifact = manifest["artifacts"][0]["artifact"]
+        artifact.update(engine=engine, options={key: str(case.folder / "new")})
 
     bundle = changed(case, change)
     with pytest.raises(BundleError, match=f"{key}: is no option that a bundle may set"):

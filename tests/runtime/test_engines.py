@@ -149,7 +149,8 @@ def test_shapes_that_do_not_fit_inside_an_openvino_model_are_told(
     graph = onnx.helper.make_graph(nodes, "of 16 tokens", [ids], [logits], constants)
     opsets = [onnx.helper.make_opsetid("", 17)]
     onnx.save(
-        onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "model.onnx"
+        onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8),
+        tmp_path / "model.onnx",
     )
     openvino.save_model(openvino.convert_model(tmp_path / "model.onnx"), tmp_path / "model.xml")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeopt.model.image import BICUBIC, BILINEAR, NEAREST, ImageSpec
+from edgeopt.model.image import BICUBIC, BILINEAR, NEAREST, ImageInput
 from edgeopt.model.images import Image, make_images, prepare
 from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
 
-SPEC = ImageSpec(
+SPEC = ImageInput(
     height=16,
     width=16,
     resize_height=16,
@@ -55,13 +55,13 @@ def ppm(image: Image) -> bytes:
     return b"P6\n%d %d\n255\n" % (width, height) + image.tobytes()
 
 
-def words_of(spec: ImageSpec) -> list[str]:
+def words_of(spec: ImageInput) -> list[str]:
     sizes = (spec.resize_height, spec.resize_width, spec.height, spec.width)
     return [str(n) for n in (spec.resample, *sizes)]
 
 
 def run(
-    program: Path, data: bytes, folder: Path, spec: ImageSpec, most: tuple[int, int]
+    program: Path, data: bytes, folder: Path, spec: ImageInput, most: tuple[int, int]
 ) -> np.ndarray | str:
     """Return the network's input, or what the program said was wrong."""
     (folder / "in.ppm").write_bytes(data)
@@ -75,7 +75,7 @@ def run(
     return np.fromfile(out, np.float32).reshape(3, spec.height, spec.width)
 
 
-def by_transformers(image: Image, spec: ImageSpec) -> np.ndarray:
+def by_transformers(image: Image, spec: ImageInput) -> np.ndarray:
     """Prepare with transformers' image processor on Pillow.
 
     That is what its users get where torchvision is not installed; with torchvision the resize is
@@ -219,7 +219,7 @@ def test_the_memory_for_a_camera_is_small(program: Path) -> None:
     ],
 )
 def test_no_memory_is_asked_for_what_cannot_be(
-    most: tuple[int, int], spec: ImageSpec, program: Path
+    most: tuple[int, int], spec: ImageInput, program: Path
 ) -> None:
     words = ["bytes", *map(str, most), *words_of(spec)]
     done = subprocess.run([str(program), *words], capture_output=True, text=True, check=True)

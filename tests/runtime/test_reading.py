@@ -17,6 +17,7 @@ import pytest
 import edgeopt
 from edgeopt.bundle import Bundle
 from edgeopt.errors import BoardError, BundleError, InputError
+from edgeopt.model.pooling import Pooling
 from edgeopt.quiet import quiet
 from edgeopt.runtime.host import open_session
 from edgeopt.runtime.python import edgeopt_rt
@@ -206,7 +207,7 @@ def test_embeddings_are_pooled_and_normalised(tmp_path: Path, compiled: Compile,
 
         network = transformers.AutoModel.from_pretrained(str(folder)).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-    assert import_model(folder).pooling == {"mode": mode, "normalize": True}
+    assert import_model(folder).pooling == Pooling(mode=mode, normalize=True)
     for text, result in zip(TEXTS, edgeopt.read(bundle, TEXTS).results, strict=True):
         encoded = tokenizer(text, truncation=True, max_length=38, return_tensors="pt")
         with torch.inference_mode():
@@ -373,7 +374,7 @@ def test_neither_padding_nor_neighbours_enter_an_answer(everywhere: Bundle) -> N
         with open_session(everywhere.path, seq_lens=[38], **options) as session:
             padded = [scores(session.run(text=text)) for text in texts]
         assert padded == [pytest.approx(one, abs=most) for one in alone], options
-        if entry.seq_lens:  # one text at a time
+        if entry.artifact.main.seq_lens:  # one text at a time
             continue
         with open_session(everywhere.path, batch=4, **options) as session:
             for rows in ((0, 1), (1, 4, 2, 3), (3, 3, 4), (4, 0, 0, 4)):
@@ -386,7 +387,9 @@ def scores(result: Any) -> dict[str, float]:
 
 
 def test_values_that_an_input_cannot_have_are_refused_by_every_engine(everywhere: Bundle) -> None:
-    assert everywhere.manifest.limits == {
+    inputs = everywhere.manifest.main.signature.inputs
+    limits = {spec.name: spec.limit for spec in inputs if spec.limit is not None}
+    assert limits == {
         "input_ids": len(checkpoints.VOCABULARY),
         "attention_mask": 2,
         "token_type_ids": 2,
@@ -400,7 +403,7 @@ def test_values_that_an_input_cannot_have_are_refused_by_every_engine(everywhere
                 array[:] = 1
             session.execute()
             expected = session.outputs()["logits"].copy()
-            for name, limit in everywhere.manifest.limits.items():
+            for name, limit in limits.items():
                 for wrong in (limit, limit + 5, -1, 2**31 - 1, -(2**31)):
                     inputs[name][0, 3] = wrong
                     message = f"{name}.*holds {wrong} at 3, expected 0 to {limit - 1}"

@@ -48,7 +48,7 @@ def test_a_graph_that_embeds_behind_a_prompt(
         default_prompt_name="query",
     )
     bundle = compiled(folder)
-    assert bundle.manifest.prompt == "the tool for "
+    assert bundle.manifest.input.prompt == "the tool for "
     assert vectors(bundle) == pytest.approx(sentences.encode(folder), abs=1e-5)
     lines = "".join(json.dumps({"text": text}) + "\n" for text in sentences.TEXTS)
     done = subprocess.run(  # under the sanitizers

@@ -168,7 +168,7 @@ def _baselines(
         BASE: variant(BASE, onnx),
     }
     try:
-        path = optimum.int8_model(source, model.task)
+        path = optimum.int8_model(source, model.task.name)
         found[INCUMBENT] = replace(
             variant(
                 INCUMBENT,

@@ -21,6 +21,7 @@ from edgeopt.backends.onnx import export_fp32
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.model import Model, reference, texts
 from edgeopt.model.importer import import_model
+from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 from tools.benchmarks import optimum
 
 BASE, INCUMBENT, TORCH = "onnxruntime FP32", "Optimum INT8", "PyTorch FP32"
@@ -71,7 +72,7 @@ def compare(
     batches = texts.tokenize(model, labelled.texts, seq_len)
     variants = {TORCH: _torch(model), BASE: onnxruntime_fp32(model)}
     try:
-        variants[INCUMBENT] = onnx_file(model, optimum.int8_model(Path(source), model.task))
+        variants[INCUMBENT] = onnx_file(model, optimum.int8_model(Path(source), model.task.name))
     except EdgeoptError as exc:
         progress.note(f"{INCUMBENT} is not compared: {exc}")
     variants |= _ours(model, target, seq_len)
@@ -126,7 +127,7 @@ def onnx_file(model: Model, path: Path) -> Call:
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     wanted = [i.name for i in session.get_inputs()]
-    names = [spec.name for spec in model.signature.outputs]
+    names = [spec.name for spec in model.main.signature.outputs]
     own = [o.name for o in session.get_outputs()][: len(names)]
 
     def call(batch: Batch) -> Outputs:
@@ -140,7 +141,7 @@ def _ours(model: Model, target: str, seq_len: int) -> dict[str, Call]:
     bundle = pipeline.compile(model, target, output=f"build/bench-{model.name}-{target}.edgeopt")
     calls: dict[str, Call] = {}
     for entry in bundle.manifest.artifacts:
-        if entry.seq_lens and seq_len not in entry.seq_lens:
+        if (lengths := entry.artifact.main.seq_lens) and seq_len not in lengths:
             progress.note(f"{entry.engine} {entry.precision} does not take {seq_len} tokens")
             continue
         engine = backend(entry.engine)
@@ -169,7 +170,7 @@ def quality(
     """Return the accuracy (a classifier on labelled texts) and the agreement with PyTorch."""
     found = fidelity.summarise(outputs, expected, [b.get("attention_mask") for b in batches])
     result = {"cosine_min": found.cosine_min, "cosine_mean": found.cosine_mean}
-    if model.task == "sequence-classification" and None not in labelled.labels:
+    if model.task == SEQUENCE_CLASSIFICATION and None not in labelled.labels:
         known = {label: i for i, label in enumerate(model.labels)}
         if missing := sorted({str(x) for x in labelled.labels} - set(known)):
             raise InputError(f"the model has no label {missing[0]!r}")

@@ -85,9 +85,9 @@ def _cold_starts(
     (entry,) = bundle.manifest.artifacts
     beside = folder / "onnx"
     beside.mkdir()
-    shutil.copy(bundle.path / entry.files[0], beside / "model.onnx")
+    shutil.copy(bundle.path / entry.artifact.main.files[0], beside / "model.onnx")
     shutil.copy(bundle.path / "tokenizer/tokenizer.json", beside)
-    quantized = optimum.int8_model(source, bundle.manifest.task).parent
+    quantized = optimum.int8_model(source, bundle.manifest.task.name).parent
     build = build_for_host()
     environment = os.environ | {
         "EDGEOPT_RT": str(build.library),

@@ -155,7 +155,7 @@ const char *eo_bundle_name(const eo_bundle *bundle)
 
 const char *eo_bundle_task(const eo_bundle *bundle)
 {
-    return eo_task_name(bundle->manifest.task);
+    return bundle->manifest.task->name;
 }
 
 const char *eo_bundle_digest(const eo_bundle *bundle)

@@ -15,19 +15,14 @@ struct reader {
     struct eo_arena *arena;
     struct eo_failure *failure;
     int result;
+    int schema;
 };
 
-static const char *const task_names[] = {"feature-extraction", "sequence-classification",
-                                         "token-classification", "question-answering",
-                                         "image-classification", NULL};
+static const struct eo_task tasks[] = EO_TASKS;
+static const char *const kind_names[] = {EO_INPUT_KINDS, NULL};
 static const char *const activation_names[] = {"none", "softmax", "sigmoid", NULL};
 static const char *const pooling_names[] = {"", "mean", "cls", "max", NULL};
 static const char *const dtype_names[] = {"", "float32", "int32", "int64", NULL};
-
-const char *eo_task_name(enum eo_task task)
-{
-    return task_names[task];
-}
 
 static void wrong(struct reader *reader, const char *key, const char *expected)
 {
@@ -177,6 +172,47 @@ static int64_t read_dim(struct reader *reader, uint32_t node)
     return size;
 }
 
+static const struct eo_task *task_member(struct reader *reader)
+{
+    uint32_t found = member(reader, 0, "task");
+
+    for (size_t i = 0; found != 0 && i < sizeof tasks / sizeof *tasks; i++) {
+        if (eo_json_is(reader->tree, found, tasks[i].name)) {
+            return &tasks[i];
+        }
+    }
+    wrong(reader, "task", "one of those that this version knows");
+    return &tasks[0];
+}
+
+static void not_run(struct reader *reader, const char *what)
+{
+    if (reader->result == EO_OK) {
+        reader->result = eo_fail(reader->failure, EO_EUNSUPPORTED, EO_MANIFEST_FILE, "%s", what);
+    }
+}
+
+/* The node of the one graph of `node`, which is that itself in schema 2. */
+static uint32_t graph_member(struct reader *reader, uint32_t node)
+{
+    uint32_t graphs, graph, states;
+
+    if (reader->schema == 2) {
+        return node;
+    }
+    graphs = member(reader, node, "graphs");
+    if (graphs != 0 && reader->tree->nodes[graphs].type == EO_JSON_OBJECT &&
+        eo_json_length(reader->tree, graphs) > 1) {
+        not_run(reader, "has several graphs, this runtime runs one");
+    }
+    graph = graphs == 0 ? 0 : member(reader, graphs, "main");
+    states = reader->result == EO_OK ? eo_json_member(reader->tree, graph, "states") : 0;
+    if (states != 0 && eo_json_length(reader->tree, states) > 0) {
+        not_run(reader, "has states, which this runtime does not keep");
+    }
+    return graph;
+}
+
 static uint32_t read_specs(struct reader *reader, uint32_t node, const char *key,
                            struct eo_spec *specs)
 {
@@ -196,6 +232,9 @@ static uint32_t read_specs(struct reader *reader, uint32_t node, const char *key
         while (next_item(reader, dims, &dim)) {
             spec->dims[spec->rank++] = read_dim(reader, dim);
         }
+        if (reader->result == EO_OK && eo_json_member(reader->tree, item, "limit") != 0) {
+            spec->limit = integer_member(reader, item, "limit", 1, INT32_MAX);
+        }
     }
     return count;
 }
@@ -210,7 +249,7 @@ static void read_signature(struct reader *reader, uint32_t node, struct eo_signa
     }
 }
 
-/* An optional object: the least value that is too large for an input, by its name. */
+/* Schema 2 has limits beside the signature, in an optional object by the inputs' names. */
 static void read_limits(struct reader *reader, struct eo_signature *signature)
 {
     uint32_t object = reader->result == EO_OK ? eo_json_member(reader->tree, 0, "limits") : 0;
@@ -250,23 +289,23 @@ static void read_pooling(struct reader *reader, struct eo_manifest *manifest)
     }
 }
 
-static void read_prompt(struct reader *reader, struct eo_manifest *manifest)
+static void read_prompt(struct reader *reader, uint32_t node, struct eo_manifest *manifest)
 {
-    uint32_t found = reader->result == EO_OK ? eo_json_member(reader->tree, 0, "prompt") : 0;
+    uint32_t found = reader->result == EO_OK ? eo_json_member(reader->tree, node, "prompt") : 0;
 
     manifest->prompt = found == 0 ? "" : text_of(reader, found, "prompt");
-    if (manifest->prompt[0] != '\0' && manifest->task != EO_FEATURES &&
-        manifest->task != EO_SEQUENCE_CLASSIFICATION) {
+    if (manifest->prompt[0] != '\0' && manifest->task->result != EO_EMBEDDING &&
+        manifest->task->result != EO_SCORES) {
         wrong(reader, "prompt", "none for this task"); /* places in the text would be moved */
     }
 }
 
-static void read_tokenizer(struct reader *reader, struct eo_manifest *manifest)
+static void read_tokenizer(struct reader *reader, uint32_t node, struct eo_manifest *manifest)
 {
     static const char name[] = "/tokenizer.json";
     uint32_t array, item = 0;
 
-    (void)array_member(reader, 0, "tokenizer", &array);
+    (void)array_member(reader, node, "tokenizer", &array);
     while (next_item(reader, array, &item)) {
         const char *file = text_of(reader, item, "tokenizer");
         size_t bytes = strlen(file);
@@ -403,18 +442,20 @@ static void read_artifacts(struct reader *reader, struct eo_manifest *manifest)
 
     for (uint32_t i = 0; next_item(reader, array, &item); i++) {
         struct eo_artifact_entry *artifact = &artifacts[i];
-        artifact->engine = text_member(reader, item, "engine");
+        uint32_t own = reader->schema == 2 ? item : member(reader, item, "artifact");
+        uint32_t graph = graph_member(reader, own);
+        artifact->engine = text_member(reader, own, "engine");
         artifact->engine_version = text_member(reader, item, "engine_version");
-        artifact->precision = text_member(reader, item, "precision");
+        artifact->precision = text_member(reader, own, "precision");
         artifact->bytes = (uint64_t)integer_member(reader, item, "bytes", 0, INT64_MAX);
         artifact->bound = number_of(reader, member(reader, item, "bound"), "bound");
         if (artifact->bound < -1 || artifact->bound > 1) {
             wrong(reader, "bound", "a number from -1 to 1");
         }
-        read_artifact_files(reader, item, manifest, artifact);
-        read_signature(reader, item, &artifact->signature);
-        read_seq_lens(reader, item, manifest->max_seq_len, artifact);
-        read_options(reader, item, artifact);
+        read_artifact_files(reader, graph, manifest, artifact);
+        read_signature(reader, graph, &artifact->signature);
+        read_seq_lens(reader, graph, manifest->max_seq_len, artifact);
+        read_options(reader, own, artifact);
         if (artifact->signature.input_count != manifest->signature.input_count ||
             artifact->signature.output_count != manifest->signature.output_count) {
             wrong(reader, "artifacts.signature", "as many tensors as the model's");
@@ -466,14 +507,10 @@ static void read_channels(struct reader *reader, uint32_t node, const char *key,
     }
 }
 
-static void read_image(struct reader *reader, struct eo_manifest *manifest)
+static void read_image(struct reader *reader, uint32_t node, struct eo_manifest *manifest)
 {
-    uint32_t node = member(reader, 0, "image");
     struct eo_image_spec *image = &manifest->image;
 
-    if (node == 0 || reader->tree->nodes[node].type == EO_JSON_NULL) {
-        return;
-    }
     manifest->has_image = true;
     image->height = (uint32_t)integer_member(reader, node, "height", 1, EO_IMAGE_SIDE_MAX);
     image->width = (uint32_t)integer_member(reader, node, "width", 1, EO_IMAGE_SIDE_MAX);
@@ -491,24 +528,56 @@ static void read_image(struct reader *reader, struct eo_manifest *manifest)
     }
 }
 
+static void read_text(struct reader *reader, uint32_t node, struct eo_manifest *manifest)
+{
+    int64_t least = reader->schema == 2 ? 0 : 1; /* 0 stood for a model of images */
+
+    manifest->max_seq_len = (int32_t)integer_member(reader, node, "max_seq_len", least, 1 << 20);
+    manifest->pad_id = (int32_t)integer_member(reader, node, "pad_id", 0, INT32_MAX);
+    manifest->token_types = boolean_member(reader, node, "token_types");
+    read_prompt(reader, node, manifest);
+    read_tokenizer(reader, node, manifest);
+}
+
+/* Schema 2 has all of a text's settings for a model of images too, and null for one of texts. */
+static void read_input(struct reader *reader, struct eo_manifest *manifest)
+{
+    uint32_t node = member(reader, 0, reader->schema == 2 ? "image" : "input");
+
+    manifest->prompt = "";
+    if (reader->schema == 2) {
+        read_text(reader, 0, manifest);
+        if (node != 0 && reader->tree->nodes[node].type != EO_JSON_NULL) {
+            read_image(reader, node, manifest);
+        }
+        return;
+    }
+    if (choice_of(reader, node == 0 ? 0 : member(reader, node, "kind"), "kind", kind_names) !=
+        (uint32_t)manifest->task->input) {
+        wrong(reader, "input", "the task's kind");
+    }
+    if (manifest->task->input == EO_IMAGE) {
+        read_image(reader, node, manifest);
+    } else {
+        read_text(reader, node, manifest);
+    }
+}
+
 static void read_document(struct reader *reader, struct eo_manifest *manifest)
 {
     uint32_t activation;
 
     manifest->name = text_member(reader, 0, "name");
-    manifest->task = choice_of(reader, member(reader, 0, "task"), "task", task_names);
+    manifest->task = task_member(reader);
     activation = member(reader, 0, "activation");
     manifest->activation = choice_of(reader, activation, "activation", activation_names);
-    manifest->max_seq_len = (int32_t)integer_member(reader, 0, "max_seq_len", 0, 1 << 20);
-    manifest->pad_id = (int32_t)integer_member(reader, 0, "pad_id", 0, INT32_MAX);
-    manifest->token_types = boolean_member(reader, 0, "token_types");
     read_labels(reader, manifest);
     read_pooling(reader, manifest);
-    read_prompt(reader, manifest);
-    read_signature(reader, 0, &manifest->signature);
-    read_limits(reader, &manifest->signature);
-    read_image(reader, manifest);
-    read_tokenizer(reader, manifest);
+    read_input(reader, manifest);
+    read_signature(reader, graph_member(reader, 0), &manifest->signature);
+    if (reader->schema == 2) {
+        read_limits(reader, &manifest->signature);
+    }
     read_target(reader, manifest);
     read_files(reader, manifest);
     read_artifacts(reader, manifest);
@@ -539,7 +608,6 @@ int eo_manifest_read(const char *text, size_t bytes, struct eo_arena *arena,
 {
     struct eo_json_tree tree;
     struct reader reader = {.tree = &tree, .arena = arena, .failure = failure};
-    int64_t schema = 0;
 
     memset(manifest, 0, sizeof *manifest);
     if (bytes > EO_MANIFEST_MAX_BYTES) {
@@ -548,12 +616,14 @@ int eo_manifest_read(const char *text, size_t bytes, struct eo_arena *arena,
     }
     reader.result = eo_json_parse(text, bytes, EO_MANIFEST_FILE, &tree, failure);
     if (reader.result == EO_OK) {
-        schema = integer_member(&reader, 0, "schema_version", 1, INT32_MAX);
+        reader.schema = (int)integer_member(&reader, 0, "schema_version", 1, INT32_MAX);
     }
-    if (reader.result == EO_OK && schema != EO_MANIFEST_SCHEMA) {
-        reader.result = eo_fail(failure, EO_EUNSUPPORTED, EO_MANIFEST_FILE,
-                                "schema version %d, this runtime reads %d; compile the model again",
-                                (int)schema, EO_MANIFEST_SCHEMA);
+    if (reader.result == EO_OK &&
+        (reader.schema < EO_MANIFEST_OLDEST || reader.schema > EO_MANIFEST_SCHEMA)) {
+        reader.result = eo_fail(
+            failure, EO_EUNSUPPORTED, EO_MANIFEST_FILE,
+            "schema version %d, this runtime reads %d and %d; compile the model again",
+            reader.schema, EO_MANIFEST_OLDEST, EO_MANIFEST_SCHEMA);
     }
     if (reader.result == EO_OK) {
         check_digest(&reader, manifest);

@@ -5,24 +5,18 @@
 #define EO_MANIFEST_H
 
 #include "base/arena.h"
+#include "bundle/tasks.h"
 #include "engines/engine.h"
 #include "image/image.h"
 
 #include <stdbool.h>
 
 #define EO_MANIFEST_FILE "manifest.json"
-#define EO_MANIFEST_SCHEMA 2
+#define EO_MANIFEST_OLDEST 2 /* schema that is read, up to: */
+#define EO_MANIFEST_SCHEMA 3
 #define EO_MANIFEST_MAX_BYTES ((size_t)1 << 26) /* and of what is listed in it: */
 #define EO_MANIFEST_MAX_FILES 4096
 #define EO_MANIFEST_MAX_ARTIFACTS 256
-
-enum eo_task {
-    EO_FEATURES,
-    EO_SEQUENCE_CLASSIFICATION,
-    EO_TOKEN_CLASSIFICATION,
-    EO_QUESTION_ANSWERING,
-    EO_IMAGE_CLASSIFICATION,
-};
 
 enum eo_activation { EO_NO_ACTIVATION, EO_SOFTMAX, EO_SIGMOID };
 
@@ -76,7 +70,7 @@ struct eo_golden_entry {
 struct eo_manifest {
     const char *name;
     const char *digest; /* 64 hex digits */
-    enum eo_task task;
+    const struct eo_task *task;
     const char *const *labels;
     uint32_t label_count;
     enum eo_activation activation;
@@ -100,8 +94,6 @@ struct eo_manifest {
     const struct eo_listed_file *files; /* by name */
     uint32_t file_count;
 };
-
-const char *eo_task_name(enum eo_task task);
 
 /* Parses and checks `text`, its digest too. Returns EO_OK, EO_EBUNDLE, EO_ENOMEM or
  * EO_EUNSUPPORTED (of another schema version). */

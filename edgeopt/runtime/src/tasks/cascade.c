@@ -25,6 +25,7 @@ static int check_bundle(const char *path, const struct eo_cascade_part *part,
                         struct eo_failure *failure)
 {
     const struct eo_manifest *manifest = &bundle->manifest;
+    bool sorts = manifest->task->input == EO_TEXT && manifest->task->result == EO_SCORES;
 
     if (strcmp(part->digest, manifest->digest) != 0) {
         return eo_fail(failure, EO_EINPUT, path,
@@ -32,11 +33,10 @@ static int check_bundle(const char *path, const struct eo_cascade_part *part,
                        "find it for these bundles with: edgeopt cascade SMALL LARGE --data FILE",
                        which, part->name, part->digest, manifest->name, manifest->digest);
     }
-    if (manifest->task != EO_SEQUENCE_CLASSIFICATION || manifest->activation != EO_SOFTMAX) {
+    if (!sorts || manifest->activation != EO_SOFTMAX) {
         return eo_fail(failure, EO_EINPUT, manifest->name,
                        "is for %s%s, but a cascade is for one label a text",
-                       eo_task_name(manifest->task),
-                       manifest->task == EO_SEQUENCE_CLASSIFICATION ? " without softmax" : "");
+                       manifest->task->name, sorts ? " without softmax" : "");
     }
     return EO_OK;
 }

@@ -32,31 +32,26 @@ static int check_outputs(const struct eo_session *session, struct eo_failure *fa
 {
     const struct eo_manifest *manifest = &session->bundle->manifest;
     const struct eo_signature *signature = &session->entry->signature;
-    bool rows = manifest->task == EO_SEQUENCE_CLASSIFICATION ||
-                manifest->task == EO_IMAGE_CLASSIFICATION ||
-                manifest->task == EO_QUESTION_ANSWERING;
-    bool embeds = manifest->task == EO_FEATURES && manifest->pooling == EO_NO_POOLING &&
+    const struct eo_task *task = manifest->task;
+    bool embeds = task->result == EO_EMBEDDING && manifest->pooling == EO_NO_POOLING &&
                   signature->outputs[0].rank == 2 &&
                   signature->outputs[0].dims[1] > 0; /* in the graph itself */
-    bool labelled = manifest->task != EO_FEATURES && manifest->task != EO_QUESTION_ANSWERING;
-    uint32_t outputs = manifest->task == EO_QUESTION_ANSWERING ? 2 : 1;
 
-    if (signature->output_count != outputs) {
-        return eo_fail(failure, EO_EBUNDLE, eo_task_name(manifest->task), "%u outputs, expected %u",
-                       (unsigned)signature->output_count, (unsigned)outputs);
+    if (signature->output_count != task->outputs) {
+        return eo_fail(failure, EO_EBUNDLE, task->name, "%u outputs, expected %u",
+                       (unsigned)signature->output_count, (unsigned)task->outputs);
     }
     for (uint32_t i = 0; i < session->shape_count; i++) {
         const struct eo_shape *shape = &session->shapes[i];
-        for (uint32_t j = 0; j < outputs; j++) {
+        for (uint32_t j = 0; j < task->outputs; j++) {
             const struct eo_tensor *output = &shape->outputs[j];
-            bool by_token = manifest->task == EO_QUESTION_ANSWERING || (!rows && !embeds);
-            if (output->dtype != EO_FLOAT32 || output->rank != (rows || embeds ? 2U : 3U) ||
+            if (output->dtype != EO_FLOAT32 || output->rank != (embeds ? 2U : task->rank) ||
                 output->dims[0] != (int64_t)shape->batch ||
-                (by_token && output->dims[1] != shape->seq_len) ||
-                (labelled && output->dims[output->rank - 1] != (int64_t)manifest->label_count)) {
+                (task->by_token && !embeds && output->dims[1] != shape->seq_len) ||
+                (task->labelled &&
+                 output->dims[output->rank - 1] != (int64_t)manifest->label_count)) {
                 return eo_fail(failure, EO_EBUNDLE, signature->outputs[j].name,
-                               "its shape is not that of the task %s",
-                               eo_task_name(manifest->task));
+                               "its shape is not that of the task %s", task->name);
             }
         }
     }
@@ -100,11 +95,13 @@ static int take_memory(struct eo_session *session, struct eo_failure *failure)
     size_t rows = session->max_batch;
     size_t tokens = session->max_seq_len > 0 ? (size_t)session->max_seq_len : 1;
 
-    reading->item_max = manifest->task == EO_QUESTION_ANSWERING     ? ANSWERS
-                        : manifest->task == EO_TOKEN_CLASSIFICATION ? (uint32_t)tokens
-                                                                    : manifest->label_count;
+    reading->item_max = manifest->task->result == EO_SPANS      ? ANSWERS
+                        : manifest->task->result == EO_ENTITIES ? (uint32_t)tokens
+                                                                : manifest->label_count;
     reading->vector_count =
-        manifest->task == EO_FEATURES && manifest->pooling != EO_NO_POOLING ? width_of(session) : 0;
+        manifest->task->result == EO_EMBEDDING && manifest->pooling != EO_NO_POOLING
+            ? width_of(session)
+            : 0;
     reading->prompt_bytes = strlen(manifest->prompt);
     if (reading->tokenizer != NULL) {
         if (reading->prompt_bytes < UINT32_MAX - session->max_text_bytes) {
@@ -184,7 +181,7 @@ int eo_reading_open(struct eo_session *session, struct eo_failure *failure)
     reading->ids = find_input(&manifest->signature, "input_ids");
     reading->mask = find_input(&manifest->signature, "attention_mask");
     reading->types = find_input(&manifest->signature, "token_type_ids");
-    if (manifest->task == EO_IMAGE_CLASSIFICATION) {
+    if (manifest->task->input == EO_IMAGE) {
         result = take_image_memory(session, failure);
         if (result != EO_OK) {
             return result;
@@ -277,10 +274,10 @@ static void finish_row(struct eo_session *session, uint32_t row)
     const struct eo_token *tokens = reading->tokens + (size_t)row * (size_t)session->max_seq_len;
     const float *output = eo_reading_output(session, 0, row);
 
-    if (manifest->task == EO_TOKEN_CLASSIFICATION) {
+    if (manifest->task->result == EO_ENTITIES) {
         result->item_count = eo_results_entities(manifest, output, tokens,
                                                  reading->token_counts[row], items);
-    } else if (manifest->task == EO_FEATURES) {
+    } else if (manifest->task->result == EO_EMBEDDING) {
         float *vector = reading->vectors + (size_t)row * reading->vector_count;
         if (reading->vector_count > 0) {
             eo_results_embed(manifest, output, reading->token_counts[row], reading->vector_count,
@@ -406,7 +403,7 @@ int eo_session_run_texts(eo_session *session, const eo_text *texts, uint32_t cou
     int result = EO_OK;
 
     reading->result_count = 0;
-    if (session->bundle->manifest.task == EO_IMAGE_CLASSIFICATION) {
+    if (session->bundle->manifest.task->input == EO_IMAGE) {
         return eo_fail(failure, EO_EINPUT, session->bundle->manifest.name,
                        "is a model of images, not of texts");
     }
@@ -418,7 +415,7 @@ int eo_session_run_texts(eo_session *session, const eo_text *texts, uint32_t cou
         return eo_fail(failure, EO_EINPUT, "texts", "%u of them, the session was opened for 1 to %u",
                        (unsigned)count, (unsigned)session->max_batch);
     }
-    if (session->bundle->manifest.task == EO_QUESTION_ANSWERING) {
+    if (session->bundle->manifest.task->result == EO_SPANS) {
         for (uint32_t row = 0; result == EO_OK && row < count; row++) {
             result = answer(session, &texts[row], row, failure);
         }
@@ -439,7 +436,7 @@ int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t 
     int result;
 
     reading->result_count = 0;
-    if (manifest->task != EO_IMAGE_CLASSIFICATION) {
+    if (manifest->task->input != EO_IMAGE) {
         return eo_fail(failure, EO_EINPUT, manifest->name, "is a model of texts, not of images");
     }
     if (count == 0 || count > session->max_batch) {
