@@ -16,7 +16,7 @@ from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
 from edgeopt.fidelity import Fidelity
 from edgeopt.fields import Table
 from edgeopt.model import Model, reference, samples
-from edgeopt.model.first_token import narrowed
+from edgeopt.model.network.first_token import narrowed
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.quantize import PLAIN, Quantize

@@ -11,10 +11,10 @@ import pytest
 from edgeopt import progress
 from edgeopt.accuracy import Accuracy
 from edgeopt.bundle import Bundle, open_bundle
-from edgeopt.compression.checkpoint import save
 from edgeopt.errors import CompileError, InputError
+from edgeopt.model.checkpoint import save
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.widths import layers
 from edgeopt.pipeline import compile
 from edgeopt.quantize import Quantize
 from edgeopt.recipe import Bound, Recipe, load_recipe

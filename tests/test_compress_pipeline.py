@@ -15,15 +15,15 @@ from edgeopt.boards import registry
 from edgeopt.cli import cli
 from edgeopt.cli.output import run
 from edgeopt.compression import structured
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import Context
 from edgeopt.compression.costs import CountedCosts, LayerCosts
 from edgeopt.compression.counted import MACS
 from edgeopt.compression.data import read
 from edgeopt.compression.latency import paired
 from edgeopt.errors import BoardError, InputError
+from edgeopt.model.checkpoint import network
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.widths import layers
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.steps import Step
 from edgeopt.steps.layers import Layers

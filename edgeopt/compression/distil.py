@@ -21,8 +21,8 @@ from edgeopt.compression.teacher import key as teacher_key
 from edgeopt.compression.technique import Change
 from edgeopt.errors import InputError
 from edgeopt.model import Model
-from edgeopt.model.first_token import narrowing
-from edgeopt.model.section import describe
+from edgeopt.model.network.first_token import narrowing
+from edgeopt.model.network.shape_config import describe
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil, Losses

@@ -16,15 +16,15 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Data, batches
 from edgeopt.compression.rounding import gobo, pack, size_bytes
 from edgeopt.compression.technique import Change
 from edgeopt.model import Model
-from edgeopt.model import embeddings as section
-from edgeopt.model.section import describe
-from edgeopt.model.widths import blocks
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network import embeddings as section
+from edgeopt.model.network.shape_config import describe
+from edgeopt.model.network.widths import blocks
 from edgeopt.steps import wrong
 from edgeopt.steps.embeddings import Embeddings
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeopt.compression import structured
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Data
 from edgeopt.compression.sparsity import cubic
@@ -20,7 +19,8 @@ from edgeopt.compression.teaching import taught, wanted
 from edgeopt.compression.technique import Change
 from edgeopt.compression.training import TO_THE_END, fit
 from edgeopt.model import Model
-from edgeopt.model.widths import layers
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.widths import layers
 from edgeopt.steps import wrong
 from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.limits import MIN_SAMPLES

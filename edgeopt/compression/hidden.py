@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
 from edgeopt.compression import importance
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Batch, Data, batches
 from edgeopt.compression.reconstruct import grams, refit
 from edgeopt.compression.technique import Change
 from edgeopt.model import Model
-from edgeopt.model.hidden import keep, stream
-from edgeopt.model.section import describe
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.hidden import keep, stream
+from edgeopt.model.network.shape_config import describe
 from edgeopt.steps import wrong
 from edgeopt.steps.hidden import Hidden
 from edgeopt.steps.limits import MIN_SAMPLES

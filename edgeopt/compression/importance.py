@@ -24,8 +24,8 @@ from edgeopt import progress
 from edgeopt.compression.data import Batch, Data, batches
 from edgeopt.compression.score import pool
 from edgeopt.model import Model
+from edgeopt.model.network.widths import Layer, layers
 from edgeopt.model.tasks import FEATURE_EXTRACTION
-from edgeopt.model.widths import Layer, layers
 
 if TYPE_CHECKING:
     import torch

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.score import pool
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.widths import blocks, layers
 from edgeopt.model.tasks import FEATURE_EXTRACTION
-from edgeopt.model.widths import blocks, layers
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from edgeopt.compression.costs import Costs, CountedCosts
 from edgeopt.compression.counted import ERROR, Work, count, rates
 from edgeopt.errors import InputError
 from edgeopt.model import Model, samples, texts
-from edgeopt.model.first_token import narrowed
+from edgeopt.model.network.first_token import narrowed
 from edgeopt.target import EngineSpec, Target
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Data
 from edgeopt.compression.score import answers, change
 from edgeopt.compression.technique import Change
 from edgeopt.model import Model
-from edgeopt.model.section import describe
-from edgeopt.model.widths import blocks
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.shape_config import describe
+from edgeopt.model.network.widths import blocks
 from edgeopt.steps import wrong
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.limits import MIN_SAMPLES

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.compression.data import Data, batches
 from edgeopt.model import Model
-from edgeopt.model.widths import blocks
+from edgeopt.model.network.widths import blocks
 
 if TYPE_CHECKING:
     import torch

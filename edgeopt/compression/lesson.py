@@ -12,13 +12,13 @@ import torch
 
 from edgeopt.compression import losses as loss
 from edgeopt.compression import training
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.data import Batch, Data, Encoded
 from edgeopt.compression.inside import Inside, embed, watch
 from edgeopt.compression.resume import seeded
 from edgeopt.compression.teacher import alike, answers
 from edgeopt.model import Model
-from edgeopt.model.widths import blocks, layers
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.widths import blocks, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil, Losses
 

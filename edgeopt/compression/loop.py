@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt import cache, progress
-from edgeopt.compression import checkpoint
 from edgeopt.compression.context import Context
 from edgeopt.compression.data import Batch, Encoded
 from edgeopt.compression.distributed import Peers
@@ -27,8 +26,8 @@ from edgeopt.compression.resume import (
     set_random_state,
 )
 from edgeopt.errors import InputError
-from edgeopt.model import Model
-from edgeopt.model.section import describe
+from edgeopt.model import Model, checkpoint
+from edgeopt.model.network.shape_config import describe
 from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 from edgeopt.steps.training import Training
 

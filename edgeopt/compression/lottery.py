@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeopt import progress
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Data
 from edgeopt.compression.sparsity import lowest
@@ -27,7 +26,8 @@ from edgeopt.compression.technique import Change
 from edgeopt.compression.training import Fitted, fit
 from edgeopt.compression.unstructured import linears
 from edgeopt.model import Model
-from edgeopt.model.widths import layers
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.widths import layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.lottery import Lottery

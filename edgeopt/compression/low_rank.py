@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt import progress
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Data
 from edgeopt.compression.reconstruct import grams
 from edgeopt.compression.technique import Change
-from edgeopt.model import Model, low_rank
-from edgeopt.model.section import describe
-from edgeopt.model.widths import Layer, layers
+from edgeopt.model import Model
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network import low_rank
+from edgeopt.model.network.shape_config import describe
+from edgeopt.model.network.widths import Layer, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.low_rank import LINEARS, LowRank
@@ -31,7 +32,7 @@ from edgeopt.steps.low_rank import LINEARS, LowRank
 if TYPE_CHECKING:
     import torch
 
-    from edgeopt.model.factors import Factors
+    from edgeopt.model.network.factors import Factors
 
 
 def check(model: Model, options: LowRank) -> None:

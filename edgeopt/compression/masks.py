@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.compression.costs import round_neurons
 from edgeopt.compression.sparsity import cubic, lowest
-from edgeopt.model.widths import Layer
+from edgeopt.model.network.widths import Layer
 from edgeopt.steps.movement import Movement
 
 if TYPE_CHECKING:

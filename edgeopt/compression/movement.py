@@ -15,7 +15,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import cache
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Batch, Data
 from edgeopt.compression.masks import LayerGates, Masks, gates
@@ -24,8 +23,9 @@ from edgeopt.compression.teaching import taught, wanted
 from edgeopt.compression.technique import Change
 from edgeopt.compression.training import fit
 from edgeopt.model import Model
-from edgeopt.model.section import describe
-from edgeopt.model.widths import Layer, keep, layers
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.shape_config import describe
+from edgeopt.model.network.widths import Layer, keep, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.movement import Movement

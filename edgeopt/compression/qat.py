@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Batch, Data
 from edgeopt.compression.grid import Grid, fake_tokens, linears, snap, through
@@ -24,6 +23,7 @@ from edgeopt.compression.technique import Change
 from edgeopt.compression.training import TO_THE_END, Objective, device, fit
 from edgeopt.fields import nearest
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES

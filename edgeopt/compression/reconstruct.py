@@ -31,7 +31,7 @@ from edgeopt import progress
 from edgeopt.compression.data import Data, batches
 from edgeopt.compression.layerwise import first_calls, inputs, through, with_ones
 from edgeopt.model import Model
-from edgeopt.model.widths import blocks, layers
+from edgeopt.model.network.widths import blocks, layers
 
 if TYPE_CHECKING:
     import torch

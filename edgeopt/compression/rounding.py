@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from edgeopt.model.tables import Packed
+    from edgeopt.model.network.tables import Packed
 
 _CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 """Shares of a group's largest number that its outermost level may stand at; the best is taken. Of
@@ -134,7 +134,7 @@ class Way:
 
 def compare(table: torch.Tensor, group: int = 32) -> list[Way]:
     """Return the size and error of ``table``, float32 (tokens, dim), by each way to round it."""
-    from edgeopt.model.tables import Packed
+    from edgeopt.model.network.tables import Packed
 
     norm = float(table.norm())
     ways = [Way(name="FP32", size_bytes=4 * table.numel(), error=0.0)]

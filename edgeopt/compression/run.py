@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import __version__, cache, closure, place, progress
-from edgeopt.compression import checkpoint, score
+from edgeopt.compression import score
 from edgeopt.compression.context import Context
 from edgeopt.compression.data import SEQ_LEN, Data, divide
 from edgeopt.compression.distributed import ALONE, Peers, trains
@@ -25,7 +25,7 @@ from edgeopt.compression.resume import read_metrics
 from edgeopt.compression.technique import module_name, technique
 from edgeopt.errors import CompileError, InputError
 from edgeopt.fields import read_json
-from edgeopt.model import Model, TextInput, importer, name_of
+from edgeopt.model import Model, TextInput, checkpoint, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.steps import Step

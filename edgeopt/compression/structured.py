@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from edgeopt import progress
 from edgeopt.compression import budget, importance
-from edgeopt.compression.checkpoint import network, parameters
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.costs import LayerCosts, Shape, round_neurons
 from edgeopt.compression.data import Data
@@ -20,9 +19,10 @@ from edgeopt.compression.reconstruct import refit_in_turn
 from edgeopt.compression.score import answers, change
 from edgeopt.compression.technique import Change
 from edgeopt.model import Model
-from edgeopt.model.section import describe
-from edgeopt.model.tokens import reductions
-from edgeopt.model.widths import keep, layers
+from edgeopt.model.checkpoint import network, parameters
+from edgeopt.model.network.shape_config import describe
+from edgeopt.model.network.tokens import reductions
+from edgeopt.model.network.widths import keep, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.structured import Structured

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.compression import layers as dropping
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.importance import magnitude
 from edgeopt.compression.resume import seeded
 from edgeopt.model import Model
-from edgeopt.model.section import SECTION, describe
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.shape_config import SECTION, describe
+from edgeopt.model.network.widths import Layer, blocks, layers
 from edgeopt.model.tasks import FEATURE_EXTRACTION
-from edgeopt.model.widths import Layer, blocks, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil
 

@@ -14,14 +14,14 @@ import numpy as np
 
 from edgeopt import cache, closure, progress
 from edgeopt.compression import training
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.data import Data, Encoded, batches
 from edgeopt.compression.inside import embed, watch
 from edgeopt.compression.resume import digest
 from edgeopt.errors import InputError
 from edgeopt.model import Model, tokenizer
-from edgeopt.model.first_token import narrowing
-from edgeopt.model.widths import blocks
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.first_token import narrowing
+from edgeopt.model.network.widths import blocks
 from edgeopt.steps.training import Training
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Let fewer tokens through: neighbours pooled, or those that get the least attention dropped.
 
-What the network then is, and the sources, are in ``edgeopt.model.tokens``. Weights stay as they
+What the network then is, and the sources, are in ``edgeopt.model.network.tokens``. Weights stay as they
 are; accuracy comes back when the network is trained in this shape, by a step behind this one.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import copy
 
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Data
 from edgeopt.compression.technique import Change
 from edgeopt.model import Model
-from edgeopt.model.section import describe
-from edgeopt.model.tokens import per_token, reduce, reductions
-from edgeopt.model.widths import blocks
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.shape_config import describe
+from edgeopt.model.network.tokens import per_token, reduce, reductions
+from edgeopt.model.network.widths import blocks
 from edgeopt.steps import wrong
 from edgeopt.steps.tokens import Tokens, share
 

@@ -25,14 +25,14 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Data
 from edgeopt.compression.layerwise import first_calls, inputs, through, with_ones
 from edgeopt.compression.sparsity import grouped, lowest, lowest_of_rows, sparsegpt, wanda
 from edgeopt.compression.technique import Change
 from edgeopt.model import Model
-from edgeopt.model.widths import Layer, blocks, layers
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.widths import Layer, blocks, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.unstructured import Unstructured

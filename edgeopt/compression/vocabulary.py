@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import cache, closure, progress
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.data import Data
 from edgeopt.compression.technique import Change
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import Model, tokenizer
-from edgeopt.model.embeddings import plain_table
+from edgeopt.model.checkpoint import network
+from edgeopt.model.network.embeddings import plain_table
 from edgeopt.steps import wrong
 from edgeopt.steps.vocabulary import Vocabulary
 

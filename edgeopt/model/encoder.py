@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from edgeopt.model.bands import additive
+from edgeopt.model.network.bands import additive
 from edgeopt.model.tasks import Task
 
 

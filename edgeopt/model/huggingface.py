@@ -23,16 +23,15 @@ from edgeopt.model import (
     Model,
     TextInput,
     TorchSource,
-    embeddings,
     image,
     name_of,
     probe,
-    section,
     sentence,
     tokenizer,
     vision,
 )
 from edgeopt.model.image import ImageInput
+from edgeopt.model.network import embeddings, shape_config
 from edgeopt.model.parts import Parts
 from edgeopt.model.sentence import Beside
 from edgeopt.model.tasks import (
@@ -99,7 +98,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     config = _config(folder)
     architecture, task, loader = _task(config, folder, beside)
     weights = _weight_files(folder)
-    shape = config.get(section.SECTION)
+    shape = config.get(shape_config.SECTION)
     network = _load(folder, loader, task, shape)
     hashes = {path.name: cache.file_sha256(path) for path in weights}
     if task.input == "image":
@@ -445,7 +444,7 @@ def _open(folder: Path, loader: str, shape: Any, **options: Any) -> tuple[Any, M
             if shape is not None:
                 config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
                 plain = kind._model_mapping[type(config)]
-                kind = section.shaped(plain, config, shape, folder / "config.json")
+                kind = shape_config.shaped(plain, config, shape, folder / "config.json")
                 options["config"] = config
             network, info = kind.from_pretrained(
                 str(folder), output_loading_info=True, ignore_mismatched_sizes=True, **options
@@ -544,8 +543,8 @@ def _wrap(
     The one with the additive mask goes first, then masks made of what each layer is given, then
     transformers' own. What was found is kept by ``key``. Raises InputError where none does.
     """
-    from edgeopt.model import bands
     from edgeopt.model.encoder import Encoder
+    from edgeopt.model.network import bands
 
     def make(additive: bool) -> torch.nn.Module:
         return Encoder(network, inputs, task, additive_mask=additive).eval()

@@ -25,18 +25,10 @@ import numpy as np
 
 from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
-from edgeopt.model import (
-    Model,
-    OnnxSource,
-    TextInput,
-    images,
-    onnx_call,
-    reference,
-    section,
-    sentence,
-)
+from edgeopt.model import Model, OnnxSource, TextInput, images, onnx_call, reference, sentence
 from edgeopt.model.huggingface import without_bars
 from edgeopt.model.image import ImageInput
+from edgeopt.model.network import shape_config
 from edgeopt.model.onnx_call import OnnxFile
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.setfit import HEAD, read_head
@@ -133,7 +125,7 @@ def open_original(model: Model) -> Original | str:
     if isinstance(model.input, TextInput) and model.input.tokenizer is None:
         return f"{model.name} has no tokenizer, so that no tool takes its texts"
     folder = model.source if model.source is not None and model.source.is_dir() else None
-    compressed = folder is not None and section.SECTION in _json(folder / "config.json")
+    compressed = folder is not None and shape_config.SECTION in _json(folder / "config.json")
     kind = "" if folder is None or compressed else _kind(folder)
     if kind and importlib.util.find_spec("sentence_transformers") is None:
         return "sentence-transformers, which the folder is for, is not installed"
@@ -542,7 +534,7 @@ def _images(model: Model, folder: Path | None) -> Original | str:
     processor = transformers.AutoImageProcessor.from_pretrained(
         str(model.source), local_files_only=True, trust_remote_code=False
     )
-    if folder is None or section.SECTION in _json(folder / "config.json"):
+    if folder is None or shape_config.SECTION in _json(folder / "config.json"):
         config, name = _config(model), _MODULE
         network: Any = model.module
     else:

@@ -15,7 +15,7 @@ import edgeopt
 from edgeopt.cli import cli
 from edgeopt.cli.output import run
 from edgeopt.compression.cascade import load
-from edgeopt.compression.checkpoint import save
+from edgeopt.model.checkpoint import save
 from edgeopt.model.importer import import_model
 from tests import checkpoints
 from tests.bundle import conftest

@@ -56,8 +56,8 @@ def train(folder: Path, steps: int = 60) -> Path:
     """Teach the checkpoint in ``folder`` to tell the texts apart, in place."""
     import torch
 
-    from edgeopt.compression.checkpoint import save
     from edgeopt.compression.data import batches
+    from edgeopt.model.checkpoint import save
     from edgeopt.model.importer import import_model
 
     model: Model = import_model(folder)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.compression import checkpoint, score
+from edgeopt.compression import score
 from edgeopt.errors import InputError
+from edgeopt.model import checkpoint
 from edgeopt.model.importer import import_model
 from edgeopt.quiet import quiet
 from tests import sentences

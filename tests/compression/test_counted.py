@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.compression.checkpoint import network
 from edgeopt.compression.costs import COUNTED, CountedCosts, Shape
 from edgeopt.compression.counted import MACS, Rates, Work, count, rates
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import keep, layers
+from edgeopt.model.network.widths import keep, layers
 from edgeopt.target import load_target
 from tests import checkpoints
 

@@ -11,7 +11,6 @@ import pytest
 
 from edgeopt import progress
 from edgeopt.compression import augment, distil, student, vocabulary
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.context import Context
 from edgeopt.compression.data import Data, batches, read
 from edgeopt.compression.resume import read_metrics
@@ -21,8 +20,9 @@ from edgeopt.compression.teacher import alike
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.widths import layers
 from edgeopt.recipe import FOLDER, load_recipe
 from edgeopt.steps.distil import Distil, Losses
 from edgeopt.steps.training import Training

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import embeddings, hidden, low_rank, rounding, structured, vocabulary
-from edgeopt.compression.checkpoint import network, parameters, save, size_bytes
 from edgeopt.compression.data import Data, read
 from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, parameters, save, size_bytes
 from edgeopt.model.importer import import_model
 from edgeopt.pipeline import compile
 from edgeopt.steps.embeddings import Embeddings
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.heavy
 def test_numbers_on_the_levels_come_back(bits: int) -> None:
     import torch
 
-    from edgeopt.model.tables import Packed
+    from edgeopt.model.network.tables import Packed
 
     generator = torch.Generator().manual_seed(0)
     numbers = torch.randint(0, 2**bits, (50, 24), generator=generator)

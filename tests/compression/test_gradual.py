@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import gradual, structured
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.context import Context
 from edgeopt.compression.data import Data, read, split
 from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.widths import layers
 from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.training import Training

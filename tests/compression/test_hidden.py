@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import hidden, structured
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.data import Data, read
 from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model
-from edgeopt.model.hidden import stream
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.hidden import stream
+from edgeopt.model.network.widths import layers
 from edgeopt.steps.hidden import Hidden
 from edgeopt.steps.structured import Structured
 from tests import checkpoints

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import layers
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.data import Data, batches, read
 from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers as layers_of
+from edgeopt.model.network.widths import layers as layers_of
 from edgeopt.steps.layers import Layers
 from tests import checkpoints
 from tests.compression.conftest import ARCHITECTURES

@@ -9,14 +9,14 @@ import pytest
 
 from edgeopt import progress
 from edgeopt.compression import lottery
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.context import Context
 from edgeopt.compression.data import Data
 from edgeopt.compression.score import answers
 from edgeopt.compression.teaching import wanted
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.widths import layers
 from edgeopt.recipe import load_recipe
 from edgeopt.steps.lottery import Lottery
 from edgeopt.steps.training import Training

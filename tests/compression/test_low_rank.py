@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import low_rank, structured
-from edgeopt.compression.checkpoint import network, parameters, save
 from edgeopt.compression.data import Data, batches, read
 from edgeopt.compression.grid import linears
 from edgeopt.compression.reconstruct import grams
 from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, parameters, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.section import describe
-from edgeopt.model.widths import layers
+from edgeopt.model.network.shape_config import describe
+from edgeopt.model.network.widths import layers
 from edgeopt.pipeline import compile
 from edgeopt.recipe import load_recipe
 from edgeopt.steps.low_rank import LowRank

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import movement
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.context import Context
 from edgeopt.compression.data import Data, batches, read, split
 from edgeopt.compression.masks import Masks, gates
 from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.widths import layers
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.training import Training
 from tests import checkpoints

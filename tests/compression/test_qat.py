@@ -20,7 +20,7 @@ from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.model import Model, samples
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.widths import layers
 from edgeopt.steps.qat import DEFAULT, Qat
 from edgeopt.steps.training import Training
 

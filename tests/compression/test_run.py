@@ -19,7 +19,7 @@ from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import reference
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import layers
+from edgeopt.model.network.widths import layers
 from edgeopt.pipeline import compile
 from edgeopt.recipe import FOLDER, Recipe, load_recipe
 from edgeopt.steps import Step

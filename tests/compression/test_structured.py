@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import importance, structured
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.costs import Shape, neuron_counts
 from edgeopt.compression.data import Data, batches, read
 from edgeopt.compression.layerwise import first_calls, inputs, with_ones
@@ -17,8 +16,9 @@ from edgeopt.compression.reconstruct import grams, refit
 from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.widths import blocks, layers
+from edgeopt.model.network.widths import blocks, layers
 from edgeopt.steps.structured import Structured
 from tests import checkpoints
 

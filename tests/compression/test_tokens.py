@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import layers, structured, tokens
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.data import Data
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
-from edgeopt.model.tokens import Reduction, _fewer, reductions
+from edgeopt.model.network.tokens import Reduction, _fewer, reductions
 from edgeopt.pipeline import compile
 from edgeopt.steps import read_steps
 from edgeopt.steps.structured import Structured

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import vocabulary
-from edgeopt.compression.checkpoint import network, save
 from edgeopt.compression.data import Data
 from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
 from edgeopt.model import Model, tokenizer
+from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model
 from edgeopt.steps.vocabulary import Vocabulary
 from tests import checkpoints

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeopt.model.first_token import narrowed, narrowing
+from edgeopt.model.network.first_token import narrowed, narrowing
 from tests import checkpoints
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 @pytest.mark.parametrize("kind", ["Bert", "Roberta", "DistilBert"])
 def test_logits_stay_and_the_last_ffn_sees_one_token(kind: str, tmp_path: Path) -> None:
     from edgeopt.model.importer import import_model
-    from edgeopt.model.widths import blocks
+    from edgeopt.model.network.widths import blocks
 
     model = import_model(checkpoints.write(tmp_path / "m", f"{kind}ForSequenceClassification"))
     ids = torch.randint(5, 40, (3, 20), generator=torch.Generator().manual_seed(0))

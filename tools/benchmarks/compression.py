@@ -19,10 +19,9 @@ from rich.table import Table
 
 from edgeopt import pipeline, progress
 from edgeopt.backends import Outputs, backend
-from edgeopt.compression import checkpoint
 from edgeopt.compression.run import compressed
 from edgeopt.errors import EdgeoptError, InputError
-from edgeopt.model import Model, reference, texts
+from edgeopt.model import Model, checkpoint, reference, texts
 from edgeopt.model.importer import import_model
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.runtime.build import build_for_host

@@ -11,16 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.fields import Table
-from edgeopt.model.widths import Build
+from edgeopt.model.network.widths import Build
 
 if TYPE_CHECKING:
-    from edgeopt.model.factors import Factors
+    from edgeopt.model.network.factors import Factors
 
 
 def replace(network: Any, name: str, rank: int) -> Factors:
     """Put ``Factors`` of ``rank``, not yet initialised, where the linear module ``name`` of the
     base model stands, and return them."""
-    from edgeopt.model.factors import Factors
+    from edgeopt.model.network.factors import Factors
 
     linear = network.base_model.get_submodule(name)
     made = Factors(linear.in_features, linear.out_features, rank, bias=linear.bias is not None)
@@ -31,7 +31,7 @@ def replace(network: Any, name: str, rank: int) -> Factors:
 
 def describe(network: Any) -> dict[str, Any]:
     """Return the key for the section of our own: none where no layer is factored."""
-    from edgeopt.model.factors import Factors
+    from edgeopt.model.network.factors import Factors
 
     modules = network.base_model.named_modules()
     ranks = {name: module.rank for name, module in modules if isinstance(module, Factors)}

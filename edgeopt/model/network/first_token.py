@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.model import Model
+from edgeopt.model.network.widths import blocks, head_dim, supported
 from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
-from edgeopt.model.widths import blocks, head_dim, supported
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,7 @@
 """The layers of a transformers encoder: how wide each is, and networks of uneven widths.
 
 A checkpoint whose layers have fewer heads than ``num_attention_heads``, or FFNs of unlike widths,
-says so in the section of our own (``edgeopt.model.section``):
+says so in the section of our own (``edgeopt.model.network.shape_config``):
 ``{"heads": [8, 8], "neurons": [1075, 1024]}``, one number a layer.
 """
 
@@ -86,7 +86,7 @@ def layers(network: Any) -> list[Layer]:
 
     Raises InputError for other architectures, and where a layer is two of low rank.
     """
-    from edgeopt.model.factors import Factors
+    from edgeopt.model.network.factors import Factors
 
     found = _layers(network)
     for i, layer in enumerate(found):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model.embeddings import plain_table
-from edgeopt.model.widths import Build, blocks, head_dim, layers, slice_linear, supported
+from edgeopt.model.network.embeddings import plain_table
+from edgeopt.model.network.widths import Build, blocks, head_dim, layers, slice_linear, supported
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoders that let fewer tokens through: some layers hand on only a share of what reached them.
 
-A checkpoint says so in the section of our own (``edgeopt.model.section``):
+A checkpoint says so in the section of our own (``edgeopt.model.network.shape_config``):
 ``{"tokens": {"method": "pool", "layers": [1, 3], "keep": [0.5, 0.5]}}``. In each of these layers
 tokens go between attention and feed-forward (as in PoWER-BERT), so that the layer's own
 feed-forward has fewer already. The first token ([CLS]) always stays.
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model.widths import PLACES, Build, blocks, supported
+from edgeopt.model.network.widths import PLACES, Build, blocks, supported
 from edgeopt.steps.tokens import METHODS, read_keep, share
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model.widths import Build, supported
+from edgeopt.model.network.widths import Build, supported
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ def rows(network: Any) -> int:
 
 def describe(network: Any) -> dict[str, Any]:
     """Return the key for the section of our own: none where the table is a plain one."""
-    from edgeopt.model.tables import Packed, Projected
+    from edgeopt.model.network.tables import Packed, Projected
 
     if not supported(network):
         return {}
@@ -99,7 +99,7 @@ def replace(network: Any, *, rank: int | None, bits: int | None, group: int | No
     """Put a table of this kind, not yet initialised, in ``network``, and return it."""
     import torch
 
-    from edgeopt.model.tables import Packed, Projected
+    from edgeopt.model.network.tables import Packed, Projected
 
     old = plain_table(network)
     width = rank or old.embedding_dim

@@ -36,7 +36,7 @@ def network(model: Model) -> Any:
 
 def parameters(model: Model) -> int:
     """Return how many numbers the weights of ``model`` are, those of a packed table among them."""
-    from edgeopt.model.tables import Packed
+    from edgeopt.model.network.tables import Packed
 
     packed = [m for m in model.module.modules() if isinstance(m, Packed)]
     return sum(p.numel() for p in model.module.parameters()) + sum(

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model import embeddings, hidden, low_rank, tokens, widths
+from edgeopt.model.network import embeddings, hidden, low_rank, tokens, widths
 
 SECTION = "edgeopt"
 PARTS = (hidden, widths, low_rank, embeddings, tokens)
