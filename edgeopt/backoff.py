@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeopt import accuracy, answers, cache, closure, progress
-from edgeopt.accuracy import Accuracy, HeldOut
+from edgeopt import answers, cache, closure, progress
 from edgeopt.answers import Expected, Judged
-from edgeopt.compression.grid import Grid, linears
+from edgeopt.backends.grid import Grid, linears
 from edgeopt.compression.sensitivity import by_sensitivity
 from edgeopt.errors import CompileError
+from edgeopt.evaluate import accuracy
+from edgeopt.evaluate.accuracy import Accuracy, HeldOut
 from edgeopt.lowering import Lowered, Prepared, lower
 from edgeopt.model import Model, samples
 from edgeopt.quantize import GROUP_SIZE_INT4, PLAIN, QUANTIZED, Quantize

@@ -55,7 +55,7 @@ _MOST_READ = 4096  # files; a checkout has some 200, and each of their versions 
 
 
 def code(*modules: str) -> str:
-    """Return a hash of ``modules`` ("edgeopt.fidelity") with all that they import.
+    """Return a hash of ``modules`` ("edgeopt.evaluate.fidelity") with all that they import.
 
     Counted are the contents of edgeopt's own files, of data files beside them that they name, and
     the versions of installed packages. Once computed it holds for the process. Raises ValueError

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeopt import backends, cache, closure, fidelity, progress, values
+from edgeopt import backends, cache, closure, progress, values
 from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
-from edgeopt.fidelity import Fidelity
+from edgeopt.evaluate import fidelity
+from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.fields import Table
 from edgeopt.model import Model, reference, samples
 from edgeopt.model.network.first_token import narrowed
@@ -26,9 +27,6 @@ FIDELITY_SAMPLES = 32
 """Texts or images that every artifact is checked on, at each length; calibration uses others."""
 
 _RECORD = "artifact.json"
-
-REFERENCE = (__name__, "edgeopt.model.importer", "edgeopt.model.torch_module")
-"""The modules that the reference's answers depend on: those that make the network count too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +61,10 @@ def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
                     np.savez(directory / f"{n}-{i}.npz", **outputs)  # type: ignore[arg-type]
 
     key = cache.key(
-        model=model.digest, texts=digest, seq_lens=list(lengths), code=closure.code(*REFERENCE)
+        model=model.digest,
+        texts=digest,
+        seq_lens=list(lengths),
+        code=closure.code(__name__, *reference.CODE),
     )
     directory = cache.entry("reference", key, run_reference)
     answers: dict[int, list[Outputs]] = {}
@@ -135,7 +136,7 @@ def lower(
         precision=precision,
         quantize=quantize.options(),
         device=[target.device.arch, target.device.os.libc, list(target.device.isa)],
-        code=closure.code(*REFERENCE),
+        code=closure.code(__name__, *reference.CODE),
         backend=backends.code(spec.engine),
     )
     directory = cache.entry("artifact", key, build)

@@ -11,18 +11,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeopt import accuracy, answers, backends, cache, closure, progress, tokenization
+from edgeopt import answers, backends, cache, closure, progress, tokenization
 from edgeopt.backoff import Checks, Made, lower_within
 from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.describe import artifact_entry, describe, prefix, tokenizer_files
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, tidy, write
-from edgeopt.compression.data import Data
 from edgeopt.compression.latency import artifact, counting
 from edgeopt.compression.run import compressed, techniques
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
+from edgeopt.evaluate import accuracy
+from edgeopt.evaluate.data import Data
 from edgeopt.fields import nearest
 from edgeopt.lowering import FIDELITY_SAMPLES, prepare
 from edgeopt.model import Model, importer, name_of, samples, texts

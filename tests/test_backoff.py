@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from edgeopt import progress
-from edgeopt.accuracy import Accuracy
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.errors import CompileError, InputError
+from edgeopt.evaluate.accuracy import Accuracy
 from edgeopt.model.checkpoint import save
 from edgeopt.model.importer import import_model
 from edgeopt.model.network.widths import layers

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt import closure, lowering
+from edgeopt import closure
+from edgeopt.model import reference
 from edgeopt.steps import TECHNIQUES
 from edgeopt.target import ENGINES
 
+REFERENCE = ("edgeopt.lowering", *reference.CODE)
 PACKAGE = Path(closure.__file__).parent
 
 
@@ -127,8 +129,8 @@ def test_each_file_of_a_closure_moves_its_key_and_no_other_does(tmp_path: Path) 
 )
 def test_a_change_moves_what_depends_on_it(tree: Path, changed: str, moved: set[str]) -> None:
     roots = {
-        "reference": " ".join(lowering.REFERENCE),
-        "onnx": " ".join((*lowering.REFERENCE, "edgeopt.backends.onnx")),
+        "reference": " ".join(REFERENCE),
+        "onnx": " ".join((*REFERENCE, "edgeopt.backends.onnx")),
         "movement": "edgeopt.compression.run edgeopt.compression.movement",
         "qat": "edgeopt.compression.run edgeopt.compression.qat",
     }
@@ -155,9 +157,11 @@ def test_a_technique_does_not_depend_on_the_files_of_others() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_artifact_depends_on_no_command_board_or_report(engine: str) -> None:
-    found = closure.files(*lowering.REFERENCE, f"edgeopt.backends.{engine}")
+    found = closure.files(*REFERENCE, f"edgeopt.backends.{engine}")
     assert f"backends/{engine}.py" in found
-    assert {"fidelity.py", "lowering.py", "model/encoder.py", "model/texts.jsonl"} <= set(found)
+    assert {"evaluate/fidelity.py", "lowering.py", "model/encoder.py", "model/texts.jsonl"} <= set(
+        found
+    )
     rooms = {name.split("/")[0] for name in found}
     assert not rooms & {"cli", "report", "boards", "measure", "judges.py", "pipeline.py"}
 

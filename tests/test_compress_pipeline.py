@@ -18,9 +18,9 @@ from edgeopt.compression import structured
 from edgeopt.compression.context import Context
 from edgeopt.compression.costs import CountedCosts, LayerCosts
 from edgeopt.compression.counted import MACS
-from edgeopt.compression.data import read
 from edgeopt.compression.latency import paired
 from edgeopt.errors import BoardError, InputError
+from edgeopt.evaluate.data import read
 from edgeopt.model.checkpoint import network
 from edgeopt.model.importer import import_model
 from edgeopt.model.network.widths import layers

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.compression.grid import linears
+from edgeopt.backends.grid import linears
 from edgeopt.errors import CompileError
 from edgeopt.fields import nearest
 from edgeopt.model import Model

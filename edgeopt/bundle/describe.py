@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeopt._version import __version__
 from edgeopt.backends import Artifact
 from edgeopt.bundle.manifest import ArtifactEntry, GraphEntry, Manifest, TargetEntry, TextEntry
-from edgeopt.fidelity import Fidelity
+from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.model import MAIN, Model, TextInput, reference
 from edgeopt.model.image import ImageInput
 from edgeopt.model.limits import limits

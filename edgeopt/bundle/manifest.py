@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar
 from edgeopt.backends import Artifact
 from edgeopt.bundle import schema_2
 from edgeopt.errors import BundleError, InputError
-from edgeopt.fidelity import Fidelity
+from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.fields import Table, read_json
 from edgeopt.model import MAIN
 from edgeopt.model.image import ImageInput
@@ -103,7 +103,7 @@ class ArtifactEntry:
     The files of ``artifact`` are bundle paths. ``fidelity`` was taken over real texts (or images)
     at each of its lengths; ``bound`` is the cosine that the recipe demands, on the host and again
     on the board. ``kept`` are the linear modules that stayed in floating point, and ``accuracy``
-    (``edgeopt.accuracy``) is how it scored on held-out texts, None if that was not asked for.
+    (``edgeopt.evaluate.accuracy``) is how it scored on held-out texts, None if that was not asked for.
     ``judged`` (``edgeopt.answers``) has the figures of its final answers against the manifest's
     ``original``, None if none were compared.
     """

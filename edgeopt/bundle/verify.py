@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeopt import cache, fidelity, progress
+from edgeopt import cache, progress
 from edgeopt.backends import Batch, OtherMachineError, Outputs, backend, run_on_host
 from edgeopt.bundle import Bundle, golden
 from edgeopt.bundle.manifest import FILE, ArtifactEntry, FileEntry
 from edgeopt.errors import BundleError, EdgeoptError, MissingDependencyError
+from edgeopt.evaluate import fidelity
 from edgeopt.model.image import ImageInput
 from edgeopt.model.tasks import QUESTION_ANSWERING
 

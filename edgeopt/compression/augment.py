@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeopt.compression.data import Data
+from edgeopt.evaluate.data import Data
 
 CROP_LEAST = 0.4
 DROP = 0.1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeopt import progress
 from edgeopt.compression.counted import MACS, Rates, count
-from edgeopt.compression.data import SEQ_LEN
+from edgeopt.evaluate.data import SEQ_LEN
 
 if TYPE_CHECKING:
     import torch

@@ -16,10 +16,10 @@ from edgeopt.compression import student as students
 from edgeopt.compression import training
 from edgeopt.compression.augment import copies
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data
 from edgeopt.compression.teacher import key as teacher_key
 from edgeopt.compression.technique import Change
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.network.first_token import narrowing
 from edgeopt.model.network.shape_config import describe

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data, batches
 from edgeopt.compression.rounding import gobo, pack, size_bytes
 from edgeopt.compression.technique import Change
+from edgeopt.evaluate.data import Data, batches
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network import embeddings as section

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from edgeopt.compression import structured
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data
 from edgeopt.compression.sparsity import cubic
 from edgeopt.compression.teaching import taught, wanted
 from edgeopt.compression.technique import Change
 from edgeopt.compression.training import TO_THE_END, fit
+from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.widths import layers

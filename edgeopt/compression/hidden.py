@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import progress
 from edgeopt.compression import importance
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Batch, Data, batches
 from edgeopt.compression.reconstruct import grams, refit
 from edgeopt.compression.technique import Change
+from edgeopt.evaluate.data import Batch, Data, batches
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.hidden import keep, stream

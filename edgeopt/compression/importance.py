@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.compression.data import Batch, Data, batches
-from edgeopt.compression.score import pool
+from edgeopt.evaluate.data import Batch, Data, batches
+from edgeopt.evaluate.score import pool
 from edgeopt.model import Model
 from edgeopt.model.network.widths import Layer, layers
 from edgeopt.model.tasks import FEATURE_EXTRACTION

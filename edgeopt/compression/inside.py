@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.compression.score import pool
+from edgeopt.evaluate.score import pool
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.widths import blocks, layers

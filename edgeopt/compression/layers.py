@@ -8,9 +8,9 @@ import copy
 from collections.abc import Sequence
 
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data
-from edgeopt.compression.score import answers, change
 from edgeopt.compression.technique import Change
+from edgeopt.evaluate.data import Data
+from edgeopt.evaluate.score import answers, change
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.shape_config import describe

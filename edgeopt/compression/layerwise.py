@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.compression.data import Data, batches
+from edgeopt.evaluate.data import Data, batches
 from edgeopt.model import Model
 from edgeopt.model.network.widths import blocks
 

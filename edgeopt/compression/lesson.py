@@ -12,10 +12,10 @@ import torch
 
 from edgeopt.compression import losses as loss
 from edgeopt.compression import training
-from edgeopt.compression.data import Batch, Data, Encoded
 from edgeopt.compression.inside import Inside, embed, watch
 from edgeopt.compression.resume import seeded
 from edgeopt.compression.teacher import alike, answers
+from edgeopt.evaluate.data import Batch, Data, Encoded
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.widths import blocks, layers

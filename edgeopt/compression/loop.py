@@ -14,7 +14,6 @@ import numpy as np
 
 from edgeopt import cache, progress
 from edgeopt.compression.context import Context
-from edgeopt.compression.data import Batch, Encoded
 from edgeopt.compression.distributed import Peers
 from edgeopt.compression.resume import (
     Metrics,
@@ -26,6 +25,7 @@ from edgeopt.compression.resume import (
     set_random_state,
 )
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Batch, Encoded
 from edgeopt.model import Model, checkpoint
 from edgeopt.model.network.shape_config import describe
 from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION

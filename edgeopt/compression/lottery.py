@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 from edgeopt import progress
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data
 from edgeopt.compression.sparsity import lowest
 from edgeopt.compression.teaching import taught, wanted
 from edgeopt.compression.technique import Change
 from edgeopt.compression.training import Fitted, fit
 from edgeopt.compression.unstructured import linears
+from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.widths import layers

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from edgeopt import progress
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data
 from edgeopt.compression.reconstruct import grams
 from edgeopt.compression.technique import Change
+from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network import low_rank

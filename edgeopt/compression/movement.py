@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt import cache
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Batch, Data
 from edgeopt.compression.masks import LayerGates, Masks, gates
 from edgeopt.compression.structured import told
 from edgeopt.compression.teaching import taught, wanted
 from edgeopt.compression.technique import Change
 from edgeopt.compression.training import fit
+from edgeopt.evaluate.data import Batch, Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.shape_config import describe

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.backends.grid import Grid, fake_tokens, linears, snap, through
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Batch, Data
-from edgeopt.compression.grid import Grid, fake_tokens, linears, snap, through
-from edgeopt.compression.score import pool
 from edgeopt.compression.technique import Change
 from edgeopt.compression.training import TO_THE_END, Objective, device, fit
+from edgeopt.evaluate.data import Batch, Data
+from edgeopt.evaluate.score import pool
 from edgeopt.fields import nearest
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network

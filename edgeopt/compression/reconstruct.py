@@ -28,8 +28,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.compression.data import Data, batches
 from edgeopt.compression.layerwise import first_calls, inputs, through, with_ones
+from edgeopt.evaluate.data import Data, batches
 from edgeopt.model import Model
 from edgeopt.model.network.widths import blocks, layers
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from edgeopt import __version__, cache, closure, place, progress
-from edgeopt.compression import score
 from edgeopt.compression.context import Context
-from edgeopt.compression.data import SEQ_LEN, Data, divide
 from edgeopt.compression.distributed import ALONE, Peers, trains
 from edgeopt.compression.latency import Aiming, Gain, Judge, Source
 from edgeopt.compression.resume import read_metrics
 from edgeopt.compression.technique import module_name, technique
 from edgeopt.errors import CompileError, InputError
+from edgeopt.evaluate import score
+from edgeopt.evaluate.data import SEQ_LEN, Data, divide
 from edgeopt.fields import read_json
 from edgeopt.model import Model, TextInput, checkpoint, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder

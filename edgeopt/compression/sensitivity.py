@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgeopt import progress
-from edgeopt.compression.grid import Grid, fake_inputs, linears, snap
-from edgeopt.fidelity import summarise
+from edgeopt.backends.grid import Grid, fake_inputs, linears, snap
+from edgeopt.evaluate.fidelity import summarise
 from edgeopt.model import Model, reference
 
 SAMPLES = 32

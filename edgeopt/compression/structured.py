@@ -13,11 +13,11 @@ from edgeopt import progress
 from edgeopt.compression import budget, importance
 from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.costs import LayerCosts, Shape, round_neurons
-from edgeopt.compression.data import Data
 from edgeopt.compression.rearrange import rearrange
 from edgeopt.compression.reconstruct import refit_in_turn
-from edgeopt.compression.score import answers, change
 from edgeopt.compression.technique import Change
+from edgeopt.evaluate.data import Data
+from edgeopt.evaluate.score import answers, change
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, parameters
 from edgeopt.model.network.shape_config import describe

@@ -14,10 +14,10 @@ import numpy as np
 
 from edgeopt import cache, closure, progress
 from edgeopt.compression import training
-from edgeopt.compression.data import Data, Encoded, batches
 from edgeopt.compression.inside import embed, watch
 from edgeopt.compression.resume import digest
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, Encoded, batches
 from edgeopt.model import Model, tokenizer
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.first_token import narrowing

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from edgeopt.compression import teacher
 from edgeopt.compression.context import Context
-from edgeopt.compression.data import Batch, Data
 from edgeopt.compression.loop import Objective
-from edgeopt.compression.score import pool
+from edgeopt.evaluate.data import Batch, Data
+from edgeopt.evaluate.score import pool
 from edgeopt.model import Model
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps.training import Training

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from edgeopt.compression.context import Context
-    from edgeopt.compression.data import Data
+    from edgeopt.evaluate.data import Data
     from edgeopt.model import Model
 
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Let fewer tokens through: neighbours pooled, or those that get the least attention dropped.
 
-What the network then is, and the sources, are in ``edgeopt.model.network.tokens``. Weights stay as they
-are; accuracy comes back when the network is trained in this shape, by a step behind this one.
+What the network then is, and the sources, are in ``edgeopt.model.network.tokens``. Weights stay as
+they are; accuracy comes back when the network is trained in this shape, by a step behind this one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data
 from edgeopt.compression.technique import Change
+from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.shape_config import describe

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data
 from edgeopt.compression.layerwise import first_calls, inputs, through, with_ones
 from edgeopt.compression.sparsity import grouped, lowest, lowest_of_rows, sparsegpt, wanda
 from edgeopt.compression.technique import Change
+from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.widths import Layer, blocks, layers

@@ -21,9 +21,9 @@ from typing import Any
 
 from edgeopt import cache, closure, progress
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data
 from edgeopt.compression.technique import Change
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data
 from edgeopt.extras import require
 from edgeopt.model import Model, tokenizer
 from edgeopt.model.checkpoint import network

@@ -13,9 +13,9 @@ import numpy as np
 from edgeopt import progress
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.compression import cascade as threshold
-from edgeopt.compression import data as texts_file
 from edgeopt.compression.cascade import Cascade, Part
 from edgeopt.errors import InputError
+from edgeopt.evaluate import data as texts_file
 from edgeopt.measure.reading import Reading, Result, read
 from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 

@@ -13,6 +13,9 @@ from edgeopt.model import Model, OnnxSource, onnx_call
 
 Outputs = dict[str, np.ndarray]
 
+CODE = (__name__, "edgeopt.model.importer", "edgeopt.model.torch_module")
+"""The modules that the reference's answers depend on: those that make the network count too."""
+
 
 def name(model: Model) -> str:
     """Return what computes the reference, for the reader of a manifest."""

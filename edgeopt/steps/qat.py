@@ -23,7 +23,7 @@ class Qat(Step):
 
     What is left out is as engines quantise to so many ``bits``. The grid "narrow" is that of ONNX
     and OpenVINO in 8 bits and of TFLite, "full" that of ONNX and OpenVINO in 4 bits
-    (``edgeopt.compression.grid``). The last weights stay, not those that do best on the validation
+    (``edgeopt.backends.grid``). The last weights stay, not those that do best on the validation
     texts.
     """
 

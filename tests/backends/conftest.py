@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeopt import fidelity
 from edgeopt.backends import Artifact, backend
+from edgeopt.evaluate import fidelity
 from edgeopt.model import Model, TextInput, images, reference, samples, texts
 from edgeopt.model.importer import import_model
 from edgeopt.model.signature import NO_LENGTH

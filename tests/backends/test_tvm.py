@@ -15,9 +15,9 @@ import pytest
 from edgeopt import progress
 from edgeopt.backends import Artifact, tvm
 from edgeopt.compression import tokens
-from edgeopt.compression.data import Data
 from edgeopt.errors import CompileError, InputError
-from edgeopt.fidelity import compare
+from edgeopt.evaluate.data import Data
+from edgeopt.evaluate.fidelity import compare
 from edgeopt.model import Model, samples
 from edgeopt.model.importer import import_model
 from edgeopt.model.signature import NO_LENGTH

@@ -19,7 +19,7 @@ from edgeopt.bundle.manifest import (
     TextEntry,
 )
 from edgeopt.bundle.write import write
-from edgeopt.fidelity import Fidelity
+from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.model import MAIN
 from edgeopt.model.signature import Signature, TensorSpec
 from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.compression.data import Data
+from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from tests import checkpoints
 
@@ -56,7 +56,7 @@ def train(folder: Path, steps: int = 60) -> Path:
     """Teach the checkpoint in ``folder`` to tell the texts apart, in place."""
     import torch
 
-    from edgeopt.compression.data import batches
+    from edgeopt.evaluate.data import batches
     from edgeopt.model.checkpoint import save
     from edgeopt.model.importer import import_model
 
@@ -101,6 +101,6 @@ def model(bert: Path) -> Model:
 
 @pytest.fixture
 def data(model: Model, texts_file: Path) -> Data:
-    from edgeopt.compression.data import read
+    from edgeopt.evaluate.data import read
 
     return read(texts_file, model).first(64)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.compression import score
 from edgeopt.errors import InputError
+from edgeopt.evaluate import score
 from edgeopt.model import checkpoint
 from edgeopt.model.importer import import_model
 from edgeopt.quiet import quiet

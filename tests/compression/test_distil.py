@@ -12,12 +12,12 @@ import pytest
 from edgeopt import progress
 from edgeopt.compression import augment, distil, student, vocabulary
 from edgeopt.compression.context import Context
-from edgeopt.compression.data import Data, batches, read
 from edgeopt.compression.resume import read_metrics
 from edgeopt.compression.run import compress
-from edgeopt.compression.score import answers, score
 from edgeopt.compression.teacher import alike
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, batches, read
+from edgeopt.evaluate.score import answers, score
 from edgeopt.fields import Table
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, save

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import embeddings, hidden, low_rank, rounding, structured, vocabulary
-from edgeopt.compression.data import Data, read
-from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, read
+from edgeopt.evaluate.score import answers
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, parameters, save, size_bytes
 from edgeopt.model.importer import import_model

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import layers
-from edgeopt.compression.data import Data, batches, read
-from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, batches, read
+from edgeopt.evaluate.score import answers
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model

@@ -10,9 +10,9 @@ import pytest
 from edgeopt import progress
 from edgeopt.compression import lottery
 from edgeopt.compression.context import Context
-from edgeopt.compression.data import Data
-from edgeopt.compression.score import answers
 from edgeopt.compression.teaching import wanted
+from edgeopt.evaluate.data import Data
+from edgeopt.evaluate.score import answers
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model

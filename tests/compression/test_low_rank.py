@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeopt.backends.grid import linears
 from edgeopt.compression import low_rank, structured
-from edgeopt.compression.data import Data, batches, read
-from edgeopt.compression.grid import linears
 from edgeopt.compression.reconstruct import grams
-from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, batches, read
+from edgeopt.evaluate.score import answers
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, parameters, save
 from edgeopt.model.importer import import_model

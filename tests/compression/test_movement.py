@@ -10,10 +10,10 @@ import pytest
 
 from edgeopt.compression import movement
 from edgeopt.compression.context import Context
-from edgeopt.compression.data import Data, batches, read, split
 from edgeopt.compression.masks import Masks, gates
-from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, batches, read, split
+from edgeopt.evaluate.score import answers
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeopt.backends.grid import Grid, fake_tokens, linears, snap, through
 from edgeopt.compression import qat
-from edgeopt.compression.data import Data, read
-from edgeopt.compression.grid import Grid, fake_tokens, linears, snap, through
-from edgeopt.compression.score import answers
 from edgeopt.compression.sensitivity import by_sensitivity
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, read
+from edgeopt.evaluate.score import answers
 from edgeopt.fields import Table
 from edgeopt.model import Model, samples
 from edgeopt.model.importer import import_model

@@ -13,10 +13,10 @@ import pytest
 import edgeopt
 from edgeopt import progress
 from edgeopt.bundle import golden
-from edgeopt.compression.data import read, split
 from edgeopt.compression.run import compress
-from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import read, split
+from edgeopt.evaluate.score import answers
 from edgeopt.model import reference
 from edgeopt.model.importer import import_model
 from edgeopt.model.network.widths import layers

@@ -9,12 +9,12 @@ import pytest
 
 from edgeopt.compression import importance, structured
 from edgeopt.compression.costs import Shape, neuron_counts
-from edgeopt.compression.data import Data, batches, read
 from edgeopt.compression.layerwise import first_calls, inputs, with_ones
 from edgeopt.compression.rearrange import rearrange
 from edgeopt.compression.reconstruct import grams, refit
-from edgeopt.compression.score import answers
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, batches, read
+from edgeopt.evaluate.score import answers
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model

@@ -7,8 +7,8 @@ import pytest
 
 from edgeopt.compression import movement
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import Data, batches, read
 from edgeopt.compression.teaching import taught, wanted
+from edgeopt.evaluate.data import Data, batches, read
 from edgeopt.model.importer import import_model
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.training import Training

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import layers, structured, tokens
-from edgeopt.compression.data import Data
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data
 from edgeopt.fields import Table
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, save

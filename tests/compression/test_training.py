@@ -13,11 +13,11 @@ import pytest
 
 from edgeopt import options, progress
 from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.data import read
 from edgeopt.compression.memory import activation_bytes, out_of_memory
 from edgeopt.compression.resume import read_metrics
 from edgeopt.compression.training import TO_THE_END, Fitted, fit, split
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import read
 from edgeopt.fields import Table
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import unstructured
-from edgeopt.compression.data import Data, batches, read
 from edgeopt.compression.layerwise import first_calls, inputs, through
-from edgeopt.compression.score import answers
 from edgeopt.compression.sparsity import lowest_of_rows, wanda
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, batches, read
+from edgeopt.evaluate.score import answers
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, save
 from edgeopt.model.importer import import_model

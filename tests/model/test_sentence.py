@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from edgeopt import progress
-from edgeopt.compression.score import pool
 from edgeopt.errors import InputError
+from edgeopt.evaluate.score import pool
 from edgeopt.model import Model, texts
 from edgeopt.model.importer import import_model
 from edgeopt.model.setfit import HEAD, read_head

@@ -23,7 +23,7 @@ from edgeopt.bundle.manifest import (
     TargetEntry,
     TextEntry,
 )
-from edgeopt.fidelity import Fidelity
+from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.model.image import ImageInput
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.signature import Signature, State, TensorSpec

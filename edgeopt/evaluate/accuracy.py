@@ -15,10 +15,9 @@ import numpy as np
 
 from edgeopt import cache, closure, progress
 from edgeopt.backends import Artifact, Batch, Outputs, run_on_host
-from edgeopt.compression import score
-from edgeopt.compression.data import Data, divide
 from edgeopt.errors import InputError
-from edgeopt.lowering import REFERENCE
+from edgeopt.evaluate import score
+from edgeopt.evaluate.data import Data, divide
 from edgeopt.model import Model, reference, samples
 from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION
 
@@ -80,7 +79,7 @@ def prepare(model: Model, data: Data, seq_len: int) -> HeldOut:
         model=model.digest,
         data=data.digest(),
         seq_len=seq_len,
-        code=closure.code(__name__, *REFERENCE),
+        code=closure.code(__name__, *reference.CODE),
         rows="pooled",
     )
     answers = np.load(cache.entry("reference", key, build) / "answers.npy")

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeopt.fidelity import compare, summarise
+from edgeopt.evaluate.fidelity import compare, summarise
 
 MASK = np.array([[1, 1, 0]])
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgeopt import progress
-from edgeopt.compression.data import Data, batches
 from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Data, batches
 from edgeopt.model import Model
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION

@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""How good outputs are: near the reference's, right by labels, and the texts to find that out on."""
