@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeopt.boards import Board, connect, registry
-from edgeopt.compression import distributed
-from edgeopt.compression.latency import Aim, Aiming, artifact, counting, length
 from edgeopt.compression.run import Compression
 from edgeopt.compression.run import compress as run
 from edgeopt.errors import BoardError, InputError
+from edgeopt.estimate.latency import Aim, Aiming, artifact, counting, length
 from edgeopt.judges import OnBoard, OnHost
 from edgeopt.latency_table import MeasuredCosts
 from edgeopt.model import Model
 from edgeopt.pipeline import selected
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.target import EngineSpec, Target, load_target
+from edgeopt.train import distributed
 
 
 def compress(

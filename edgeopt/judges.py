@@ -18,8 +18,8 @@ from edgeopt.backends import Batch, backend
 from edgeopt.boards import connect
 from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle
-from edgeopt.compression.latency import Gain, Source, calls, paired
 from edgeopt.errors import BoardError, BusyError, CompileError
+from edgeopt.estimate.latency import Gain, Source, calls, paired
 from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, lower, prepare
 from edgeopt.measure.session import profile
 from edgeopt.model import Model, samples

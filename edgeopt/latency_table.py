@@ -21,14 +21,7 @@ import numpy as np
 
 from edgeopt import backends, cache, closure, progress, timing
 from edgeopt.backends import Batch, backend
-from edgeopt.compression.costs import (
-    LayerCosts,
-    Shape,
-    attention,
-    ffn,
-    head_counts,
-    neuron_counts,
-)
+from edgeopt.estimate.costs import LayerCosts, Shape, attention, ffn, head_counts, neuron_counts
 from edgeopt.model import MAIN, Graph, Model, TextInput, TorchSource
 from edgeopt.model.signature import Signature, TensorSpec
 from edgeopt.model.tasks import FEATURE_EXTRACTION

@@ -18,10 +18,10 @@ from edgeopt.bundle.describe import artifact_entry, describe, prefix, tokenizer_
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, tidy, write
-from edgeopt.compression.latency import artifact, counting
 from edgeopt.compression.run import compressed, techniques
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
+from edgeopt.estimate.latency import artifact, counting
 from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.data import Data
 from edgeopt.fields import nearest
@@ -63,7 +63,7 @@ def compile(
     model of sentence-transformers has, by default its own default.
 
     Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compression``), for
-    the target by counts (``edgeopt.compression.latency``), and artifacts are checked against the
+    the target by counts (``edgeopt.estimate.latency``), and artifacts are checked against the
     compressed model. Where its ``[quantize]`` has ``max_drop``, what INT8 and INT4 lose is measured
     on the texts held out.
 

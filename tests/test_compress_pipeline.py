@@ -15,11 +15,10 @@ from edgeopt.boards import registry
 from edgeopt.cli import cli
 from edgeopt.cli.output import run
 from edgeopt.compression import structured
-from edgeopt.compression.context import Context
-from edgeopt.compression.costs import CountedCosts, LayerCosts
-from edgeopt.compression.counted import MACS
-from edgeopt.compression.latency import paired
 from edgeopt.errors import BoardError, InputError
+from edgeopt.estimate.costs import CountedCosts, LayerCosts
+from edgeopt.estimate.counted import MACS
+from edgeopt.estimate.latency import paired
 from edgeopt.evaluate.data import read
 from edgeopt.model.checkpoint import network
 from edgeopt.model.importer import import_model
@@ -28,6 +27,7 @@ from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.steps import Step
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.structured import Structured
+from edgeopt.train.context import Context
 from tests import checkpoints
 from tests.compression.conftest import rows, write_rows
 

@@ -34,6 +34,8 @@ FLOORS = [
     {"model"},
     {"backends"},
     {"evaluate"},
+    {"estimate"},
+    {"train"},
     {"compression"},
     {"bundle"},
     {"lowering", "timing", "latency_table"},

@@ -55,7 +55,7 @@ def compress(
     measured on the board, or here for the target 'host', and else counted.
     """
     from edgeopt.compress_pipeline import compress as run
-    from edgeopt.compression.distributed import rank
+    from edgeopt.train.distributed import rank
 
     found = run(
         model,

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Teach a network what another answers: the original, or the network as it was.
 
-Any losses of ``edgeopt.compression.losses``, each with a weight, on the user's texts and on changed
+Any losses of ``edgeopt.train.losses``, each with a weight, on the user's texts and on changed
 copies of them. With the labels' loss alone it is plain fine-tuning, without a teacher.
 """
 
@@ -13,10 +13,6 @@ from dataclasses import asdict
 
 from edgeopt import cache
 from edgeopt.compression import student as students
-from edgeopt.compression import training
-from edgeopt.compression.augment import copies
-from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.teacher import key as teacher_key
 from edgeopt.compression.technique import Change
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data
@@ -26,6 +22,10 @@ from edgeopt.model.network.shape_config import describe
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil, Losses
+from edgeopt.train import training
+from edgeopt.train.augment import copies
+from edgeopt.train.context import ALONE, Context
+from edgeopt.train.teacher import key as teacher_key
 
 NO_LABEL = -100  # what torch's cross_entropy passes over
 
@@ -52,7 +52,7 @@ def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -
     The teacher is ``context.teacher``, or ``model`` itself. Raises InputError as ``check`` and
     ``training.fit`` do, and where teacher, student and losses do not fit one another.
     """
-    from edgeopt.compression.lesson import prepare
+    from edgeopt.train.distillation_loss import prepare
 
     check(model, options)
     losses = _losses(model, options)

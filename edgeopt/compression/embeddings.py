@@ -16,7 +16,6 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.rounding import gobo, pack, size_bytes
 from edgeopt.compression.technique import Change
 from edgeopt.evaluate.data import Data, batches
@@ -27,6 +26,7 @@ from edgeopt.model.network.shape_config import describe
 from edgeopt.model.network.widths import blocks
 from edgeopt.steps import wrong
 from edgeopt.steps.embeddings import Embeddings
+from edgeopt.train.context import ALONE, Context
 
 if TYPE_CHECKING:
     import torch

@@ -12,11 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeopt.compression import structured
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.sparsity import cubic
-from edgeopt.compression.teaching import taught, wanted
 from edgeopt.compression.technique import Change
-from edgeopt.compression.training import TO_THE_END, fit
 from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
@@ -25,6 +22,9 @@ from edgeopt.steps import wrong
 from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.structured import PARTS, Structured
+from edgeopt.train.context import ALONE, Context
+from edgeopt.train.pruning_loss import taught, wanted
+from edgeopt.train.training import TO_THE_END, fit
 
 
 def check(model: Model, options: Gradual) -> None:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
 from edgeopt.compression import importance
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.reconstruct import grams, refit
 from edgeopt.compression.technique import Change
 from edgeopt.evaluate.data import Batch, Data, batches
@@ -33,6 +32,7 @@ from edgeopt.model.network.shape_config import describe
 from edgeopt.steps import wrong
 from edgeopt.steps.hidden import Hidden
 from edgeopt.steps.limits import MIN_SAMPLES
+from edgeopt.train.context import ALONE, Context
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.technique import Change
 from edgeopt.evaluate.data import Data
 from edgeopt.evaluate.score import answers, change
@@ -18,6 +17,7 @@ from edgeopt.model.network.widths import blocks
 from edgeopt.steps import wrong
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.limits import MIN_SAMPLES
+from edgeopt.train.context import ALONE, Context
 
 
 def check(model: Model, options: Layers) -> None:

@@ -18,11 +18,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeopt import progress
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.sparsity import lowest
-from edgeopt.compression.teaching import taught, wanted
 from edgeopt.compression.technique import Change
-from edgeopt.compression.training import Fitted, fit
 from edgeopt.compression.unstructured import linears
 from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
@@ -32,6 +29,9 @@ from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.lottery import Lottery
 from edgeopt.steps.unstructured import Unstructured
+from edgeopt.train.context import ALONE, Context
+from edgeopt.train.pruning_loss import taught, wanted
+from edgeopt.train.training import Fitted, fit
 
 if TYPE_CHECKING:
     import torch

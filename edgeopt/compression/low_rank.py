@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeopt import progress
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.reconstruct import grams
 from edgeopt.compression.technique import Change
 from edgeopt.evaluate.data import Data
@@ -28,6 +27,7 @@ from edgeopt.model.network.widths import Layer, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.low_rank import LINEARS, LowRank
+from edgeopt.train.context import ALONE, Context
 
 if TYPE_CHECKING:
     import torch

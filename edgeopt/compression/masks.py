@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeopt.compression.costs import round_neurons
 from edgeopt.compression.sparsity import cubic, lowest
+from edgeopt.estimate.costs import round_neurons
 from edgeopt.model.network.widths import Layer
 from edgeopt.steps.movement import Movement
 

@@ -15,12 +15,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import cache
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.masks import LayerGates, Masks, gates
 from edgeopt.compression.structured import told
-from edgeopt.compression.teaching import taught, wanted
 from edgeopt.compression.technique import Change
-from edgeopt.compression.training import fit
 from edgeopt.evaluate.data import Batch, Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
@@ -30,6 +27,9 @@ from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.training import Training
+from edgeopt.train.context import ALONE, Context
+from edgeopt.train.pruning_loss import taught, wanted
+from edgeopt.train.training import fit
 
 if TYPE_CHECKING:
     import torch

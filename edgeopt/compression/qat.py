@@ -16,9 +16,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.backends.grid import Grid, fake_tokens, linears, snap, through
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.technique import Change
-from edgeopt.compression.training import TO_THE_END, Objective, device, fit
 from edgeopt.evaluate.data import Batch, Data
 from edgeopt.evaluate.score import pool
 from edgeopt.fields import nearest
@@ -28,6 +26,8 @@ from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.qat import Qat
+from edgeopt.train.context import ALONE, Context
+from edgeopt.train.training import TO_THE_END, Objective, device, fit
 
 if TYPE_CHECKING:
     import torch

@@ -16,12 +16,9 @@ from typing import Any
 import numpy as np
 
 from edgeopt import __version__, cache, closure, place, progress
-from edgeopt.compression.context import Context
-from edgeopt.compression.distributed import ALONE, Peers, trains
-from edgeopt.compression.latency import Aiming, Gain, Judge, Source
-from edgeopt.compression.resume import read_metrics
 from edgeopt.compression.technique import module_name, technique
 from edgeopt.errors import CompileError, InputError
+from edgeopt.estimate.latency import Aiming, Gain, Judge, Source
 from edgeopt.evaluate import score
 from edgeopt.evaluate.data import SEQ_LEN, Data, divide
 from edgeopt.fields import read_json
@@ -29,6 +26,9 @@ from edgeopt.model import Model, TextInput, checkpoint, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
 from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.steps import Step
+from edgeopt.train.context import Context
+from edgeopt.train.distributed import ALONE, Peers, trains
+from edgeopt.train.resume import read_metrics
 
 REPORT = "compress.json"
 
@@ -302,7 +302,8 @@ def _step(
     def build(directory: Path) -> None:
         with cache.scratch("training", key) as work:
             context = replace(around, work=work, source=source)
-            change = context.peers.apply(step.technique, model, step, learning, context)
+            apply = technique(step.technique).apply
+            change = context.peers.apply(apply, model, step, learning, context)
             changed = change.model
             metrics = read_metrics(work)
         after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")

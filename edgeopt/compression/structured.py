@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from edgeopt import progress
 from edgeopt.compression import budget, importance
-from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.costs import LayerCosts, Shape, round_neurons
 from edgeopt.compression.rearrange import rearrange
 from edgeopt.compression.reconstruct import refit_in_turn
 from edgeopt.compression.technique import Change
+from edgeopt.estimate.costs import LayerCosts, Shape, round_neurons
 from edgeopt.evaluate.data import Data
 from edgeopt.evaluate.score import answers, change
 from edgeopt.model import Model
@@ -26,6 +25,7 @@ from edgeopt.model.network.widths import keep, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.structured import Structured
+from edgeopt.train.context import ALONE, Context
 
 if TYPE_CHECKING:
     import torch

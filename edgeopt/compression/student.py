@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.compression import layers as dropping
 from edgeopt.compression.importance import magnitude
-from edgeopt.compression.resume import seeded
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.shape_config import SECTION, describe
@@ -20,6 +19,7 @@ from edgeopt.model.network.widths import Layer, blocks, layers
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil
+from edgeopt.train.resume import seeded
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
-    from edgeopt.compression.context import Context
     from edgeopt.evaluate.data import Data
     from edgeopt.model import Model
+    from edgeopt.train.context import Context
 
 
 class Change(NamedTuple):

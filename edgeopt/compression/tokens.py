@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.technique import Change
 from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
@@ -20,6 +19,7 @@ from edgeopt.model.network.tokens import per_token, reduce, reductions
 from edgeopt.model.network.widths import blocks
 from edgeopt.steps import wrong
 from edgeopt.steps.tokens import Tokens, share
+from edgeopt.train.context import ALONE, Context
 
 
 def check(model: Model, options: Tokens) -> None:

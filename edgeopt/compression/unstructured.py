@@ -25,7 +25,6 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.layerwise import first_calls, inputs, through, with_ones
 from edgeopt.compression.sparsity import grouped, lowest, lowest_of_rows, sparsegpt, wanda
 from edgeopt.compression.technique import Change
@@ -36,6 +35,7 @@ from edgeopt.model.network.widths import Layer, blocks, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.unstructured import Unstructured
+from edgeopt.train.context import ALONE, Context
 
 if TYPE_CHECKING:
     import torch

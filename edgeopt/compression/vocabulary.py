@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import cache, closure, progress
-from edgeopt.compression.context import ALONE, Context
 from edgeopt.compression.technique import Change
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data
@@ -30,6 +29,7 @@ from edgeopt.model.checkpoint import network
 from edgeopt.model.network.embeddings import plain_table
 from edgeopt.steps import wrong
 from edgeopt.steps.vocabulary import Vocabulary
+from edgeopt.train.context import ALONE, Context
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 """What the trimmed tokenizer is written as: the rest would say the old numbers again."""

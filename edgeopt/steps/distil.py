@@ -21,7 +21,7 @@ Weight = Annotated[float, Range(0.0, 1e6)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Losses:
-    """The weight of each loss (0 leaves it out); ``edgeopt.compression.losses`` has them."""
+    """The weight of each loss (0 leaves it out); ``edgeopt.train.losses`` has them."""
 
     response: Annotated[Weight, "a classifier's logits, against the teacher's"] = 0.0
     labels: Annotated[Weight, "a classifier's logits, against the texts' labels"] = 0.0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.compression.costs import COUNTED, CountedCosts, Shape
-from edgeopt.compression.counted import MACS, Rates, Work, count, rates
+from edgeopt.estimate.costs import COUNTED, CountedCosts, Shape
+from edgeopt.estimate.counted import MACS, Rates, Work, count, rates
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.importer import import_model

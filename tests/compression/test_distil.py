@@ -10,11 +10,8 @@ import numpy as np
 import pytest
 
 from edgeopt import progress
-from edgeopt.compression import augment, distil, student, vocabulary
-from edgeopt.compression.context import Context
-from edgeopt.compression.resume import read_metrics
+from edgeopt.compression import distil, student, vocabulary
 from edgeopt.compression.run import compress
-from edgeopt.compression.teacher import alike
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, batches, read
 from edgeopt.evaluate.score import answers, score
@@ -27,6 +24,10 @@ from edgeopt.recipe import FOLDER, load_recipe
 from edgeopt.steps.distil import Distil, Losses
 from edgeopt.steps.training import Training
 from edgeopt.steps.vocabulary import Vocabulary
+from edgeopt.train import augment
+from edgeopt.train.context import Context
+from edgeopt.train.resume import read_metrics
+from edgeopt.train.teacher import alike
 from tests import checkpoints
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
@@ -185,7 +186,7 @@ def test_a_share_of_the_layers_is_one_at_least(teacher: Model) -> None:
 
 
 def distil_pairs(layer_map: Any, student: int, teacher: int) -> list[tuple[int, int]]:
-    from edgeopt.compression.lesson import pairs
+    from edgeopt.train.distillation_loss import pairs
 
     return pairs(Distil(layer_map=layer_map), student, teacher)
 

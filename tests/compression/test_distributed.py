@@ -92,7 +92,7 @@ def test_connections_are_closed_as_the_processes_end(work: str, tmp_path: Path) 
     script = tmp_path / "script.py"
     script.write_text(f"""
 import atexit
-from edgeopt.compression.distributed import run
+from edgeopt.train.distributed import run
 from edgeopt.errors import InputError
 
 def last():

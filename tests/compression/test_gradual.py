@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import gradual, structured
-from edgeopt.compression.context import Context
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, read, split
 from edgeopt.evaluate.score import answers
@@ -19,6 +18,7 @@ from edgeopt.model.network.widths import layers
 from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.structured import Structured
 from edgeopt.steps.training import Training
+from edgeopt.train.context import Context
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy

@@ -6,7 +6,7 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
-losses = pytest.importorskip("edgeopt.compression.losses")
+losses = pytest.importorskip("edgeopt.train.losses")
 pytestmark = pytest.mark.heavy
 
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])

@@ -9,8 +9,6 @@ import pytest
 
 from edgeopt import progress
 from edgeopt.compression import lottery
-from edgeopt.compression.context import Context
-from edgeopt.compression.teaching import wanted
 from edgeopt.evaluate.data import Data
 from edgeopt.evaluate.score import answers
 from edgeopt.model import Model
@@ -20,6 +18,8 @@ from edgeopt.model.network.widths import layers
 from edgeopt.recipe import load_recipe
 from edgeopt.steps.lottery import Lottery
 from edgeopt.steps.training import Training
+from edgeopt.train.context import Context
+from edgeopt.train.pruning_loss import wanted
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import movement
-from edgeopt.compression.context import Context
 from edgeopt.compression.masks import Masks, gates
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, batches, read, split
@@ -20,6 +19,7 @@ from edgeopt.model.importer import import_model
 from edgeopt.model.network.widths import layers
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.training import Training
+from edgeopt.train.context import Context
 from tests import checkpoints
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")

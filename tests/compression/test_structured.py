@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from edgeopt.compression import importance, structured
-from edgeopt.compression.costs import Shape, neuron_counts
 from edgeopt.compression.layerwise import first_calls, inputs, with_ones
 from edgeopt.compression.rearrange import rearrange
 from edgeopt.compression.reconstruct import grams, refit
 from edgeopt.errors import InputError
+from edgeopt.estimate.costs import Shape, neuron_counts
 from edgeopt.evaluate.data import Data, batches, read
 from edgeopt.evaluate.score import answers
 from edgeopt.model import Model

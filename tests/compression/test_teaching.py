@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from edgeopt.compression import movement
-from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.teaching import taught, wanted
 from edgeopt.evaluate.data import Data, batches, read
 from edgeopt.model.importer import import_model
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.training import Training
+from edgeopt.train.context import ALONE, Context
+from edgeopt.train.pruning_loss import taught, wanted
 from tests import checkpoints
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")

@@ -12,10 +12,6 @@ from typing import Any
 import pytest
 
 from edgeopt import options, progress
-from edgeopt.compression.context import ALONE, Context
-from edgeopt.compression.memory import activation_bytes, out_of_memory
-from edgeopt.compression.resume import read_metrics
-from edgeopt.compression.training import TO_THE_END, Fitted, fit, split
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import read
 from edgeopt.fields import Table
@@ -23,6 +19,10 @@ from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.steps.gradual import Gradual
 from edgeopt.steps.training import Training
+from edgeopt.train.context import ALONE, Context
+from edgeopt.train.memory import activation_bytes, out_of_memory
+from edgeopt.train.resume import read_metrics
+from edgeopt.train.training import TO_THE_END, Fitted, fit, split
 from tests import checkpoints
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")

@@ -96,7 +96,7 @@ def _source(name: str) -> ast.Module:
 
 def _opening(text: str) -> str:
     """Return ``text`` without its pointer into the code, which the page spells out."""
-    return text.replace("; `edgeopt.compression.losses` has them", "")
+    return text.replace("; `edgeopt.train.losses` has them", "")
 
 
 def _losses(options: Sequence[Option]) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeopt.compression import distributed
-from edgeopt.compression.costs import COUNTED, Costs
+from edgeopt.estimate.costs import COUNTED, Costs
 from edgeopt.model import Model
 from edgeopt.target import Target
+from edgeopt.train import distributed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

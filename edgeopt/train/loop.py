@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt import cache, progress
-from edgeopt.compression.context import Context
-from edgeopt.compression.distributed import Peers
-from edgeopt.compression.resume import (
+from edgeopt.errors import InputError
+from edgeopt.evaluate.data import Batch, Encoded
+from edgeopt.model import Model, checkpoint
+from edgeopt.model.network.shape_config import describe
+from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
+from edgeopt.steps.training import Training
+from edgeopt.train.context import Context
+from edgeopt.train.distributed import Peers
+from edgeopt.train.resume import (
     Metrics,
     Store,
     copied,
@@ -24,12 +30,6 @@ from edgeopt.compression.resume import (
     random_state,
     set_random_state,
 )
-from edgeopt.errors import InputError
-from edgeopt.evaluate.data import Batch, Encoded
-from edgeopt.model import Model, checkpoint
-from edgeopt.model.network.shape_config import describe
-from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
-from edgeopt.steps.training import Training
 
 if TYPE_CHECKING:
     import torch

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeopt.compression import teacher
-from edgeopt.compression.context import Context
-from edgeopt.compression.loop import Objective
 from edgeopt.evaluate.data import Batch, Data
 from edgeopt.evaluate.score import pool
 from edgeopt.model import Model
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps.training import Training
+from edgeopt.train import teacher
+from edgeopt.train.context import Context
+from edgeopt.train.loop import Objective
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ def taught(
     cross-entropy with the label``; texts without labels have the first term only. For embeddings
     the squared distance to the teacher's as a share of its squared length.
     """
-    from edgeopt.compression import losses
+    from edgeopt.train import losses
 
     def embedding(batch: Batch) -> torch.Tensor:
         (hidden,) = model.module(*batch.inputs)

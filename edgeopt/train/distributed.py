@@ -21,7 +21,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeopt import progress
-from edgeopt.compression.technique import Change, technique
 from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
 from edgeopt.quiet import quiet
@@ -29,7 +28,7 @@ from edgeopt.quiet import quiet
 if TYPE_CHECKING:
     import torch
 
-    from edgeopt.compression.context import Context
+    from edgeopt.train.context import Context
 
 T = TypeVar("T")
 
@@ -101,14 +100,19 @@ class Peers:
                 parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
         return loss
 
-    def apply(self, name: str, model: Any, step: Any, data: Any, context: Context) -> Change:
-        """Apply the technique ``name`` in the main process, and in all of them if it trains."""
+    def apply(
+        self, work: Callable[..., T], model: Any, step: Any, data: Any, context: Context
+    ) -> T:
+        """Do ``work``, a function of a module, in the main process; in all of them if it trains.
+
+        It is called with the other arguments.
+        """
         together = self.count > 1 and trains(step)
         self.apart = together
         if together:
             bare = replace(context, work=None, peers=ALONE)
-            self.tell(("apply", (name, model, step, data, bare)))
-        found = technique(name).apply(model, step, data, context)
+            self.tell(("apply", (work, model, step, data, bare)))
+        found = work(model, step, data, context)
         self.apart = False
         return found
 
@@ -170,9 +174,9 @@ def _follow(peers: Peers) -> Any:
         if what == "failed":
             _part(peers)
             raise SystemExit(0)
-        name, model, step, data, context = told
+        work, model, step, data, context = told
         try:
-            technique(name).apply(model, step, data, replace(context, peers=peers))
+            work(model, step, data, replace(context, peers=peers))
         except EdgeoptError:
             time.sleep(_LAST_WORDS_S)
             raise

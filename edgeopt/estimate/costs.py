@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeopt import progress
-from edgeopt.compression.counted import MACS, Rates, count
+from edgeopt.estimate.counted import MACS, Rates, count
 from edgeopt.evaluate.data import SEQ_LEN
 
 if TYPE_CHECKING:

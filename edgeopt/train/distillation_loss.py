@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 import torch
 
-from edgeopt.compression import losses as loss
-from edgeopt.compression import training
-from edgeopt.compression.inside import Inside, embed, watch
-from edgeopt.compression.resume import seeded
-from edgeopt.compression.teacher import alike, answers
 from edgeopt.evaluate.data import Batch, Data, Encoded
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.widths import blocks, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil, Losses
+from edgeopt.train import losses as loss
+from edgeopt.train import training
+from edgeopt.train.activations import Inside, embed, watch
+from edgeopt.train.resume import seeded
+from edgeopt.train.teacher import alike, answers
 
 
 def pairs(options: Distil, student: int, teacher: int) -> list[tuple[int, int]]:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt import cache, progress
-from edgeopt.compression.context import Context
-from edgeopt.compression.loop import AfterStep, Fitted, Loop, Objective
-from edgeopt.compression.memory import is_out_of_memory, out_of_memory
-from edgeopt.compression.resume import seeded
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, Encoded
 from edgeopt.model import Model
 from edgeopt.steps.training import Training
+from edgeopt.train.context import Context
+from edgeopt.train.loop import AfterStep, Fitted, Loop, Objective
+from edgeopt.train.memory import is_out_of_memory, out_of_memory
+from edgeopt.train.resume import seeded
 
 if TYPE_CHECKING:
     import torch

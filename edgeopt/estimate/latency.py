@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
-from edgeopt.compression.costs import Costs, CountedCosts
-from edgeopt.compression.counted import ERROR, Work, count, rates
 from edgeopt.errors import InputError
+from edgeopt.estimate.costs import Costs, CountedCosts
+from edgeopt.estimate.counted import ERROR, Work, count, rates
 from edgeopt.model import Model, samples, texts
 from edgeopt.model.network.first_token import narrowed
 from edgeopt.target import EngineSpec, Target

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeopt import cache, closure, progress
-from edgeopt.compression import training
-from edgeopt.compression.inside import embed, watch
-from edgeopt.compression.resume import digest
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, Encoded, batches
 from edgeopt.model import Model, tokenizer
@@ -23,6 +20,9 @@ from edgeopt.model.checkpoint import network
 from edgeopt.model.network.first_token import narrowing
 from edgeopt.model.network.widths import blocks
 from edgeopt.steps.training import Training
+from edgeopt.train import training
+from edgeopt.train.activations import embed, watch
+from edgeopt.train.resume import digest
 
 if TYPE_CHECKING:
     import torch
