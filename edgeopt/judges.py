@@ -20,7 +20,7 @@ from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle
 from edgeopt.errors import BoardError, BusyError, CompileError
 from edgeopt.estimate.latency import Gain, Source, calls, paired
-from edgeopt.lowering import FIDELITY_SAMPLES, Lowered, Prepared, lower, prepare
+from edgeopt.lower.lowering import FIDELITY_SAMPLES, Lowered, Prepared, lower, prepare
 from edgeopt.measure.session import profile
 from edgeopt.model import Model, samples
 from edgeopt.pipeline import compile

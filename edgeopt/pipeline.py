@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeopt import answers, backends, cache, closure, progress, tokenization
-from edgeopt.backoff import Checks, Made, lower_within
+from edgeopt import backends, cache, closure, progress
 from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.describe import artifact_entry, describe, prefix, tokenizer_files
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped
@@ -25,7 +24,9 @@ from edgeopt.estimate.latency import artifact, counting
 from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.data import Data
 from edgeopt.fields import nearest
-from edgeopt.lowering import FIDELITY_SAMPLES, prepare
+from edgeopt.lower import answers, tokenization
+from edgeopt.lower.accuracy_control import Checks, Made, lower_within
+from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
 from edgeopt.model import Model, importer, name_of, samples, texts
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples

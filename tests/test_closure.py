@@ -18,7 +18,7 @@ from edgeopt.model import reference
 from edgeopt.steps import TECHNIQUES
 from edgeopt.target import ENGINES
 
-REFERENCE = ("edgeopt.lowering", *reference.CODE)
+REFERENCE = ("edgeopt.lower.lowering", *reference.CODE)
 PACKAGE = Path(closure.__file__).parent
 
 
@@ -159,9 +159,12 @@ def test_a_technique_does_not_depend_on_the_files_of_others() -> None:
 def test_an_artifact_depends_on_no_command_board_or_report(engine: str) -> None:
     found = closure.files(*REFERENCE, f"edgeopt.backends.{engine}")
     assert f"backends/{engine}.py" in found
-    assert {"evaluate/fidelity.py", "lowering.py", "model/encoder.py", "model/texts.jsonl"} <= set(
-        found
-    )
+    assert {
+        "evaluate/fidelity.py",
+        "lower/lowering.py",
+        "model/encoder.py",
+        "model/texts.jsonl",
+    } <= set(found)
     rooms = {name.split("/")[0] for name in found}
     assert not rooms & {"cli", "report", "boards", "measure", "judges.py", "pipeline.py"}
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt import lowering, progress
+from edgeopt import progress
 from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.verify import verify
 from edgeopt.errors import CompileError, InputError
+from edgeopt.lower import lowering
 from edgeopt.model import importer, samples
 from edgeopt.pipeline import compile
 from edgeopt.recipe import Bound, Recipe, load_recipe

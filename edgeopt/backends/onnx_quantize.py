@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.backends import Batch
-from edgeopt.backends.kept import Kept
+from edgeopt.backends.fp32_layers import Kept
 from edgeopt.backends.onnx_scaling import Range, fix_ranges, scale_tokens
 from edgeopt.engines.elf import version_key
 from edgeopt.errors import CompileError

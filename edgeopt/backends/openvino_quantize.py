@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeopt.backends import Batch
-from edgeopt.backends.kept import Kept
+from edgeopt.backends.fp32_layers import Kept
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model

@@ -13,11 +13,11 @@ import pytest
 
 from edgeopt.backends.grid import Grid, fake_tokens, linears, snap, through
 from edgeopt.compression import qat
-from edgeopt.compression.sensitivity import by_sensitivity
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, read
 from edgeopt.evaluate.score import answers
 from edgeopt.fields import Table
+from edgeopt.lower.sensitivity import by_sensitivity
 from edgeopt.model import Model, samples
 from edgeopt.model.importer import import_model
 from edgeopt.model.network.widths import layers

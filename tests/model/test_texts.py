@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt.errors import InputError
-from edgeopt.lowering import FIDELITY_SAMPLES
+from edgeopt.lower.lowering import FIDELITY_SAMPLES
 from edgeopt.model import texts as texts_module
 from edgeopt.model.texts import read_labelled, read_texts
 from edgeopt.recipe import load_recipe

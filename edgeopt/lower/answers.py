@@ -26,7 +26,7 @@ from edgeopt.backends import backend
 from edgeopt.bundle.describe import artifact_entry, describe, tokenizer_files
 from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError, EdgeoptError, MissingDependencyError
-from edgeopt.lowering import Lowered
+from edgeopt.lower.lowering import Lowered
 from edgeopt.model import Model, TextInput, images, importer, samples, texts
 from edgeopt.model.image import ImageInput
 from edgeopt.model.original import (

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import cache, closure, progress
-from edgeopt.answers import ODD
 from edgeopt.bundle.describe import describe, tokenizer_files
 from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError
+from edgeopt.lower.answers import ODD
 from edgeopt.model import Model, importer, texts
 from edgeopt.model.original import Original, Text
 from edgeopt.model.samples import Samples

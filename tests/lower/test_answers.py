@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeopt.answers import Expected, Got, Judged, beyond, compare
 from edgeopt.errors import CompileError
+from edgeopt.lower.answers import Expected, Got, Judged, beyond, compare
 from edgeopt.model.importer import import_model
 from edgeopt.model.original import Answer, Decision, Span
 from edgeopt.pipeline import compile

@@ -13,14 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeopt import answers, cache, closure, progress
-from edgeopt.answers import Expected, Judged
+from edgeopt import cache, closure, progress
 from edgeopt.backends.grid import Grid, linears
-from edgeopt.compression.sensitivity import by_sensitivity
 from edgeopt.errors import CompileError
 from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.accuracy import Accuracy, HeldOut
-from edgeopt.lowering import Lowered, Prepared, lower
+from edgeopt.lower import answers
+from edgeopt.lower.answers import Expected, Judged
+from edgeopt.lower.lowering import Lowered, Prepared, lower
+from edgeopt.lower.sensitivity import by_sensitivity
 from edgeopt.model import Model, samples
 from edgeopt.quantize import GROUP_SIZE_INT4, PLAIN, QUANTIZED, Quantize
 from edgeopt.recipe import Recipe
@@ -160,7 +161,7 @@ def _order(model: Model, prepared: Prepared, asked: Quantize) -> Sequence[str]:
         seq_lens=list(prepared.checks),
         grid=asdict(grid),
         activations=activations,
-        code=closure.code("edgeopt.compression.sensitivity", "edgeopt.model.importer"),
+        code=closure.code("edgeopt.lower.sensitivity", "edgeopt.model.importer"),
     )
     order = json.loads((cache.entry("sensitivity", key, build) / "order.json").read_text())
     return [name for name, _ in order]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt import tokenization
 from edgeopt.errors import CompileError
+from edgeopt.lower import tokenization
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.model.original import Original, open_original
