@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from edgeopt.bundle import Bundle, open_bundle
     from edgeopt.bundle.verify import Verification, verify
     from edgeopt.compress_pipeline import compress
-    from edgeopt.compression.cascade import Cascade
     from edgeopt.errors import EdgeoptError
-    from edgeopt.measure.cascade import CascadeReading, cascade, read_cascade
     from edgeopt.measure.measurement import Measurement
-    from edgeopt.measure.reading import Reading, read
     from edgeopt.measure.report import Report
     from edgeopt.measure.session import profile
     from edgeopt.model import Model
     from edgeopt.model.importer import import_model
     from edgeopt.model.torch_module import import_torch
     from edgeopt.pipeline import compile
+    from edgeopt.run.cascade import CascadeReading, cascade, read_cascade
+    from edgeopt.run.early_exit import Cascade
+    from edgeopt.run.reading import Reading, read
     from edgeopt.target import Target, load_target, target_names
 
 _HOMES = {
     "Bundle": "edgeopt.bundle",
-    "Cascade": "edgeopt.compression.cascade",
-    "CascadeReading": "edgeopt.measure.cascade",
+    "Cascade": "edgeopt.run.early_exit",
+    "CascadeReading": "edgeopt.run.cascade",
     "EdgeoptError": "edgeopt.errors",
     "Measurement": "edgeopt.measure.measurement",
     "Model": "edgeopt.model",
-    "Reading": "edgeopt.measure.reading",
+    "Reading": "edgeopt.run.reading",
     "Report": "edgeopt.measure.report",
     "Target": "edgeopt.target",
     "Verification": "edgeopt.bundle.verify",
-    "cascade": "edgeopt.measure.cascade",
+    "cascade": "edgeopt.run.cascade",
     "compile": "edgeopt.pipeline",
     "compress": "edgeopt.compress_pipeline",
     "connect": "edgeopt.boards",
@@ -54,8 +54,8 @@ _HOMES = {
     "load_target": "edgeopt.target",
     "open_bundle": "edgeopt.bundle",
     "profile": "edgeopt.measure.session",
-    "read": "edgeopt.measure.reading",
-    "read_cascade": "edgeopt.measure.cascade",
+    "read": "edgeopt.run.reading",
+    "read_cascade": "edgeopt.run.cascade",
     "target_names": "edgeopt.target",
     "verify": "edgeopt.bundle.verify",
 }

@@ -12,8 +12,8 @@ from edgeopt.compression.run import Compression
 from edgeopt.compression.run import compress as run
 from edgeopt.errors import BoardError, InputError
 from edgeopt.estimate.latency import Aim, Aiming, artifact, counting, length
-from edgeopt.judges import OnBoard, OnHost
-from edgeopt.latency_table import MeasuredCosts
+from edgeopt.measure.latency_check import OnBoard, OnHost
+from edgeopt.measure.latency_table import MeasuredCosts
 from edgeopt.model import Model
 from edgeopt.pipeline import selected
 from edgeopt.recipe import Recipe, load_recipe

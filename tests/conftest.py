@@ -1,11 +1,14 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Every test keeps its boards and their state apart from the user's own."""
+"""Every test keeps its boards and their state apart from the user's own; one board serves all."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from edgeopt.boards.registry import BoardEntry
+from edgeopt.boards.transport import Transport
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,6 +19,32 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         patch.setenv("EDGEOPT_CONFIG", str(home / "config"))
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
         yield home
+
+
+@pytest.fixture(scope="session")
+def emulated_board() -> Iterator[BoardEntry]:
+    """A running user-mode Raspberry Pi 4; skipped where this machine cannot run one."""
+    from edgeopt.boards.emulated import lifecycle, user_mode
+    from edgeopt.errors import BoardError, MissingDependencyError
+    from edgeopt.target import load_target
+
+    if (reason := user_mode.missing()) is not None:
+        pytest.skip(f"no user-mode board here: {reason}")
+    try:
+        entry = lifecycle.up("test-pi", load_target("raspberry-pi-4"), mode="user")
+    except (BoardError, MissingDependencyError) as exc:
+        pytest.skip(f"no user-mode board here: {exc}")
+    yield entry
+    lifecycle.forget("test-pi")
+
+
+@pytest.fixture
+def wire(emulated_board: BoardEntry) -> Iterator[Transport]:
+    """An SSH connection to that board."""
+    from edgeopt.boards import open_transport
+
+    with open_transport(emulated_board) as transport:
+        yield transport
 
 
 LONG = (

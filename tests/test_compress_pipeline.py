@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 
 import edgeopt
-from edgeopt import cache, judges, latency_table
+from edgeopt import cache
 from edgeopt.boards import registry
 from edgeopt.cli import cli
 from edgeopt.cli.output import run
@@ -20,6 +20,7 @@ from edgeopt.estimate.costs import CountedCosts, LayerCosts
 from edgeopt.estimate.counted import MACS
 from edgeopt.estimate.latency import paired
 from edgeopt.evaluate.data import read
+from edgeopt.measure import latency_check, latency_table
 from edgeopt.model.checkpoint import network
 from edgeopt.model.importer import import_model
 from edgeopt.model.network.widths import layers
@@ -108,7 +109,7 @@ def test_on_this_machine_latency_is_measured(bert: Path, texts_file: Path, tmp_p
     assert "of the layers' cost (measured on " in step.change
     gain = step.latency
     assert gain is not None
-    assert gain.rounds == judges.ROUNDS
+    assert gain.rounds == latency_check.ROUNDS
     assert gain.low <= gain.ratio <= gain.high
     assert min(gain.before, gain.after) > 1000  # ns
     assert step.kept == gain.gains
@@ -151,7 +152,7 @@ def test_on_a_board_latency_is_measured_and_trials_do_not_stay(
     assert (found.latency.kind, found.latency.where[:10]) == ("measured", "board host")
     gain = found.steps[0].latency
     assert gain is not None
-    assert (gain.rounds, gain.low <= gain.ratio <= gain.high) == (judges.BOARD_ROUNDS, True)
+    assert (gain.rounds, gain.low <= gain.ratio <= gain.high) == (latency_check.BOARD_ROUNDS, True)
     bundles = list((tmp_path / "home/.edgeopt/bundles").iterdir())
     manifests = [b for b in bundles if (b / "manifest.json").exists()]
     assert [json.loads((b / "manifest.json").read_text())["name"] for b in manifests] == ["sorter"]

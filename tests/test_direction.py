@@ -38,13 +38,13 @@ FLOORS = [
     {"train"},
     {"compression"},
     {"bundle"},
-    {"timing", "latency_table"},
     {"lower"},
     {"pipeline"},
     {"boards"},
+    {"deploy"},
     {"measure"},
-    {"report"},
-    {"judges", "compress_pipeline"},
+    {"report", "run"},
+    {"compress_pipeline"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -103,9 +103,9 @@ class ArtifactEntry:
     The files of ``artifact`` are bundle paths. ``fidelity`` was taken over real texts (or images)
     at each of its lengths; ``bound`` is the cosine that the recipe demands, on the host and again
     on the board. ``kept`` are the linear modules that stayed in floating point, and ``accuracy``
-    (``edgeopt.evaluate.accuracy``) is how it scored on held-out texts, None if that was not asked for.
-    ``judged`` (``edgeopt.lower.answers``) has the figures of its final answers against the manifest's
-    ``original``, None if none were compared.
+    (``edgeopt.evaluate.accuracy``) is how it scored on held-out texts, None if that was not asked
+    for. ``judged`` (``edgeopt.lower.answers``) has the figures of its final answers against the
+    manifest's ``original``, None if none were compared.
     """
 
     artifact: Artifact

@@ -151,7 +151,7 @@ def clean(name: str, as_json: bool) -> None:
     nothing removed, while somebody deploys or measures there.
     """
     from edgeopt.boards import connect
-    from edgeopt.boards.deploy import Store
+    from edgeopt.deploy.store import Store
 
     with connect(name) as found:
         removed = Store(found.transport, found.facts).remove()

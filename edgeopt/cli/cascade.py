@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from edgeopt.compression.cascade import Cascade
+    from edgeopt.run.early_exit import Cascade
 
 
 @click.command()
@@ -55,8 +55,8 @@ def cascade(
     """
     from pathlib import Path
 
-    from edgeopt.compression.cascade import check_writable
-    from edgeopt.measure.cascade import cascade as find
+    from edgeopt.run.cascade import cascade as find
+    from edgeopt.run.early_exit import check_writable
 
     path = Path(output)
     check_writable(path)

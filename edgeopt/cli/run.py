@@ -16,8 +16,8 @@ from edgeopt.report.shown import one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeopt.measure.cascade import CascadeReading
-    from edgeopt.measure.reading import Reading, Result
+    from edgeopt.run.cascade import CascadeReading
+    from edgeopt.run.reading import Reading, Result
 
 _SHOWN = 3  # findings of one text
 
@@ -56,12 +56,12 @@ def run(
         raise click.UsageError("--cascade takes no --context, --engine or --precision.")
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
     if cascade_file is not None and large is not None:
-        from edgeopt.measure.cascade import read_cascade
+        from edgeopt.run.cascade import read_cascade
 
         found = read_cascade(bundle, large, cascade_file, given, board=board, threads=threads)
         emit(_document(found), as_json, lambda console: _render_cascade(found, given, console))
         return
-    from edgeopt.measure.reading import read
+    from edgeopt.run.reading import read
 
     pairs = [text if context is None else (text, context) for text in given]
     reading = read(bundle, pairs, board=board, engine=engine, precision=precision, threads=threads)

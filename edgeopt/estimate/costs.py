@@ -3,7 +3,8 @@
 """What a layer costs by its widths: the table from which heads and neurons are chosen.
 
 A layer is cut into its attention and its FFN, each with the residual and the normalisation behind
-it; each part is built in every width and counted here, or timed by ``edgeopt.latency_table``.
+it; each part is built in every width and counted here, or timed by
+``edgeopt.measure.latency_table``.
 """
 
 from __future__ import annotations

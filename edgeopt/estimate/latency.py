@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a step of compression made the model faster on its target: what a judge says.
 
-The judges that measure stand above this package (``edgeopt.judges``): they lower both models. The
-one that counts is here.
+The judges that measure stand further up (``edgeopt.measure.latency_check``): they lower both models.
+The one that counts is here.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Gain:
     with 95 % confidence each. Counted, there is one ratio alone. ``of_original`` is the same
     against the model that came in. ``before`` and ``after`` are medians in ns, or counts.
     ``gains`` tells whether the step made it faster beyond doubt. ``disturbed`` is how many samples
-    something else on this machine disturbed, whenever they were tried (``edgeopt.timing``).
+    something else on this machine disturbed, whenever they were tried (``edgeopt.measure.timing``).
     """
 
     ratio: float

@@ -3,8 +3,9 @@
 """An artifact's final answers, held against those of the user's own tool.
 
 Raw texts (or images) go into the C runtime, as on a device, and what comes out is compared with
-what ``edgeopt.model.original`` says of the same ones. Cosines of tensors (``edgeopt.evaluate.fidelity``) see
-neither order, nor decisions, nor neighbours, nor what an import lost: this does.
+what ``edgeopt.model.original`` says of the same ones. Cosines of tensors
+(``edgeopt.evaluate.fidelity``) see neither order, nor decisions, nor neighbours, nor what an import
+lost: this does.
 """
 
 from __future__ import annotations

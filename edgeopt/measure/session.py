@@ -13,15 +13,15 @@ from pathlib import Path
 from edgeopt import progress
 from edgeopt._version import __version__
 from edgeopt.boards import Board, connect
-from edgeopt.boards.deploy import Store, link_word
 from edgeopt.boards.heartbeat import heartbeat
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.bundle.verify import changed_files
+from edgeopt.deploy.provision import Provided, answers, check_architecture, provide, repaired
+from edgeopt.deploy.store import Store, link_word
 from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
 from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run
-from edgeopt.measure.provision import Provided, answers, check_architecture, provide, repaired
 from edgeopt.measure.report import Report, report
 from edgeopt.measure.state import read_state
 from edgeopt.model.signature import NO_LENGTH

@@ -28,10 +28,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeopt.boards import open_transport, registry
-from edgeopt.boards.deploy import link_word
 from edgeopt.boards.registry import BoardEntry
 from edgeopt.bundle import open_bundle
 from edgeopt.bundle.manifest import FILE, FileEntry, dump
+from edgeopt.deploy.store import link_word
 from edgeopt.errors import BoardError, EdgeoptError
 from edgeopt.runtime.build import AGENT
 from tests.boards.native import ROOT, Link, Native

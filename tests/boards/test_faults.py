@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from edgeopt.boards import open_transport, registry
-from edgeopt.boards.deploy import Store
 from edgeopt.bundle import open_bundle
+from edgeopt.deploy.store import Store
 from tests.boards import faults
 from tests.boards.faults import NativeSite, site_of
 from tests.boards.native import Native

@@ -14,9 +14,9 @@ import pytest
 import edgeopt
 from edgeopt.cli import cli
 from edgeopt.cli.output import run
-from edgeopt.compression.cascade import load
 from edgeopt.model.checkpoint import save
 from edgeopt.model.importer import import_model
+from edgeopt.run.early_exit import load
 from tests import checkpoints
 from tests.bundle import conftest
 from tests.bundle.conftest import make_bundle, sources

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 import edgeopt
-from edgeopt.compression.cascade import Cascade, Part, confidence, load
 from edgeopt.errors import InputError
-from edgeopt.measure.cascade import _logits
+from edgeopt.run.cascade import _logits
+from edgeopt.run.early_exit import Cascade, Part, confidence, load
 from edgeopt.runtime.build import FLAGS, INCLUDES, build_for_host, library_sources
 from edgeopt.runtime.python import edgeopt_rt
 from tests import checkpoints

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from edgeopt import pipeline, progress, timing
+from edgeopt import pipeline, progress
 from edgeopt.backends import Batch, Outputs, backend
 from edgeopt.backends.onnx import export_fp32
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.evaluate import fidelity
+from edgeopt.measure import timing
 from edgeopt.model import Model, reference, texts
 from edgeopt.model.importer import import_model
 from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION

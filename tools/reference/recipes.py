@@ -74,7 +74,11 @@ def _aim(name: str) -> str:
 def _technique(name: str) -> str:
     kind: Any = TECHNIQUES[name]
     parts = [f"# {name}", prose(kind.__doc__)]
-    parts += ["## How it works", prose(ast.get_docstring(_source(name))), "## Options"]
+    parts += [
+        "## How it works",
+        prose(ast.get_docstring(_source(f"compression/{name}"))),
+        "## Options",
+    ]
     options = options_of(kind)
     parts.append(_options(options))
     for option in options:
@@ -89,8 +93,8 @@ def _technique(name: str) -> str:
 
 
 def _source(name: str) -> ast.Module:
-    """Return the module that does a technique, read and not imported: it needs torch."""
-    path = Path(edgeopt.__file__).parent / "compression" / f"{name}.py"
+    """Return the module ``edgeopt/NAME.py``, read and not imported: it needs torch."""
+    path = Path(edgeopt.__file__).parent / f"{name}.py"
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -100,7 +104,7 @@ def _opening(text: str) -> str:
 
 
 def _losses(options: Sequence[Option]) -> str:
-    functions = {f.name: f for f in _source("losses").body if isinstance(f, ast.FunctionDef)}
+    functions = {f.name: f for f in _source("train/losses").body if isinstance(f, ast.FunctionDef)}
     rows = []
     for o in options:
         does = prose(ast.get_docstring(functions[o.name])).removeprefix("Return ")

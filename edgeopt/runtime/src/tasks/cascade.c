@@ -170,8 +170,8 @@ static double scaled(float score, double temperature)
     return log(probability < 1e-30 ? 1e-30 : probability) / temperature;
 }
 
-/* The highest probability after temperature scaling, as `confidence` of edgeopt/compression/cascade.py
- * and `_logits` of edgeopt/measure/cascade.py find it. NaN, which is never sure, where a score is. */
+/* The highest probability after temperature scaling, as `confidence` of edgeopt/run/early_exit.py
+ * and `_logits` of edgeopt/run/cascade.py find it. NaN, which is never sure, where a score is. */
 static double confidence(const struct eo_result *result, double temperature)
 {
     const double most = scaled(result->items[0].score, temperature); /* best first */

@@ -24,7 +24,7 @@ struct reader {
     int result;
 };
 
-/* What load() of edgeopt/compression/cascade.py takes. */
+/* What load() of edgeopt/run/early_exit.py takes. */
 static const struct range {
     char key[16];
     bool whole;

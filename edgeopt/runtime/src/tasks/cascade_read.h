@@ -1,6 +1,6 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-/* Early exit: what cascade.json says, as edgeopt/compression/cascade.py writes it. */
+/* Early exit: what cascade.json says, as edgeopt/run/early_exit.py writes it. */
 #ifndef EO_CASCADE_READ_H
 #define EO_CASCADE_READ_H
 

@@ -16,11 +16,11 @@ import pytest
 
 from edgeopt import cache, progress
 from edgeopt.boards import facts, scripts
-from edgeopt.boards.deploy import Removed, Store, link_word
 from edgeopt.boards.facts import BoardFacts
 from edgeopt.boards.local import LocalTransport
 from edgeopt.boards.registry import BoardEntry
 from edgeopt.boards.transport import Completed, Transport
+from edgeopt.deploy.store import Removed, Store, link_word
 from edgeopt.errors import BoardError, BusyError, InputError
 
 HERE = facts.gather(LocalTransport())

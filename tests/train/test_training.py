@@ -164,7 +164,7 @@ def test_training_stops_where_it_gets_no_better(
 CHILD = """
 import sys
 from pathlib import Path
-from tests.compression.test_training import SHORT, learn
+from tests.train.test_training import SHORT, learn
 from dataclasses import replace
 folder, texts, work = map(Path, sys.argv[1:])
 options = replace(SHORT, checkpoint_s=0.0)

@@ -3,8 +3,8 @@
 """A layer's costs by its widths, timed on this machine with the target's engine.
 
 Each width's attention or FFN, ``DEPTH`` times one behind the other, is a graph of its own, lowered
-as a whole model is; all are timed against each other (``edgeopt.timing``). Kept by content, so that
-the same table is timed once on a machine.
+as a whole model is; all are timed against each other (``edgeopt.measure.timing``). Kept by content,
+so that the same table is timed once on a machine.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeopt import backends, cache, closure, progress, timing
+from edgeopt import backends, cache, closure, progress
 from edgeopt.backends import Batch, backend
 from edgeopt.estimate.costs import LayerCosts, Shape, attention, ffn, head_counts, neuron_counts
+from edgeopt.measure import timing
 from edgeopt.model import MAIN, Graph, Model, TextInput, TorchSource
 from edgeopt.model.signature import Signature, TensorSpec
 from edgeopt.model.tasks import FEATURE_EXTRACTION

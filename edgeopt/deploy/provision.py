@@ -10,10 +10,10 @@ from pathlib import Path
 
 from edgeopt import progress
 from edgeopt.boards import Board
-from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle
 from edgeopt.bundle.manifest import FILE, ArtifactEntry
 from edgeopt.cache import file_sha256, key
+from edgeopt.deploy.store import Store
 from edgeopt.engines.fetch import fetch
 from edgeopt.engines.select import choose
 from edgeopt.errors import BoardError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeopt.errors import BoardError, MeasurementError
-from edgeopt.measure.reading import Item, Reading, _reading
+from edgeopt.run.reading import Item, Reading, _reading
 
 HELLO = {"event": "hello", "agent": "0.1.0", "arch": "aarch64", "pid": 7}
 ENGINE = {"event": "engine", "engine": "onnx", "version": "1", "precision": "int8", "load_ns": 1}

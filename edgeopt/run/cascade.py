@@ -12,12 +12,12 @@ import numpy as np
 
 from edgeopt import progress
 from edgeopt.bundle import Bundle, open_bundle
-from edgeopt.compression import cascade as threshold
-from edgeopt.compression.cascade import Cascade, Part
 from edgeopt.errors import InputError
 from edgeopt.evaluate import data as texts_file
-from edgeopt.measure.reading import Reading, Result, read
 from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
+from edgeopt.run import early_exit as threshold
+from edgeopt.run.early_exit import Cascade, Part
+from edgeopt.run.reading import Reading, Result, read
 
 _LEAST = 1e-30  # a score that float32 rounded to 0
 

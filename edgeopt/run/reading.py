@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.boards import Board, connect
-from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry
+from edgeopt.deploy.provision import answers, check_architecture, provide, repaired
+from edgeopt.deploy.store import Store
 from edgeopt.errors import BoardError, InputError, MeasurementError
 from edgeopt.measure import agent
-from edgeopt.measure.provision import answers, check_architecture, provide, repaired
 from edgeopt.runtime.host import failed, open_session
 
 Text = str | tuple[str, str]

@@ -13,14 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from edgeopt import backends, cache, closure, timing
+from edgeopt import backends, cache, closure
 from edgeopt.backends import Batch, backend
 from edgeopt.boards import connect
-from edgeopt.boards.deploy import Store
 from edgeopt.bundle import Bundle
+from edgeopt.deploy.store import Store
 from edgeopt.errors import BoardError, BusyError, CompileError
 from edgeopt.estimate.latency import Gain, Source, calls, paired
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, Lowered, Prepared, lower, prepare
+from edgeopt.measure import timing
 from edgeopt.measure.session import profile
 from edgeopt.model import Model, samples
 from edgeopt.pipeline import compile

@@ -6,7 +6,7 @@ Engines for small devices run graphs without branches, so an exit is a model of 
 shallower checkpoint of the same labels, as the steps ``layers`` and ``distil`` make it. Each of
 the two is compiled as usual, and whoever runs them asks ``Cascade.sure`` in between. The first
 model's layers are not shared: a text that goes on costs both models (``Cascade.cost``).
-Logits come from the compiled bundles (``edgeopt.measure.cascade``): those of INT8 are not FP32's.
+Logits come from the compiled bundles (``edgeopt.run.cascade``): those of INT8 are not FP32's.
 
 Confidence is the highest probability after temperature scaling (Guo et al. 2017, "On Calibration
 of Modern Neural Networks", section 4.2). The threshold is the lowest for which it is shown, at the

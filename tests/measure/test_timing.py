@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from edgeopt import progress, timing
+from edgeopt import progress
+from edgeopt.measure import timing
 
 
 def busy(_: int) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeopt.compression.cascade import Part, choose, fit_temperature, load
 from edgeopt.errors import InputError
+from edgeopt.run.early_exit import Part, choose, fit_temperature, load
 
 TEXTS = 8000
 PARTS = (
