@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a step of compression made the model faster on its target: what a judge says.
 
-The judges that measure stand further up (``edgeopt.measure.latency_check``): they lower both models.
-The one that counts is here.
+The judges that measure stand further up (``edgeopt.measure.latency_check``): they lower both
+models. The one that counts is here.
 """
 
 from __future__ import annotations
