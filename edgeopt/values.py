@@ -115,6 +115,9 @@ def read(cls: Callable[..., T], table: Table) -> T:
 
     Raises InputError with the dotted key for what is missing, of another type or out of range.
     """
+    kind = getattr(cls, "kind", None)
+    if kind is not None and "kind" in table:
+        table.choice("kind", (kind,))
     given = [f for f in _fields(cls) if f.required or f.name in table]
     found = cls(**{f.name: _get(f.hint, (), table, f.name) for f in given})
     check = getattr(found, "check", None)
