@@ -196,6 +196,11 @@ class Table:
             return default  # type: ignore[return-value]
         return self._check(name, self.data[name], kind)
 
+    def raw(self, name: str) -> Any:
+        """Return ``name`` as it stands in the file, None if it is null or not there."""
+        self._asked.add(name)
+        return self.data.get(name)
+
     def _check(self, name: str, value: Any, kind: type[T]) -> T:
         if kind is float and type(value) is int:
             return float(value)  # type: ignore[return-value]

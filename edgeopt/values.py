@@ -163,7 +163,7 @@ def _get(hint: Any, marks: tuple[Any, ...], table: Table, name: str) -> Any:
     if origin is not None and issubclass(origin, Mapping):
         return _mapping(inner[1], marks, table, name)
     if hint is Any:
-        return table.data.get(name)
+        return table.raw(name)
     if issubclass(hint, Named):
         return hint.known[table.choice(name, tuple(hint.known))]
     if is_dataclass(hint):
@@ -188,7 +188,7 @@ def _get(hint: Any, marks: tuple[Any, ...], table: Table, name: str) -> Any:
 
 def _of_union(inner: tuple[Any, ...], marks: tuple[Any, ...], table: Table, name: str) -> Any:
     kinds = [one for one in inner if one is not type(None)]
-    given = table.data.get(name)
+    given = table.raw(name)
     if given is None and name in table and len(kinds) < len(inner):
         return None
     if len(kinds) == 1:

@@ -108,7 +108,7 @@ def judge(model: Model, artifact: Artifact, directory: Path, held: HeldOut) -> A
 def _rows(model: Model, calls: list[Batch], outputs: list[Outputs]) -> np.ndarray:
     """Return one row for each call: its logits, or its pooled embedding."""
     name = model.main.signature.outputs[0].name
-    if model.task != FEATURE_EXTRACTION:
+    if model.task.metric != "cosine":
         return np.concatenate([output[name] for output in outputs])
     import torch
 

@@ -40,7 +40,7 @@ def check(model: Model) -> None:
 
 def measure(model: Model) -> str:
     """Return what ``score`` gives without labels: how outputs are held against the original's."""
-    return "same label" if model.task == SEQUENCE_CLASSIFICATION else "cosine"
+    return "same label" if model.task.metric == "accuracy" else model.task.metric
 
 
 def answers(model: Model, data: Data, text: str) -> np.ndarray:
@@ -56,7 +56,7 @@ def answers(model: Model, data: Data, text: str) -> np.ndarray:
     with progress.step(text) as step, torch.inference_mode():
         for batch in batches(model, data):
             (output,) = model.module(*batch.inputs)
-            if model.task == FEATURE_EXTRACTION:
+            if model.task.metric == "cosine":
                 output = pool(output, batch.mask, model.pooling)
             for row, values in zip(batch.rows, output.numpy(), strict=True):
                 rows[row] = values
@@ -87,7 +87,7 @@ def score(model: Model, found: np.ndarray, original: np.ndarray, data: Data) -> 
     With labels 1 where the label is right; without, 1 where it is the original's, or for
     embeddings the cosine with the original's.
     """
-    if model.task == FEATURE_EXTRACTION:
+    if model.task.metric == "cosine":
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(original, axis=1)
         return np.einsum("ij,ij->i", found, original).astype(np.float64) / np.maximum(
             lengths, 1e-12
@@ -101,7 +101,7 @@ def change(model: Model, found: np.ndarray, original: np.ndarray, data: Data) ->
 
     The mean over the texts; outputs are as ``answers`` gives them.
     """
-    if model.task == FEATURE_EXTRACTION:
+    if model.task.metric == "cosine":
         return float(1 - score(model, found, original, data).mean())
     p, q = _log_softmax(original), _log_softmax(found)
     return float((np.exp(p) * (p - q)).sum(1).mean())
