@@ -80,7 +80,7 @@ def cascade_file(
 ) -> Path:
     """A cascade.json: the classifier of one layer first, where its best score is over one half."""
     from edgeopt.bundle import open_bundle
-    from edgeopt.compression.cascade import Cascade, Part
+    from edgeopt.run.early_exit import Cascade, Part
 
     parts = []
     for place in (other_classifier, classifier):
