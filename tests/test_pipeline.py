@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import edgeopt
 from edgeopt import progress
 from edgeopt.bundle import Bundle, golden, open_bundle
 from edgeopt.bundle.verify import verify
@@ -225,12 +226,13 @@ def test_a_change_of_the_encoder_has_the_reference_run_again(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     """In a copy of the package, since what runs here is not to be changed."""
-    package = Path(lowering.__file__).parent
+    package = Path(edgeopt.__file__).parent
     shutil.copytree(
         package, tmp_path / "edgeopt", ignore=shutil.ignore_patterns("__pycache__", "prebuilt")
     )
     code = (
-        "import sys; from edgeopt import lowering; from edgeopt.model import importer, samples;"
+        "import sys; from edgeopt.lower import lowering;"
+        "from edgeopt.model import importer, samples;"
         "model = importer.import_model(sys.argv[1]);"
         "lowering.prepare(model, (16,), samples.shipped(model, 2))"
     )

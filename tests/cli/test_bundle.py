@@ -30,7 +30,7 @@ def test_inspect_shows_what_is_in_it(make_bundle: conftest.MakeBundle) -> None:
     assert "labels  no, yes" in shown.stdout
     document = json.loads(edgeopt("inspect", str(made.path), "--json").stdout)
     assert document["digest"] == made.manifest.digest
-    assert document["artifacts"][0]["engine"] == "onnx"
+    assert document["artifacts"][0]["artifact"]["engine"] == "onnx"
 
 
 def test_verify_exits_with_1_for_a_changed_byte(make_bundle: conftest.MakeBundle) -> None:

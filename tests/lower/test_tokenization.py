@@ -36,7 +36,7 @@ def changed(model: Model, place: Path, **settings: object) -> Model:
     for key, value in settings.items():
         file[key] = value(file[key]) if callable(value) else value
     (folder / "tokenizer.json").write_text(json.dumps(file))
-    return replace(model, tokenizer=folder, digest=str(settings))
+    return replace(model, input=replace(model.text, tokenizer=folder), digest=str(settings))
 
 
 def original_of(model: Model) -> Original:

@@ -106,7 +106,7 @@ def test_pairs_are_read_as_the_tokenizer_joins_them(tmp_path: Path, typed: bool)
     expected = classify({"text": "a tool", "text_pair": "the data of python"})
     scores = [item.score for item in result.items]
     assert scores == pytest.approx([e["score"] for e in expected], abs=1e-4)
-    assert bundle.manifest.token_types is typed
+    assert bundle.manifest.input.token_types is typed
 
 
 @pytest.mark.parametrize("labels", [("B-LIB", "I-LIB", "O"), ("I-NET", "B-LIB", "I-LIB")])
