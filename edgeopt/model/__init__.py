@@ -50,9 +50,9 @@ class OnnxSource:
 class Graph:
     """One graph of a model.
 
-    Inputs are ``input_ids``, ``attention_mask`` and, where the model has them,
+    Inputs are ``input_ids``, ``attention_mask`` and, if the model has them,
     ``token_type_ids``: int64, (batch, seq); for images ``pixel_values``: float32,
-    (batch, 3, height, width). Outputs are those of the task (``edgeopt.model.tasks``). Where
+    (batch, 3, height, width). Outputs are those of the task (``edgeopt.model.tasks``). If
     modules behind the network are part of it, feature extraction returns ``sentence_embedding``
     (batch, size). ``states`` go from call to call.
     """
@@ -143,8 +143,10 @@ class Model:
 
 
 def name_of(source: str | Path) -> str:
-    """Return the name that the Model of ``source`` gets: the last part of its path or hub name
-    (of the folder around it where that part is just ``model``)."""
+    """Return the name that the Model of ``source`` gets: the last part of its path or hub name.
+
+    If that part is just ``model``, it is the name of the folder around it.
+    """
     path = Path(source)
     if path.is_file():  # a file of a hub's cache is a link to one that is named by its hash
         path = Path(os.path.abspath(path))

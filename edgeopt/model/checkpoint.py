@@ -25,7 +25,7 @@ _BESIDE = (
 
 
 def network(model: Model) -> Any:
-    """Return transformers' network inside ``model``. Raises InputError where there is none."""
+    """Return transformers' network inside ``model``. Raises InputError if there is none."""
     found = getattr(model.module, "network", None) if model.main.is_torch else None
     if found is None:
         raise InputError(

@@ -16,7 +16,7 @@ class Encoder(torch.nn.Module):
     """Call ``network`` with tensors by position and return a tuple of tensors.
 
     With ``additive_mask`` the mask of two dimensions becomes (batch, 1, 1, seq) float32 here: 0
-    where a token counts, the lowest float where not. transformers hands such a mask through to
+    for a token that counts, else the lowest float. transformers hands such a mask through to
     the attention, so that the graph has none of its mask building (index ops that LiteRT's and
     TVM's importers do not take), and the pattern is the one that onnxruntime's fusion knows.
     """

@@ -86,7 +86,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     knows (masked language models, sentence-transformers) become feature extraction. Weights are
     FP32 whatever they were stored in. What sentence-transformers and SetFit keep beside the weights
     is carried (``edgeopt.model.sentence``); ``prompt`` names one of the checkpoint's prompts, to be
-    used in the place of its default. Raises InputError where files are missing or damaged, where
+    used in the place of its default. Raises InputError if files are missing or damaged, if
     weights and config.json disagree (nothing is ever initialised at random), and for generative
     and encoder-decoder models.
     """
@@ -149,7 +149,7 @@ def _input_key(given: TextInput | ImageInput) -> dict[str, Any]:
 
 
 def checkpoint(source: str | Path) -> Path:
-    """Return the directory of a checkpoint, which is fetched first where ``source`` is a name."""
+    """Return the directory of a checkpoint, which is fetched first if ``source`` is a name."""
     return Path(source) if Path(source).is_dir() else _download(str(source))
 
 
@@ -221,10 +221,10 @@ def _text_parts(
 
 
 def _name_padding(network: Any, tokens: Path, rows: int, task: Task) -> None:
-    """Name a padding token in the configuration, in place, where a classifier has none.
+    """Name a padding token in the configuration, in place, if a classifier has none.
 
     Decoders are classified by the last token that is not padding, and transformers takes the last
-    one of all where it knows none, which is right for a text alone. Another token than padding or
+    one of all if it knows none, which is right for a text alone. Another token than padding or
     the end may stand last in a text.
     """
     config = network.config.get_text_config()
@@ -414,7 +414,7 @@ def without_bars() -> Iterator[None]:
 def _load(folder: Path, loader: str, task: Task, shape: Any) -> Any:
     """Return the network in eval mode and FP32, with every weight from the checkpoint.
 
-    ``shape`` is the configuration's section of our own, None where it has none.
+    ``shape`` is the configuration's section of our own, None if it has none.
     """
     # "eager" attention is plain MatMul and Softmax, which every engine fuses and quantises.
     network, info = _open(folder, loader, shape, attn_implementation="eager")
@@ -541,7 +541,7 @@ def _wrap(
     """Return the wrapper that gives what transformers gives, and its output's last dimension.
 
     The one with the additive mask goes first, then masks made of what each layer is given, then
-    transformers' own. What was found is kept by ``key``. Raises InputError where none does.
+    transformers' own. What was found is kept by ``key``. Raises InputError if none does.
     """
     from edgeopt.model.encoder import Encoder
     from edgeopt.model.network import bands

@@ -26,7 +26,7 @@ MAX_SIDE = 4096
 
 Side = Annotated[int, Range(1, MAX_SIDE, "pixels")]
 
-# What transformers' image processors assume where the file does not say: the size to resize to,
+# What transformers' image processors assume if the file does not say: the size to resize to,
 # the size to cut out (None: nothing is), the resampling.
 _ASSUMED: dict[str, tuple[int, int | None, int]] = {
     "ViT": (224, None, BILINEAR),
@@ -60,7 +60,7 @@ class ImageInput:
 def read_spec(folder: Path, model_type: str = "") -> ImageInput:
     """Return what ``preprocessor_config.json`` in ``folder`` asks for.
 
-    ``model_type`` is the network's, which tells the processor where the file names none. Keys that
+    ``model_type`` is the network's, which tells the processor if the file names none. Keys that
     it leaves out are what transformers' class of that name assumes. Raises InputError,
     with the file and the key, for a processor or a step that edgeopt does not do the same way.
     """
@@ -140,7 +140,7 @@ def _kind(table: Table, model_type: str) -> str:
 
 
 def _processor(model_type: str) -> str:
-    """Return the processor that transformers takes for ``model_type``, "" where it knows none."""
+    """Return the processor that transformers takes for ``model_type``, "" if it knows none."""
     auto = require("transformers.models.auto.image_processing_auto", "torch")
     found = auto.IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type) or ""
     if isinstance(found, dict):  # by what it computes with
@@ -171,7 +171,7 @@ def _size(table: Table, name: str, default: int | None) -> tuple[int, int]:
 
 
 def _channels(table: Table, name: str, low: float, high: float) -> tuple[float, ...]:
-    """Return the three numbers of ``name``; 0.5 each, as transformers assumes, where absent."""
+    """Return the three numbers of ``name``; if absent 0.5 each, as transformers assumes."""
     if name in table and isinstance(table.data[name], int | float):
         return (table.number(name, low=low, high=high),) * CHANNELS
     values = table.array(name, float, (0.5,) * CHANNELS)
@@ -183,7 +183,7 @@ def _channels(table: Table, name: str, low: float, high: float) -> tuple[float, 
 
 
 def check(image: ImageInput, config: Any, where: str) -> None:
-    """Raise InputError where a network of ``config`` does not take what ``image`` makes."""
+    """Raise InputError if a network of ``config`` does not take what ``image`` makes."""
     size = getattr(config, "image_size", None)
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
     if sides != (image.height, image.width):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images to check and calibrate on, and how they become a model's input.
 
-Where the user gives none they are made here: colour ramps, discs and bars, stripes and noise at
+If the user gives none, they are made here: colour ramps, discs and bars, stripes and noise at
 many scales, mixed and seeded. They look like nothing in particular, and so what a model makes of
 them says how near an artifact is to the original, not how good either is.
 """
@@ -82,7 +82,7 @@ def _noise(generator: np.random.Generator, height: int, width: int) -> np.ndarra
 def list_images(folder: Path, limit: int) -> tuple[Path, ...]:
     """Return at most ``limit`` image files of ``folder``, by name; other files are left alone.
 
-    Raises InputError where there is none. They are read when they are used: a folder of
+    Raises InputError if there is none. They are read when they are used: a folder of
     photographs would not fit into memory.
     """
     kinds = (".ppm", *_OTHERS)
@@ -98,7 +98,7 @@ def list_images(folder: Path, limit: int) -> tuple[Path, ...]:
 def read_image(path: Path) -> Image:
     """Return the image in a binary PPM (P6, 8 bits a channel), PNG or JPEG file.
 
-    Raises InputError where it is damaged, and MissingDependencyError for PNG and JPEG without
+    Raises InputError if it is damaged, and MissingDependencyError for PNG and JPEG without
     Pillow.
     """
     if path.suffix.lower() in _OTHERS:
@@ -110,7 +110,7 @@ def read_image(path: Path) -> Image:
 
 
 def parse_ppm(data: bytes, where: str) -> Image:
-    """Return the image of a binary PPM's bytes. Raises InputError where they are not one."""
+    """Return the image of a binary PPM's bytes. Raises InputError if they are not one."""
     if data[:2] != b"P6":
         raise InputError(f"is not a binary PPM: it begins with {data[:2]!r}, not P6", where=where)
     numbers, at = [], 2

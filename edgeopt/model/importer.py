@@ -18,7 +18,7 @@ def import_model(source: str | Path, prompt: str | None = None) -> Model:
     """Return the Model of a checkpoint directory, an ``.onnx`` file or a hub name.
 
     ``prompt`` names one of a checkpoint's prompts, in the place of its default.
-    Raises InputError where there is no such model, and what the importers raise.
+    Raises InputError if there is no such model, and what the importers raise.
     """
     with _reading(source):
         return _import(source, prompt)
@@ -91,7 +91,7 @@ def _has_config(folder: Path) -> bool:
 
 
 def _graphs(folder: Path) -> list[Path]:
-    """Return the .onnx files of a folder: model.onnx alone where there is one."""
+    """Return the .onnx files of a folder: model.onnx alone if there is one."""
     found = [*sorted(folder.glob("*.onnx")), *sorted(folder.glob("onnx/*.onnx"))]
     return [p for p in found if p.name == "model.onnx"][:1] or found
 

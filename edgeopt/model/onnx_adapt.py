@@ -39,7 +39,7 @@ def used_inputs(proto: Any) -> set[str]:
 
 
 def adapted(proto: Any, file: OnnxFile, signature: Signature) -> Any | None:
-    """Return a new ModelProto in that form, or None where ``proto`` has it already."""
+    """Return a new ModelProto in that form, or None if ``proto`` has it already."""
     import onnx
     import onnx.inliner
 

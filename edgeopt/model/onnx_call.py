@@ -35,7 +35,7 @@ class OnnxFile:
     """The file to run, its inputs, and its outputs in the order of the model's signature.
 
     ``precision`` is what its weights are in: FP32 or FP16. ``column`` tells that its one output
-    has a score a text, (batch,), where ours is (batch, 1).
+    has a score a text, (batch,), whereas ours is (batch, 1).
     """
 
     path: Path

@@ -101,13 +101,13 @@ def import_onnx(
 
     Inputs are token ids, and maybe the attention mask, token types and positions, (batch, seq),
     under any usual name, int64 or narrower. Outputs are those of a task; what else there is, is
-    left out. ``task`` is found by names, shapes and config.json where None. The tokenizer and
+    left out. Without a ``task`` names, shapes and config.json tell it. The tokenizer and
     config.json (labels, lengths) are looked for beside the file, then a folder up. What the graph
     lacks of the form that the backends take is made (``onnx_adapt``), and a note says so. Of a
     sentence encoder's folder the prompt (``prompt`` names another than the default), the pooling
     and the length hold as well.
 
-    Raises InputError where the file is damaged, is not such a graph, is quantised already,
+    Raises InputError if the file is damaged, is not such a graph, is quantised already,
     disagrees with config.json, or gives other answers for a padded text.
     """
     path = Path(path)
@@ -254,7 +254,7 @@ def _open(proto: Any, path: Path, *, whole: bool) -> _Opened:
 
 
 def _newest(proto: Any, where: str) -> Any:
-    """Return ``proto``, rewritten where it is newer than onnxruntime here reads."""
+    """Return ``proto``, rewritten if it is newer than onnxruntime here reads."""
     from edgeopt.engines.releases import releases
 
     require("onnxruntime", "onnx")
@@ -324,7 +324,7 @@ def _reason(exc: Exception) -> str:
 def _feeds(
     opened: _Opened, config: Mapping[str, Any], where: str
 ) -> tuple[tuple[Feed, ...], int | None, int | None]:
-    """Return the inputs in our order, and batch and length where they are fixed."""
+    """Return the inputs in our order, and batch and length if they are fixed."""
     proto = opened.proto
     used = onnx_adapt.used_inputs(proto)
     stored = {t.name for t in proto.graph.initializer}
@@ -456,7 +456,7 @@ class _Probe:
         return found
 
     def check_same(self, tokens: int, first: Mapping[str, np.ndarray]) -> None:
-        """Raise InputError where the same text gives other answers a second time."""
+        """Raise InputError if the same text gives other answers a second time."""
         again = self.run(tokens)
         if any(not np.array_equal(first[n], again[n], equal_nan=True) for n in first):
             raise InputError(
@@ -475,7 +475,7 @@ class _Probe:
         return all(two[n].shape[:1] == (2,) and _near(two[n][:1], one[n]) for n in chosen.given)
 
     def check_padding(self, tokens: int, padded: int, chosen: Chosen) -> None:
-        """Raise InputError where padding, which a device adds, changes the answer."""
+        """Raise InputError if padding, which a device adds, changes the answer."""
         plain_, more = self.run(tokens), self.run(tokens, padded=padded)
         by_token = chosen.task == QUESTION_ANSWERING or plain_[chosen.given[0]].ndim == 3
         for name in chosen.given:
@@ -646,7 +646,7 @@ def _activation(
 
 
 def _pooling(said: Beside, chosen: Chosen, where: str) -> Pooling | None:
-    """Return how an embedding is made of the tokens', where a sentence encoder's folder says so.
+    """Return how an embedding is made of the tokens', if a sentence encoder's folder says so.
 
     Raises InputError for what stands beside the file and would have to be inside the graph.
     """
@@ -670,7 +670,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """Return the object in a file, an empty one where there is none."""
+    """Return the object in a file, an empty one if there is none."""
     if not path.is_file():
         return {}
     try:

@@ -83,9 +83,9 @@ def choose(
 ) -> Chosen:
     """Return the task of a graph by what it gave in ``runs``: tokens of a text, outputs by name.
 
-    Names decide where they are known; else config.json's ``architecture`` ("" for none) does,
+    Names decide if they are known; else config.json's ``architecture`` ("" for none) does,
     together with the shapes. Outputs that the task does not have are left out, and a note names
-    them. Raises InputError where neither decides, or where both disagree.
+    them. Raises InputError if neither decides, or if both disagree.
     """
     asked = None if task is None else text_task(task, where)
     short = runs[0][1]
@@ -160,7 +160,7 @@ def _by_name(
 def _by_shape(
     outputs: Mapping[str, np.ndarray], long: Mapping[str, np.ndarray], wanted: Task | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Find outputs without a known name, as transformers orders them; None where none fits."""
+    """Find outputs without a known name, as transformers orders them; None if none fits."""
     names = list(outputs)
     ranks = [outputs[name].ndim for name in names]
     if wanted == QUESTION_ANSWERING and ranks[:2] == [2, 2]:

@@ -32,7 +32,7 @@ def read(path: Path) -> tuple[Any, tuple[Path, ...]]:
     """Return the ModelProto of ``path``, whole, and the other files that its weights came from.
 
     External data are read from files in the folder of ``path`` (in a hub's cache these are links
-    into the same repository) and nowhere else. Raises InputError where a file is missing, damaged,
+    into the same repository) and nowhere else. Raises InputError if a file is missing, damaged,
     over the 2 GB that an ONNX file can hold, or outside of the folder.
     """
     onnx = require("onnx", "onnx")
@@ -85,7 +85,7 @@ def damaged(where: str, why: object) -> InputError:
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """Return the files beside ``path`` that its weights lie in, () where it cannot be read."""
+    """Return the files beside ``path`` that its weights lie in, () if it cannot be read."""
     onnx = require("onnx", "onnx")
     from google.protobuf.message import DecodeError
 
@@ -219,7 +219,7 @@ def check(proto: Any, where: str) -> None:
 
 
 def vocabulary(proto: Any, ids: str) -> int:
-    """Return how many rows the table has that the input ``ids`` looks up, 0 where none is found."""
+    """Return how many rows the table has that the input ``ids`` looks up, 0 if none is found."""
     shapes = {t.name: list(t.dims) for t in proto.graph.initializer}
     for node in nodes(proto.graph):
         if node.op_type == "Constant":

@@ -21,11 +21,11 @@ def opset_of(proto: Any) -> int:
 
 
 def lowered(proto: Any, opset: int, ir_version: int, where: str) -> Any:
-    """Return ``proto`` at ``opset`` and ``ir_version``, or below where it already is.
+    """Return ``proto`` at ``opset`` and ``ir_version``, or below if it already is.
 
     Operators that came later are replaced by what the ONNX specification defines them as (Gelu,
     Attention, LayerNormalization, ...). Of the rest most have only learnt more types since, and
-    are kept; where one is used in a way that the older version does not know, all goes through
+    are kept; if one is used in a way that the older version does not know, all goes through
     onnx.version_converter. Raises CompileError with what stands in the way.
     """
     import onnx

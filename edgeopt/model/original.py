@@ -3,7 +3,7 @@
 """The tool that a user would otherwise use, called directly on the model as it came.
 
 From raw text (or image) to final answer, by the tool's own tokenizer, network and
-post-processing: sentence-transformers where the folder is one of its own, else transformers, and
+post-processing: sentence-transformers if the folder is one of its own, else transformers, and
 for an ``.onnx`` file onnxruntime. Nothing of edgeopt's import takes part, so that what the import
 loses shows. The one exception is a network that only edgeopt has (a module made in Python, a
 compressed checkpoint): there the imported module is called in transformers' place.
@@ -50,7 +50,7 @@ Sample = Text | images.Image | Path
 _ANSWER_TOKENS = 15
 """The longest answer, in tokens, and ``_BEST`` of them: what transformers' pipeline took (4.x)."""
 _BEST = 8
-_UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer names no limit
+_UNLIMITED = 1_000_000  # transformers writes 1e30 if a tokenizer names no limit
 
 _LOADERS = {
     FEATURE_EXTRACTION: "AutoModel",
@@ -87,8 +87,8 @@ class Answer:
 
     ``scores`` are in the order of the labels. ``spans`` are entities as they stand in the text, or
     answers, best first; ``decisions`` are those of the tokens. ``vector`` is an embedding,
-    float32 (size,), or where nothing is pooled the hidden states, (tokens, size). ``ids`` are the
-    tokens that the network read, () where they are not known.
+    float32 (size,), or if nothing is pooled the hidden states, (tokens, size). ``ids`` are the
+    tokens that the network read, () if they are not known.
     """
 
     scores: tuple[float, ...] = ()
@@ -104,7 +104,7 @@ class Original:
     """An opened tool. ``name`` is for the reader of a manifest.
 
     ``answer`` returns None for a sample that the tool itself refuses, such as a text that is too
-    long for it. ``labels`` are what the tool calls the scores, () where it gives bare numbers.
+    long for it. ``labels`` are what the tool calls the scores, () if it gives bare numbers.
     ``limit`` is how many tokens it reads, None for no limit of its own. ``tokenizer`` is
     transformers' own, None for images. ``pairs`` says whether it takes pairs and nothing else.
     """
@@ -120,7 +120,7 @@ class Original:
 def open_original(model: Model) -> Original | str:
     """Open the tool that answers for ``model``, or return why there is none.
 
-    Raises MissingDependencyError where torch (or onnxruntime for a file) is missing.
+    Raises MissingDependencyError if torch (or onnxruntime for a file) is missing.
     """
     if isinstance(model.input, TextInput) and model.input.tokenizer is None:
         return f"{model.name} has no tokenizer, so that no tool takes its texts"
@@ -173,7 +173,7 @@ def _version(package: str) -> str:
 
 
 def _answering(call: Callable[[Any], Answer]) -> Callable[[Any], Answer | None]:
-    """Return ``call`` that gives None where the tool fails, and is quiet."""
+    """Return ``call`` that gives None if the tool fails, and is quiet."""
 
     def answer(sample: Any) -> Answer | None:
         try:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 _SAME = 1e-4  # of the largest output, at least of 1: float32 sums of another order, ten times over
-_USUAL = 512  # tokens; beyond, only where config.json names something that is longer
+_USUAL = 512  # tokens; beyond, only if config.json names something that is longer
 _MOST = 2048  # tokens; attention takes memory by their square
 _SHORT = 7
 _SWITCH = re.compile(r"window|block|chunk|local|span|bucket|landmark")
@@ -54,7 +54,7 @@ class Probe:
         return dict(zip(self.inputs, self._call([len(self.ids) - 1]), strict=True))
 
     def require(self, module: torch.nn.Module, where: str) -> None:
-        """Raise InputError where ``module`` gives something else than transformers."""
+        """Raise InputError if ``module`` gives something else than transformers."""
         wrong = self.differs(module)
         if wrong is not None and wrong.startswith("texts padded"):
             raise InputError(
@@ -134,7 +134,7 @@ def ask(
     """Return the texts with the answers of ``reference``, a network of transformers.
 
     ``tokens`` is the tokenizer, of which the special tokens are taken, ``rows`` how many ids there
-    are, ``most`` the longest text. Raises InputError where the network cannot be called so.
+    are, ``most`` the longest text. Raises InputError if the network cannot be called so.
     """
     import torch
 
@@ -143,7 +143,7 @@ def ask(
     generator = torch.Generator().manual_seed(0)
     ids, types, answers = [], [], []
     for number, n in enumerate(_lengths(reference.config, most)):
-        # A pair where the network tells two texts apart, else where there are two to tell.
+        # Pairs for question answering; else every other one, if there are token types.
         pair = task == QUESTION_ANSWERING or ("token_type_ids" in inputs and number % 2 == 1)
         row, kinds = _text(frames[pair], n, rows, special, generator)
         call = {

@@ -28,7 +28,7 @@ def name(model: Model) -> str:
 def run(model: Model, batches: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
     """Run ``batches`` (the inputs by name, batch 1) one by one and return float32 outputs by name.
 
-    Raises MissingDependencyError where torch (or onnxruntime for an .onnx model) is missing.
+    Raises MissingDependencyError if torch (or onnxruntime for an .onnx model) is missing.
     """
     names = [spec.name for spec in model.main.signature.outputs]
     source = model.main.source

@@ -3,11 +3,11 @@
 """Resize 8-bit images as Pillow does, to the last bit.
 
 Pillow's two passes (``src/libImaging/Resample.c``), along the rows and along the columns, each
-to 8 bits, with weights of 22 fractional bits; where an image shrinks, the filter grows with it.
+to 8 bits, with weights of 22 fractional bits; if an image shrinks, the filter grows with it.
 The nearest pixel is taken as in ``Geometry.c`` (``ImagingScaleAffine``). The runtime does the
 same in C (``runtime/src/image/image.c``).
 
-Their order is that of Pillow 13, which takes the columns first where the height shrinks by over
+Their order is that of Pillow 13, which takes the columns first if the height shrinks by over
 twice as many pixels as the width. Pillow up to 12 always took the rows first, which now and then
 rounds to the neighbouring value, and clips elsewhere what a cubic filter overshoots. Pillow's
 notice is in THIRD_PARTY_NOTICES.txt.

@@ -30,7 +30,7 @@ SHORTEST = ("", "a", "1", "?", "no", "ok", "Hi", "the end")
 def read(path: Path, limit: int) -> Samples:
     """Return at most ``limit`` of the user's own: a folder has images, a file texts.
 
-    Raises InputError, with file and line, where it is not so.
+    Raises InputError, with file and line, if it is not so.
     """
     return images.list_images(path, limit) if path.is_dir() else texts.read_texts(path, limit)
 
@@ -54,7 +54,7 @@ def calibrating(model: Model, samples: Samples) -> Samples:
 
 
 def check(model: Model, samples: Samples, where: str) -> None:
-    """Raise InputError where ``samples``, which were read from ``where``, are of the other kind."""
+    """Raise InputError if ``samples``, which were read from ``where``, are of the other kind."""
     takes_images = isinstance(model.input, ImageInput)
     if isinstance(samples[0], str) == takes_images:
         raise InputError(
@@ -65,7 +65,7 @@ def check(model: Model, samples: Samples, where: str) -> None:
 
 
 def lengths(model: Model, seq_lens: Sequence[int]) -> tuple[int, ...]:
-    """Return the lengths of ``model`` where shapes are static, () if it has no sequence.
+    """Return the lengths of ``model`` if shapes are static, () if it has no sequence.
 
     They are those of ``seq_lens`` (ascending) that it takes, and its own longest if that is below
     the last of them: what the model would read to its end is not cut before. A model of fixed

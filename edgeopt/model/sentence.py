@@ -110,7 +110,7 @@ class Beside:
 
     ``tool`` is the class that the folder is loaded with: None is transformers, whose own rules then
     hold for all that is not said here. ``body`` has the network and its tokenizer. ``prompt`` is
-    put before every text. ``pooling`` is as a Model has it, where that is all; else ``modules`` and
+    put before every text. ``pooling`` is as a Model has it, if that is all; else ``modules`` and
     ``head`` become part of the graph, and ``dims`` is how many values are left of an embedding.
     ``max_seq_len`` and ``lower`` are what is said of the tokenizer, ``activation`` is the class of
     torch.nn that makes scores of the logits.
@@ -199,7 +199,7 @@ def read(folder: Path, prompt: str | None = None) -> Beside:
 
 
 def _of_transformers(folder: Path, prompt: str | None) -> Beside:
-    """Return what is said where there are no modules: by a CrossEncoder of before version 5.4."""
+    """Return what is said if there are no modules: by a CrossEncoder of before version 5.4."""
     if (folder / HEAD).is_file():
         raise InputError(
             f"has {HEAD} of SetFit, but no {MODULES} that says how it embeds",
@@ -365,7 +365,7 @@ def writes(module: Module) -> str:
 
 
 def _check_flow(folder: Path, modules: tuple[Module, ...], last: str) -> None:
-    """Raise InputError where a module takes, or the caller asks for, what no module gives."""
+    """Raise InputError if a module takes, or the caller asks for, what no module gives."""
     there = {"token_embeddings"}
     pooled = {"token_embeddings": False}
     for module in modules:
@@ -383,7 +383,7 @@ def _check_flow(folder: Path, modules: tuple[Module, ...], last: str) -> None:
 
 
 def _plain(modules: tuple[Module, ...], prompt: str) -> Pooling | None:
-    """Return the pooling where the runtime can do all of it: Pooling, and Normalize behind it."""
+    """Return the pooling if the runtime can do all of it: Pooling, and Normalize behind it."""
     first, rest = modules[0], modules[1:]
     if first.kind != "Pooling" or (prompt and not first.options.get("include_prompt", True)):
         return None
@@ -455,7 +455,7 @@ def _files(folder: Path, body: Path, modules: tuple[Module, ...]) -> list[Path]:
 
 
 def _object(path: Path) -> Mapping[str, Any]:
-    """Return the JSON object in ``path``, an empty one where there is no such file."""
+    """Return the JSON object in ``path``, an empty one if there is no such file."""
     found = _json(path) if path.is_file() else {}
     if not isinstance(found, dict):
         raise InputError("expected a JSON object", where=str(path))

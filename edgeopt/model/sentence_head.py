@@ -234,8 +234,8 @@ def wrap(
 ) -> tuple[Sentence, int]:
     """Return the module with all that stands behind ``encoder``, and the size of its output.
 
-    ``skip`` is how many tokens of each text are the prompt's, where they do not count. Raises
-    InputError where sizes do not fit or weights are damaged.
+    ``skip`` is how many tokens of each text are the prompt's, which a pooling may leave out. Raises
+    InputError if sizes do not fit or weights are damaged.
     """
     sizes = {"token_embeddings": hidden}
     steps: list[torch.nn.Module] = []

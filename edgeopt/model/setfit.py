@@ -189,7 +189,7 @@ def _head(found: Any, labels: Sequence[Any] | None, where: str) -> Head:
 
 
 def _linear(one: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return weight and bias. Raises InputError where versions of scikit-learn read it unlike."""
+    """Return weight and bias. Raises InputError if versions of scikit-learn read it unlike."""
     many = len(one.classes_) > 2
     way = getattr(one, "multi_class", "auto")
     other = way in ("ovr", "warn") or one.solver == "liblinear" if many else way == "multinomial"

@@ -26,7 +26,7 @@ PIXELS = "pixel_values"
 """The input of a model of images."""
 
 EMBEDDING = "sentence_embedding"
-"""The output of feature extraction, in the place of its own, where the graph itself embeds."""
+"""The output of feature extraction, in the place of its own, if the graph itself embeds."""
 
 
 class Result(enum.Enum):

@@ -26,7 +26,7 @@ def read_texts(path: Path | None, limit: int) -> tuple[str, ...]:
 
     A ``.jsonl`` file has an object with ``text`` on each line; any other file has one text on
     each line; either may be packed (``.gz``). Blank lines do not count. Raises InputError, with
-    the line, where it is not so.
+    the line, if it is not so.
     """
     if path is None:
         shipped = resources.files("edgeopt.model").joinpath("texts.jsonl")
@@ -35,10 +35,10 @@ def read_texts(path: Path | None, limit: int) -> tuple[str, ...]:
 
 
 def read_labelled(path: Path) -> tuple[tuple[str, ...], tuple[str | int, ...] | None]:
-    """Return all texts of ``path`` and their labels, None where no line has any.
+    """Return all texts of ``path`` and their labels, None if no line has any.
 
-    As ``read_texts``, where the objects of a ``.jsonl`` file may have a ``label`` besides: a name,
-    or an index from 0. Raises InputError where only some lines have one.
+    As ``read_texts``, but the objects of a ``.jsonl`` file may have a ``label`` besides: a name,
+    or an index from 0. Raises InputError if only some lines have one.
     """
     content, jsonl = _read(path), is_jsonl(path)
     texts = _parse(content, str(path), None, jsonl=jsonl)

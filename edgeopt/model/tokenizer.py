@@ -144,7 +144,7 @@ def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
 def _lower(normalizer: Any) -> Any:
     """Return a normalizer that makes texts lower case first, as sentence-transformers has it done.
 
-    Where a BertNormalizer stands, its own flag does so: accents stay what they were.
+    If there is a BertNormalizer, its own flag does so: accents stay what they were.
     """
     parts = normalizer.get("normalizers", [normalizer]) if normalizer else []
     if any(part["type"] == "Lowercase" for part in parts):
@@ -173,7 +173,7 @@ def hashes(folder: Path) -> dict[str, str]:
 def load(folder: Path) -> Any:
     """Return the transformers tokenizer of ``folder``, without padding or truncation set.
 
-    Raises InputError where its files are damaged.
+    Raises InputError if its files are damaged.
     """
     transformers = require("transformers", "torch")
     try:
@@ -194,7 +194,7 @@ def load(folder: Path) -> Any:
 def padding(folder: Path | None, rows: int, networks: int | None = None) -> int:
     """Return the id that fills texts up to a length, one of ``rows`` of the embedding table.
 
-    It is what the network takes for padding, ``networks``, where it names one; else the
+    It is what the network takes for padding, ``networks``, if it names one; else the
     tokenizer's; else 0, since the attention mask hides it.
     """
     for value in (networks, load(folder).pad_token_id if folder else None):
@@ -204,7 +204,7 @@ def padding(folder: Path | None, rows: int, networks: int | None = None) -> int:
 
 
 def check_ids(folder: Path, rows: int, where: str) -> None:
-    """Raise InputError where a token has an id that an embedding table of ``rows`` has not.
+    """Raise InputError if a token has an id that an embedding table of ``rows`` has not.
 
     The padding token may have one: ``padding`` gives another, and no text is meant to have it.
     """
@@ -226,7 +226,7 @@ def check_ids(folder: Path, rows: int, where: str) -> None:
 
 
 def has_token_types(folder: Path) -> bool:
-    """Tell whether the tokenizer gives token types; where not, the model sees zeros for a pair."""
+    """Tell whether the tokenizer gives token types; if not, the model sees zeros for a pair."""
     return "token_type_ids" in load(folder).model_input_names
 
 

@@ -37,7 +37,7 @@ def import_torch(
     It is called with ``inputs`` by position (int64, (batch, seq)) and returns a tensor or a tuple
     of tensors, as the task has them (see ``Model``). A copy in eval mode and FP32 is kept; the
     module itself is left as it is. ``tokenizer`` is a directory with the tokenizer's files.
-    Raises InputError where the task or an input is unknown, where the call fails, or where an
+    Raises InputError if the task or an input is unknown, if the call fails, or if an
     output's shape is not the task's.
     """
     require("torch", "torch")

@@ -19,9 +19,9 @@ _SAME = 1e-3  # of the largest logit; float32 sums of another order
 
 
 def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Module:
-    """Return the module of ``network``, its patches cut out by a product where that is the same.
+    """Return the module of ``network``, its patches cut out by a product if that is the same.
 
-    Raises InputError where it does not take an image of ``image``'s size.
+    Raises InputError if it does not take an image of ``image``'s size.
     """
     import torch
 

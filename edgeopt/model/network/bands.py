@@ -29,7 +29,7 @@ class Band:
 
 
 def record(network: Any, call: Mapping[str, torch.Tensor]) -> dict[str, Band] | None:
-    """Return the band of each layer of ``network`` by its name, or None where masks are no bands.
+    """Return the band of each layer of ``network`` by its name, or None if masks are no bands.
 
     ``call`` is one text without padding, longer than any window. The network must attend by
     "eager", which is given masks of numbers.
@@ -74,8 +74,10 @@ def put(network: Any, bands: Mapping[str, Band]) -> None:
 
 
 def additive(mask: torch.Tensor) -> torch.Tensor:
-    """Return (batch, 1, 1, seq), 0 where a token counts and else the lowest float32, of a mask of
-    1 and 0, (batch, seq)."""
+    """Return the additive form of a mask of 1 and 0: (batch, seq) becomes (batch, 1, 1, seq).
+
+    It is 0 for a token that counts, else the lowest float32.
+    """
     return (1.0 - mask.unsqueeze(1).unsqueeze(2).to(torch.float32)) * _LOWEST
 
 
@@ -103,7 +105,7 @@ def _bound(module: Any, args: Any, kwargs: Any) -> inspect.BoundArguments:
 
 
 def _band(mask: Any) -> Band | None:
-    """Return the band that ``mask`` lets through; None where it is not one."""
+    """Return the band that ``mask`` lets through; None if it is not one."""
     if mask is None:
         return Band(before=None, after=None)
     if not isinstance(mask, torch.Tensor) or mask.dim() != 4 or mask.shape[-1] != mask.shape[-2]:

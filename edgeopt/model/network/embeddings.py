@@ -3,7 +3,7 @@
 """Tables of token embeddings that are factored or packed.
 
 A checkpoint says so in its section of our own: ``{"embeddings": {"rank": 64}}``,
-``{"embeddings": {"bits": 4, "group": 32}}``, or both, where the narrow table is packed.
+``{"embeddings": {"bits": 4, "group": 32}}``, or both, if the narrow table is packed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BITS = (4, 8)
 
 
 def plain_table(network: Any) -> torch.nn.Embedding:
-    """Return the token embeddings. Raises InputError where they were factored or packed."""
+    """Return the token embeddings. Raises InputError if they were factored or packed."""
     import torch
 
     table = network.get_input_embeddings()
@@ -37,7 +37,7 @@ def plain_table(network: Any) -> torch.nn.Embedding:
 def rows(network: Any) -> int:
     """Return how many token ids ``network`` takes, whatever its table is.
 
-    Raises InputError where it has none, as one that hashes characters.
+    Raises InputError if it has none, as one that hashes characters.
     """
     try:
         table = network.get_input_embeddings()
@@ -51,7 +51,7 @@ def rows(network: Any) -> int:
 
 
 def describe(network: Any) -> dict[str, Any]:
-    """Return the key for the section of our own: none where the table is a plain one."""
+    """Return the key for the section of our own: none if the table is a plain one."""
     from edgeopt.model.network.tables import Packed, Projected
 
     if not supported(network):
@@ -67,10 +67,10 @@ def describe(network: Any) -> dict[str, Any]:
 
 
 def read(table: Table, config: Any) -> Build | None:
-    """Return what puts the table that the section says in a network; None where it says none.
+    """Return the function that gives a network the embeddings of ``table``; None if it has none.
 
-    Raises InputError where its sizes do not fit one another, and when it is built those of the
-    network. ``config`` may say the width of the plain network, so that only the build looks at it.
+    Raises InputError if its sizes do not fit one another; the function raises it if they do not
+    fit the network. ``config`` may say the width of the plain one, so only the function looks.
     """
     del config
     found = table.optional_table("embeddings")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def narrowed(model: Model) -> Model:
     """Return ``model`` with a last layer that computes the first token only.
 
-    The model itself comes back where that would not do: for other tasks and architectures.
+    The model itself comes back if its task or its architecture does not allow that.
     """
     if not _reads_first_only(model):
         return model
@@ -40,7 +40,7 @@ def narrowed(model: Model) -> Model:
 def narrowing(model: Model) -> Iterator[None]:
     """Have the last layer of ``model`` compute the first token only, within the block.
 
-    Where that would not do, as for other tasks, nothing is changed.
+    If its task or its architecture does not allow that, nothing is changed.
     """
     if not _reads_first_only(model):
         yield

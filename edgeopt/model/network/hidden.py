@@ -3,8 +3,8 @@
 """Networks whose residual stream is narrower than all heads together.
 
 ``hidden_size`` is the stream's width. transformers takes the size of a head to be ``hidden_size``
-by the number of heads, so a checkpoint where it is not says it in its section of our own:
-``{"head_dim": 32}``.
+by the number of heads; a checkpoint whose heads are of another size says it in its section of our
+own: ``{"head_dim": 32}``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Stream:
 def stream(network: Any) -> Stream:
     """Return what touches the residual stream of ``network``, a classifier of texts.
 
-    Raises InputError for other networks, where the stream itself is the output, and for ones that
+    Raises InputError for other networks, whose output is the stream itself, and for ones that
     were changed so that it can no longer be narrowed.
     """
     import torch
@@ -106,7 +106,7 @@ def keep(network: Any, channels: Sequence[int]) -> None:
 
 
 def describe(network: Any) -> dict[str, Any]:
-    """Return the key for the section of our own: none where heads and stream are equally wide."""
+    """Return the key for the section of our own: none if heads and stream are equally wide."""
     config = network.config
     if not supported(network):
         return {}
@@ -116,10 +116,10 @@ def describe(network: Any) -> dict[str, Any]:
 
 
 def read(table: Table, config: Any) -> Build | None:
-    """Return what narrows the stream to the ``hidden_size`` of ``config``; None where it need not.
+    """Return the function that narrows a network's residual stream to ``hidden_size``.
 
-    Raises InputError where ``head_dim`` does not fit it. ``config`` is changed to the plain network
-    that has such heads.
+    None if ``table`` has no ``head_dim``. Raises InputError if that does not fit ``config``, which
+    is changed to that of the plain network with such heads: what the function narrows.
     """
     if "head_dim" not in table:
         return None

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def replace(network: Any, name: str, rank: int) -> Factors:
-    """Put ``Factors`` of ``rank``, not yet initialised, where the linear module ``name`` of the
-    base model stands, and return them."""
+    """Put ``Factors`` of ``rank`` in the place of the linear module ``name``, and return them.
+
+    They are not yet initialised. ``name`` counts from the base model.
+    """
     from edgeopt.model.network.factors import Factors
 
     linear = network.base_model.get_submodule(name)
@@ -30,7 +32,7 @@ def replace(network: Any, name: str, rank: int) -> Factors:
 
 
 def describe(network: Any) -> dict[str, Any]:
-    """Return the key for the section of our own: none where no layer is factored."""
+    """Return the key for the section of our own: none if no layer is factored."""
     from edgeopt.model.network.factors import Factors
 
     modules = network.base_model.named_modules()
@@ -39,9 +41,9 @@ def describe(network: Any) -> dict[str, Any]:
 
 
 def read(table: Table, config: Any) -> Build | None:
-    """Return what factors the layers that ``table`` names; None where it names none.
+    """Return the function that factors the layers that ``table`` names; None if it names none.
 
-    Raises InputError where a rank is not a number of 1 or more. What is built raises it where the
+    Raises InputError if a rank is not a number of 1 or more. The function raises it if the
     network has no such layer.
     """
     del config

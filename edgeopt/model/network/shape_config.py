@@ -26,7 +26,7 @@ PARTS = (hidden, widths, low_rank, embeddings, tokens)
 def describe(network: Any) -> None:
     """Write the shape of ``network`` into its configuration, in place.
 
-    The section is there only where transformers' own keys cannot say it.
+    The section is there only if transformers' own keys cannot say it.
     """
     found = {key: value for part in PARTS for key, value in part.describe(network).items()}
     if hasattr(network.config, SECTION):
@@ -38,7 +38,7 @@ def describe(network: Any) -> None:
 def shaped(kind: type, config: Any, section: Mapping[str, Any], where: Path) -> type:
     """Return a subclass of ``kind`` that builds itself as ``section`` says.
 
-    Raises InputError where the section is damaged or does not fit the rest of config.json.
+    Raises InputError if the section is damaged or does not fit the rest of config.json.
     """
     if config.model_type not in widths.PLACES:
         raise InputError(

@@ -8,7 +8,7 @@ tokens go between attention and feed-forward (as in PoWER-BERT), so that the lay
 feed-forward has fewer already. The first token ([CLS]) always stays.
 
 ``pool``: the mean of each group of neighbours, padding left out (Dai et al. 2020,
-"Funnel-Transformer"). Where a task needs a hidden state for each token, the end of the encoder
+"Funnel-Transformer"). If a task needs a hidden state for each token, the end of the encoder
 gives every token that of its group.
 
 ``prune``: those stay that all tokens attend to most (Goyal et al. 2020, "PoWER-BERT", section
@@ -83,7 +83,7 @@ def reductions(network: Any) -> dict[int, Reduction]:
 
 
 def describe(network: Any) -> dict[str, Any]:
-    """Return the keys for the section of our own: none where every layer hands on all tokens."""
+    """Return the keys for the section of our own: none if every layer hands on all tokens."""
     found = reductions(network) if supported(network) else {}
     if not found:
         return {}
@@ -93,9 +93,9 @@ def describe(network: Any) -> dict[str, Any]:
 
 
 def read(table: Table, config: Any) -> Build | None:
-    """Return what makes a network's layers hand on fewer tokens; None where all do.
+    """Return the function that has layers hand on fewer tokens; None if ``table`` names none.
 
-    Raises InputError where the table is damaged or does not fit the rest of config.json.
+    Raises InputError if the table is damaged or does not fit the rest of config.json.
     """
     own = table.optional_table("tokens")
     if own is None:
@@ -167,7 +167,7 @@ def _fewer(
 
 
 def _real(mask: torch.Tensor) -> torch.Tensor:
-    """Return (batch, seq): 1 where the additive mask (batch, 1, 1, seq) is 0, else 0.
+    """Return (batch, seq): 1 if the additive mask (batch, 1, 1, seq) is 0, else 0.
 
     Not mask + 1, clamped: OpenVINO 2026.4 folds that 1 into the mask's own arithmetic on the lowest
     float, where it is lost, once the graph is quantised.
@@ -210,7 +210,7 @@ def _prune(
     importance = torch.nn.functional.pad(importance[:, 1:], (1, 0), value=_MOST)
     chosen = torch.topk(importance, left, dim=1).indices
     kept = hidden.gather(1, chosen.unsqueeze(2).expand(-1, -1, hidden.shape[2]))
-    # Whole numbers: token r of those that stay is real where r < keep * (number of real tokens).
+    # Whole numbers: token r of those that stay is real if r < keep * (number of real tokens).
     keep, ranks = reduction.keep, torch.arange(left, device=hidden.device)
     fits = keep.numerator * real.sum(1, keepdim=True) - keep.denominator * ranks
     masked = torch.where(fits > 0, 0.0, torch.finfo(mask.dtype).min)

@@ -84,7 +84,7 @@ def blocks(network: Any) -> torch.nn.ModuleList:
 def layers(network: Any) -> list[Layer]:
     """Return the layers of ``network``, BERT, RoBERTa or DistilBERT, from the input on.
 
-    Raises InputError for other architectures, and where a layer is two of low rank.
+    Raises InputError for other architectures, and if a layer is two of low rank.
     """
     from edgeopt.model.network.factors import Factors
 
@@ -152,7 +152,7 @@ def slice_linear(linear: torch.nn.Linear, kept: Sequence[int], *, dim: int) -> N
 def describe(network: Any) -> dict[str, Any]:
     """Write the widths and the number of layers of ``network`` into its configuration, in place.
 
-    Returns the keys for the section of our own: none where transformers' own keys say it all.
+    Returns the keys for the section of our own: none if transformers' own keys say it all.
     """
     if not supported(network):
         return {}
@@ -171,9 +171,9 @@ def _set_neurons(config: Any, count: int) -> None:
 
 
 def read(table: Table, config: Any) -> Build | None:
-    """Return what gives a network the widths that ``table`` says; None where it says none.
+    """Return the function that gives a network the widths of ``table``; None if it has none.
 
-    Raises InputError where they are damaged or do not fit the rest of config.json.
+    Raises InputError if they are damaged or do not fit the rest of config.json.
     """
     if "heads" not in table and "neurons" not in table:
         return None
