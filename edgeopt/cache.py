@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work kept by content: the same inputs, options and tool versions are never worked on twice.
 
-An entry is a directory ``<cache>/<kind>/<key>``, where the key is a hash of everything that the
+An entry is a directory ``<cache>/<kind>/<key>``, whose key is a hash of everything that the
 work depends on, its own code too (``edgeopt.closure``). It appears whole or not at all (built
 beside, then renamed), and a lock lets one of several processes build it while the others wait.
 It stays while a process that was given it lives, and then as ``edgeopt.retention`` says.

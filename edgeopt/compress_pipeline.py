@@ -39,15 +39,15 @@ def compress(
     ``source``, ``data``, ``held_out``, ``recipe`` and ``output`` are those of
     ``edgeopt.compression.run.compress``.
     With a ``target``, a step that aims at latency and gains none there is rolled back. Latency is
-    measured on ``board`` where one is given (its own target is then the default), on this machine
+    measured on ``board`` if one is given (its own target is then the default), on this machine
     for a target that stands for it, and else counted from the target's device profile. Which
     artifact stands for the target is said by ``engine`` and ``precision``: by default that of its
-    first engine, in INT8 where it builds one; ``seq_len`` is by default its longest length.
+    first engine, in INT8 if it builds one; ``seq_len`` is by default its longest length.
 
     Under ``accelerate launch`` the processes train together: one compresses and writes, and each
     returns what it did.
 
-    Raises InputError for wrong input, an emulated board among it, and BoardError where the board
+    Raises InputError for wrong input, an emulated board among it, and BoardError if the board
     cannot be reached or is of another architecture.
     """
 

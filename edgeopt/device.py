@@ -38,7 +38,7 @@ _VERSION = r"\d+(\.\d+)+"
 class Cluster:
     """Cores of one kind: ``core`` is the vendor's name in lower case, such as ``cortex-a72``.
 
-    ``core`` is ``host`` for the running machine; ``max_ghz`` is 0.0 where that one does not tell.
+    ``core`` is ``host`` for the running machine; ``max_ghz`` is 0.0 if that one does not tell.
     """
 
     core: str
@@ -89,17 +89,17 @@ class DeviceProfile:
 
     @property
     def has_fp16(self) -> bool:
-        """True where the cores compute in FP16 (FEAT_FP16)."""
+        """True if the cores compute in FP16 (FEAT_FP16)."""
         return "asimdhp" in self.isa
 
     @property
     def has_int8_dot(self) -> bool:
-        """True where the cores have an int8 dot product (FEAT_DotProd, AVX-VNNI, AVX512-VNNI)."""
+        """True if the cores have an int8 dot product (FEAT_DotProd, AVX-VNNI, AVX512-VNNI)."""
         return any(f in self.isa for f in ("asimddp", "avx_vnni", "avx512_vnni"))
 
     @property
     def overflows_int8(self) -> bool:
-        """True where INT8 kernels add two products of uint8 and int8 in 16 bits, which overflows.
+        """True if INT8 kernels add two products of uint8 and int8 in 16 bits, which overflows.
 
         That is ``vpmaddubsw``, for which an x86-64 core without VNNI has no better instruction.
         """

@@ -13,7 +13,7 @@ from edgeopt.errors import MissingDependencyError
 def require(module: str, extra: str) -> ModuleType:
     """Return the imported ``module``, which the pip extra ``extra`` installs.
 
-    Raises MissingDependencyError where it, or a package that it imports, is not installed.
+    Raises MissingDependencyError if it, or a package that it imports, is not installed.
     """
     try:
         return importlib.import_module(module)

@@ -37,7 +37,7 @@ _NAMES = {
 
 
 def read_toml(path: Path) -> Table:
-    """Read ``path`` as TOML. Raises InputError where it is absent, unreadable or not TOML."""
+    """Read ``path`` as TOML. Raises InputError if it is absent, unreadable or not TOML."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
@@ -51,7 +51,7 @@ def read_toml(path: Path) -> Table:
 def read_regular(path: Path, most_bytes: int) -> bytes:
     """Return what is in the regular file ``path``; a FIFO, socket or device is not waited for.
 
-    Raises OSError, and InputError where it is no regular file or has more than ``most_bytes``.
+    Raises OSError, and InputError if it is no regular file or has more than ``most_bytes``.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
@@ -138,7 +138,7 @@ def locate(
 ) -> Path:
     """Return the file that ``name_or_path`` means: a shipped name, or a path to a user's own.
 
-    A string is a path where it holds a path separator or ends in ``.toml``; a relative path
+    A string is a path if it holds a path separator or ends in ``.toml``; a relative path
     starts at the directory ``beside``, or at the current one. ``kind`` is what the file holds, for
     the message. Raises InputError for an unknown name, with the nearest; does not open the file.
     """
@@ -211,7 +211,7 @@ class Table:
         return value
 
     def text(self, name: str, default: str | None = _REQUIRED, *, like: str | None = None) -> str:
-        """Return a string that is not blank and, where ``like`` is given, matches it whole."""
+        """Return a string that is not blank and matches the whole of ``like``, if given."""
         value = self.get(name, str, default)
         return value if value is None else self._match(name, value, like)
 
@@ -292,7 +292,7 @@ class Table:
         return self._sub(name, self.get(name, dict))
 
     def optional_table(self, name: str) -> Table | None:
-        """Return the table ``name``, or None where the file has none."""
+        """Return the table ``name``, or None if the file has none."""
         self._asked.add(name)
         return self.table(name) if name in self.data else None
 
@@ -321,7 +321,7 @@ class Table:
         return Table(value, file=self.file, key=key, strict=self.strict)
 
     def close(self, *also: str) -> None:
-        """Raise InputError where the table holds a key that nobody asked for.
+        """Raise InputError if the table holds a key that nobody asked for.
 
         ``also`` are further known keys, for the message: optional ones that were only looked for.
         """

@@ -64,7 +64,7 @@ def detect(*, id: str, name: str, path: str) -> DeviceProfile:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Return the fields of the first processor of /proc/cpuinfo, {} where there is no such file."""
+    """Return the fields of the first processor of /proc/cpuinfo, {} if there is no such file."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def _cpuinfo() -> dict[str, str]:
 def _clusters(fields: dict[str, str]) -> tuple[Cluster, ...]:
     """Return the cores by their highest clock, fastest first.
 
-    Where there is no cpufreq, as in many virtual machines, all cores count as one cluster at the
+    If there is no cpufreq, as in many virtual machines, all cores count as one cluster at the
     clock that /proc/cpuinfo shows, which is the present one.
     """
     count = os.cpu_count() or 1

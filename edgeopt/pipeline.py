@@ -63,13 +63,13 @@ def compile(
     ``prompt`` is the name of the prompt that is put before every text, of those that an embedding
     model of sentence-transformers has, by default its own default.
 
-    Where the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compression``), for
+    If the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compression``), for
     the target by counts (``edgeopt.estimate.latency``), and artifacts are checked against the
-    compressed model. Where its ``[quantize]`` has ``max_drop``, what INT8 and INT4 lose is measured
+    compressed model. If its ``[quantize]`` has ``max_drop``, what INT8 and INT4 lose is measured
     on the texts held out.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
-    ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError where no
+    ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError if no
     format could be made.
     """
     job = _job(source, target, output, recipe, engines, precisions, data, held_out, prompt)
@@ -248,7 +248,7 @@ def _inputs_digest(name: str, job: Job) -> str:
 
 
 def _up_to_date(output: Path, inputs: str) -> Bundle | None:
-    """Return the bundle at ``output`` where it was made of the same inputs and is intact.
+    """Return the bundle at ``output`` if it was made of the same inputs and is intact.
 
     One with skipped artifacts is made again: what they lacked may have been installed since.
     """
@@ -266,9 +266,9 @@ def _up_to_date(output: Path, inputs: str) -> Bundle | None:
 def selected(
     target: Target, recipe: Recipe, engines: Sequence[str], precisions: Sequence[str]
 ) -> list[tuple[EngineSpec, str]]:
-    """Return the (engine, precision) pairs to build. Raises InputError where none is left.
+    """Return the (engine, precision) pairs to build. Raises InputError if none is left.
 
-    Where ``recipe`` asks for int4, it stands in the place of int8.
+    If ``recipe`` asks for int4, it stands in the place of int8.
     """
     four = recipe.quantize.weights == INT4
     known = [INT4 if four and p == "int8" else p for p in PRECISIONS]
@@ -308,7 +308,7 @@ def selected(
 
 
 def _check_versions(target: Target, spec: EngineSpec) -> None:
-    """Raise InputError where the target asks for an ONNX file that its engine cannot read.
+    """Raise InputError if the target asks for an ONNX file that its engine cannot read.
 
     A version without a known C library (an app may bring its own) is not checked.
     """

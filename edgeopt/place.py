@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A directory that appears at its place whole, or not at all.
 
-What stood there before is replaced only where it is ours and holds nothing else. The two change
+What stood there before is replaced only if it is ours and holds nothing else. The two change
 places in one step (Linux: renameat2, macOS: renamex_np), so that a process or machine that ends at
 any moment leaves the old one or the new one, whole. File systems without that step (some network
 and FUSE ones) get two renames: between them nothing is at the place, and the next run puts the old
@@ -27,7 +27,7 @@ from edgeopt import progress
 from edgeopt.errors import BusyError, InputError
 
 Foreign = Callable[[Path], str | None]
-"""Says what in a directory is not ours ("holds notes.txt, which ..."), None where all is."""
+"""Says what in a directory is not ours ("holds notes.txt, which ..."), None if all is ours."""
 
 _MARK = ".edgeopt-unfinished"  # in a directory that is being written or removed
 _AT_FDCWD, _EXCHANGE = -100, 2  # <fcntl.h>; RENAME_EXCHANGE of <linux/fs.h>, RENAME_SWAP of macOS
@@ -42,8 +42,8 @@ def reserved(
 
     A directory with nothing ``foreign`` in it may be replaced; ``kind`` ("bundle") is what such a
     directory is called, ``inputs`` are what the run reads. What a killed run left beside
-    ``output`` is removed, or put back where it is the only whole one. Raises InputError where
-    ``output`` is something else or cannot be written, and BusyError where another process writes
+    ``output`` is removed, or put back if it is the only whole one. Raises InputError if
+    ``output`` is something else or cannot be written, and BusyError if another process writes
     it. Checked before the hours of work, not after.
     """
     from filelock import FileLock, Timeout
@@ -98,7 +98,7 @@ def _remove_empty(made: list[Path]) -> None:
 
 
 def _check(output: Path, kind: str, foreign: Foreign, inputs: Sequence[Path] = ()) -> None:
-    """Raise InputError where something at ``output`` would be lost, or cannot be replaced."""
+    """Raise InputError if something at ``output`` would be lost, or cannot be replaced."""
     try:
         what = _in_the_way(output, kind, foreign, inputs)
     except OSError as exc:
@@ -158,7 +158,7 @@ def check_file(output: Path, kind: str, is_ours: Callable[[Path], bool]) -> None
 
 
 def _mount(folder: Path) -> str | None:
-    """Return a mount point that is ``folder`` or lies in it, None where there is none."""
+    """Return a mount point that is ``folder`` or lies in it, None if there is none."""
     if os.path.ismount(folder):
         return str(folder)
     with contextlib.suppress(OSError):  # no Linux, or no /proc
@@ -181,7 +181,7 @@ def files(folder: Path) -> list[str]:
 
 
 def other_than(folder: Path, names: set[str]) -> str | None:
-    """Return what lies in ``folder`` besides the files ``names``, None where there is nothing.
+    """Return what lies in ``folder`` besides the files ``names``, None if there is nothing.
 
     Links count, and so do directories that none of ``names`` is in. Nothing is followed.
     """
@@ -201,10 +201,10 @@ def _raise(error: OSError) -> None:
 
 @contextlib.contextmanager
 def replacing(output: Path, kind: str, foreign: Foreign) -> Iterator[Path]:
-    """Give an empty directory to fill, which takes the place of ``output`` where the block ends.
+    """Give an empty directory to fill, which takes the place of ``output`` when the block ends.
 
-    Where the block raises, ``output`` is left as it is. The caller holds ``reserved``. Raises
-    InputError where something came to ``output`` meanwhile that is not to be replaced, and OSError.
+    If the block raises, ``output`` is left as it is. The caller holds ``reserved``. Raises
+    InputError if something came to ``output`` meanwhile that is not to be replaced, and OSError.
     """
     work = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.new-"))
     try:
@@ -247,7 +247,7 @@ def _swap(work: Path, output: Path) -> None:
 
 
 def _exchange(one: Path, two: Path) -> bool:
-    """Let two directories change places in one step; False where the system has no such step."""
+    """Let two directories change places in one step; False if the system has no such step."""
     libc = ctypes.CDLL(None, use_errno=True)
     paths = os.fsencode(one), os.fsencode(two)
     try:
@@ -263,7 +263,7 @@ def _exchange(one: Path, two: Path) -> bool:
 
 
 def _discard(folder: Path) -> None:
-    """Remove ``folder``, its mark last, so that the next run goes on where this one is killed."""
+    """Remove ``folder``, its mark last, so that the next run goes on if this one is killed."""
     with contextlib.suppress(OSError):
         (folder / _MARK).touch()
         for path in folder.iterdir():

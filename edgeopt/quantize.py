@@ -75,7 +75,7 @@ class Quantize:
 
     @property
     def is_plain(self) -> bool:
-        """True where it says no more than a recipe without the table."""
+        """True if it says no more than a recipe without the table."""
         return self == PLAIN
 
     def lowering(self, keep: tuple[str, ...] = ()) -> Quantize:
@@ -110,7 +110,7 @@ class Abilities:
     """What an engine's quantiser has; the first of each is what it does unasked.
 
     ``activations`` by weights; ``calibrations`` of static activations; ``algorithms`` by weights
-    and activations, as "int4 none". Groups of weights are there where ``groups`` says so, by the
+    and activations, as "int4 none". Weights can be in groups if ``groups`` says so, by the
     same key. ``why`` has a reason for what one would miss.
     """
 

@@ -40,7 +40,7 @@ class Limits:
 LIMITS: Mapping[str, Limits] = {
     # Sound artifacts of tiny random networks and of a trained MiniLM are off by at most 2e-6 (in
     # scores, vectors and spans; ONNX, TFLite, OpenVINO, TVM); another pooling, prompt or token by
-    # 1e-2 and more. A decision may then turn where the tool's two best are within twice that.
+    # 1e-2 and more. A decision may then turn if the tool's two best are within twice that.
     "fp32": Limits(
         error_max=1e-3,
         margin=2e-3,
@@ -85,8 +85,11 @@ LIMITS: Mapping[str, Limits] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bound:
-    """An artifact whose ``cosine_min`` against FP32 is below this is not shipped, nor one whose
-    final answers are beyond the limits: those of ``LIMITS``, but for the ones in ``answers``."""
+    """What an artifact has to reach to be shipped.
+
+    ``cosine_min`` is the least cosine against FP32. ``answers`` replace some of the ``LIMITS``
+    that final answers have to keep to.
+    """
 
     cosine_min: float
     answers: Mapping[str, float] = field(default_factory=dict)
@@ -101,7 +104,7 @@ class Recipe:
     """Fidelity bounds by precision (fp32, fp16, int8), and how many texts calibrate INT8.
 
     ``compress`` is what is done to the network before it is lowered, in order, and ``quantize``
-    how that is quantised; where it asks for int4, ``bounds`` has int4 as well.
+    how that is quantised; if it asks for int4, ``bounds`` has int4 as well.
     """
 
     name: str
