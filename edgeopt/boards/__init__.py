@@ -31,19 +31,19 @@ class Board:
 
     @property
     def emulated(self) -> bool:
-        """True where its wall time is not a device's latency."""
+        """True if its wall time is not a device's latency."""
         return self.entry.kind == "emulated" or self.facts.emulated
 
     @property
     def note(self) -> str | None:
-        """What differs between this board and the real one, in a sentence; None where nothing."""
+        """What differs between this board and the real one, in a sentence; None if nothing."""
         return self.entry.note
 
     @property
     def platform(self) -> Platform:
         """What decides which engine builds run here.
 
-        An emulated board stands for its device: where its userland has a newer glibc than the
+        An emulated board stands for its device: if its userland has a newer glibc than the
         device, the device's counts.
         """
         from edgeopt.engines.elf import version_key
@@ -63,7 +63,7 @@ class Board:
 def connect(name: str) -> Board:
     """Connect to the user's board ``name`` and read its facts.
 
-    Raises InputError where there is no such board, BoardError where it cannot be reached or
+    Raises InputError if there is no such board, BoardError if it cannot be reached or
     trusted.
     """
     from edgeopt.boards import facts, registry

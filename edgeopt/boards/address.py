@@ -14,14 +14,14 @@ CONNECT_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
-    """Where and who, and what ``~/.ssh/config`` says of the way there.
+    """The host, the port and the user, and what ``~/.ssh/config`` says of the way there.
 
     ``key`` is a private key file that the user named, ``keys`` are those of the configuration,
-    neither for the agent's and default keys. ``agent`` is the agent's socket where it is not
+    neither for the agent's and default keys. ``agent`` is the agent's socket if it is not
     ``SSH_AUTH_SOCK``, "none" for none. ``jump`` is the host to go through, ``command`` a program
     whose stdin and stdout lead there. ``known_hosts`` are the files that may hold its host key,
     by the name ``alias`` if there is one. ``silence_s`` is how long nothing may come from it.
-    ``given`` is what the user said, where the configuration added something to it.
+    ``given`` is what the user said, if the configuration added something to it.
     """
 
     user: str
@@ -59,7 +59,7 @@ def fingerprint(host_key: str) -> str:
 
 
 def key_of(words: list[str]) -> str | None:
-    """Return ``type base64`` of the first two words, None where they are no public key.
+    """Return ``type base64`` of the first two words, None if they are no public key.
 
     The text of a key begins with its type: so one that was cut or mixed up is seen.
     """
@@ -73,7 +73,7 @@ def key_of(words: list[str]) -> str | None:
 
 
 def _is_whole(blob: bytes) -> bool:
-    """True where ``blob`` is fields with their lengths before them, and nothing else."""
+    """True if ``blob`` is fields with their lengths before them, and nothing else."""
     place = 0
     while place + 4 <= len(blob):
         place += 4 + int.from_bytes(blob[place : place + 4], "big")

@@ -126,5 +126,5 @@ NEAREST = {
 
 
 def name_of(implementer: int, part: int) -> str:
-    """Return the core's name, or its ids in hex where the table has none."""
+    """Return the core's name, or its ids in hex if the table has none."""
     return PARTS.get((implementer, part), f"{implementer:#04x}:{part:#05x}")

@@ -46,7 +46,7 @@ def add(
 
     The key is trusted if ``~/.ssh/known_hosts`` holds it, if its fingerprint is ``fingerprint``
     (``SHA256:...``), or if ``confirm(fingerprint)`` says so; never otherwise. Nothing is saved
-    where any of it fails. Raises InputError for the name, BoardError for the rest.
+    if any of it fails. Raises InputError for the name, BoardError for the rest.
     """
     registry.check_name(name)
     if registry.get(name) is not None:

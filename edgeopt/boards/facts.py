@@ -67,7 +67,7 @@ class BoardFacts:
     kernel is armv7. ``libc`` is glibc, musl, bionic or unknown; ``glibcxx`` is the newest symbol
     version of its libstdc++, such as 3.4.30. ``cores`` names each core in order; ``isa`` holds
     the features that every core has, by the names of /proc/cpuinfo. ``sensors`` are kind:name.
-    ``emulated`` is true where the board says that it is, whatever way it was reached.
+    ``emulated`` is true if the board says that it is, whatever way it was reached.
     """
 
     arch: str
@@ -110,7 +110,7 @@ class BoardFacts:
 
 
 def gather(transport: Transport, *, timeout_s: float = TIMEOUT_S) -> BoardFacts:
-    """Ask the board. Raises BoardError where it is no Linux that edgeopt understands."""
+    """Ask the board. Raises BoardError if it is no Linux that edgeopt understands."""
     done = transport.run(
         ["sh", "-c", f"exec 2>/dev/null\n{SCRIPT}"], timeout_s=timeout_s, limit_bytes=_MOST_BYTES
     )

@@ -46,7 +46,7 @@ class Known:
         return sorted(kinds, key=lambda kind: kind != "ssh-ed25519")
 
     def trusts(self, shown: str) -> bool:
-        """True where ``shown`` is one of the keys and not revoked."""
+        """True if ``shown`` is one of the keys and not revoked."""
         return shown in (*self.keys, *self.elsewhere) and shown not in self.revoked
 
 
@@ -80,7 +80,7 @@ def read(address: Address, *, tell: Callable[[str], None] = lambda text: None) -
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of ``path``; none where it is absent, or not the user's to read."""
+    """Return the lines of ``path``; none if it is absent, or not the user's to read."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
             return []
@@ -90,7 +90,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _matches(patterns: str, name: str) -> bool:
-    """True where ``name`` is one of the comma-separated ``patterns`` (hashed: of one name)."""
+    """True if ``name`` is one of the comma-separated ``patterns`` (hashed: of one name)."""
     name = name.lower()
     if patterns.startswith("|1|"):
         try:
@@ -104,7 +104,7 @@ def _matches(patterns: str, name: str) -> bool:
 
 
 def matches_any(patterns: list[str], name: str) -> bool:
-    """True where ``name`` is like a pattern (``*`` and ``?``), and like none with a ``!``."""
+    """True if ``name`` is like a pattern (``*`` and ``?``), and like none with a ``!``."""
     found = False
     for pattern in patterns:
         wanted = pattern.removeprefix("!")

@@ -27,8 +27,11 @@ _LARGEST_BYTES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keys:
-    """The keys to log in with, in their order, each with its name; and files that cannot be used:
-    those with a passphrase, those of a security key, and those that are no key."""
+    """The keys to log in with, in their order, each with its name.
+
+    The other files cannot be used: ``locked`` have a passphrase, ``hardware`` are of a security
+    key, and ``broken`` are no key.
+    """
 
     usable: tuple[tuple[str, Any], ...]
     locked: tuple[str, ...] = ()
@@ -84,7 +87,7 @@ def _candidates(address: Address, name: str, agents: Sequence[tuple[str, Any]]) 
 
 
 def log_in(connection: paramiko.Transport, address: Address, name: str, keys: Keys) -> None:
-    """Log in. Raises BoardError where the board takes none of ``keys``."""
+    """Log in. Raises BoardError if the board takes none of ``keys``."""
     import paramiko
 
     try:  # as ssh does: it is enough for some boards, and tells what else is
@@ -254,7 +257,7 @@ def _there(file: str) -> bool:
 
 @contextlib.contextmanager
 def _agent_keys(address: Address) -> Iterator[list[tuple[str, Any]]]:
-    """Yield the keys of the user's agent; none where it does not run."""
+    """Yield the keys of the user's agent; none if it does not run."""
     import paramiko
     from paramiko.agent import AgentSSH
 

@@ -33,7 +33,7 @@ class BoardEntry:
     for the agent's and default keys. ``host_key`` is the pinned ``type base64``. ``target`` names
     the target that it stands for, if any. An emulated board has a ``mode`` (user, full-system)
     and a ``note`` on what differs from the real one, whose C library has ``libc_version``.
-    ``ssh`` is what the user gave where ``~/.ssh/config`` adds to it: it is read at each connection.
+    ``ssh`` is what the user gave if ``~/.ssh/config`` adds to it: it is read at each connection.
     """
 
     name: str
@@ -61,7 +61,7 @@ def config_dir() -> Path:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError where ``name`` cannot be a new board's."""
+    """Raise InputError if ``name`` cannot be a new board's."""
     if name == HOST:
         raise InputError(f"{HOST!r} is this machine and always there", where="board name")
     if not _NAME.fullmatch(name):
@@ -78,7 +78,7 @@ def list_all() -> tuple[BoardEntry, ...]:
 
 
 def find(name: str) -> BoardEntry:
-    """Return the board of that name. Raises InputError naming the nearest where there is none."""
+    """Return the board of that name. Raises InputError naming the nearest if there is none."""
     if name == HOST:
         return LOCAL
     boards = _read()
@@ -96,7 +96,7 @@ def get(name: str) -> BoardEntry | None:
 
 
 def save(entry: BoardEntry, *, replace: bool = False) -> None:
-    """Add ``entry``; InputError where the name is taken and ``replace`` is false."""
+    """Add ``entry``; InputError if the name is taken and ``replace`` is false."""
     check_name(entry.name)
     with _changing() as boards:
         if entry.name in boards and not replace:
@@ -108,7 +108,7 @@ def save(entry: BoardEntry, *, replace: bool = False) -> None:
 
 
 def remove(name: str) -> None:
-    """Forget the board. Raises InputError where there is none of that name."""
+    """Forget the board. Raises InputError if there is none of that name."""
     find(name)
     with _changing() as boards:
         boards.pop(name, None)

@@ -29,7 +29,7 @@ _START_TIMEOUT_S = 30.0  # of a program: sshd, a login shell with its files, and
 _UNACKNOWLEDGED_MS = 10_000
 # A board of which nothing at all came for this long is given up; after a while without anything
 # it is asked, which every sshd answers. ServerAliveInterval and -CountMax of ~/.ssh/config change
-# it. Linux gives sshd its turn within that even where a model runs on every core.
+# it. Linux gives sshd its turn within that even if a model runs on every core.
 _SILENCE_S, _CHECKS = 12.0, 5
 _PING_S = 3.0
 # A program that is read by lines and ends none for this long hangs: the agent ends one a second,
@@ -131,7 +131,7 @@ class SshTransport:
                 self._connection.global_request("keepalive@openssh.com", wait=True)
 
     def check(self) -> None:
-        """Raise BoardError where, over several waits of ``check_s``, nothing came from the board.
+        """Raise BoardError if, over several waits of ``check_s``, nothing came from the board.
 
         Counted in waits, not on the clock: this machine may have slept.
         """
@@ -144,7 +144,7 @@ class SshTransport:
 
     @property
     def silent(self) -> bool:
-        """True where ``check`` gave the board up."""
+        """True if ``check`` gave the board up."""
         return self._unheard >= _CHECKS
 
     def forward(self, host: str, port: int) -> paramiko.Channel:
@@ -188,7 +188,7 @@ class SshTransport:
         self._connection._send_user_message(message)
 
     def open_channel(self, timeout_s: float, free_s: float = _FREE_S) -> paramiko.Channel:
-        """Open a channel for one program; wait ``free_s`` for one where sshd has none free."""
+        """Open a channel for one program; wait ``free_s`` for one if sshd has none free."""
         import paramiko
 
         until = time.monotonic() + free_s
@@ -266,7 +266,7 @@ class _Running:
                 held = held[len(safe) :]
             chunk = self._read(self._until)
             if not chunk:
-                self.exit_status()  # raises where the connection was lost
+                self.exit_status()  # raises if the connection was lost
                 raise BoardError(f"the answer of {self._argv[0]} was cut", where=self._owner.name)
             held += chunk
         if at:
@@ -336,7 +336,7 @@ class _Running:
         return status
 
     def _kill(self) -> None:
-        """End the program on the board, where the connection still stands."""
+        """End the program on the board, if the connection still stands."""
         if not self._owner.alive or self._owner.silent or self._channel.exit_status_ready():
             return
         # TERM first: KILL alone would leave it no chance to put a governor or a sensor back. sshd
@@ -407,7 +407,7 @@ def _opened(name: str, address: Address, kinds: Sequence[str]) -> Iterator[param
 
     import paramiko
 
-    log = logging.getLogger("edgeopt.ssh")  # paramiko writes tracebacks where nobody listens
+    log = logging.getLogger("edgeopt.ssh")  # paramiko writes tracebacks if nobody listens
     if not log.handlers:
         log.addHandler(logging.NullHandler())
         log.propagate = False
@@ -445,7 +445,7 @@ def _wire(address: Address, name: str, stack: contextlib.ExitStack) -> Any:
 def known_key(name: str, address: Address) -> tuple[str, bool]:
     """Return the key that the host shows, and whether a known_hosts file of the user's has it.
 
-    Raises BoardError where one of them has another key of it, or says that this one is revoked.
+    Raises BoardError if one of them has another key of it, or says that this one is revoked.
     """
     known = known_hosts.read(address, tell=progress.note)
     shown = fetch_host_key(name, address, known.kinds)

@@ -183,7 +183,7 @@ def _read(
 
 
 def _too_late(key: str, asked: _Asked) -> bool:
-    """True where the first of ProxyJump and ProxyCommand keeps the other one out."""
+    """True if the first of ProxyJump and ProxyCommand keeps the other one out."""
     if key == "proxycommand":
         return (asked.first("proxyjump") or "none").lower() != "none"
     return key == "proxyjump" and "proxycommand" in asked.found
@@ -229,7 +229,7 @@ def _unquoted(part: str) -> str:
 
 
 def _met(words: list[str], asked: _Asked, where: str) -> bool:
-    """True where each condition of a Match line is met."""
+    """True if each condition of a Match line is met."""
     left = iter(words)
     for word in left:
         name, equals, value = word.partition("=")

@@ -63,7 +63,7 @@ chmod "$5" "$1" && { sync "$1" 2> /dev/null || sync; } && mv -f "$1" "$2"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completed:
-    """A program that ended; ``exit_status`` is 128 + n where signal n ended it."""
+    """A program that ended; ``exit_status`` is 128 + n if signal n ended it."""
 
     exit_status: int
     stdout: bytes
@@ -85,8 +85,8 @@ class Transport(Protocol):
     ) -> Completed:
         """Run a program to its end.
 
-        Raises BoardError on time-out, on a lost connection, where the board starts no program, and
-        where it writes over ``limit_bytes``; not where the program fails.
+        Raises BoardError on time-out, on a lost connection, if the board starts no program, and
+        if it writes over ``limit_bytes``; not if the program fails.
         """
 
     def lines(
@@ -94,7 +94,7 @@ class Transport(Protocol):
     ) -> Generator[str, None, None]:
         """Yield the program's stdout line by line as it comes, without the line ends.
 
-        Raises BoardError as ``run`` does, for a line of over ``LINE_BYTES``, and where the program
+        Raises BoardError as ``run`` does, for a line of over ``LINE_BYTES``, and if the program
         exits non-zero (with the end of its stderr). Closing the iterator early ends the program.
         """
 
@@ -104,7 +104,7 @@ class Transport(Protocol):
         """Copy a file; ``remote`` appears whole, with its hash checked on the board, or not at all.
 
         ``progress`` is called with the bytes sent so far, from another thread. Raises BoardError;
-        where the disk is full, with the space needed and the space there is.
+        if the disk is full, with the space needed and the space there is.
         """
 
     def close(self) -> None:
@@ -253,13 +253,13 @@ def copy_timeout_s(size_bytes: int) -> float:
 
 
 def free_disk_bytes(transport: Transport, folder: str) -> int | None:
-    """Return what is free for this user on the disk of ``folder``, None where df cannot tell."""
+    """Return what is free for this user on the disk of ``folder``, None if df cannot tell."""
     done = transport.run(["df", "-P", "-k", folder], timeout_s=20)
     return parse_df(done.stdout.decode(errors="replace"))
 
 
 def parse_df(text: str) -> int | None:
-    """Return the free bytes that ``df -P -k FOLDER`` told, None where it told nothing."""
+    """Return the free bytes that ``df -P -k FOLDER`` told, None if it told nothing."""
     words = [word for line in text.strip().splitlines()[1:] for word in line.split()]
     # name, size, used, free; an old BusyBox puts a long name on a line of its own
     free_kib = kib(words[3]) if len(words) >= 6 else None
@@ -267,5 +267,5 @@ def parse_df(text: str) -> int | None:
 
 
 def kib(text: str) -> int | None:
-    """Return the number that a board's df or du told, None where it is none."""
+    """Return the number that a board's df or du told, None if it is none."""
     return int(text) if re.fullmatch("[0-9]{1,16}", text) else None

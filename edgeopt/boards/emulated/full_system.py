@@ -26,7 +26,7 @@ QEMU = "qemu-system-aarch64"
 # The kernel's version does not follow the userland's: what a bundle meets is the libc.
 KERNEL_SUITE = "bookworm"
 _MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "crc32c_generic")
-_LAYOUT = 1  # raise it where what is made out of the packages changes
+_LAYOUT = 1  # raise it if what is made out of the packages changes
 _SYSTEM_DISK = "1G"
 _HOME_DISK = "8G"  # sparse: it takes what is written
 
@@ -92,7 +92,7 @@ def core_names() -> tuple[str, ...]:
 def start(machine: Machine) -> int:
     """Boot the board and return QEMU's process id; sshd answers some seconds later.
 
-    Raises BoardError where QEMU does not start. SIGKILL to the process is a power cut.
+    Raises BoardError if QEMU does not start. SIGKILL to the process is a power cut.
     """
     kernel, disk = _kernel(), _system_disk(machine.root)
     state = machine.state
@@ -130,7 +130,10 @@ def start(machine: Machine) -> int:
 
 
 def ram_mib(device: DeviceProfile) -> int:
-    """Return the largest memory that the device is sold with and half of this machine's holds."""
+    """Return the largest memory size of the device that takes at most half of this machine's.
+
+    If none is that small, it is the smallest.
+    """
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
     return max((m for m in device.ram_mib if m <= half), default=min(device.ram_mib))
 

@@ -66,10 +66,10 @@ class Running:
 def up(name: str, target: Target, *, mode: str = "auto") -> BoardEntry:
     """Start an emulated board of ``target``'s kind, or find it running, and return its entry.
 
-    ``auto`` takes the user-mode board, and the full-system one where this machine cannot run
-    that. Raises InputError where the name is taken or the device cannot be emulated,
-    MissingDependencyError where a package is absent, BusyError while another process holds the
-    board, BoardError where it does not come up; nothing is then left running.
+    ``auto`` takes the user-mode board, and the full-system one if this machine cannot run
+    that. Raises InputError if the name is taken or the device cannot be emulated,
+    MissingDependencyError if a package is absent, BusyError while another process holds the
+    board, BoardError if it does not come up; nothing is then left running.
     """
     registry.check_name(name)
     with _locked(name):
@@ -96,7 +96,7 @@ def up(name: str, target: Target, *, mode: str = "auto") -> BoardEntry:
 
 
 def down(name: str) -> bool:
-    """Stop the board; its home stays. False where it was not running."""
+    """Stop the board; its home stays. False if it was not running."""
     with _locked(name):
         found = running(name)
         if found is not None:
@@ -114,7 +114,7 @@ def forget(name: str) -> None:
 
 
 def running(name: str) -> Running | None:
-    """Return the board's process, or None where it is down."""
+    """Return the board's process, or None if it is down."""
     try:
         found = Running(**json.loads((_state(name) / "running.json").read_text()))
     except (OSError, ValueError, TypeError):
@@ -123,7 +123,7 @@ def running(name: str) -> Running | None:
 
 
 def require_running(entry: BoardEntry) -> None:
-    """Raise BoardError where the emulated board of ``entry`` is down."""
+    """Raise BoardError if the emulated board of ``entry`` is down."""
     if running(entry.name) is None:
         raise BoardError(
             "this emulated board is down",
@@ -316,7 +316,7 @@ def _end(pid: int) -> None:
 
 
 def _key(path: Path) -> str:
-    """Make an Ed25519 key pair where there is none, and return the public ``type base64``."""
+    """Make an Ed25519 key pair if there is none, and return the public ``type base64``."""
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

@@ -49,7 +49,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def check(result: int, what: str) -> None:
-    """Raise OSError naming ``what`` where a C call returned below zero."""
+    """Raise OSError naming ``what`` if a C call returned below zero."""
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
@@ -62,7 +62,7 @@ def mount(source: str, at: str, kind: str, flags: int = 0, data: str = "") -> No
 
 
 def bind(source: str, at: str) -> None:
-    """Bind a file or directory, making the mount point where it is absent."""
+    """Bind a file or directory, making the mount point if it is absent."""
     target = Path(at)
     if Path(source).is_dir():
         target.mkdir(parents=True, exist_ok=True)

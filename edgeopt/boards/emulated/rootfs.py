@@ -33,7 +33,7 @@ PACKAGES = (
     "procps",
     "iproute2",
 )
-_LAYOUT = 1  # raise it where what is made out of the packages changes
+_LAYOUT = 1  # raise it if what is made out of the packages changes
 
 _DEBIAN_SUITE = re.compile(
     r"(bullseye|bookworm|trixie|forky|sid|(old)*stable|testing|unstable)(-updates|-backports)?"
@@ -56,7 +56,7 @@ def suite_for(device: DeviceProfile) -> str:
 
 
 def libc_note(device: DeviceProfile, suite: str) -> str | None:
-    """Return what differs between the suite's glibc and the device's, or None where nothing."""
+    """Return what differs between the suite's glibc and the device's, or None if nothing."""
     real = device.os.libc_version
     if real is None or real == GLIBC[suite]:
         return None
@@ -68,7 +68,7 @@ def userland(suite: str) -> Path:
     """Return the root directory of ``suite``'s arm64 userland, made on first use (cached).
 
     Nothing may write into it: boards put a writable layer over it. Raises MissingDependencyError
-    where apt or the archive's keys are absent, BoardError where the packages cannot be had.
+    if apt or the archive's keys are absent, BoardError if the packages cannot be had.
     """
 
     def build(folder: Path) -> None:

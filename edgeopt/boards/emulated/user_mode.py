@@ -33,7 +33,7 @@ class RefusedError(BoardError):
 
 
 def missing() -> MissingDependencyError | None:
-    """Return why this machine cannot run such a board, or None where nothing is known against it.
+    """Return why this machine cannot run such a board, or None if nothing is known against it.
 
     A kernel before 6.7, or one that forbids user namespaces, shows only when a board starts.
     """
@@ -127,7 +127,7 @@ def sysfs(core: EmulatedCore, cores: int, max_ghz: float) -> dict[str, str]:
 def start(machine: Machine) -> int:
     """Start the board and return the host's process id of its process 1, an sshd.
 
-    The port may not answer yet. Raises RefusedError where the kernel does not let us.
+    The port may not answer yet. Raises RefusedError if the kernel does not let us.
     SIGKILL to the returned process ends everything that runs on the board.
     """
     state, core, log = machine.state, machine.core, machine.log
