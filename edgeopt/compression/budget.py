@@ -17,21 +17,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 BUCKETS = 5000
-"""Costs are rounded up to this share of the budget, so that the budget always holds: with 24
-choices (12 layers) at most half a percent of it stays unused."""
+"""Into how many parts a budget is cut; costs are rounded up to whole ones.
+
+So the budget always holds. With 24 choices (12 layers) at most half a percent stays unused.
+"""
 
 Choice = Mapping[int, tuple[float, float]]
 """What one may choose: width -> (cost, kept importance)."""
 
 
 def kept_importance(scores: Sequence[float], widths: Sequence[int]) -> dict[int, float]:
-    """Return for each of ``widths`` the sum of so many of the highest ``scores``."""
+    """Return, for each width, the sum of that many of the highest ``scores``."""
     sums = np.concatenate([[0.0], np.cumsum(np.sort(np.asarray(scores, np.float64))[::-1])])
     return {width: float(sums[width]) for width in widths}
 
 
 def choose(choices: Sequence[Choice], budget: float) -> list[int] | None:
-    """Return the width for each of ``choices``, None where even the cheapest are over ``budget``.
+    """Return the width for each of ``choices``, None if even the cheapest are over ``budget``.
 
     Of equal importance, the cheaper is chosen.
     """
@@ -39,7 +41,7 @@ def choose(choices: Sequence[Choice], budget: float) -> list[int] | None:
     best = np.zeros(BUCKETS + 1)  # by the buckets used at most
     picked = []
     for choice in choices:
-        # From the cheapest on, so that argmax takes that where importances are equal.
+        # From the cheapest on, so that argmax takes that if importances are equal.
         widths = sorted(choice, key=lambda width: choice[width][0])
         rows = np.full((len(widths), BUCKETS + 1), -np.inf)
         for row, width in zip(rows, widths, strict=True):

@@ -31,7 +31,7 @@ NO_LABEL = -100  # what torch's cross_entropy passes over
 
 
 def check(model: Model, options: Distil) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     losses = _losses(model, options)
     if model.text.tokenizer is None:
         raise InputError("has no tokenizer, so nothing can be learnt of texts", where=model.name)
@@ -50,7 +50,7 @@ def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -
     """Return a student that has learnt of the teacher, and a line on it; ``model`` stays as it is.
 
     The teacher is ``context.teacher``, or ``model`` itself. Raises InputError as ``check`` and
-    ``training.fit`` do, and where teacher, student and losses do not fit one another.
+    ``training.fit`` do, and if teacher, student and losses do not fit one another.
     """
     from edgeopt.train.distillation_loss import prepare
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def check(model: Model, options: Embeddings) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     blocks(network(model))  # refuses other architectures
     table = section.plain_table(network(model))
     most = _break_even(table)
@@ -119,7 +119,7 @@ def factors(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the narrow table (tokens, rank), the directions (hidden, rank) and the mean (hidden,).
 
-    Raises InputError where the rank that ``options.energy`` needs would save nothing.
+    Raises InputError if the rank that ``options.energy`` needs would save nothing.
     """
     import torch
 

@@ -28,7 +28,7 @@ from edgeopt.train.training import TO_THE_END, fit
 
 
 def check(model: Model, options: Gradual) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     structured.check_widths(model, options)
 
 
@@ -36,7 +36,7 @@ def apply(model: Model, options: Gradual, data: Data, context: Context = ALONE) 
     """Return a narrower model that was trained on ``data``, and a line on what went.
 
     ``context.teacher`` is taught from (without one, ``model`` as it is); ``model`` stays. Raises
-    InputError as ``check`` and ``fit`` do, and where there are too few texts.
+    InputError as ``check`` and ``fit`` do, and if there are too few texts.
     """
     check(model, options)
     chosen = data.first(options.samples)
@@ -69,7 +69,7 @@ def apply(model: Model, options: Gradual, data: Data, context: Context = ALONE) 
 
 
 def stage(model: Model, options: Gradual, share: float) -> Structured:
-    """Return the step that leaves of ``model`` what is due once ``share`` of the way is done."""
+    """Return the structured step that is due once ``share`` of the removal is done."""
     found = layers(network(model))
     kept = {}
     for part in PARTS:

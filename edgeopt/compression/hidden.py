@@ -41,7 +41,7 @@ _SEED = 0
 
 
 def check(model: Model, options: Hidden) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``, or would change nothing."""
+    """Raise InputError if ``options`` cannot be done to ``model``, or would change nothing."""
     width = stream(network(model)).width
     left = _left(width, options)
     if not 0 < left < width:
@@ -56,7 +56,7 @@ def check(model: Model, options: Hidden) -> None:
 def apply(model: Model, options: Hidden, data: Data, context: Context = ALONE) -> Change:
     """Return a model with a narrower residual stream, and a line on it; ``model`` stays as it is.
 
-    Raises InputError as ``check`` does, and where there are too few texts.
+    Raises InputError as ``check`` does, and if there are too few texts.
     """
     del context
     check(model, options)
@@ -77,7 +77,10 @@ def _left(width: int, options: Hidden) -> int:
 
 
 def importances(model: Model, kind: str, data: Data) -> torch.Tensor:
-    """Return what each channel matters, float32 (channels,): fisher, taylor or magnitude."""
+    """Return how much each channel matters, float32 (channels,).
+
+    ``kind`` is fisher, taylor or magnitude.
+    """
     import torch
 
     found = stream(network(model))
@@ -154,7 +157,7 @@ def _norms(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return scale and shift of each norm, float32 (channels,), for the statistics of ``channels``.
 
-    Where z is the norm of the kept channels alone and y what the whole norm gives, the scale is
+    With z the norm of the kept channels alone and y what the whole norm gives, the scale is
     cov(z, y) / var(z) and the shift mean(y) - scale * mean(z), over all tokens.
     """
     import torch

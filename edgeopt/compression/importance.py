@@ -10,7 +10,7 @@ Transformers", eq. 8). ``magnitude`` takes the weights alone.
 
 The loss is cross-entropy with the label. Without labels it is that with a label drawn from the
 model's own distribution: the mean squared gradient is then the Hessian of the KL distance to the
-model's own outputs (that distance itself has no gradient where it is zero). For embeddings it is
+model's own outputs (that distance itself is zero, and so is its gradient). For embeddings it is
 the projection of the output on a random direction, for which the same holds of the squared
 distance.
 """
@@ -35,7 +35,7 @@ _SEED = 0
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Gradients:
-    """Of one layer, float32: ``heads`` (texts, heads) and ``neurons`` (texts, neurons)."""
+    """The gradients of a layer's gates, float32: (texts, heads) and (texts, neurons)."""
 
     heads: torch.Tensor
     neurons: torch.Tensor
@@ -104,12 +104,12 @@ def loss(model: Model, output: Any, batch: Batch, generator: torch.Generator) ->
 
 
 def taylor(gradient: torch.Tensor) -> torch.Tensor:
-    """Return (gates,) of ``gradient`` (texts, gates)."""
+    """Return each gate's mean absolute gradient, (gates,), from ``gradient`` (texts, gates)."""
     return gradient.abs().mean(0)
 
 
 def fisher(gradient: torch.Tensor) -> torch.Tensor:
-    """Return (gates,) of ``gradient`` (texts, gates): the diagonal of the Fisher information."""
+    """Return the diagonal of the Fisher information, (gates,), from ``gradient`` (texts, gates)."""
     return gradient.square().mean(0)
 
 

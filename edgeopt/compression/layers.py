@@ -21,7 +21,7 @@ from edgeopt.train.context import ALONE, Context
 
 
 def check(model: Model, options: Layers) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     count = len(blocks(network(model)))
     for index in options.drop:
         if index >= count:
@@ -35,7 +35,7 @@ def check(model: Model, options: Layers) -> None:
 def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -> Change:
     """Return a model without some layers, and a line on which; ``model`` stays as it is.
 
-    Raises InputError as ``check`` does, and where there are too few texts to choose by.
+    Raises InputError as ``check`` does, and if there are too few texts to choose by.
     """
     del context
     check(model, options)

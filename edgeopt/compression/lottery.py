@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def check(model: Model, options: Lottery) -> None:
-    """Raise InputError where ``model`` is of another architecture."""
+    """Raise InputError if ``model`` is of another architecture."""
     del options
     layers(network(model))
 
@@ -47,7 +47,7 @@ def apply(model: Model, options: Lottery, data: Data, context: Context = ALONE) 
     """Return a model with zeros among its weights, trained on ``data``, and a line on how many.
 
     The embeddings and what stands on top of the layers are trained, and rewound, but not pruned.
-    ``model`` stays. Raises InputError as ``check`` and ``fit`` do, and where there are too few
+    ``model`` stays. Raises InputError as ``check`` and ``fit`` do, and if there are too few
     texts.
     """
     check(model, options)
@@ -71,7 +71,7 @@ def apply(model: Model, options: Lottery, data: Data, context: Context = ALONE) 
 def search(
     model: Model, options: Lottery, data: Data, answered: torch.Tensor, context: Context = ALONE
 ) -> Model:
-    """Return the ticket as it was found: ``model`` with early weights, and zeros where they go.
+    """Return the ticket that was found: ``model`` with early weights, some of them zero.
 
     ``answered`` are the teacher's answers on ``data``.
     """

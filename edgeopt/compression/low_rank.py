@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Factor linear layers: W x + b becomes U (V x) + b', with rank * (inputs + outputs) products.
+"""Factor linear layers: W x + b becomes U (V x) + b'.
+
+That takes rank * (inputs + outputs) products instead of inputs * outputs.
 
 ``svd`` takes the best U V to W itself. ``activation`` takes the best to the layer's outputs on the
 user's texts: the inputs have the covariance C, so that |(W - U V) C^1/2| is least (Chen et al.
 2021, "DRONE", eq. 4; SVD-LLM, Wang et al. 2024, whitens by a Cholesky factor of the same). With
 the singular vectors U of W C^1/2, that is V = U^T W: no inverse is needed, and the rank may be
-anything where C has none. The error's mean, (W - U V) mean(x), goes into the bias.
+anything even if C has none. The error's mean, (W - U V) mean(x), goes into the bias.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def check(model: Model, options: LowRank) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``, or would change nothing."""
+    """Raise InputError if ``options`` cannot be done to ``model``, or would change nothing."""
     found = [linear for layer in layers(network(model)) for linear in _linears(layer, options)]
     most = max(_break_even(linear) for linear in found)
     for option in ("rank", "multiple"):
@@ -54,7 +56,7 @@ def apply(model: Model, options: LowRank, data: Data, context: Context = ALONE) 
     """Return a model whose linear layers are factored, and a line on the ranks.
 
     A layer whose rank would save nothing stays whole, and the line says how many did. ``model``
-    stays as it is. Raises InputError as ``check`` does, and where there are too few texts.
+    stays as it is. Raises InputError as ``check`` does, and if there are too few texts.
     """
     del context
     check(model, options)
@@ -117,7 +119,7 @@ def directions(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the directions of the outputs of ``linear``, best first, and what each explains.
 
-    float64: (outputs, n) with orthonormal columns, and (n,), where n is the lesser of inputs and
+    float64: (outputs, n) with orthonormal columns, and (n,), n being the lesser of inputs and
     outputs. ``gram`` is of the inputs, as ``reconstruct.grams`` gives it; without, every input
     counts alike.
     """
@@ -142,7 +144,7 @@ def _break_even(linear: torch.nn.Linear) -> int:
 
 
 def _rank(linear: torch.nn.Linear, energies: torch.Tensor, options: LowRank) -> int | None:
-    """Return the rank that options ask for, None where it would save nothing."""
+    """Return the rank that options ask for, None if it would save nothing."""
     if options.energy is not None:
         kept = energies.cumsum(0) / energies.sum()
         rank = int((kept < options.energy).sum()) + 1

@@ -4,7 +4,7 @@
 
 Each part (a head, a neuron, a square of a weight) has a score S and a mask M of 0 or 1, and the
 projection uses W * M. M has no gradient towards S, so that of M is taken for it (straight-through;
-Sanh et al. 2020, "Movement Pruning", eq. 2-4): a score rises where the weights move away from
+Sanh et al. 2020, "Movement Pruning", eq. 2-4): a score rises if the weights move away from
 zero. Blocks instead of single weights are Lagunas et al. 2021, "Block Pruning For Faster
 Transformers".
 """
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Gate:
-    """What is masked of one projection, in parts of ``size`` (rows, columns) of its weight.
+    """The mask of one projection's weight, in parts of ``size`` (rows, columns).
 
     ``score`` is float32 (rows / size, columns / size). Masks of one ``kind`` ("heads", "neurons",
-    "squares") compete with each other; where not ``can_be_empty``, the best one always stays.
+    "squares") compete with each other; unless ``can_be_empty``, the best one always stays.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Gate:
     can_be_empty: bool
 
     def spread(self, mask: torch.Tensor) -> torch.Tensor:
-        """Return ``mask``, one number a part, as one of the weight's shape."""
+        """Return ``mask``, which has one number a part, in the shape of the weight."""
         rows, columns = self.size
         return mask.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
 
@@ -93,7 +93,7 @@ class Masks:
 
     @property
     def ramp(self) -> float:
-        """How much of what is to go in the end is to go now, 0 to 1."""
+        """The share of the whole removal that is due now, 0 to 1."""
         begin, end = self.options.begin, self.options.end
         return cubic((self.done - begin) / (end - begin))
 
@@ -131,7 +131,7 @@ class Masks:
         return found
 
     def penalty(self) -> torch.Tensor:
-        """Return what "sigmoid" adds to the loss: how many are left, so that fewer are."""
+        """Return what "sigmoid" adds to the loss: the share that is left, times the penalty."""
         import torch
 
         means = torch.stack([gate.score.sigmoid().mean() for gate in self.gates])
@@ -172,7 +172,7 @@ class Masks:
 
 
 def _round(mask: torch.Tensor, score: torch.Tensor) -> None:
-    """Let as many be left as kernels like, in place: where there are many, a multiple of 16."""
+    """Let as many be left as kernels like, in place: if there are many, a multiple of 16."""
     left = round_neurons(int(mask.sum()), mask.numel())
     best = score.flatten().argsort(descending=True)[:left]
     mask.view(-1).fill_(False)[best] = True

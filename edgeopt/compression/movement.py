@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def check(model: Model, options: Movement) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     for layer in layers(network(model)):
         if options.block and layer.head_dim % options.block:
             raise wrong(
@@ -50,7 +50,7 @@ def apply(model: Model, options: Movement, data: Data, context: Context = ALONE)
     """Return a narrower model that was trained on ``data``, and a line on what went.
 
     ``context.teacher`` is taught from (without one, ``model`` as it is); ``model`` stays. Raises
-    InputError as ``check`` and ``fit`` do, and where there are too few texts.
+    InputError as ``check`` and ``fit`` do, and if there are too few texts.
     """
     import torch
 
@@ -122,9 +122,10 @@ def _groups(module: Any, masks: Masks, options: Movement) -> list[dict[str, Any]
 
 
 def remove(model: Model, made: Sequence[LayerGates], masks: Sequence[torch.Tensor]) -> float:
-    """Remove what ``masks``, one a gate, close, in place; return the share of zeros in attention.
+    """Remove the heads and neurons that ``masks`` close, in place.
 
-    ``made`` are the gates of the layers of ``model``.
+    ``masks`` has one for each gate of ``made``, the gates of the layers of ``model``. Returns the
+    share of zeros in attention.
     """
     left = iter(masks)
     zeros = count = 0

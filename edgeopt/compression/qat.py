@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def check(model: Model, options: Qat) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     network(model)
     known = linears(model)
     for name in options.keep:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def rearrange(gradient: torch.Tensor, removed: int) -> list[int]:
-    """Return which gates are kept, ascending, of ``gradient`` (texts, gates); ``removed`` go.
+    """Return the indices of the gates that stay, ascending; ``removed`` of them go.
+
+    ``gradient`` is (texts, gates).
 
     Kwon et al. 2022, section 4.2: with the Fisher information of the layer as a whole, removing
     the set S costs |sum of its gradients|^2 over the texts, so that gates which cancel each other

@@ -19,7 +19,7 @@ Max 1960, "Quantizing for minimum distortion", table II), which the largest of 3
 beyond."""
 
 _RANGE = 1e-4
-"""The least scale by the largest: groups of next to nothing, as a padding row has, end there."""
+"""The least scale, as a share of the largest: that of groups of almost nothing, as in padding."""
 
 _ROWS = 4096  # at a time, so that a table of a million tokens needs no copy of itself
 _LOG_PROBABILITY = -4.0  # Zadeh et al. 2020, section IV: below it a weight is an outlier
@@ -72,7 +72,7 @@ def _best(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Codebook:
-    """A table by GOBO: ``values`` float32 as the table; ``outliers`` of them stay as they are."""
+    """A table as GOBO stores it: ``values``, float32, of which ``outliers`` stay as they were."""
 
     values: torch.Tensor
     outliers: int
@@ -80,7 +80,7 @@ class Codebook:
 
 
 def gobo(table: torch.Tensor, bits: int) -> Codebook:
-    """Return ``table`` by one codebook of 2^bits numbers, with outliers in FP32.
+    """Return ``table`` rounded to one codebook of 2^bits numbers, with outliers in FP32.
 
     Zadeh et al. 2020, "GOBO": weights whose log probability in the normal distribution fitted to
     all is under -4 stay as they are; the others are split into groups of equal population, whose

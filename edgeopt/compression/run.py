@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a recipe's steps on a model: each checked on held-out texts, kept or rolled back.
 
-Where there is a target, a step that aims at latency is also held against the model before it.
+If there is a target, a step that aims at latency is also held against the model before it.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class StepReport:
 
     ``drop`` is their difference and ``drop_se`` the standard error of that (texts are paired).
     Bytes are those of the weights as the checkpoint stores them: FP32, but for a packed table.
-    ``latency`` is None where no target was given, or where the step had failed already.
+    ``latency`` is None if no target was given, or if the step had failed already.
     ``modified`` is False if the technique found nothing to do.
-    ``rolled_back`` says why the step was, None where it was kept. ``training`` are the lines of
+    ``rolled_back`` says why the step was, None if it was kept. ``training`` are the lines of
     metrics.jsonl of a step that learns: losses, learning rates, and after each epoch what the
     validation texts say.
     """
@@ -82,11 +82,11 @@ class StepReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compression:
-    """What a recipe did. ``path`` is the folder written, None where none was asked for.
+    """What a recipe did. ``path`` is the folder written, None if none was asked for.
 
     ``measure`` is what scores are: accuracy, "same label" as the original, or cosine with it.
     ``latency`` is where latencies come from and ``times_faster`` that of the result against the
-    original; None where no target was given.
+    original; None if no target was given.
     """
 
     path: Path | None
@@ -254,7 +254,7 @@ def compressed(
 def _judge(
     judge: Judge, step: Step, original: Model, before: Model, after: Model
 ) -> tuple[Gain | None, str | None]:
-    """Return what a step gains, and why it is to be rolled back for that, None where it is not."""
+    """Return what a step gains, and why it is to be rolled back for that, None if it is not."""
     try:
         gain = judge(original, before, after)
     except CompileError as exc:
@@ -343,7 +343,7 @@ def _write(model: Model, found: Compression, folder: Path, source: Path) -> None
 
 
 def foreign(folder: Path) -> str | None:
-    """Say why ``folder`` is not to be replaced, None where it is as ``compress`` wrote it.
+    """Say why ``folder`` is not to be replaced, None if it is as ``compress`` wrote it.
 
     Weights that were trained further are not, so their hashes are looked at as well.
     """

@@ -5,7 +5,7 @@
 ``W`` is (outputs, inputs) and x the inputs it is used on. Three scores: |W| (magnitude);
 |W_ij| * the root mean square of x_j, compared within each output (Sun et al. 2023, "A Simple and
 Effective Pruning Approach for Large Language Models", eq. 1: Wanda); and W_ij^2 / [H^-1]_jj with
-H = sum of x x^T, what removing the weight costs where those after it are refitted (Frantar and
+H = sum of x x^T, what removing the weight costs if those after it are refitted (Frantar and
 Alistarh 2023, "SparseGPT", eq. 3 and algorithm 1).
 """
 
@@ -20,7 +20,7 @@ _BLOCK = 128  # columns whose mask is chosen at once: SparseGPT, section 3.4
 
 
 def cubic(done: float) -> float:
-    """Return the share of the final sparsity that is due where the share ``done`` has passed.
+    """Return the share of the final sparsity that is due once the share ``done`` has passed.
 
     Zhu and Gupta 2017, "To Prune, or Not to Prune", eq. 1: fast at first, while there is much to
     spare, then ever slower.

@@ -40,7 +40,7 @@ Kept = list[list[int]]
 
 
 def check(model: Model, options: Structured) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     check_widths(model, options)
     if options.latency is not None and options.importance == "magnitude":
         raise wrong(options, "importance", "magnitudes of heads and neurons do not compare")
@@ -49,7 +49,7 @@ def check(model: Model, options: Structured) -> None:
 
 
 def check_widths(model: Model, options: Structured | Gradual) -> None:
-    """Raise InputError where ``model`` has not the heads and neurons that are to stay."""
+    """Raise InputError if ``model`` has not the heads and neurons that are to stay."""
     found = layers(network(model))
     for part in ("heads", "neurons"):
         there = min(getattr(layer, part) for layer in found)
@@ -64,8 +64,8 @@ def check_widths(model: Model, options: Structured | Gradual) -> None:
 def apply(model: Model, options: Structured, data: Data, context: Context = ALONE) -> Change:
     """Return a model without the heads and neurons that matter least, and a line on what went.
 
-    ``data`` (labelled for a classifier where there are labels) gives importance and
-    reconstruction; ``model`` stays as it is. Raises InputError as ``check`` does, and where there
+    ``data`` (labelled for a classifier if there are labels) gives importance and
+    reconstruction; ``model`` stays as it is. Raises InputError as ``check`` does, and if there
     are too few texts.
     """
     check(model, options)
@@ -98,7 +98,7 @@ def _nearer(model: Model, one: Model, other: Model, data: Data) -> bool:
 
 
 def told(before: Model, after: Model) -> str:
-    """Return a line on how many heads and neurons of ``before`` the layers of ``after`` have."""
+    """Return a line that tells how many heads and neurons of ``before`` are left in ``after``."""
     whole, left = layers(network(before)), layers(network(after))
 
     def part(name: str) -> str:
@@ -116,7 +116,7 @@ def choose(
 ) -> tuple[Kept, Kept]:
     """Return the heads and the neurons that each layer keeps, ascending.
 
-    ``table`` is what they cost; it is needed where ``options.latency`` is set.
+    ``table`` is what they cost; it is needed if ``options.latency`` is set.
     """
     found = layers(network(model))
     if options.importance == "magnitude":

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def spread(count: int, whole: int) -> list[int]:
-    """Return ``count`` of ``whole`` layers, evenly, the first and the last among them.
+    """Return the numbers of ``count`` layers spread evenly over ``whole``, from first to last.
 
     6 of 12 are 0, 2, 4, 7, 9 and 11, those that DistilBERT's script takes.
     """
@@ -36,7 +36,7 @@ def spread(count: int, whole: int) -> list[int]:
 
 
 def check(model: Model, options: Distil) -> None:
-    """Raise InputError where no such student can be made of ``model``."""
+    """Raise InputError if no such student can be made of ``model``."""
     net = network(model)
     if options.layers is not None:
         _taken(options, len(blocks(net)))
@@ -45,9 +45,10 @@ def check(model: Model, options: Distil) -> None:
 
 
 def make(model: Model, options: Distil) -> tuple[Model, str]:
-    """Return the student that ``options`` say, and words on how it was made ("" where as it was).
+    """Return the student that ``options`` ask for, and words on how it was made.
 
-    ``model`` stays as it is. Raises InputError as ``check`` does.
+    The words are "" if nothing was changed. ``model`` stays as it is. Raises InputError as
+    ``check`` does.
     """
     check(model, options)
     told = []
@@ -70,7 +71,7 @@ def make(model: Model, options: Distil) -> tuple[Model, str]:
 
 
 def _taken(options: Distil, whole: int) -> list[int]:
-    """Return which of ``whole`` layers the student has. Raises InputError where there are fewer."""
+    """Return which of ``whole`` layers the student has. Raises InputError if those are too few."""
     match options.layers:
         case tuple() as indices:
             if indices[-1] >= whole:

@@ -36,7 +36,7 @@ class Technique(Protocol):
         """Raise InputError if ``options`` cannot be done to ``model``, or are of another kind."""
 
     def apply(self, model: Model, options: Any, data: Data, context: Context = ...) -> Change:
-        """Do it to a copy of ``model``, which stays as it is.
+        """Apply the technique to a copy of ``model``, which itself stays as it is.
 
         ``data`` are the texts to learn or to measure on. Raises InputError as ``check`` does, and
         if the texts do not suffice.

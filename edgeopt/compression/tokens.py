@@ -23,7 +23,7 @@ from edgeopt.train.context import ALONE, Context
 
 
 def check(model: Model, options: Tokens) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     count = len(blocks(network(model)))
     for index in options.layers:
         if index >= count:

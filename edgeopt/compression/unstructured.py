@@ -47,7 +47,7 @@ NOTE = (
 
 
 def check(model: Model, options: Unstructured) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     found = layers(network(model))
     if options.group is None:
         return
@@ -68,7 +68,7 @@ def apply(model: Model, options: Unstructured, data: Data, context: Context = AL
 
     "sparsegpt" and "wanda" go layer by layer, each on the inputs that the layers before it give
     once they are pruned. Embeddings and what stands on top of the layers stay whole. Raises
-    InputError as ``check`` does, and where there are too few texts.
+    InputError as ``check`` does, and if there are too few texts.
     """
     del context
     check(model, options)

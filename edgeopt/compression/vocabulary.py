@@ -36,7 +36,7 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def check(model: Model, options: Vocabulary) -> None:
-    """Raise InputError where ``options`` cannot be done to ``model``."""
+    """Raise InputError if ``options`` cannot be done to ``model``."""
     state = _state(model)
     must = _must(model, state, options.first)
     if options.size is not None and options.size < len(must):
@@ -67,7 +67,7 @@ def apply(model: Model, options: Vocabulary, data: Data, context: Context = ALON
 
 
 def _state(model: Model) -> dict[str, Any]:
-    """Return tokenizer.json. Raises InputError where it is of a kind that is not trimmed here."""
+    """Return tokenizer.json. Raises InputError if it is of a kind that is not trimmed here."""
     if model.text.tokenizer is None:
         raise InputError("has no tokenizer, so its vocabulary cannot be trimmed", where=model.name)
     state: dict[str, Any] = json.loads((model.text.tokenizer / "tokenizer.json").read_text("utf-8"))
