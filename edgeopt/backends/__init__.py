@@ -119,7 +119,7 @@ class Backend(Protocol):
         """Return what else than its ``options`` this host needs to compute as the device does."""
 
     def open_on_host(self, artifact: Artifact, directory: Path, threads: int) -> Session:
-        """Open the artifact with this host's engine; the same graph and kernels where possible."""
+        """Open the artifact with this host's engine; the same graph and kernels if possible."""
 
 
 def backend(engine: str) -> Backend:
@@ -173,7 +173,7 @@ def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -
     """Open the artifact here with one thread and run ``batches``.
 
     Raises MissingDependencyError, OtherMachineError, InputError for inputs that the artifact does
-    not take, and CompileError where its engine fails: engines raise exceptions of many kinds
+    not take, and CompileError if its engine fails: engines raise exceptions of many kinds
     without a common base.
     """
     for batch in batches:

@@ -55,7 +55,7 @@ class Kept:
         return name is not None
 
     def check(self, engine: str) -> None:
-        """Raise CompileError where a weight was not met in the graph of ``engine``."""
+        """Raise CompileError if a weight was not met in the graph of ``engine``."""
         missing = sorted(set(self._names.values()) - self._found)
         if missing:
             raise CompileError(

@@ -31,7 +31,7 @@ _TINY = 1e-12  # keeps weights and tokens that are all zero from a division by z
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """``bits`` of a weight; ``group_size`` inputs share a scale, 0: all of an output channel."""
+    """How weights are rounded: ``group_size`` inputs (0: all of a channel) share a scale."""
 
     bits: int = 8
     group_size: int = 0
@@ -54,7 +54,7 @@ def linears(model: Model) -> dict[str, torch.nn.Linear]:
 def snap(weight: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Return ``weight`` (outputs, inputs) with every value at the nearest point of the grid.
 
-    Twice is as good as once. Where groups do not divide the inputs, a channel is one group.
+    Twice is as good as once. If groups do not divide the inputs, a channel is one group.
     """
     size = grid.group_size if grid.group_size and weight.shape[1] % grid.group_size == 0 else 0
     groups = weight.reshape(-1, size or weight.shape[1])

@@ -54,7 +54,7 @@ def lower(
 
     FP32 is the exported graph; INT8 has 8-bit weights by output channel and activations quantised
     call by call, unless ``quantize`` says otherwise; only static activations use ``calibration``.
-    Raises CompileError for another precision, and where opset or IR version cannot be had.
+    Raises CompileError for another precision, and if opset or IR version cannot be had.
     """
     if precision not in ("fp32", *QUANTIZED):
         raise CompileError(f"onnxruntime has no {precision} CPU kernels", where=f"onnx {precision}")
@@ -102,7 +102,7 @@ def export_fp32(
     """Write ``model.module`` to ``path`` in FP32, with the signature's names.
 
     ``batch`` and ``seq_len`` fix these dimensions; None leaves them free. Raises CompileError
-    where the exporter fails, or where opset or IR version came out above what was asked for.
+    if the exporter fails, or if opset or IR version came out above what was asked for.
     """
     if not model.main.is_torch:
         raise CompileError(
@@ -163,7 +163,7 @@ def _ship(source: Path, path: Path, opset: int, ir_version: int) -> str:
 
 
 def _check_versions(path: Path, opset: int, ir_version: int, advice: str) -> None:
-    """Raise CompileError where the file needs more than the target's engine reads."""
+    """Raise CompileError if the file needs more than the target's engine reads."""
     onnx = require("onnx", "onnx")
     proto = onnx.load(str(path), load_external_data=False)
     found = {item.domain or "ai.onnx": item.version for item in proto.opset_import}
@@ -177,7 +177,7 @@ def _check_versions(path: Path, opset: int, ir_version: int, advice: str) -> Non
 
 
 def _check_inputs(model: Model, path: Path) -> None:
-    """Raise CompileError where the exporter dropped an input that the module does not use."""
+    """Raise CompileError if the exporter dropped an input that the module does not use."""
     onnx = require("onnx", "onnx")
     proto = onnx.load(str(path))
     onnx.checker.check_model(proto)

@@ -63,7 +63,7 @@ def quantize(
     """Replace the FP32 graph at ``path`` by its quantised form and return how, in a line.
 
     Raises CompileError for options that onnxruntime, or that of the target's ``version``, has not,
-    and where its tools fail.
+    and if its tools fail.
     """
     how = plan("onnx", precision, asked, ABILITIES)
     grouped = how.bits == 4 or how.activations == "none"
@@ -141,7 +141,7 @@ def _nodes(proto: Any, kept: Kept) -> list[str]:
 
 
 def _products(proto: Any) -> Iterable[tuple[Any, Any]]:
-    """Yield the matrix products with their weights, None where both factors are activations."""
+    """Yield the matrix products with their weights, None if both factors are activations."""
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
@@ -168,7 +168,7 @@ def _dynamic(fp32: Path, path: Path, ranges: Mapping[str, Range]) -> str:
         op_types_to_quantize=["MatMul", "Gather", "Transpose", "EmbedLayerNormalization"],
         weight_type=QuantType.QInt8,
         per_channel=True,
-        # The quantiser names a product so where it replaces a Gemm.
+        # The quantiser names a product so if it replaces a Gemm.
         nodes_to_exclude=[*others, *(f"{name}_MatMul" for name in others)],
         # Shape inference stops at fused operators; what follows them is float as well.
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},

@@ -98,7 +98,7 @@ def fix_ranges(model: Any, ranges: Mapping[str, Range]) -> int:
 
     ``model`` is what ``quantize_dynamic`` makes of a graph of ``scale_tokens``. Its products become
     ``MatMulIntegerToFloat``, which onnxruntime would else not fuse, as it folds the product of two
-    constant scales before it looks. Return how many they are; KeyError where a quantised activation
+    constant scales before it looks. Return how many they are; KeyError if a quantised activation
     was not scaled.
     """
     from onnx import helper, numpy_helper
@@ -173,7 +173,7 @@ def _weighs(node: Any, weights: Mapping[str, Any]) -> bool:
 
 
 def _factor(graph: Any, node: Any, weights: Mapping[str, Any]) -> str:
-    """Return the name of the weight of ``node`` as (inputs, outputs), made where it is turned."""
+    """Return the name of the weight of ``node`` as (inputs, outputs), made if it is turned."""
     from onnx import numpy_helper
 
     name = str(node.input[1])

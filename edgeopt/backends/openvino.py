@@ -29,9 +29,12 @@ _INT8_KERNELS = "LP_TRANSFORMS_MODE"
 _LARGEST_OF_7_BITS = 64
 _UNTOUCHED = 0x7FEDF00D  # a NaN that no kernel makes
 _GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-"""With weights in 8 or 4 bits OpenVINO 2026.4 by itself quantises activations too, in groups of 32,
-where the CPU has VNNI, whatever the hint says: not what was checked, nor what "none" promises, and
-an answer then depends on the padding. 0 turns that off."""
+"""The option by which OpenVINO quantises activations on its own; 0 turns that off.
+
+With weights in 8 or 4 bits OpenVINO 2026.4 does so in groups of 32 if the CPU has VNNI, whatever
+the hint says. That is not what was checked, nor what "none" promises, and an answer then depends on
+the padding.
+"""
 
 
 def lower(
@@ -47,9 +50,9 @@ def lower(
 
     FP16 stores weights in half precision. INT8 calibrates NNCF on ``calibration``, unless
     ``quantize`` leaves activations alone, as INT4 always does. All but FP16 carry
-    ``INFERENCE_PRECISION_HINT`` f32: OpenVINO would else compute in BF16 or FP16 where the CPU can,
+    ``INFERENCE_PRECISION_HINT`` f32: OpenVINO would else compute in BF16 or FP16 if the CPU can,
     at another accuracy than was checked. All turn off what it quantises by itself.
-    Raises CompileError where the conversion fails.
+    Raises CompileError if the conversion fails.
     """
     del spec
     route = "openvino.convert_model"
@@ -122,13 +125,13 @@ def _name(model: Model, converted: Any) -> None:
 
 def _openvino() -> ModuleType:
     # Both OpenVINO and NNCF report each use to their maker through this package unless the user
-    # opted out, and both do without it where it is not installed. edgeopt reports nothing.
+    # opted out, and both do without it if it is not installed. edgeopt reports nothing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return require("openvino", "openvino")
 
 
 def _first(values: np.ndarray) -> np.ndarray:
-    """Return the bits of the first value, in place; none where there is none."""
+    """Return the bits of the first value, in place; none if there is none."""
     return values.reshape(-1)[:1].view(np.dtype(f"u{values.itemsize}"))
 
 
@@ -140,7 +143,7 @@ class _Session:
         self._outputs = list(outputs)
 
     def run(self, batch: Batch) -> Outputs:
-        """Run one batch of any length; ValueError where OpenVINO gave no result.
+        """Run one batch of any length; ValueError if OpenVINO gave no result.
 
         With one thread OpenVINO 2026.4 does not tell that shapes inside a model did not fit: it
         leaves what the call before gave, or nothing.
@@ -160,7 +163,7 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
 
     If this host's INT8 kernels overflow and the weights have 8 bits, as another device takes them,
     quantised values are computed in float here. That is harsher than INT8 kernels are: on random
-    networks the worst cosine was .67 to .87 so, where 7-bit weights in kernels gave .88 to .99.
+    networks the worst cosine was .67 to .87 so, whereas 7-bit weights in kernels gave .88 to .99.
     """
     if artifact.precision not in QUANTIZED or not overflows_int8():
         return {}

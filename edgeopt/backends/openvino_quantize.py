@@ -46,7 +46,7 @@ def quantize(
 
     Weights beside quantised activations get 7 bits if the device's kernels overflow with 8
     (``DeviceProfile.overflows_int8``); a random RoBERTa's worst cosine went from .906 to .981.
-    Raises CompileError for options that NNCF has not, without texts, and where NNCF fails.
+    Raises CompileError for options that NNCF has not, without texts, and if NNCF fails.
     """
     how = plan("openvino", precision, asked, ABILITIES)
     if how.activations != "static" and (asked.smooth_quant, asked.bias_correction) != (None, None):

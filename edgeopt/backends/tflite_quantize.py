@@ -32,7 +32,7 @@ ABILITIES = Abilities(
 def quantize(model: Model, path: Path, precision: str, asked: Quantize) -> str:
     """Replace the FP32 file at ``path`` by its FP16, INT8 or INT4 form; return how, in a line.
 
-    Raises CompileError for options that the quantiser has not, and where it fails.
+    Raises CompileError for options that the quantiser has not, and if it fails.
     """
     how = None if precision == "fp16" else plan("tflite", precision, asked, ABILITIES)
     kept = Kept(model, asked.keep if how is not None else ())
@@ -75,7 +75,7 @@ def _fp16_recipe() -> Any:
 
 
 def _recipe(how: Plan, kept: Sequence[str]) -> tuple[Any, str]:
-    """Return the quantizer's recipe, where the scopes ``kept`` stay as they are, and its name.
+    """Return the quantizer's recipe, which leaves the scopes ``kept`` as they are, and its name.
 
     Embeddings have 8 bits beside products of 4, as with the other engines.
     """

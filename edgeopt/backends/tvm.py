@@ -84,7 +84,7 @@ def lower(
     """Compile ``model`` for the CPU ``spec.options["mcpu"]`` (LLVM's name; the host has its own).
 
     Raises CompileError for a precision, CPU or model that this backend does not take, and
-    MissingDependencyError where TVM or a linker for the target is not installed.
+    MissingDependencyError if TVM or a linker for the target is not installed.
     """
     del calibration, quantize
     if precision != "fp32":
@@ -161,10 +161,10 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
 
 
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
-    """Open the library, or the build for this host beside it where it is another CPU's.
+    """Open the library, or the build for this host beside it if it is another CPU's.
 
     TVM's thread pool belongs to the process: ``threads`` holds for every open TVM artifact.
-    Raises OtherMachineError where neither can run here.
+    Raises OtherMachineError if neither can run here.
     """
     require("tvm", "tvm")
     import tvm
@@ -208,7 +208,7 @@ class _Session:
 
 
 def _cpu(arch: str, mcpu: str | None, target: Target) -> Any:
-    """Return TVM's target for the CPU ``mcpu``. Raises CompileError where LLVM does not know it."""
+    """Return TVM's target for the CPU ``mcpu``. Raises CompileError if LLVM does not know it."""
     from tvm.target import Target as CompilerTarget
     from tvm.target import codegen
 
@@ -264,7 +264,7 @@ def _signature(model: Model, module: Any, seq_len: int) -> Signature:
 
 
 def _lowered(file: Path, path: Path) -> Path:
-    """Return ``file``, or ``path`` with it rewritten where it is newer than TVM is used with."""
+    """Return ``file``, or ``path`` with it rewritten if it is newer than TVM is used with."""
     onnx = require("onnx", "onnx")
     proto = onnx.load(str(file))
     made = lowered(proto, _OPSET, _IR_VERSION, file.name)

@@ -75,7 +75,7 @@ def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[i
 def _merged(imported: Mapping[str, Any]) -> Any:
     """Return one IRModule with each module's ``main`` under its name here.
 
-    A main calls kernels of its own module where the importer wrote loops (Pad, Tile, Einsum): each
+    A main calls kernels of its own module if the importer wrote loops (Pad, Tile, Einsum): each
     comes along, under a name that is free; kernels that are alike become one.
     """
     import tvm

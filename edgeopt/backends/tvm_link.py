@@ -25,7 +25,7 @@ def linker(arch: str) -> tuple[str, ...]:
     """Return the command that links for ``arch`` (aarch64, x86_64) Linux with glibc.
 
     Prefers zig, which carries the glibc of every version; a gcc links against its own, which the
-    board's must then not be older than. Raises MissingDependencyError where there is neither.
+    board's must then not be older than. Raises MissingDependencyError if there is neither.
     """
     triple = f"{arch}-linux-gnu"
     if importlib.util.find_spec("ziglang"):

@@ -42,7 +42,7 @@ def legalize_map() -> dict[str, Callable[[Any, Any], Any]]:
 
 
 def _legalize_power(builder: Any, call: Any) -> Any:
-    """Multiply where the exponent is 2 or 3 (the tanh form of GELU)."""
+    """Multiply if the exponent is 2 or 3 (the tanh form of GELU)."""
     from tvm import relax
 
     x, exponent = call.args

@@ -61,7 +61,7 @@ class Packing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scheduled:
-    """A function as it will be compiled; ``plain`` says why, where it keeps TVM's plain loops."""
+    """A function as it will be compiled; ``plain`` says why, if it keeps TVM's plain loops."""
 
     function: Any
     packing: Packing | None = None
@@ -166,7 +166,7 @@ def _tile(m: int, n: int, registers: Registers) -> tuple[int, int]:
     """Return the rows and columns of a tile that divides (m, n) and fits the registers.
 
     The columns depend on n alone, so that kernels of several lengths share one packed weight.
-    Where no whole vectors divide n, the tile is of single values.
+    If no whole vectors divide n, the tile is of single values.
     """
     vectors = [c * registers.lanes for c in range(registers.columns, 0, -1)]
     halves = [registers.lanes >> s for s in range(1, registers.lanes.bit_length())]
@@ -195,7 +195,7 @@ def _pack(schedule: Any, product: Any, width: int, constants: frozenset[int]) ->
 
 
 def _vectorize(schedule: Any, loop: Any, registers: Registers) -> None:
-    """Turn ``loop`` into whole vectors; it stays scalar where none divide it."""
+    """Turn ``loop`` into whole vectors; it stays scalar if none divide it."""
     extent = int(schedule.get(loop).extent)
     lanes = gcd(extent, registers.lanes)
     if lanes < _LANES_MIN:
