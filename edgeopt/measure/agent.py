@@ -52,8 +52,8 @@ def listen(
 
     ``sampled`` is called with the number of samples so far. Raises MeasurementError, naming
     ``where``, for an error that the agent tells, for a line that is not its protocol or is out of
-    its order, for more calls than ``warmup`` and ``runs``, where an output of the directories
-    ``golden`` was not compared, and where it ends without its closing line (killed, or the
+    its order, for more calls than ``warmup`` and ``runs``, if an output of the directories
+    ``golden`` was not compared, and if it ends without its closing line (killed, or the
     connection was lost).
     """
     report = AgentReport()

@@ -31,7 +31,7 @@ from edgeopt.target import EngineSpec, Target
 
 ROUNDS = 60
 BOARD_ROUNDS = 5
-"""Each is a session of its own on the board, in a new order: what warms it up warms up all."""
+"""Each is a session of its own on the board, in a new order, so that warmth is shared by all."""
 
 _CALLS = 8
 _SEED = 0
@@ -66,7 +66,7 @@ class OnHost:
         )
 
     def check(self, original: Model) -> None:
-        """Raise CompileError or MissingDependencyError where ``original`` does not run here."""
+        """Raise CompileError or MissingDependencyError if ``original`` does not run here."""
         self._lowered(original)
 
     def __call__(self, original: Model, before: Model, after: Model) -> Gain:
@@ -142,7 +142,7 @@ class OnBoard:
         )
 
     def check(self, original: Model) -> None:
-        """Raise where ``original`` does not run on the board: CompileError, BoardError, ..."""
+        """Raise if ``original`` does not run on the board: CompileError, BoardError, ..."""
         self._samples(original, rounds=1)  # which deploys it, and checks it
 
     def __call__(self, original: Model, before: Model, after: Model) -> Gain:
@@ -192,7 +192,7 @@ class OnBoard:
         )
 
     def _remove(self, trials: Sequence[Bundle]) -> None:
-        """Remove ``trials`` from the board, where it can be reached and nobody else uses it."""
+        """Remove ``trials`` from the board, if it can be reached and nobody else uses it."""
         if trials:
             with suppress(BoardError, BusyError), connect(self.board) as board:
                 digests = [bundle.manifest.digest for bundle in trials]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 DEPTH = 4
-"""So that the cost of a call, some 10 to 20 us, is not taken for that of a layer."""
+"""Layers in a timed call: its own cost, some 10 to 20 us, is then not taken for a layer's."""
 
 ROUNDS = 30
 _CALIBRATION = 8  # random inputs: what quantised values are worth does not change their cost

@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GoldenResult:
-    """One golden output as the board computed it. ``cosine`` is None where it was not finite."""
+    """One golden output as the board computed it. ``cosine`` is None if it was not finite."""
 
     directory: str
     output: str
@@ -36,7 +36,7 @@ class GoldenResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One artifact on the board. ``wall_ns`` is empty where its outputs disagreed.
+    """One artifact on the board. ``wall_ns`` is empty if its outputs disagreed.
 
     ``cpu_ns`` is the process's CPU time of the same calls, all threads together; the memory
     figures are resident set sizes: before the engine was loaded, after, and the peak.
@@ -93,10 +93,10 @@ class Measurement:
 
 
 def check_place(path: Path) -> None:
-    """Raise InputError where ``write`` would fail, before the long work rather than after it."""
+    """Raise InputError if ``write`` would fail, before the long work rather than after it."""
     try:
         exists = path.exists()
-        _temporary(path).exists()  # raises where the name is too long
+        _temporary(path).exists()  # raises if the name is too long
         folder = next(parent for parent in path.absolute().parents if parent.exists())
     except OSError as exc:
         raise InputError(f"cannot be written ({exc.strerror})", where=str(path)) from exc
@@ -116,7 +116,7 @@ def _temporary(path: Path) -> Path:
 def write(measurement: Measurement, path: Path) -> None:
     """Write ``measurement`` as a new file; an existing one is never touched.
 
-    Raises InputError where ``path`` exists or cannot be written.
+    Raises InputError if ``path`` exists or cannot be written.
     """
     document = {"schema_version": SCHEMA_VERSION} | values.write(measurement)
     temporary = None
@@ -138,7 +138,7 @@ def write(measurement: Measurement, path: Path) -> None:
 
 
 def read(path: Path) -> Measurement:
-    """Read a measurement. Raises MeasurementError where it is damaged or of another version."""
+    """Read a measurement. Raises MeasurementError if it is damaged or of another version."""
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError) as exc:

@@ -14,8 +14,10 @@ from edgeopt.measure.statistics import Percentiles, percentiles
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunReport:
-    """One artifact's figures. ``latency`` and ``throughput_per_s`` are None where its outputs
-    disagreed: nothing was timed then."""
+    """One artifact's figures.
+
+    ``latency`` and ``throughput_per_s`` are None if its outputs disagreed: nothing was timed then.
+    """
 
     run: Run
     latency: Percentiles | None
@@ -27,7 +29,7 @@ class RunReport:
 class Report:
     """A measurement with what is derived from it, and the file it lies in.
 
-    ``current`` is the link on the board that apps open, None where it was left as it was.
+    ``current`` is the link on the board that apps open, None if it was left as it was.
     """
 
     measurement: Measurement

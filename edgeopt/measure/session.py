@@ -78,8 +78,8 @@ def profile(
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
     ``activate`` it is only tried: what apps open stays what it was.
 
-    Raises BundleError for a damaged bundle, BoardError where the board cannot be reached or
-    written, or is of another architecture, MeasurementError where nothing could be measured. A
+    Raises BundleError for a damaged bundle, BoardError if the board cannot be reached or
+    written, or is of another architecture, MeasurementError if nothing could be measured. A
     board that is lost after something was measured, or on which the bundle cannot become the
     current one, is a BoardError as well; the measurement is then written and named in it.
     """
@@ -150,7 +150,7 @@ def profile(
 
 
 def _nothing(taken: _Taken, board: str) -> EdgeoptError:
-    """Return the error where nothing was measured, of the kind of what went wrong."""
+    """Return the error that tells of nothing measured, of the kind of what went wrong."""
     if taken.lost is not None:
         return taken.lost
     reasons = "\n".join(f"  {n.engine} {n.precision}: {n.reason}" for n in taken.not_run)
@@ -291,7 +291,7 @@ def _listen(
     plan: _Plan,
     sampled: Callable[[int], None],
 ) -> agent.AgentReport:
-    """Run the agent; where the board's disk damaged something, mend that and run it again."""
+    """Run the agent; if the board's disk damaged something, mend that and run it again."""
 
     def listen() -> agent.AgentReport:
         try:

@@ -25,8 +25,11 @@ true
 
 
 def read_state(transport: Transport) -> dict[str, Any]:
-    """Return ``load_1min``, ``temperature_c`` by zone, ``cpu_khz`` and ``governors`` (one for
-    each core); a board that lacks a sensor leaves it out."""
+    """Return the state of the board, without what it has no sensor for.
+
+    That is ``load_1min``, ``temperature_c`` by zone, ``cpu_khz`` and ``governors`` (one for each
+    core).
+    """
     done = transport.run(["sh", "-c", _SCRIPT], timeout_s=30, limit_bytes=_MOST_BYTES)
     return parse(done.stdout.decode(errors="replace"))
 

@@ -20,8 +20,10 @@ MAX_WALL_TO_CPU = 1.3
 """A call whose wall time is this far above its CPU time was disturbed, and is taken again."""
 
 MIN_SAMPLE_NS = 3_000_000
-"""What is called takes this long at least for a sample, if need be several times over: the clock
-and what else the process does would else be a good part of it."""
+"""The least time of a sample; what is called is repeated until it takes that long.
+
+The clock and what else the process does would else be a good part of it.
+"""
 
 _TRIES = 5
 _WARMUP = 3
