@@ -35,7 +35,7 @@ class Bundle:
 def open_bundle(path: Path | str) -> Bundle:
     """Open the bundle at ``path``, reading only its manifest; ``verify`` checks the rest.
 
-    Raises BundleError where it is not a bundle or its manifest was changed.
+    Raises BundleError if it is not a bundle or its manifest was changed.
     """
     path = Path(path)
     return Bundle(path=path, manifest=load(path))

@@ -47,8 +47,11 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "tvm": ("",),
 }
-"""How the options begin that a bundle may set, as in the runtime's choose.c: what changes how an
-engine computes. Others have paths in them, or let it write files (OpenVINO's CACHE_DIR)."""
+"""How the options begin that a bundle may set, as in the runtime's choose.c.
+
+These change how an engine computes. Others have paths in them, or let it write files (OpenVINO's
+CACHE_DIR).
+"""
 
 _MOST_BYTES = 1 << 26  # EO_MANIFEST_MAX_BYTES of the runtime; and what may be listed in it:
 _MOST_FILES, _MOST_ARTIFACTS = 4096, 256

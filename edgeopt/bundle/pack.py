@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle as one file: a zip that stores and does not compress, so that a program can map it.
+"""A bundle as one file: a zip without compression, so that a program can map it.
 
-Every file begins at a multiple of ``ALIGNMENT_BYTES`` where it is that large, else of
+Every file begins at a multiple of ``ALIGNMENT_BYTES`` if it is that large, else of
 ``SMALL_ALIGNMENT_BYTES``, by the padding field that Android's zipalign uses. Any zip tool unpacks
 it. The same bundle gives the same bytes.
 """
@@ -40,7 +40,7 @@ _MAX_BYTES = 0xFFFFFFFF  # beyond, a zip needs fields that the runtime does not 
 def pack(bundle: Bundle, output: Path) -> Path:
     """Write ``bundle`` into the file ``output``, replacing one there in one rename.
 
-    Raises BundleError where the bundle was changed since it was made, and InputError where it has
+    Raises BundleError if the bundle was changed since it was made, and InputError if it has
     4 GB or more, or ``output`` cannot be written or is another file than a packed bundle; nothing
     is left then.
     """

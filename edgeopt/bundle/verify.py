@@ -30,9 +30,9 @@ _TEXT = "Where is the next station?"
 class ArtifactCheck:
     """One artifact run on this host over the golden inputs.
 
-    ``agrees`` is None where its engine is not installed here, or it is code for another CPU, and
-    False where it does not load, fails, or is below its bound; ``reason`` says why. ``runtime`` is
-    whether the runtime library runs it too, None where that was not tried.
+    ``agrees`` is None if its engine is not installed here, or it is code for another CPU, and
+    False if it does not load, fails, or is below its bound; ``reason`` says why. ``runtime`` is
+    whether the runtime library runs it too, None if that was not tried.
     """
 
     engine: str
@@ -54,7 +54,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """True where no byte was changed and no artifact fails or disagrees."""
+        """True if no byte was changed and no artifact fails or disagrees."""
         return not self.changed and not any(
             a.agrees is False or a.runtime is False for a in self.artifacts
         )
@@ -101,7 +101,7 @@ def _changed(folder: Path, name: str, entry: FileEntry) -> str | None:
 def verify(bundle: Bundle, *, run_artifacts: bool = True) -> Verification:
     """Check hashes and, with ``run_artifacts``, run each artifact on the golden inputs here.
 
-    An artifact is not run where its files were changed. Nothing is raised for what is found.
+    An artifact is not run if its files were changed. Nothing is raised for what is found.
     """
     with progress.step("Checking hashes"):
         changed = changed_files(bundle)
@@ -137,7 +137,7 @@ def _check(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
 
 
 def _check_machine(bundle: Bundle, entry: ArtifactEntry) -> None:
-    """Raise BundleError where a library is for another architecture than the bundle."""
+    """Raise BundleError if a library is for another architecture than the bundle."""
     from edgeopt.backends.tvm import architecture_of
 
     arch = bundle.manifest.target.arch
@@ -152,8 +152,8 @@ def _check_machine(bundle: Bundle, entry: ArtifactEntry) -> None:
 def run_golden(bundle: Bundle, entry: ArtifactEntry) -> fidelity.Fidelity:
     """Run one artifact on this host over every golden input of a length that it takes.
 
-    Raises BundleError for damaged golden files, CompileError where its engine fails, and
-    MissingDependencyError or OtherMachineError where this host cannot run it.
+    Raises BundleError for damaged golden files, CompileError if its engine fails, and
+    MissingDependencyError or OtherMachineError if this host cannot run it.
     """
     calls = _golden(bundle, entry)
     batches = [batch for batch, _ in calls.values()]

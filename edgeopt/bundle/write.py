@@ -29,7 +29,7 @@ def tidy(output: Path) -> None:
 
 
 def foreign(folder: Path) -> str | None:
-    """Say why ``folder`` is not to be replaced by a bundle, None where it is one and nothing else.
+    """Say why ``folder`` is not to be replaced by a bundle, None if it is one and nothing else.
 
     One of an older schema, and one with changed or missing files, may be replaced.
     """
@@ -48,7 +48,7 @@ def write(output: Path, manifest: Manifest, files: Mapping[str, Path]) -> Bundle
 
     ``files`` maps bundle paths to the files that are copied there; ``manifest.files`` and
     ``manifest.digest`` are filled in here. A bundle with the same content is left as it is.
-    Raises InputError where the disk is full, the place cannot be written, or something is there
+    Raises InputError if the disk is full, the place cannot be written, or something is there
     that is no bundle; nothing is left then.
     """
     entries = {
