@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Inside:
-    """Of the last run, by layer from 0: ``hidden`` (batch, seq, hidden), what the layer puts out,
-    and ``qkv``, its queries, keys and values, each (batch, seq, heads * head_dim)."""
+    """What was caught in the last run, by layer from 0.
+
+    ``hidden`` is what the layer puts out, (batch, seq, hidden). ``qkv`` are its queries, keys and
+    values, each (batch, seq, heads * head_dim).
+    """
 
     hidden: dict[int, torch.Tensor] = field(default_factory=dict)
     qkv: dict[int, tuple[torch.Tensor, ...]] = field(default_factory=dict)
@@ -34,7 +37,7 @@ def watch(
 ) -> Iterator[Inside]:
     """Catch what the layers ``hidden`` and ``qkv`` do, in each run within the block.
 
-    Raises InputError for architectures whose layers are not known, where any is asked for.
+    Raises InputError if any is asked for of an architecture whose layers are not known.
     """
     found = Inside()
     hooks: list[Any] = []

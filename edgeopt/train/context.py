@@ -18,10 +18,10 @@ class Context:
     """What a technique may use beside the model, its options and the data.
 
     ``teacher`` is the network as it was before any step (None: the step's own model).
-    ``target`` is what the model is made for, None where that is not known, and ``costs`` what a
+    ``target`` is what the model is made for, None if that is not known, and ``costs`` what a
     layer costs there by its widths. Only a step whose option ``latency`` is set gets these two: the
     work of others is the same for every target, and so is its place in the cache. ``work`` is a
-    directory that outlives a killed process, so that training can go on from there; None where
+    directory that outlives a killed process, so that training can go on from there; None if
     nothing is to be kept. ``source`` is the folder of the checkpoint that came in. ``peers``
     are the processes that train together.
     """

@@ -27,7 +27,7 @@ def pairs(options: Distil, student: int, teacher: int) -> list[tuple[int, int]]:
     """Return which layer of the student is compared with which of the teacher, from the first on.
 
     "uniform" is Jiao et al. 2020, "TinyBERT", section 3: what comes after the same share of either
-    network's layers. Raises InputError where the teacher has not as many.
+    network's layers. Raises InputError if the teacher has not as many.
     """
     if isinstance(options.layer_map, tuple):
         if len(options.layer_map) != student or options.layer_map[-1] >= teacher:

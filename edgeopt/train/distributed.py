@@ -3,7 +3,7 @@
 """Training by several processes, as ``accelerate launch`` starts them: one for each GPU.
 
 The main process compresses as it would alone: cache, checkpoints, metrics, the output folder and
-all that is told are its own. The others wait, and stand beside it where a technique trains. There
+all that is told are its own. The others wait, and stand beside it when a technique trains. There
 each has its share of every batch, the gradients are summed, and so all have the same weights.
 """
 
@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WAIT = timedelta(days=30)
-"""The others wait as long as steps and measurements of the main process take; launchers end them
-where it is gone."""
+"""The others wait as long as steps and measurements of the main process take.
+
+Launchers end them once it is gone.
+"""
 
 _LAST_WORDS_S = 30
 """A launcher ends all processes once one fails: the main one gets this long to say why."""
 
 
 def rank() -> int:
-    """Return which process this is: 0 for the main one, and where there is no other."""
+    """Return which process this is: 0 for the main one, and for the only one."""
     return int(os.environ.get("RANK", 0)) if _launched() > 1 else 0
 
 
@@ -83,7 +85,8 @@ class Peers:
     def gradients(self, parameters: Sequence[torch.nn.Parameter], loss: float) -> float:
         """Sum the gradients of ``parameters`` over all processes in place; return the loss's sum.
 
-        A parameter that has a gradient in no process has none afterwards: it is to stay.
+        A parameter without a gradient in any process keeps none, so that the optimiser leaves it as
+        it is.
         """
         if self.count == 1:
             return loss
@@ -103,9 +106,9 @@ class Peers:
     def apply(
         self, work: Callable[..., T], model: Any, step: Any, data: Any, context: Context
     ) -> T:
-        """Do ``work``, a function of a module, in the main process; in all of them if it trains.
+        """Do ``work`` in the main process, or in all of them if it trains.
 
-        It is called with the other arguments.
+        ``work`` is a function of a module, and is called with the other arguments.
         """
         together = self.count > 1 and trains(step)
         self.apart = together
@@ -128,8 +131,8 @@ def trains(step: Any) -> bool:
 def run(work: Callable[[Peers], T]) -> T:
     """Return what ``work`` does in the main process; the others train beside it and get it too.
 
-    Raises MissingDependencyError where there are others and accelerate is not installed, and
-    EdgeoptError in the main process where another one ended. The others end with exit code 0 where
+    Raises MissingDependencyError if there are others and accelerate is not installed, and
+    EdgeoptError in the main process if another one ended. The others end with exit code 0 if
     the main one fails before they train: it is the one to say why.
     """
     peers = _join()
@@ -200,7 +203,7 @@ def _part(peers: Peers) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Have a process tell nothing, and die where the launcher says so, even in an exchange."""
+    """Have a process tell nothing, and die when the launcher says so, even in an exchange."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -47,9 +47,11 @@ _WINDOW = 50  # batches that are sorted by length together, as transformers' Len
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What a training came to. ``loss`` and ``accuracy`` are those of the weights that stay, on the
-    validation share (None where there is none, or no labels); ``best_step`` is when they were
-    reached, of ``steps`` that were done."""
+    """What a training came to.
+
+    ``loss`` and ``accuracy`` are those of the weights that stay, on the validation share (None if
+    there is none, or no labels). ``best_step``, of the ``steps`` that were done, reached them.
+    """
 
     steps: int
     best_step: int
@@ -140,7 +142,7 @@ class Loop:
         return min(epochs, self.options.steps or epochs)
 
     def prepare(self, groups: Sequence[dict[str, Any]] | None, key: str) -> None:
-        """Make the optimiser, and take up the last checkpoint where there is one."""
+        """Make the optimiser, and take up the last checkpoint if there is one."""
         import torch
 
         options = self.options
@@ -173,7 +175,7 @@ class Loop:
         self.take_up()
 
     def take_up(self) -> None:
-        """Go on from the last checkpoint, where there is one."""
+        """Go on from the last checkpoint, if there is one."""
         found, best = self.peers.tell(
             (self.store.read("checkpoint.pt"), self.store.read("best.pt"))
         )
@@ -285,7 +287,7 @@ class Loop:
             return self.objective(batch).float()
 
     def validate(self) -> None:
-        """Measure the weights on the validation share, and keep them where they are the best."""
+        """Measure the weights on the validation share, and keep them if they are the best."""
         import torch
 
         state, rows = self.state, self.rows[1]
@@ -352,7 +354,7 @@ class Loop:
         told.update(state.step, self.total)
 
     def save(self) -> None:
-        """Write a checkpoint, where one is kept."""
+        """Write a checkpoint, if one is kept."""
         self.saved = time.monotonic()
         if self.store.folder is None:
             return

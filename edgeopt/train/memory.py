@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What training takes of memory, for the message where it was too much."""
+"""What training takes of memory, for the message when it was too much."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def out_of_memory(
     """Return the error for memory that ran out; the caller raises it.
 
     The batch size that it names is at most half of the one that failed, and at most what there is
-    memory for by ``activation_bytes``; where not even one text fits, texts must be shorter.
+    memory for by ``activation_bytes``; if not even one text fits, texts must be shorter.
     """
     batch, seq_len = options.batch_size, min(options.seq_len, model.text.max_seq_len)
     fitting = batch // 2

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a network learns while it is pruned: the teacher's answers and, where there are, labels."""
+"""What a network learns while it is pruned: the teacher's answers and, if there are any, labels."""
 
 from __future__ import annotations
 

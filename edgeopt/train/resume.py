@@ -48,7 +48,7 @@ class Store:
         temporary.replace(path)
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return what was written, its tensors on the CPU; None where nothing was."""
+        """Return what was written, its tensors on the CPU; None if nothing was."""
         import torch
 
         if self.folder is None or not (self.folder / name).is_file():

@@ -38,7 +38,7 @@ def key(teacher: Model) -> str:
     """Return the hash of all that the teacher's answers depend on, but the texts."""
     assert teacher.text.tokenizer is not None
     return cache.key(
-        # Not the Model's digest, which stays where a technique changes the weights.
+        # Not the Model's digest, which stays the same when a technique changes the weights.
         weights=digest({"teacher": teacher.module.state_dict()}),
         config=network(teacher).config.to_dict(),
         tokenizer=tokenizer.hashes(teacher.text.tokenizer),
@@ -121,7 +121,7 @@ def alike(teacher: Model, student: Model, data: Data, seq_len: int) -> tuple[Enc
     """Return ``data`` as the teacher tokenises it, and which texts the student cuts alike.
 
     Two tokenizers may number the same tokens differently, as after a trimmed vocabulary. Raises
-    InputError where under half of the texts are cut alike: then single tokens cannot be compared.
+    InputError if under half of the texts are cut alike: then single tokens cannot be compared.
     """
     assert teacher.text.tokenizer is not None
     assert student.text.tokenizer is not None

@@ -82,27 +82,29 @@ def fit(
     """Train ``model.module`` and the modules ``extra`` in place, to the best weights found.
 
     ``objective`` gives a batch's loss and closes over the modules; a batch's ``rows`` are places in
-    ``data``. ``text`` is what progress and metrics call it, unlike others of the same step.
-    ``groups`` are the optimiser's parameter groups where not all weights are to be learnt at one
-    rate (a group without ``lr`` or ``weight_decay`` has that of the options); what stands in none
-    stays as it is, and ``freeze_embeddings`` is then the caller's. ``before_step`` and
-    ``after_step`` may change weights and buffers, by the step's number only: what they keep
-    elsewhere is lost where a killed run goes on. ``rows`` are the texts to learn from and to
-    validate on, by default ``split``. Weights of the first share ``best_from`` of the steps are
-    never the best: for objectives under which they are not yet what they shall become, as a
-    network that is not yet pruned. At ``TO_THE_END`` only the last ones can be: a network that
-    has learnt its texts by heart answers those of the validation share the better the less it
-    changes, whatever it makes of other texts.
+    ``data``. ``text`` is the name of this training in progress and metrics, its own within a step.
+    ``rows`` are the texts to learn from and to validate on, by default ``split``.
 
-    The best are those of the highest accuracy on the validation share where ``data`` has labels and
-    the model is a classifier, of the lowest loss otherwise and among equals. A checkpoint in
-    ``context.work`` is taken up only by a call of the same weights, data, options, ``text`` and
-    ``key`` (what else the loss depends on, as its own options).
+    ``groups`` are the optimiser's parameter groups, for weights that learn at different rates. A
+    group without ``lr`` or ``weight_decay`` has that of the options; a weight in no group stays as
+    it is. The caller then sees to ``freeze_embeddings``. ``before_step`` and ``after_step`` may
+    change weights and buffers, by the step's number only: what they keep elsewhere is lost when a
+    killed run goes on.
 
-    Modules are left on the CPU, in eval mode, and with gradients off. Raises InputError where loss
-    or weights are no longer finite (the best weights so far are then in the modules, and in
-    ``context.work`` as a folder that can be imported), where memory runs out, and where there is
-    nothing to learn from.
+    The best weights are those of the highest accuracy on the validation share if ``data`` has
+    labels and the model is a classifier, else those of the lowest loss, which also decides among
+    equals. Weights of the first share ``best_from`` of the steps never are the best: a network that
+    is still being pruned is not yet what it shall become. At ``TO_THE_END`` only the last ones can
+    be. That is for a network that has learnt its texts by heart: it answers those of the
+    validation share the better the less it changes, whatever it makes of other texts.
+
+    A checkpoint in ``context.work`` is taken up only by a call of the same weights, data, options,
+    ``text`` and ``key`` (what else the loss depends on, as its own options). Modules are left on
+    the CPU, in eval mode, and with gradients off.
+
+    Raises InputError if loss or weights are no longer finite (the best weights so far are then in
+    the modules, and in ``context.work`` as a folder that can be imported), if memory runs out, and
+    if there is nothing to learn from.
     """
     rows = rows or split(len(data), options)
     if not rows[0]:
