@@ -72,12 +72,17 @@ TOGETHER = 6
 BATCH = 4
 
 CLEAR = 0.1
-"""A nearest neighbour is clear where the next is behind by so many standard deviations of all
-similarities: what is nearer than that changes by rounding in 8 bits."""
+"""A nearest neighbour is clear if the next one is so far behind.
+
+The unit is a standard deviation of all similarities: what is nearer than that changes by rounding
+in 8 bits.
+"""
 
 GOLDEN, GOLDEN_TOKENS = 4, 32
-"""Texts with the tool's answers that travel in a bundle, to be run on the board, and the most
-tokens of each: an emulated board takes 20 s for 128 in FP32."""
+"""The texts that travel in a bundle with the tool's answers, and the most tokens of each.
+
+They are run on the board: an emulated one takes 20 s for 128 tokens in FP32.
+"""
 
 LEAST_RANKED = 8
 """Fewer samples say nothing of an order: five may be in order by chance (1 in 120)."""
@@ -100,15 +105,16 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """Figures of one artifact against the tool, None where a figure says nothing of the task.
+    """Figures of one artifact against the tool, None if a figure says nothing of the task.
 
     ``error`` is the largest difference of an answer: of scores (of those beyond 1 relative), of
     vectors the length of the difference by the vector's. ``decisions`` is the share of the same
-    labels (of tokens, of best answers) where the tool's own margin is beyond the bound's
-    ``margin``. ``order`` is the rank correlation over samples of each label's score, or of the
-    similarities between embeddings. ``neighbours`` is the share of embeddings with the same nearest
-    neighbour, where the second is clearly behind. ``context`` is the largest change of an answer by
-    padding and by others in a batch. ``worst`` says of the worst sample what was expected and got.
+    labels (of tokens, of best answers) among those whose margin, the tool's own, is beyond the
+    bound's ``margin``. ``order`` is the rank correlation over samples of each label's score, or of
+    the similarities between embeddings. ``neighbours`` is the share of embeddings with the same
+    nearest neighbour, of those whose second one is clearly behind. ``context`` is the largest
+    change of an answer by padding and by others in a batch. ``worst`` says of the worst sample what
+    was expected and got.
     """
 
     samples: int
@@ -250,7 +256,7 @@ def _load(directory: Path) -> tuple[Answer | None, ...]:
 def golden_texts(
     model: Model, expected: Expected, most: int, error_max: Mapping[str, float]
 ) -> dict[str, Any] | None:
-    """Return what ``bundle.golden.TEXTS`` holds, None where scores or an embedding are no answer.
+    """Return what ``bundle.golden.TEXTS`` holds; None unless answers are scores or an embedding.
 
     ``GOLDEN`` samples, short to long, that an artifact of ``most`` tokens reads whole; if none has
     as few as ``GOLDEN_TOKENS``, the shortest ones.
@@ -289,7 +295,7 @@ def judge(
 ) -> Judged | None:
     """Run an artifact on the samples through the C runtime and compare (cached by content).
 
-    None where this host cannot run it; a note says why. Raises CompileError where the runtime
+    None if this host cannot run it; a note says why. Raises CompileError if the runtime
     refuses an artifact that the engine itself runs.
     """
     from edgeopt import host
@@ -338,7 +344,7 @@ def _trial(model: Model, target: Target, spec: EngineSpec, lowered: Lowered, pla
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Got:
-    """What an artifact made of each sample, None where it was not run or did not read all of it.
+    """What an artifact made of each sample; None for one that it did not read whole.
 
     ``changed`` has other answers to some of them, by number: padded, and in a batch.
     """
@@ -419,7 +425,7 @@ def _refused(exc: EdgeoptError) -> CompileError:
 def _opened(
     open_session: Callable[..., Any], bundle: Path, options: Mapping[str, Any]
 ) -> Iterator[tuple[Any, int]]:
-    """Open a session for ``BATCH`` samples at once, or for one where the artifact takes no more."""
+    """Open a session for ``BATCH`` samples at once, or for one if the artifact takes no more."""
     try:
         session, batch = open_session(bundle, batch=BATCH, **options), BATCH
     except EdgeoptError as exc:
@@ -498,7 +504,7 @@ def _in_order(found: Sequence[tuple[str, float]], labels: Sequence[str]) -> tupl
 
 
 def compare(expected: Expected, got: Got, margin: float) -> Judged:
-    """Return the figures; see ``Judged``. Raises CompileError where nothing could be compared."""
+    """Return the figures; see ``Judged``. Raises CompileError if nothing could be compared."""
     labels = expected.labels
     pairs = [
         (i, _named(want, labels, labels), have)
@@ -538,8 +544,11 @@ def _named(answer: Answer, labels: Sequence[str], order: Sequence[str]) -> Answe
 
 
 def difference(want: Answer, have: Answer) -> float:
-    """Return how far two answers are from each other (``Judged.error``); infinity where one is no
-    answer of the kind. Entities and answers that are not the same are told by decisions."""
+    """Return how far two answers are from each other (``Judged.error``).
+
+    That is infinity if one is no answer of the kind. Entities and answers that are not the same are
+    told by decisions.
+    """
     if want.vector is not None:
         if have.vector is None or have.vector.shape != want.vector.shape:
             return math.inf
@@ -618,7 +627,7 @@ def _order(pairs: Sequence[tuple[Answer, Answer]]) -> float | None:
 
 
 def _vectors(pairs: Sequence[tuple[Answer, Answer]]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the tool's and the artifact's embeddings, None where answers are none, or differ."""
+    """Return the tool's and the artifact's embeddings, None if answers are none, or differ."""
     wanted, found = ([p[side].vector for p in pairs] for side in (0, 1))
     if any(w is None or f is None or w.ndim != 1 or w.shape != f.shape
            for w, f in zip(wanted, found, strict=True)):  # fmt: skip
@@ -651,7 +660,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(pairs: Sequence[tuple[Answer, Answer]]) -> float | None:
-    """Return the share of vectors with the same nearest one, where that is clearly nearest."""
+    """Return the share of vectors with the same nearest one, of those that have a clear one."""
     vectors = _vectors(pairs) if len(pairs) >= LEAST_RANKED else None
     if vectors is None:
         return None

@@ -64,7 +64,7 @@ def check(
 ) -> None:
     """Compare token by token. Raises CompileError with the text and the first token that differs.
 
-    ``own`` are the user's texts, the first of the file ``data``. Raises CompileError as well where
+    ``own`` are the user's texts, the first of the file ``data``. Raises CompileError as well if
     the runtime does not read such a tokenizer.
     """
     given = _given(model, original, own)
