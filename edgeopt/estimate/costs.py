@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     import torch
 
 STEPS = 32
-"""Into how many widths the neurons of an FFN are divided where no ``multiple`` says."""
+"""Into how many widths the neurons of an FFN are divided, without a ``multiple``."""
 
 KERNEL_COLUMNS = 16
-"""What an FFN's neurons are best a multiple of: XNNPACK's INT8 kernels compute 8 or 16 columns at
-once. On x86-64, three layers of 384 channels and 1,075 neurons took in INT8 1.018 (LiteRT), 1.017
-(onnxruntime) and 1.008 (OpenVINO) times as long as with 1,088."""
+"""The best number to have an FFN's neurons a multiple of.
+
+XNNPACK's INT8 kernels compute 8 or 16 columns at once. On x86-64, three layers of 384 channels and
+1,075 neurons took in INT8 1.018 (LiteRT), 1.017 (onnxruntime) and 1.008 (OpenVINO) times as long as
+with 1,088."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerCosts:
-    """The cost of the attention by its heads and of the FFN by its neurons, in one unit for both.
+    """What a layer costs: its attention by the heads, its FFN by the neurons, in one unit.
 
     ``neurons`` has the widths that one may choose, the whole among them.
     """
@@ -95,7 +97,7 @@ class CountedCosts:
 
 
 COUNTED = CountedCosts()
-"""Where no target is known."""
+"""The table that holds if no target is known."""
 
 
 def head_counts(shape: Shape) -> list[int]:
@@ -112,12 +114,12 @@ def neuron_counts(shape: Shape, multiple: int | None) -> list[int]:
 
 
 def default_multiple(neurons: int) -> int:
-    """Return what the neurons left of ``neurons`` are made a multiple of where nothing says."""
+    """Return the number that the neurons left of ``neurons`` are a multiple of by default."""
     return KERNEL_COLUMNS if neurons >= 16 * KERNEL_COLUMNS else 1
 
 
 def round_neurons(left: int, neurons: int, multiple: int | None = None) -> int:
-    """Return the multiple next to ``left`` of ``neurons``: by default what kernels like."""
+    """Return the multiple nearest to ``left``, at most ``neurons``: by default of what kernels like."""
     step = multiple or default_multiple(neurons)
     return max(step, min(round(left / step), neurons // step) * step)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a model costs by counting: where nothing can be timed, this ranks one against another.
+"""What a model costs by counting: if nothing can be timed, this ranks one against another.
 
 The unit is one FP32 multiply-accumulate of the target's core; it is not a time. A product with a
 weight costs its multiply-accumulates or the reading of its weights, whichever takes longer (the
@@ -22,13 +22,18 @@ INT8_BY_DOT = 4.0
 """SDOT and VPDPBUSD do four times the multiply-accumulates of an FP32 FMA of the same width."""
 
 INT8_WITHOUT_DOT = 1.3
-"""onnxruntime on a MiniLM-shaped encoder of 32 tokens: 88.2 million FMLA in FP32, 63.9 million
-widening multiply-accumulates and 3.2 million FMLA in INT8, counted on an emulated Cortex-A72."""
+"""Counted for onnxruntime on a MiniLM-shaped encoder of 32 tokens, on an emulated Cortex-A72.
+
+That took 88.2 million FMLA in FP32, and in INT8 63.9 million widening multiply-accumulates and 3.2
+million FMLA.
+"""
 
 PER_ELEMENT = {"fp32": 48.0, "fp16": 48.0, "int8": 66.0}
-"""Fitted to the ratios of 9 widths of a 3-layer encoder (hidden 384, 32 and 128 tokens) that
-onnxruntime 1.31 took on one AVX-512 core: without it, counted ratios are up to 34 % (FP32) and
-125 % (INT8) too high."""
+"""What one number that an operator writes costs, fitted to measured ratios.
+
+Without it, counted ratios are up to 34 % (FP32) and 125 % (INT8) too high. Measured were 9 widths
+of a 3-layer encoder (hidden 384, 32 and 128 tokens), by onnxruntime 1.31 on one AVX-512 core.
+"""
 
 _HOST = "of ratios that onnxruntime took on an x86-64 core; on the device not known"
 ERROR = {
@@ -36,8 +41,10 @@ ERROR = {
     "fp16": "not known",
     "int8": f"at most 18 % {_HOST}",
 }
-"""Over those widths, and 4 each of encoders of hidden 256 and 768 at 64 tokens, which nothing was
-fitted to (FP32 6 %, INT8 12 %)."""
+"""The largest error over those widths, and over others that nothing was fitted to.
+
+The others are 4 each of encoders of hidden 256 and 768 at 64 tokens (FP32 6 %, INT8 12 %).
+"""
 
 _BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
@@ -46,7 +53,7 @@ _BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 class Rates:
     """What each kind of work costs, in FP32 multiply-accumulates.
 
-    ``weight_mac`` is one with a weight, ``weight_byte`` the reading of one of its bytes (0 where
+    ``weight_mac`` is one with a weight, ``weight_byte`` the reading of one of its bytes (0 if
     the target's bandwidth or peak is not known), ``element`` one number that another operator
     writes. A product of two activations is FP32.
     """
@@ -58,7 +65,7 @@ class Rates:
 
 
 MACS = Rates(precision="fp32")
-"""Where no target is known."""
+"""The rates that hold if no target is known."""
 
 
 def rates(target: Target, precision: str) -> Rates:

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEAST = 1.01
-"""Less is no gain: counts are less exact by far, and the same model, loaded twice, may differ by
-that much for where its weights happen to lie."""
+"""The least ratio that counts as a gain.
+
+Counts are less exact by far, and the same model, loaded twice, may differ by that much for where
+its weights happen to lie.
+"""
 
 _CONFIDENCE = 0.95
 
@@ -39,7 +42,7 @@ class Source:
 
     ``kind`` is measured or counted. ``where`` is this machine's CPU, the board, or the device
     profile that was counted with. ``unit`` says what was timed on which clock, or what was
-    counted; ``known_error`` how far counted ratios were from measured ones, "" where measured.
+    counted; ``known_error`` how far counted ratios were from measured ones, "" if measured.
     """
 
     kind: str
@@ -95,7 +98,7 @@ class Judge(Protocol):
     def __call__(self, original: Model, before: Model, after: Model) -> Gain:
         """Hold ``after`` against ``before`` and ``original``, which may be the same.
 
-        Raises CompileError where ``after`` cannot be built for the target.
+        Raises CompileError if ``after`` cannot be built for the target.
         """
 
 
@@ -109,7 +112,7 @@ class Aim:
 
 
 Aiming = Callable[[Model], Aim]
-"""Fits an aim to the model that came in. Raises where that cannot be judged."""
+"""Fits an aim to the model that came in. Raises if that cannot be judged."""
 
 
 def counting(
