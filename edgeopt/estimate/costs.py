@@ -119,7 +119,7 @@ def default_multiple(neurons: int) -> int:
 
 
 def round_neurons(left: int, neurons: int, multiple: int | None = None) -> int:
-    """Return the multiple nearest to ``left``, at most ``neurons``: by default of what kernels like."""
+    """Return the multiple nearest to ``left``, at most ``neurons``: by default one for kernels."""
     step = multiple or default_multiple(neurons)
     return max(step, min(round(left / step), neurons // step) * step)
 
