@@ -22,7 +22,7 @@ from edgeopt.model import Model, reference, samples
 from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION
 
 MOST_TEXTS = 1000
-"""The standard error of a drop is then about a third of a point where 1 % of the texts change."""
+"""With so many, if 1 % of the texts change, a drop's standard error is a third of a point."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class HeldOut:
 def held_out(model: Model, path: Path, apart: Path | None = None) -> Data:
     """Return at most ``MOST_TEXTS`` texts: of ``apart``, or those that are held out of ``path``.
 
-    Raises InputError where there are too few, for labels that ``model`` has not, and for a model
+    Raises InputError if there are too few, for labels that ``model`` has not, and for a model
     whose answers have no score here.
     """
     classifies = model.task == SEQUENCE_CLASSIFICATION and model.activation == "softmax"
@@ -87,7 +87,7 @@ def prepare(model: Model, data: Data, seq_len: int) -> HeldOut:
 
 
 def judge(model: Model, artifact: Artifact, directory: Path, held: HeldOut) -> Accuracy:
-    """Run ``artifact`` on the held-out texts. Raises CompileError where this host cannot."""
+    """Run ``artifact`` on the held-out texts. Raises CompileError if this host cannot."""
     name = f"{artifact.engine} {artifact.precision}"
     with progress.step(f"Scoring {name} on {len(held.calls)} held-out texts"):
         found = _rows(model, held.calls, run_on_host(artifact, directory, held.calls))

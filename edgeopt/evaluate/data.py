@@ -65,7 +65,7 @@ class Data:
         )
 
     def first(self, count: int) -> Data:
-        """Return ``count`` of them, or all where there are fewer."""
+        """Return ``count`` of them, or all if there are fewer."""
         return self.take(range(min(count, len(self))))
 
     def digest(self) -> str:
@@ -77,7 +77,7 @@ def divide(path: Path, held_out: Path | None, model: Model) -> tuple[Data, Data]
     """Return the texts to learn from, and those that every step is checked on.
 
     Those are the texts of ``held_out``, or without them a fifth of those of ``path``. Raises
-    InputError as ``read`` does, and where only one of the two has labels.
+    InputError as ``read`` does, and if only one of the two has labels.
     """
     if held_out is None:
         return split(read(path, model))
@@ -97,7 +97,7 @@ def divide(path: Path, held_out: Path | None, model: Model) -> tuple[Data, Data]
 def read(path: Path, model: Named, least: int = MIN_TEXTS) -> Data:
     """Return the texts of ``path`` (``.jsonl[.gz]`` or lines), shuffled with a fixed seed.
 
-    Raises InputError where there are too few, or where labels are not those of ``model``.
+    Raises InputError if there are too few, or if labels are not those of ``model``.
     """
     found, names = texts.read_labelled(path)
     if len(found) < least:

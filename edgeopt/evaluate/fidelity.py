@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How near an artifact's outputs are to the reference's, in figures that both sides compute alike.
 
-Cosine and maximum error are taken output by output over the flattened float32 values; where an
+Cosine and maximum error are taken output by output over the flattened float32 values; if an
 output runs along the sequence, positions that the attention mask leaves out do not count, since
 no user reads them. The agent computes the same on the board (``runtime/agent/compare.c``).
 """
@@ -48,7 +48,7 @@ def compare(
 ) -> Agreement:
     """Compare one call. A NaN or infinity anywhere gives cosine -1 and an infinite error.
 
-    Arrays are (1, ...) float32; ``attention_mask`` is (1, seq) or None. Raises ValueError where
+    Arrays are (1, ...) float32; ``attention_mask`` is (1, seq) or None. Raises ValueError if
     names or shapes differ: that is a fault of the backend, not of the numbers.
     """
     cosine, error = 1.0, 0.0

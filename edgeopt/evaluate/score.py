@@ -17,7 +17,7 @@ from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION
 
 
 def check(model: Model) -> None:
-    """Raise InputError where the outputs of ``model`` are of a kind that is not scored here."""
+    """Raise InputError if the outputs of ``model`` are of a kind that is not scored here."""
     if not model.main.is_torch:
         raise InputError(
             "is an ONNX file; only checkpoints of transformers can be compressed", where=model.name
@@ -46,7 +46,7 @@ def measure(model: Model) -> str:
 def answers(model: Model, data: Data, text: str) -> np.ndarray:
     """Return the outputs on ``data``, float32 (texts, labels), or (texts, hidden) for embeddings.
 
-    An embedding is pooled as the checkpoint says, by the mean where it does not say. ``text`` is
+    An embedding is pooled as the checkpoint says, by the mean if it does not say. ``text`` is
     what progress calls it.
     """
     import torch
@@ -66,7 +66,7 @@ def answers(model: Model, data: Data, text: str) -> np.ndarray:
 
 
 def pool(hidden: Any, mask: Any, pooling: Pooling | None) -> Any:
-    """Return (batch, hidden) of ``hidden`` (batch, seq, hidden), over tokens whose mask is 1.
+    """Return ``hidden`` (batch, seq, hidden) pooled to (batch, hidden), over tokens of mask 1.
 
     An embedding (batch, hidden), which the graph itself made, comes back as it is.
     """
@@ -84,8 +84,8 @@ def pool(hidden: Any, mask: Any, pooling: Pooling | None) -> Any:
 def score(model: Model, found: np.ndarray, original: np.ndarray, data: Data) -> np.ndarray:
     """Return each text's score, float64 (texts,); their mean is the accuracy or the agreement.
 
-    With labels 1 where the label is right; without, 1 where it is the original's, or for
-    embeddings the cosine with the original's.
+    With labels it is 1 if the label is right. Without, it is 1 if the label is the original's, or
+    for embeddings the cosine with the original's.
     """
     if model.task.metric == "cosine":
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(original, axis=1)
