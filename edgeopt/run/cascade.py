@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Texts through two bundles: the small one answers where it is sure, else the large one does."""
+"""Texts through two bundles: the small one answers if it is sure, else the large one does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CascadeReading:
     """The results of all texts, and which of them (``early``) the first bundle answered.
 
     ``first`` is what that bundle made of all texts, ``second`` what the other made of those that
-    went on, in their order; None where none did.
+    went on, in their order; None if none did.
     """
 
     results: tuple[Result, ...]
@@ -54,7 +54,7 @@ def cascade(
     model learnt from: one half chooses, the other measures. ``max_drop`` is the share of texts
     that may be spoilt, and ``doubt`` the probability that it is more all the same. Both bundles are
     run as ``edgeopt.read`` runs them, with its options and its errors. Raises InputError unless
-    both are classifiers of the same labels, and where there are too few texts to show anything.
+    both are classifiers of the same labels, and if there are too few texts to show anything.
     """
     for name, share in (("max_drop", max_drop), ("doubt", doubt)):
         if not 0 < share < 1:
@@ -112,7 +112,7 @@ def read_cascade(
 
     ``cascade``, or the file that it was saved to, also says which artifacts are run: those that it
     was found for. A text that goes on is computed by both bundles from the start. Raises
-    InputError where the bundles are not those of ``cascade``, and the errors of ``edgeopt.read``.
+    InputError if the bundles are not those of ``cascade``, and the errors of ``edgeopt.read``.
     """
     where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
     found = cascade if isinstance(cascade, Cascade) else threshold.load(Path(cascade))

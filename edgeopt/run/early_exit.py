@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Early exit as a cascade: a small classifier answers where it is sure, else the large one does.
+"""Early exit as a cascade: a small classifier answers if it is sure, else the large one does.
 
 Engines for small devices run graphs without branches, so an exit is a model of its own: any
 shallower checkpoint of the same labels, as the steps ``layers`` and ``distil`` make it. Each of
@@ -10,7 +10,7 @@ Logits come from the compiled bundles (``edgeopt.run.cascade``): those of INT8 a
 
 Confidence is the highest probability after temperature scaling (Guo et al. 2017, "On Calibration
 of Modern Neural Networks", section 4.2). The threshold is the lowest for which it is shown, at the
-level ``doubt``, that the share of texts spoilt (answered early and wrong, where the large model is
+level ``doubt``, that the share of texts spoilt (answered early and wrong, though the large model is
 right) is at most ``max_drop``: thresholds are tested from the highest on, until the first that
 fails (fixed-sequence testing with the binomial's p-value; Angelopoulos et al. 2021, "Learn then
 Test", section 2). Accuracy can then fall by ``max_drop`` at most.
@@ -62,7 +62,7 @@ class Cascade:
     ``early`` is the share of texts that only the first model sees; ``accuracy`` is the cascade's,
     beside those of the two models alone. Without labels (``measure`` is "same label") the second
     model's stand for them. ``spoilt`` of the ``chosen_on`` texts that chose the threshold left
-    early and wrong where the second model is right.
+    early and wrong, though the second model is right.
     """
 
     first: Part
@@ -86,19 +86,19 @@ class Cascade:
         return self.threshold <= 1
 
     def sure(self, logits: np.ndarray) -> np.ndarray:
-        """Return bool (texts,): where the first model's ``logits`` (texts, labels) stand."""
+        """Return bool (texts,): whether the first model's ``logits`` (texts, labels) stand."""
         result: np.ndarray = confidence(logits, self.temperature) >= self.threshold
         return result
 
     def cost(self, first: float, second: float) -> float:
-        """Return the mean cost of a text, where the models alone cost ``first`` and ``second``."""
+        """Return the mean cost of a text, if the models alone cost ``first`` and ``second``."""
         return first + (1 - self.early) * second
 
     def needed(self) -> int | None:
         """Return about how many texts in all would show that the surest of them may leave early.
 
-        It takes the share that was spoilt as it was found. None where no number
-        would do, or only one beyond 200,000.
+        It takes the share that was spoilt as it was found. None if no number would do, or only one
+        beyond 200,000.
         """
         share = self.spoilt / self.chosen_on if self.chosen_on else 0.0
         if share >= self.max_drop:
@@ -111,7 +111,7 @@ class Cascade:
         return 2 * count
 
     def save(self, path: Path) -> None:
-        """Write it to ``path`` as JSON, whole or not at all. Raises InputError where it cannot."""
+        """Write it to ``path`` as JSON, whole or not at all. Raises InputError if it cannot."""
         text = json.dumps({"schema_version": SCHEMA_VERSION} | values.write(self), indent=2) + "\n"
         check_writable(path)
         with tempfile.NamedTemporaryFile(
@@ -129,7 +129,7 @@ class Cascade:
 
 
 def check_writable(path: Path) -> None:
-    """Raise InputError where ``save`` could not write the file ``path``, or it is another's."""
+    """Raise InputError if ``save`` could not write the file ``path``, or it is another's."""
     place.check_file(path, "cascade", _is_cascade)
 
 
@@ -142,7 +142,7 @@ def _is_cascade(path: Path) -> bool:
 
 
 def load(path: Path) -> Cascade:
-    """Read what ``save`` wrote. Raises InputError where it is damaged."""
+    """Read what ``save`` wrote. Raises InputError if it is damaged."""
     try:
         _, found = read_json(path, _MOST_BYTES)
     except OSError as exc:
@@ -159,7 +159,7 @@ def load(path: Path) -> Cascade:
 
 
 def least(max_drop: float, doubt: float) -> int:
-    """Return how many texts must choose, so that it can be shown where not one is spoilt."""
+    """Return how many texts have to choose: enough to show the bound if none of them is spoilt."""
     return math.ceil(math.log(doubt) / math.log1p(-max_drop))  # (1 - max_drop)^texts <= doubt
 
 
@@ -228,7 +228,7 @@ def _threshold(
     sure: np.ndarray, spoilt: np.ndarray, max_drop: float, doubt: float
 ) -> tuple[float, int]:
     """Return the lowest threshold that passes the test, with all above it, and how many texts it
-    spoils; 2 where none does, and how many the highest spoils."""
+    spoils; 2 if none does, and how many the highest spoils."""
     found = None
     # A hundred quantiles: tested one after the other, so that their number costs no power.
     for share in np.arange(1, _STEPS + 1) / _STEPS:

@@ -31,7 +31,7 @@ _MORE_ITEMS, _MOST_VALUES = 64, 1 << 16
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """One finding: a label or a span with its score. ``begin`` and ``end`` are characters of the
-    text (of the context, for question answering), None where the finding is of the whole text."""
+    text (of the context, for question answering), None if the finding is of the whole text."""
 
     label: str | None
     score: float
@@ -75,7 +75,7 @@ def read(
 
     The artifact is the one that the runtime prefers (INT8 before FP16 before FP32) of those that
     ``engine`` and ``precision`` allow and that run there. Raises BundleError for a damaged bundle,
-    InputError for texts that it does not take, BoardError where nothing of it runs there.
+    InputError for texts that it does not take, BoardError if nothing of it runs there.
     """
     if board is not None:
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
