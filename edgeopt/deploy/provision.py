@@ -39,7 +39,7 @@ class Provided:
 
 
 def check_architecture(bundle: Bundle, board: Board) -> None:
-    """Raise BoardError where the bundle is for another architecture than the board's."""
+    """Raise BoardError if the bundle is for another architecture than the board's."""
     target = bundle.manifest.target
     if board.facts.arch != target.arch:
         raise BoardError(
@@ -53,7 +53,7 @@ def check_architecture(bundle: Bundle, board: Board) -> None:
 def provide(bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry) -> Provided:
     """Put ``artifact`` on ``board`` with its engine's library and the agent.
 
-    Raises BoardError, naming what would fit, where the board cannot run the engine.
+    Raises BoardError, naming what would fit, if the board cannot run the engine.
     """
     arch = board.facts.arch
     release = choose(artifact.engine, artifact.engine_version, board.platform)
@@ -77,7 +77,7 @@ def provide(bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry)
 def repaired(bundle: Bundle, store: Store, provided: Provided) -> bool:
     """Hash on the board what ``provide`` put there and send again what its disk damaged.
 
-    For when something fails there; false where every byte was right, and the fault is another.
+    For when something fails there; false if every byte was right, and the fault is another.
     """
     digest = bundle.manifest.digest
     changed = store.repair(provided.files, digest)

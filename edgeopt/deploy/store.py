@@ -161,7 +161,7 @@ class Store:
 
         Returns the bundle's folder there, which holds these files and no others. What the store has
         already is not sent again, unless its size shows that it is damaged. An executable local
-        file is executable there. Raises BoardError, before anything is sent, where a file is built
+        file is executable there. Raises BoardError, before anything is sent, if a file is built
         for another architecture or the disk is too small.
         """
         tree = self._tree(files, digest)
