@@ -43,7 +43,7 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def read_needs(path: Path) -> Needs:
-    """Read the needs of a shared library or program. Raises InputError where it is not ELF."""
+    """Read the needs of a shared library or program. Raises InputError if it is not ELF."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 

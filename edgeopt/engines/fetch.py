@@ -44,8 +44,8 @@ class EngineBuild:
 def fetch(release: Release, arch: str) -> EngineBuild:
     """Return the unpacked library of ``release`` for ``arch``, downloading it on first use.
 
-    Raises BoardError where the package cannot be had or is not as expected, and
-    MissingDependencyError where npm is not installed. Nothing half-unpacked is left, and a cached
+    Raises BoardError if the package cannot be had or is not as expected, and
+    MissingDependencyError if npm is not installed. Nothing half-unpacked is left, and a cached
     file that was damaged since is fetched again.
     """
 

@@ -63,7 +63,7 @@ def releases() -> tuple[Release, ...]:
 
 
 def find(engine: str, version: str) -> Release:
-    """Return the release of ``engine`` with ``version``. Raises BoardError where none is known."""
+    """Return the release of ``engine`` with ``version``. Raises BoardError if none is known."""
     known = [r for r in releases() if r.engine == engine]
     for release in known:
         if release.version == version:

@@ -17,7 +17,7 @@ class Platform:
     """What decides whether a library loads: architecture, C and C++ library, instruction set.
 
     ``isa`` are feature names of /proc/cpuinfo, ``cores`` names such as cortex-a72; ``glibcxx`` is
-    the newest symbol version of libstdc++.so.6, None where the board has none.
+    the newest symbol version of libstdc++.so.6, None if the board has none.
     """
 
     arch: str
@@ -59,9 +59,9 @@ def verdicts(platform: Platform) -> tuple[Verdict, ...]:
 
 
 def choose(engine: str, version: str, platform: Platform) -> Release:
-    """Return the release ``version`` of ``engine`` where this board can run it.
+    """Return the release ``version`` of ``engine`` if this board can run it.
 
-    Raises BoardError, naming the version that would run, where it cannot.
+    Raises BoardError, naming the version that would run, if it cannot.
     """
     release = find(engine, version)
     reason = _misfit(release, platform)
@@ -77,7 +77,7 @@ def choose(engine: str, version: str, platform: Platform) -> Release:
 
 
 def _misfit(release: Release, platform: Platform) -> str | None:
-    """Return why ``release`` cannot run on such a board; None where nothing speaks against it."""
+    """Return why ``release`` cannot run on such a board; None if nothing speaks against it."""
     arch, isa, cores = platform.arch, platform.isa, platform.cores
     if arch not in release.arch:
         return f"{release.name} has no build for {arch}"
