@@ -21,8 +21,8 @@ DEFAULT = Training(epochs=2, learning_rate=3e-5, freeze_embeddings=True)
 class Qat(Step):
     """Train the network while its linear modules compute as quantised ones do.
 
-    What is left out is as engines quantise to so many ``bits``. The grid "narrow" is that of ONNX
-    and OpenVINO in 8 bits and of TFLite, "full" that of ONNX and OpenVINO in 4 bits
+    Options that are not given are as engines quantise to so many ``bits``. The grid "narrow" is
+    that of ONNX and OpenVINO in 8 bits and of TFLite, "full" that of ONNX and OpenVINO in 4 bits
     (``edgeopt.backends.grid``). The last weights stay, not those that do best on the validation
     texts.
     """
