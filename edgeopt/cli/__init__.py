@@ -4,7 +4,7 @@
 
 Exit codes: 0 done; 1 a check failed (``verify``, ``board check``); 2-8 as in ``edgeopt.errors``;
 70 a fault of edgeopt's own; 130 interrupted. With ``--json`` exactly one JSON document goes to
-stdout (``{"error": ...}`` where the command failed) and everything else to stderr.
+stdout (``{"error": ...}`` if the command failed) and everything else to stderr.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def list_(as_json: bool) -> None:
 def check(name: str, as_json: bool) -> None:
     """Connect to a board; tell what it is, and which engines run on it and which do not.
 
-    Exits with 1 where none does.
+    Exits with 1 if none does.
     """
     from edgeopt.boards import connect
     from edgeopt.engines.select import verdicts
@@ -250,7 +250,7 @@ def _render_check(document: dict[str, Any], facts: BoardFacts, console: Console)
 
 
 def _print_columns(rows: Sequence[tuple[str, ...]], console: Console) -> None:
-    """Print aligned columns, whole: what goes through a pipe is not cut to 80 characters."""
+    """Print aligned columns; no line is cut, not even in a pipe, where 80 characters are usual."""
     rows = [tuple(one_line(text) for text in row) for row in rows]
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     for row in rows:

@@ -72,7 +72,7 @@ def _render(bundle: Bundle, console: Console) -> None:
 def verify(bundle: str, hashes_only: bool, as_json: bool) -> None:
     """Check every byte of BUNDLE, and run its artifacts here on the golden inputs.
 
-    They also run in the runtime library, as on a device. Exits with 1 where a file was changed, or
+    They also run in the runtime library, as on a device. Exits with 1 if a file was changed, or
     an artifact does not load, fails or disagrees. An artifact is code to its engine: check a bundle
     of somebody you do not trust with --hashes-only.
     """

@@ -50,7 +50,7 @@ def cascade(
     learnt from: one half of them chooses how sure SMALL must be, the other half measures. Without
     labels LARGE is taken to be right. 'edgeopt run SMALL --cascade FILE --large LARGE' runs them.
 
-    Exits with 1, and writes no file, where the texts do not show that any answer of SMALL may
+    Exits with 1, and writes no file, if the texts do not show that any answer of SMALL may
     stand.
     """
     from pathlib import Path

@@ -46,7 +46,7 @@ def compress(
     """Make MODEL smaller by the steps of a recipe.
 
     MODEL is a Hugging Face directory or hub name. Each step is checked on texts that it has not
-    seen: accuracy where they have labels, else agreement with the original. Give texts that MODEL
+    seen: accuracy if they have labels, else agreement with the original. Give texts that MODEL
     itself has not seen either with --held-out: what it has learnt by heart makes losses look larger
     than they are. A step that loses more than its bound is rolled back. 'edgeopt compile' takes the
     new folder.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What is written down where something fails that nobody foresaw: a file to attach to a report."""
+"""What is written down when something fails that nobody foresaw: a file to attach to a report."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ def profile(
 ) -> None:
     """Run BUNDLE on a board and measure it there.
 
-    The engine's library, the agent and the bundle are put on the board where they are not there
+    The engine's library, the agent and the bundle are put on the board if they are not there
     yet. Outputs are checked against the golden ones on the board before anything is timed.
-    Exits with 1 where an artifact's outputs disagree.
+    Exits with 1 if an artifact's outputs disagree.
     """
     from edgeopt.measure.session import profile as measure
     from edgeopt.report.profile import render
