@@ -51,7 +51,7 @@ class _Token:
 class _Item:
     """One declaration or definition at file scope: where its tokens stand, and what it declares.
 
-    ``linkage`` is static, external, typedef or, where it declares types only, type.
+    ``linkage`` is static, external, typedef or, if it declares types only, type.
     """
 
     first: int
@@ -78,7 +78,7 @@ class _Source:
 def export(folder: Path) -> list[Path]:
     """Write the two files, what builds and explains them, and the notices; return their paths.
 
-    ``folder`` may exist and hold an earlier export, but nothing else. Raises InputError where it
+    ``folder`` may exist and hold an earlier export, but nothing else. Raises InputError if it
     does or cannot be written.
     """
     files: dict[str, bytes | Path] = {
@@ -346,7 +346,7 @@ def _collect(tokens: list[_Token], shared: dict[str, _Source]) -> None:
 
 
 def _refuse_clashes(sources: list[_Source], shared: dict[str, _Source]) -> None:
-    """Raise CompileError where two files define one name that keeps its spelling."""
+    """Raise CompileError if two files define one name that keeps its spelling."""
     owner: dict[str, str] = {}
     for source in [*shared.values(), *sources]:
         names = source.enumerators | source.named("static", "typedef")

@@ -95,7 +95,7 @@ def build_runtime(
     musl the library is for a musl system, and the agent is static: it can tell about any board,
     but opens no engine. The code of those that are not in ``engines`` is left out. Raises
     InputError for an unknown combination, MissingDependencyError without ziglang, CompileError
-    where zig fails.
+    if zig fails.
     """
     triple = _triple(arch, libc, libc_version)
     if unknown := set(engines) - set(ENGINES):
@@ -123,7 +123,7 @@ def build_runtime(
 
 
 def build_for_host() -> RuntimeBuild:
-    """``build_runtime`` for this machine. Raises InputError where it does not run Linux."""
+    """``build_runtime`` for this machine. Raises InputError if it does not run Linux."""
     if platform.system() != "Linux":
         raise InputError(f"the runtime is not built for {platform.system()}, but for Linux")
     return build_runtime(of_machine(platform.machine()))
@@ -157,7 +157,7 @@ def _triple(arch: str, libc: str, libc_version: str | None) -> str:
 
 
 def _prebuilt(arch: str, libc: str) -> Path | None:
-    """Return the build that the wheel carries, where it is of these very sources."""
+    """Return the build that the wheel carries, if it is of these very sources."""
     folder = PREBUILT / f"{arch}-{libc}"
     stamp = folder / "sources.sha256"
     if not stamp.is_file() or stamp.read_text().strip() != sources_digest():

@@ -14,7 +14,7 @@ from edgeopt.runtime.build import build_for_host
 def open_session(bundle: str | Path, **options: Any) -> Any:
     """Return an ``edgeopt_rt.Session`` on ``bundle``, a directory or a packed file.
 
-    ``options`` are those of ``edgeopt_rt.open``. The library is built where it is not there yet;
+    ``options`` are those of ``edgeopt_rt.open``. The library is built if it is not there yet;
     the engines' libraries are looked for in the wheels that are installed here. Raises
     BundleError, InputError or (no engine opens here) BoardError for what the library tells.
     """

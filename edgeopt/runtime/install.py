@@ -38,7 +38,7 @@ class Installed:
 
 
 def platform_of(target: Target) -> tuple[str, str]:
-    """Return (arch, libc) of a target's device. Raises InputError where it runs apps only."""
+    """Return (arch, libc) of a target's device. Raises InputError if it runs apps only."""
     system = target.device.os
     if system.libc in _BUILT_BY_APPS:
         raise InputError(
@@ -56,7 +56,7 @@ def install(
     """Build the runtime for ``arch`` and ``libc`` and put it into ``folder``.
 
     ``folder`` is made; it may hold an earlier installation, which is replaced file by file, but
-    nothing else. Raises InputError where it does or cannot be written, and what ``build_runtime``
+    nothing else. Raises InputError if it does or cannot be written, and what ``build_runtime``
     raises.
     """
     sources = {f"include/{path.name}": path for path in sorted((ROOT / "include").glob("*.h*"))}
@@ -85,7 +85,7 @@ def install_for(
 ) -> Installed:
     """``install`` for a target's device; ``libc`` in place of that of its usual system.
 
-    Raises InputError where the device's glibc is older than what was built.
+    Raises InputError if the device's glibc is older than what was built.
     """
     arch, usual = platform_of(target)
     installed = install(folder, arch, libc or usual, engines)
@@ -108,7 +108,7 @@ def install_for(
 def write_files(folder: Path, files: Mapping[str, bytes | Path]) -> list[Path]:
     """Write bytes, or copies of files, below ``folder``, each in one rename; bin/ is executable.
 
-    Raises InputError where ``folder`` holds anything else or cannot be written.
+    Raises InputError if ``folder`` holds anything else or cannot be written.
     """
     _check_folder(folder, list(files))
     paths = []
@@ -132,7 +132,7 @@ def write_files(folder: Path, files: Mapping[str, bytes | Path]) -> list[Path]:
 
 
 def _check_folder(folder: Path, known: list[str]) -> None:
-    """Raise InputError where something is in ``folder`` that is not ``known``, or it is a file."""
+    """Raise InputError if something is in ``folder`` that is not ``known``, or it is a file."""
     parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not parent.is_dir():
         raise InputError("is a file, expected a folder", where=str(parent))

@@ -43,7 +43,7 @@ class _Generation:
 class Pool:
     """``sessions`` sessions of a bundle, lent to one thread at a time each.
 
-    ``options`` are those of ``edgeopt_rt.open``. Raises Failure where the bundle does not open.
+    ``options`` are those of ``edgeopt_rt.open``. Raises Failure if the bundle does not open.
     """
 
     def __init__(self, bundle, sessions=1, **options):
@@ -99,7 +99,7 @@ class Pool:
         """Open ``bundle`` beside the one that runs, then send every further call to it.
 
         Calls that run end on the old one, which is closed after the last. It takes the memory of
-        both until then. Raises Failure, and changes nothing, where the bundle does not open.
+        both until then. Raises Failure, and changes nothing, if the bundle does not open.
         """
         with self._swapping:
             self._replace(_Generation(bundle, self._count, self._options))

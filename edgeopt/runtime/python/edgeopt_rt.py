@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Run an edgeopt bundle from Python: one file, the standard library, numpy where you use it.
+"""Run an edgeopt bundle from Python: one file, the standard library, numpy if you use it.
 
     import edgeopt_rt
 
@@ -60,19 +60,19 @@ answering also the characters begin..end of the text (or of the context) and wha
 
 class Result(collections.namedtuple("Result", "items vector tokens truncated")):
     """What the model made of one text or image. ``items`` is best first; ``vector`` is an
-    embedding (a numpy array where the program has imported numpy, else array.array), None for
+    embedding (a numpy array if the program has imported numpy, else array.array), None for
     other tasks."""
 
     __slots__ = ()
 
     @property
     def label(self):
-        """The best item's label, None where there is none."""
+        """The best item's label, None if there is none."""
         return self.items[0].label if self.items else None
 
     @property
     def score(self):
-        """The best item's score, None where there is none."""
+        """The best item's score, None if there is none."""
         return self.items[0].score if self.items else None
 
 
@@ -279,7 +279,7 @@ def _engine_places(bundles):
     """Return where engines' libraries may be, the user's own choice first."""
     places = [os.environ.get("EDGEOPT_RT_LIBRARIES", "")]
     for bundle in bundles:
-        # Libraries in a bundle are edgeopt's own only where it deployed them (discover.c).
+        # Libraries in a bundle are edgeopt's own only if it deployed them (discover.c).
         path = os.path.realpath(bundle.path)
         if os.path.dirname(path).endswith("/.edgeopt/bundles"):
             places.append(os.path.join(path, "lib"))
@@ -293,7 +293,7 @@ def _engine_places(bundles):
             place = os.path.join(root, folder) if folder else root
             places.append(place)
             if package == "tvm_ffi" and os.path.isfile(os.path.join(place, "libtvm_ffi.so")):
-                # TVM's runtime needs it loaded where it does not lie beside.
+                # TVM's runtime needs it loaded if it does not lie beside.
                 ctypes.CDLL(os.path.join(place, "libtvm_ffi.so"), ctypes.RTLD_GLOBAL)
     return ":".join(place for place in places if place)
 
@@ -385,8 +385,10 @@ class Bundle(_Closing):
         return facts.st_dev, facts.st_ino
 
     def is_replaced(self):
-        """Whether another bundle is at its path by now: what was not read yet, such as another
-        artifact, can then not be had any more."""
+        """Whether another bundle is at its path by now.
+
+        What was not read yet, such as another artifact, can then not be had any more.
+        """
         return self._now() != self._identity
 
     def close(self):
@@ -479,7 +481,7 @@ class Session(_Closing):
         self.library = os.fsdecode(self._library.eo_session_library(handle))
 
     def close(self):
-        """Close it, and the bundle where ``open`` opened it."""
+        """Close it, and the bundle if ``open`` opened it."""
         if self._handle:
             self._library.eo_session_close(self._handle)
             self._handle = None
@@ -487,8 +489,11 @@ class Session(_Closing):
             self.bundle.close()
 
     def run(self, text=None, pair=None, image=None):
-        """Return the Result of one text (``pair``: its second part, such as the context of a
-        question) or image (``(width, height, rgb bytes)``, or the bytes of a binary PPM)."""
+        """Return the Result of one text or image.
+
+        ``pair`` is the text's second part, such as the context of a question. ``image`` is
+        ``(width, height, rgb bytes)``, or the bytes of a binary PPM.
+        """
         if image is not None:
             return self.run_images([image])[0]
         return self.run_texts([text if pair is None else (text, pair)])[0]
@@ -571,15 +576,16 @@ class Session(_Closing):
 
 
 class Cascade(_Closing):
-    """A small classifier that answers where it is sure, and a large one that reads the other texts:
-    what ``edgeopt cascade`` found. For one thread at a time.
+    """A small classifier that answers if it is sure, and a large one that reads the other texts.
+
+    It is what ``edgeopt cascade`` found, and for one thread at a time.
 
     ``early`` tells of each text of the last run whether the small one's answer stands.
     """
 
     def __init__(self, path, small, large, **options):
         """Open both Bundles as ``path``, the file cascade.json, says. Options are those of
-        ``open``, but for ``library``. Raises Failure where they are not the bundles, or the
+        ``open``, but for ``library``. Raises Failure if they are not the bundles, or the
         artifacts, that it was found for."""
         asked = _asked([small, large], **options)
         self.small = small
@@ -680,7 +686,7 @@ def _view(tensor):
 
 
 def _numpy():
-    """Return numpy where it is installed, for who asks for arrays; else None."""
+    """Return numpy if it is installed, for who asks for arrays; else None."""
     if "numpy" not in sys.modules and importlib.util.find_spec("numpy") is None:
         return None
     import numpy

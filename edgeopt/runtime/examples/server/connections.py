@@ -12,7 +12,7 @@ import time
 class Connections:
     """The connections of a server, ``most`` at once.
 
-    Where one more comes, the one that has been sending its request for the longest time, or nothing
+    When one more comes, the one that has been sending its request for the longest time, or nothing
     at all, is closed for it. One that waits for its answer is not.
     """
 
@@ -22,7 +22,7 @@ class Connections:
         self._waits_since = {}  # socket -> when it began to send a request; None: it gets an answer
 
     def admit(self, connection):
-        """Take one more in, or return False where all that there are get their answers."""
+        """Take one more in, or return False if all that there are get their answers."""
         with self._lock:
             if len(self._waits_since) >= self._most:
                 waiting = {c: since for c, since in self._waits_since.items() if since is not None}

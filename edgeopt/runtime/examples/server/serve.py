@@ -116,7 +116,7 @@ class App:
         return {"results": [dict(as_json(r), bundle=digest) for r, digest in answers]}
 
     def swap(self, _body=None):
-        """Open the bundle anew; where that fails the old one stays."""
+        """Open the bundle anew; if that fails the old one stays."""
         try:
             self.pool.swap(self.options.bundle)
         except edgeopt_rt.Failure as exc:
@@ -313,7 +313,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         super().__init__((options.host, options.port), type("Bound", (Handler,), {"app": app}))
 
     def get_request(self):
-        """Accept a connection; where no descriptor is left, not at once again."""
+        """Accept a connection; if no descriptor is left, not at once again."""
         try:
             return super().get_request()
         except OSError:
