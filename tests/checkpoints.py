@@ -101,8 +101,10 @@ def config(kind: str, **changes: Any) -> Any:
 def write(
     folder: Path, architecture: str = "BertForSequenceClassification", **changes: Any
 ) -> Path:
-    """Save a checkpoint of ``architecture`` into ``folder``, with a WordPiece tokenizer, or with
-    the preparation of images for one of images."""
+    """Save a checkpoint of ``architecture`` into ``folder``.
+
+    It has a WordPiece tokenizer, or for images their preparation.
+    """
     kind = next(k for k in _KINDS if architecture.lower().startswith(k))
     if architecture.endswith("ForQuestionAnswering"):
         changes |= {"id2label": {0: "start", 1: "end"}, "label2id": {"start": 0, "end": 1}}

@@ -23,7 +23,7 @@ def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 @pytest.fixture(scope="session")
 def emulated_board() -> Iterator[BoardEntry]:
-    """A running user-mode Raspberry Pi 4; skipped where this machine cannot run one."""
+    """A running user-mode Raspberry Pi 4; skipped if this machine cannot run one."""
     from edgeopt.boards.emulated import lifecycle, user_mode
     from edgeopt.errors import BoardError, MissingDependencyError
     from edgeopt.target import load_target

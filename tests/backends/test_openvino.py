@@ -85,9 +85,9 @@ def test_weights_have_7_bits_if_the_device_would_overflow(
     agreement: Callable,
     tmp_path: Path,
 ) -> None:
-    """A product of uint8 and int8 is added to its neighbour in 16 bits where there is no VNNI.
+    """A product of uint8 and int8 is added to its neighbour in 16 bits if there is no VNNI.
 
-    What this host runs is right for each: its own kernels where they are, else float arithmetic.
+    What this host runs is right for each: its own kernels if they are right, else float arithmetic.
     """
     model = tiny("RobertaModel")
     device = replace(target.device, arch=arch, isa=isa)
@@ -117,7 +117,7 @@ def test_a_model_of_images(
 
 
 def constant(node: Any) -> np.ndarray | None:
-    """Return what OpenVINO makes of stored weights, None where activations are in it."""
+    """Return what OpenVINO makes of stored weights, None if activations are in it."""
     kind, shape = node.get_type_name(), tuple(node.get_output_shape(0))
     if kind == "Constant":
         if node.get_element_type().to_string() != "i4":

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Link for another machine, and say what the linker said where it fails."""
+"""Link for another machine, and say what the linker said if it fails."""
 
 from pathlib import Path
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Break deploys in every way, and look at what is left: ``tools/faults [ROW...]``.
 
-A try is *lost* where ``current-NAME`` does not lead to a whole, working bundle of the old version
-or the new one, where the command ends otherwise than it should, or where the next deploy
+A try is *lost* if ``current-NAME`` does not lead to a whole, working bundle of the old version
+or the new one, if the command ends otherwise than it should, or if the next deploy
 needs cleaning by hand. After each try the link is read, every file hashed against its list and its
 manifest, the agent run through the link, and the same bundle deployed again.
 """

@@ -35,8 +35,10 @@ Edgeopt = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Paths of two bundles that agree on most texts: a network with noise in its weights stands
-    for a small one that was distilled of the network."""
+    """Paths of two bundles that agree on most texts.
+
+    A network with noise in its weights stands for a small one that was distilled of the network.
+    """
     import torch
 
     folder = tmp_path_factory.mktemp("pair")

@@ -24,7 +24,7 @@ TOPICS = {"games": "play game fun", "libs": "library data tool", "net": "web ser
 
 
 def skip_without(*modules: str) -> None:
-    """Skip the test where one is not installed. They are not imported: edgeopt keeps OpenVINO from
+    """Skip the test if one is not installed. They are not imported: edgeopt keeps OpenVINO from
     reporting to its maker, and has to be the first to import it."""
     for name in modules:
         if find_spec(name) is None:

@@ -243,7 +243,7 @@ def test_with_another_vocabulary_the_teacher_reads_with_its_own(
     assert losses_of(tmp_path)[0] < 1e-10  # all tokens are the same, by other numbers
     words = Data(texts=tuple(f"library {text}" for text in texts.texts), labels=texts.labels)
     small, _, _ = vocabulary.apply(teacher, Vocabulary(size=rows[1] - 3), texts)
-    # Where a few texts are cut otherwise, they are left out, though a batch has no others.
+    # If a few texts are cut otherwise, they are left out, though a batch has no others.
     few = Data(texts=texts.texts[:95] + words.texts[:5])
     single = replace(SHORT, batch_size=1, epochs=1)
     _, same = alike(teacher, small, few, 16)

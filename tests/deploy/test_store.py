@@ -365,7 +365,7 @@ def test_files_that_are_lost_under_way_are_sent_again(
     board_facts: BoardFacts, tmp_path: Path, kept_bytes: int, arrives: bool
 ) -> None:
     class Losing(LocalTransport):
-        """Ends the stream after the first file, or before, where tar sees nothing wrong."""
+        """Ends the stream after the first file, or before it: tar then sees nothing wrong."""
 
         def run(
             self, argv: Sequence[str], *, stdin: bytes | Iterable[bytes] = b"", timeout_s: float

@@ -404,7 +404,7 @@ def test_a_setfit_head_of_several_labels_a_text(tmp_path: Path, kind: str) -> No
 
 
 class Evil:
-    """A pickle of it runs code where it is read by pickle itself."""
+    """A pickle of it runs code if it is read by pickle itself."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker

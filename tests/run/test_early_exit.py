@@ -18,8 +18,11 @@ PARTS = (
 
 @pytest.fixture(scope="module")
 def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits of two models and labels: the first's are drawn from its own probabilities, but its
-    logits are three times too large; the second is right on 95 of 100 texts, whatever they are."""
+    """Logits of two models, and labels.
+
+    The labels are drawn from the first model's own probabilities, but its logits are three times
+    too large. The second is right on 95 of 100 texts, whatever they are.
+    """
     draw = np.random.default_rng(0)
     honest = draw.normal(size=(TEXTS, 3)) * 4
     noise = draw.gumbel(size=honest.shape)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ABI.md promises, against the header, the built libraries and the Python binding.
 
-``abi.txt`` is what was promised. Where a test says that it differs, the promise changed: see ABI.md
+``abi.txt`` is what was promised. If a test says that it differs, the promise changed: see ABI.md
 for what to do, and write the new one with ``python -m tests.runtime.test_abi``.
 """
 

@@ -131,7 +131,7 @@ def test_a_score_of_0_is_no_infinite_certainty(
     part = replace(pair.cascade.first, digest=steep.manifest.digest)
     results = edgeopt.read(steep, TEXTS).results
     assert sum(r.items[1].score == r.items[2].score == 0 for r in results) > len(TEXTS) / 3
-    # Where a score of 0 stands for 1e-30, this is the confidence of such a text: log(1e-30) = -69.
+    # If a score of 0 stands for 1e-30, this is the confidence of such a text: log(1e-30) = -69.
     highest = 1 / (1 + 2 * np.exp(-69.07755 / 40))
     library = opened[0]._library._name
     for threshold, leave in ((highest - 1e-3, True), (highest + 1e-3, False)):

@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The C library goes one way: a file needs only its own room and those below, and no two need each
-other. As ``tests/test_direction.py`` holds it for Python."""
+"""The C library goes one way: a file needs only its own room and those below.
+
+No two need each other. ``tests/test_direction.py`` holds the same for Python.
+"""
 
 import graphlib
 import re

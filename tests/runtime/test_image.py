@@ -78,7 +78,7 @@ def run(
 def by_transformers(image: Image, spec: ImageInput) -> np.ndarray:
     """Prepare with transformers' image processor on Pillow.
 
-    That is what its users get where torchvision is not installed; with torchvision the resize is
+    That is what its users get if torchvision is not installed; with torchvision the resize is
     torch's own, which was not compared.
     """
     if pillow_version() < 13:

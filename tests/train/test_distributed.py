@@ -37,8 +37,11 @@ LAUNCH = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"
 
 @pytest.fixture
 def command(bert: Path, texts_file: Path, tmp_path: Path) -> list[str]:
-    """The command line behind ``-m``; each process draws the same dropout, but of other texts, so
-    that only without it the two ways can come to the same."""
+    """The command line behind ``-m``.
+
+    It is without dropout: each process draws the same, but of other texts, so that with it the two
+    ways cannot come to the same.
+    """
     from shutil import copytree
 
     folder = copytree(bert, tmp_path / "sorter")
@@ -72,7 +75,7 @@ def test_two_processes_come_to_the_weights_of_one(command: list[str], tmp_path: 
     before, alone, together = (weights(f) for f in (tmp_path / "sorter", one, two))
     assert max(float((alone[n] - before[n]).abs().max()) for n in alone) > 3e-3
     # The gradients are sums of the same terms in another order. Adam divides them by their own
-    # size, so that where one is nothing but rounding, its step differs by up to the rate.
+    # size, so that if one is nothing but rounding, its step differs by up to the rate.
     for name, weight in alone.items():
         assert float((weight - together[name]).abs().mean()) < 1e-5, name
 

@@ -147,7 +147,7 @@ def test_training_stops_where_it_gets_no_better(
     assert found.stopped_early
     assert (found.steps, found.best_step) == (24, 0)
     assert same(model, import_model(folder))  # the weights of before the first step are the best
-    # Where those of the first half do not count, the first that do are the best.
+    # If those of the first half do not count, the first that do are the best.
     late = fit(
         model, data, replace(options, epochs=4), unlearn, context=ALONE, text="x", best_from=0.5
     )

@@ -30,7 +30,7 @@ QEMU_7_2 = ("a64fx", "cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72", "co
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulated_board: BoardEntry) -> Path:
-    """A state and configuration of this test's own, where boards can be started at all."""
+    """A state and configuration of this test's own, if boards can be started at all."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("EDGEOPT_CONFIG", str(tmp_path / "config"))
     return tmp_path / "edgeopt/boards"

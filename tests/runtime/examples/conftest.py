@@ -78,7 +78,7 @@ def other_classifier(make_bundle: Callable[..., Path]) -> Path:
 def cascade_file(
     classifier: Path, other_classifier: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A cascade.json: the classifier of one layer first, where its best score is over one half."""
+    """A cascade.json: the classifier of one layer answers if its best score is over one half."""
     from edgeopt.bundle import open_bundle
     from edgeopt.run.early_exit import Cascade, Part
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The Android example on this machine's Java: the same bridge, and its Kotlin where kotlinc is."""
+"""The Android example on this machine's Java: the same bridge, and Kotlin if kotlinc is here."""
 
 from __future__ import annotations
 
