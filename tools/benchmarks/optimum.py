@@ -20,11 +20,11 @@ REQUIREMENTS = ["optimum-onnx[onnxruntime]==0.1.0", "transformers<4.58", "torch=
 
 
 TASKS = {"sequence-classification": "text-classification"}
-"""Optimum's name of a task where it is another than ours."""
+"""Optimum's name of a task if it is another than ours."""
 
 
 def python() -> Path:
-    """Return the Python of Optimum's environment, which is made first where it is not there."""
+    """Return the Python of Optimum's environment, which is made first if it is not there."""
     key = cache.key(requirements=REQUIREMENTS)
     return cache.entry("optimum", key, _install) / "venv/bin/python"
 
