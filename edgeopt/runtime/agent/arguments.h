@@ -10,7 +10,7 @@
 
 enum eo_command { EO_RUN, EO_READ, EO_TOKENS, EO_INFO, EO_VERSION_ONLY, EO_HELP };
 
-/* Pointers are into argv, which is cut at '=' where an argument is KEY=VALUE. */
+/* Pointers are into argv, which is cut at '=' if an argument is KEY=VALUE. */
 struct eo_arguments {
     enum eo_command command;
     const char *bundle;

@@ -6,9 +6,9 @@
 
 #include <stdint.h>
 
-/* Monotonic time that NTP does not slew (CLOCK_MONOTONIC_RAW); -1 where the kernel has none. */
+/* Monotonic time that NTP does not slew (CLOCK_MONOTONIC_RAW); -1 if the kernel has none. */
 int64_t eo_clock_wall_ns(void);
-/* CPU time of all threads of this process; -1 where the kernel has none. */
+/* CPU time of all threads of this process; -1 if the kernel has none. */
 int64_t eo_clock_cpu_ns(void);
 
 #endif

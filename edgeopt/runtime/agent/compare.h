@@ -9,12 +9,12 @@
 #include <stdbool.h>
 
 struct eo_agreement {
-    double cosine;        /* NaN where either side holds a NaN or an infinity */
+    double cosine;        /* NaN if either side holds a NaN or an infinity */
     double max_abs_error; /* NaN likewise */
     bool same_shape;
 };
 
-/* Compares `got` with `golden`, both of any dtype, in double precision. Where `mask` (batch, seq)
+/* Compares `got` with `golden`, both of any dtype, in double precision. If `mask` (batch, seq)
  * is not NULL and the tensors are (batch, seq, ...), positions whose mask is 0 are left out.
  * Two tensors of zeros have cosine 1. */
 struct eo_agreement eo_compare(const struct eo_tensor *got, const struct eo_tensor *golden,

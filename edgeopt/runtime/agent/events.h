@@ -36,7 +36,7 @@ void eo_events_numbers(struct eo_events *events, const char *name, const float *
 /* Blank-separated words of `words` as an array of strings. */
 void eo_events_words(struct eo_events *events, const char *name, const char *words);
 
-/* True where the reader is gone: a write failed, or the descriptor says so. */
+/* True if the reader is gone: a write failed, or the descriptor says so. */
 bool eo_events_is_broken(struct eo_events *events);
 
 #endif

@@ -19,7 +19,7 @@ int eo_golden_open(struct eo_bundle *bundle, const char *directory, struct eo_go
 void eo_golden_close(struct eo_golden *golden);
 
 /* Selects the shape of the inputs and copies them in, in the artifact's dtypes; int64 becomes int32
- * and back where every value fits. */
+ * and back if every value fits. */
 int eo_golden_fill(const struct eo_golden *golden, struct eo_session *session,
                    struct eo_failure *failure);
 

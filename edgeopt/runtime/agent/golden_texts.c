@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The string `key` of the object `node`, decoded, to be freed; NULL where there is none. */
+/* The string `key` of the object `node`, decoded, to be freed; NULL if there is none. */
 static char *text_of(const struct eo_json_tree *tree, uint32_t node, const char *key, size_t *bytes)
 {
     uint32_t found = eo_json_member(tree, node, key);
@@ -25,7 +25,7 @@ static char *text_of(const struct eo_json_tree *tree, uint32_t node, const char 
     return text;
 }
 
-/* Value `at` of a result: of the vector, or the score of label `at`. NaN where there is none. */
+/* Value `at` of a result: of the vector, or the score of label `at`. NaN if there is none. */
 static double value_of(const struct eo_result *result, uint32_t at)
 {
     if (result->vector != NULL) {
@@ -40,7 +40,7 @@ static double value_of(const struct eo_result *result, uint32_t at)
 }
 
 /* How far off a result is: a vector by its length, scores beyond 1 by the largest (as
- * edgeopt/lower/answers.py has it). False where a value is missing or none. */
+ * edgeopt/lower/answers.py has it). False if a value is missing or none. */
 static bool compare(const struct eo_json_tree *tree, uint32_t values,
                     const struct eo_result *result, double *off, double *cosine)
 {

@@ -10,7 +10,7 @@
 #define EO_GOLDEN_TEXTS "golden/texts.json"
 
 /* Runs each text of the bundle's EO_GOLDEN_TEXTS, text in and answer out, and emits one golden event
- * for each; `agree` becomes false where one is off by more than the file allows. Bundles without the
+ * for each; `agree` becomes false if one is off by more than the file allows. Bundles without the
  * file have none. */
 int eo_golden_texts_check(struct eo_bundle *bundle, struct eo_session *session,
                           struct eo_events *events, bool *agree, struct eo_failure *failure);

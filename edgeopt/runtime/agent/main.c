@@ -288,7 +288,7 @@ static void say_result(const struct job *job, const struct eo_text *text,
     eo_events_end(events);
 }
 
-/* The string `key` of the line's object, decoded, to be freed; NULL where there is none. */
+/* The string `key` of the line's object, decoded, to be freed; NULL if there is none. */
 static char *text_member(const struct eo_json_tree *tree, const char *key, size_t *bytes)
 {
     uint32_t node = eo_json_member(tree, 0, key);

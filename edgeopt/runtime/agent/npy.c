@@ -7,7 +7,7 @@
 
 #define HEADER_MAX 4096 /* NumPy's own header of such a tensor is 118 bytes */
 
-/* Returns the text after `'key':` and its blanks, or NULL where the header has no such key. */
+/* Returns the text after `'key':` and its blanks, or NULL if the header has no such key. */
 static const char *value_of(const char *header, const char *key)
 {
     const char *at = strstr(header, key);
@@ -77,7 +77,7 @@ static int parse_shape(const char *text, struct eo_tensor *tensor)
     return 0;
 }
 
-/* Copies the header into `header` and returns where the data begins, 0 where it is none. */
+/* Copies the header into `header` and returns where the data begins, 0 if it is none. */
 static size_t read_header(const unsigned char *file, size_t bytes, const char *where, char *header,
                           struct eo_failure *failure)
 {

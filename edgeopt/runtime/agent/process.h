@@ -7,12 +7,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Resident memory now (VmRSS) and at its peak (VmHWM), in bytes; -1 where the kernel does not say.
+/* Resident memory now (VmRSS) and at its peak (VmHWM), in bytes; -1 if the kernel does not say.
  * Source: proc(5), /proc/pid/status. */
 int64_t eo_process_rss_bytes(void);
 int64_t eo_process_peak_bytes(void);
 
-/* The CPUs that this thread may run on, such as "0-3", into `text`; empty where the kernel does not
+/* The CPUs that this thread may run on, such as "0-3", into `text`; empty if the kernel does not
  * say. */
 void eo_process_cpus(char *text, size_t size);
 

@@ -51,7 +51,7 @@ enum {
     EO_EUNSUPPORTED = 6, /* sound, but not for this build, device or task */
 };
 
-/* What went wrong, in memory of the caller; both texts end with NUL and are cut where too long. */
+/* What went wrong, in memory of the caller; both texts end with NUL and are cut if too long. */
 typedef struct eo_failure {
     int32_t code;
     char where[256];    /* file, option, engine */
@@ -133,19 +133,19 @@ typedef struct eo_session_options {
     const eo_option *options; /* the engine's own, over those of the bundle */
     uint32_t option_count;
     uint32_t batch; /* texts or images in one run at most; 0: 1 */
-    /* Token counts to bind buffers for. NULL: all that the artifact takes; where it takes any, the
+    /* Token counts to bind buffers for. NULL: all that the artifact takes; if it takes any, the
      * bundle's own and a dozen between, so that a short text is not padded to the longest. */
     const int32_t *seq_lens;
     uint32_t seq_len_count;
     uint32_t max_text_bytes; /* of one text; 0: 65,536 */
     uint32_t max_image_side; /* width and height of one image; 0: 4,096 */
-    /* CPUs that the engine's threads may use, such as "4-7" or "0,2". NULL: as the target says, where
+    /* CPUs that the engine's threads may use, such as "4-7" or "0,2". NULL: as the target says, if
      * this machine has them. The calling thread, which computes too, is the caller's own to pin. */
     const char *cpus;
 } eo_session_options;
 #define EO_SESSION_OPTIONS {.struct_bytes = (uint32_t)sizeof(eo_session_options)}
 
-/* Opens an artifact of `bundle` in its engine and binds its buffers. `options` may be NULL. Where
+/* Opens an artifact of `bundle` in its engine and binds its buffers. `options` may be NULL. If
  * no engine is asked for and one does not open, the next is tried; the failure then lists all. */
 EO_API int eo_session_open(eo_bundle *bundle, const eo_session_options *options,
                            eo_session **session, eo_failure *failure);
@@ -174,7 +174,7 @@ EO_API int eo_session_run(eo_session *session, eo_failure *failure);
 /* ---- text and images in, results out ---- */
 
 /* UTF-8; broken sequences are read as U+FFFD. `pair` is the second text of a pair, for question
- * answering the context; NULL where there is none. */
+ * answering the context; NULL if there is none. */
 typedef struct eo_text {
     const char *text;
     size_t bytes;
@@ -215,19 +215,19 @@ EO_API int eo_session_run_texts(eo_session *session, const eo_text *texts, uint3
                                 eo_failure *failure);
 EO_API int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t count,
                                  eo_failure *failure);
-/* Of text or image `index` of the last run; lives until the next. NULL where there is none. */
+/* Of text or image `index` of the last run; lives until the next. NULL if there is none. */
 EO_API const eo_result *eo_session_result(const eo_session *session, uint32_t index);
 
 /* ---- early exit ---- */
 
-/* A small classifier, whose answer stands where it is sure, and a large one that reads the other
+/* A small classifier, whose answer stands if it is sure, and a large one that reads the other
  * texts: what `edgeopt cascade` found. For one thread at a time, as a session is. */
 typedef struct eo_cascade eo_cascade;
 
 /* Opens a session on each bundle, with `options` (may be NULL) for both. `path` is cascade.json. It
  * says which artifacts are run and of which bundles, by their digests: others are refused with
  * EO_EINPUT, and so is an engine or precision in `options` that is not its own for both. Leave those
- * NULL. Where its threshold is above 1 no text leaves early, and the small bundle gets no session.
+ * NULL. If its threshold is above 1 no text leaves early, and the small bundle gets no session.
  * Both bundles must outlive the cascade. Nothing is allocated until eo_cascade_close. */
 EO_API int eo_cascade_open(const char *path, eo_bundle *small, eo_bundle *large,
                            const eo_session_options *options, eo_cascade **cascade,
@@ -235,15 +235,15 @@ EO_API int eo_cascade_open(const char *path, eo_bundle *small, eo_bundle *large,
 EO_API void eo_cascade_close(eo_cascade *cascade);
 
 /* Runs 1 to `batch` texts through the small model, and those it is not sure of through the large
- * one, together in one run. It is sure where the highest probability, after the temperature in
+ * one, together in one run. It is sure if the highest probability, after the temperature in
  * cascade.json, is the threshold or more: as edgeopt.read_cascade in Python decides, but for what
  * lies within a rounding error of the threshold. A text that goes on costs both models. */
 EO_API int eo_cascade_run_texts(eo_cascade *cascade, const eo_text *texts, uint32_t count,
                                 eo_failure *failure);
 /* Of text `index` of the last run, from the model whose answer stands; lives until the next. The
- * labels of both bundles are the same. NULL where there is none. */
+ * labels of both bundles are the same. NULL if there is none. */
 EO_API const eo_result *eo_cascade_result(const eo_cascade *cascade, uint32_t index);
-/* 1 where that text left early: the small model's answer stands. Else 0. */
+/* 1 if that text left early: the small model's answer stands. Else 0. */
 EO_API uint32_t eo_cascade_early(const eo_cascade *cascade, uint32_t index);
 
 /* Points `image` into a binary PPM (P6, 8 bits a channel) of `bytes` at `data`. */

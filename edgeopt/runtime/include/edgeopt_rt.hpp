@@ -34,7 +34,7 @@ public:
     std::string message;
 };
 
-/* Throws where `call`, made with `failure`, did not return EO_OK. */
+/* Throws if `call`, made with `failure`, did not return EO_OK. */
 inline void check(int call, const eo_failure &failure)
 {
     if (call != EO_OK) {
@@ -54,7 +54,7 @@ public:
     std::string_view name() const { return eo_bundle_name(get()); }
     std::string_view task() const { return eo_bundle_task(get()); }
     std::string_view digest() const { return eo_bundle_digest(get()); }
-    /* Empty where the bundle has no such label. */
+    /* Empty if the bundle has no such label. */
     std::string_view label(uint32_t index) const
     {
         const char *found = eo_bundle_label(get(), index);
@@ -129,7 +129,7 @@ private:
     std::unique_ptr<eo_session, closer> handle_;
 };
 
-/* A small classifier that answers where it is sure, and a large one that reads the other texts. */
+/* A small classifier that answers if it is sure, and a large one that reads the other texts. */
 class cascade {
 public:
     /* `path` is the cascade.json that was found for these bundles; leave the options' engine and

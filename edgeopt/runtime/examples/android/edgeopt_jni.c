@@ -32,7 +32,7 @@ static jbyteArray bytes_of(JNIEnv *env, const char *text)
     return bytes;
 }
 
-/* Where something is missing here, Java has an exception pending already. */
+/* If something is missing here, Java has an exception pending already. */
 static void throw(JNIEnv *env, const eo_failure *failure)
 {
     jclass kind = (*env)->FindClass(env, "org/edgeopt/rt/EdgeoptException");

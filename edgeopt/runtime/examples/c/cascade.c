@@ -1,6 +1,6 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-/* Early exit: labels texts with a small model where it is sure, else with a large one.
+/* Early exit: labels texts with a small model if it is sure, else with a large one.
  *
  *     cascade CASCADE SMALL LARGE TEXT...    texts; CASCADE is what `edgeopt cascade` wrote
  *     cascade CASCADE SMALL LARGE < FILE     a text a line

@@ -86,7 +86,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Where the new bundle does not open the old one goes on. */
+/* If the new bundle does not open, the old one goes on. */
 static int swap(const char *path, eo_failure *failure)
 {
     const struct timespec pause = {.tv_nsec = 1000000};

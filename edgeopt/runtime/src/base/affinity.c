@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Reads a number of up to CPU_SETSIZE and moves on; -1 where there is none. */
+/* Reads a number of up to CPU_SETSIZE and moves on; -1 if there is none. */
 static int read_cpu(const char **text)
 {
     int cpu = -1;

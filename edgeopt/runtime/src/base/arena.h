@@ -12,7 +12,7 @@ struct eo_arena {
     struct eo_chunk *newest;
 };
 
-/* Zeroed, aligned for any type; NULL where there is no memory, or count * bytes is absurd. */
+/* Zeroed, aligned for any type; NULL if there is no memory, or count * bytes is absurd. */
 void *eo_arena_take(struct eo_arena *arena, size_t count, size_t bytes);
 void eo_arena_free(struct eo_arena *arena);
 

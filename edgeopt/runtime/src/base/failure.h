@@ -6,7 +6,7 @@
 
 #include "edgeopt_rt.h"
 
-/* Fills `failure` (cut where too long; may be NULL) and returns `code`, for a caller to return. */
+/* Fills `failure` (cut if too long; may be NULL) and returns `code`, for a caller to return. */
 int eo_fail(struct eo_failure *failure, int code, const char *where, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -40,7 +40,7 @@ static uint32_t hex_unit(const char *at)
 }
 
 /* Whether a string is spelt as json.dumps of Python does, so that two spellings are two texts: in
- * printable ASCII, all else escaped, in the short form where there is one. */
+ * printable ASCII, all else escaped, in the short form if there is one. */
 static bool is_our_spelling(const char *at, const char *end)
 {
     while (at < end) {

@@ -43,7 +43,7 @@ int eo_json_parse(const char *text, size_t bytes, const char *where, struct eo_j
                   struct eo_failure *failure);
 void eo_json_free(struct eo_json_tree *tree);
 
-/* The value of `key` in the object `node`, the first where it stands twice; 0 where it is not there
+/* The value of `key` in the object `node`, the first if it stands twice; 0 if it is not there
  * or `node` is no object. */
 uint32_t eo_json_member(const struct eo_json_tree *tree, uint32_t node, const char *key);
 
@@ -53,13 +53,13 @@ uint32_t eo_json_length(const struct eo_json_tree *tree, uint32_t node);
 /* For loops: for (i = node + 1; i < nodes[node].next; i = nodes[i].next); in an object i is a key
  * and i + 1 its value, and the step is nodes[i + 1].next. */
 
-/* Decodes a string into `out` with a NUL after it. Returns its bytes without the NUL, or -1 where
+/* Decodes a string into `out` with a NUL after it. Returns its bytes without the NUL, or -1 if
  * `node` is no string or it does not fit. A lone surrogate becomes U+FFFD. A string may hold NULs:
  * who keeps it as a C string compares with strlen. Decoding never makes it longer. */
 int64_t eo_json_string(const struct eo_json_tree *tree, uint32_t node, char *out, size_t size);
 bool eo_json_is(const struct eo_json_tree *tree, uint32_t node, const char *text);
 
-/* False where `node` is no number, no whole number (-0 is none), or out of low..high. */
+/* False if `node` is no number, no whole number (-0 is none), or out of low..high. */
 bool eo_json_integer(const struct eo_json_tree *tree, uint32_t node, int64_t low, int64_t high,
                      int64_t *value);
 bool eo_json_number(const struct eo_json_tree *tree, uint32_t node, double *value);

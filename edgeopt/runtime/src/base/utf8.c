@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/utf8.h"
 
-/* How many bytes a sequence has that starts with `lead`, 0 where none does, and what its second
+/* How many bytes a sequence has that starts with `lead`, 0 if none does, and what its second
  * byte may be. Source: RFC 3629, section 4. */
 static uint32_t sequence_bytes(unsigned char lead, unsigned char *low, unsigned char *high)
 {

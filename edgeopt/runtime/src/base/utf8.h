@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The bytes of the sequence at `at`, of which `left` > 0 bytes may be read; 0 where it is none. */
+/* The bytes of the sequence at `at`, of which `left` > 0 bytes may be read; 0 if it is none. */
 uint32_t eo_utf8_bytes(const unsigned char *at, size_t left);
 
 /* Reads the character at `*at` (< end) and moves on. What is no UTF-8 gives U+FFFD for each longest

@@ -21,7 +21,7 @@ static int open_manifest(struct eo_bundle *bundle, const char *path, struct eo_f
                : result;
 }
 
-/* Where another took the bundle's place, and this one was removed, before its manifest was read,
+/* If another took the bundle's place, and this one was removed, before its manifest was read,
  * the other is opened. */
 static int open_bundle(struct eo_bundle *bundle, const char *path, struct eo_failure *failure)
 {

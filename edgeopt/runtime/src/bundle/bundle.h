@@ -16,7 +16,7 @@ struct eo_bundle {
     struct eo_arena arena;
     struct eo_manifest manifest;
     pthread_mutex_t lock;     /* of what follows, which is made when it is first wanted */
-    struct eo_mapped *mapped; /* one for each of the manifest's files; checked where data is set */
+    struct eo_mapped *mapped; /* one for each of the manifest's files; checked if data is set */
     struct eo_tokenizer *tokenizer;
 };
 

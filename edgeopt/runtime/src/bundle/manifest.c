@@ -42,7 +42,7 @@ static void *take(struct reader *reader, size_t count, size_t bytes)
     return memory;
 }
 
-/* The member `key`; 0, and a failure where it has to be there. */
+/* The member `key`; 0, and a failure if it has to be there. */
 static uint32_t member(struct reader *reader, uint32_t node, const char *key)
 {
     uint32_t found = reader->result == EO_OK ? eo_json_member(reader->tree, node, key) : 0;

@@ -82,7 +82,7 @@ struct eo_manifest {
     bool token_types; /* the second text of a pair is told by its token types */
     struct eo_signature signature;
     bool has_image;
-    struct eo_image_spec image; /* where has_image */
+    struct eo_image_spec image; /* if has_image */
     const char *tokenizer; /* the file tokenizer.json; NULL: none */
     const char *arch;
     int32_t threads;
@@ -100,7 +100,7 @@ struct eo_manifest {
 int eo_manifest_read(const char *text, size_t bytes, struct eo_arena *arena,
                      struct eo_manifest *manifest, struct eo_failure *failure);
 
-/* The index of file `name`, -1 where the manifest does not list it. */
+/* The index of file `name`, -1 if the manifest does not list it. */
 int64_t eo_manifest_find(const struct eo_manifest *manifest, const char *name);
 
 #endif

@@ -35,7 +35,7 @@ static uint32_t u32(const unsigned char *at)
     return u16(at) | u16(at + 2) << 16;
 }
 
-/* Maps `name`, below the open `directory` where it is relative; `path` is its name in failures.
+/* Maps `name`, below the open `directory` if it is relative; `path` is its name in failures.
  * O_NONBLOCK: a FIFO has no writer to wait for. */
 static int map_path(int directory, const char *name, const char *path, struct eo_mapped *file,
                     struct eo_failure *failure)

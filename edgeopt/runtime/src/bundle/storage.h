@@ -30,7 +30,7 @@ struct eo_mapped {
 int eo_storage_open(const char *path, struct eo_storage *storage, struct eo_failure *failure);
 void eo_storage_close(struct eo_storage *storage);
 
-/* Maps file `name`, which is refused where it could lie outside of the bundle. */
+/* Maps file `name`, which is refused if it could lie outside of the bundle. */
 int eo_storage_map(const struct eo_storage *storage, const char *name, struct eo_mapped *file,
                    struct eo_failure *failure);
 void eo_storage_unmap(const struct eo_storage *storage, struct eo_mapped *file);

@@ -9,12 +9,12 @@
 
 #define EO_PATH_BYTES 4096
 
-/* The engine of that name; NULL where this build has none. */
+/* The engine of that name; NULL if this build has none. */
 const struct eo_engine *eo_engine_named(const char *name);
 
 /* Writes into `path` (EO_PATH_BYTES) where a library of `engine` lies: in `places` (files and
- * directories, ':' between); without them in the environment's, under `bundle`/lib where edgeopt
- * deployed it, beside this code, or by its bare name where the system's loader finds it. */
+ * directories, ':' between); without them in the environment's, under `bundle`/lib if edgeopt
+ * deployed it, beside this code, or by its bare name if the system's loader finds it. */
 int eo_discover(const struct eo_engine *engine, const char *places, const char *bundle, char *path,
                 struct eo_failure *failure);
 

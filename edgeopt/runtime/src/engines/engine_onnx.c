@@ -227,7 +227,7 @@ static void free_name(struct onnx_model *model, struct port *port)
     struct eo_failure ignored;
 
     if (port->name != NULL) {
-        /* Freeing fails only where the allocator itself is broken; nothing is left to do then. */
+        /* Freeing fails only if the allocator itself is broken; nothing is left to do then. */
         (void)check(model->api, model->api->allocator_free(model->allocator, port->name),
                     "close", &ignored);
         port->name = NULL;

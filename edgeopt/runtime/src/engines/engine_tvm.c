@@ -70,7 +70,7 @@ static int check(const struct tvm_ffi *ffi, int status, const char *where,
     const struct tvm_error *error = (const struct tvm_error *)(const void *)(raised + 1);
     eo_fail(failure, EO_EENGINE, where, "%.*s: %.*s", (int)error->kind.size, error->kind.data,
             error->message.size > 900 ? 900 : (int)error->message.size, error->message.data);
-    (void)ffi->release(raised); /* nothing is left to do where even that fails */
+    (void)ffi->release(raised); /* nothing is left to do if even that fails */
     return -1;
 }
 
@@ -145,7 +145,7 @@ static struct tvm_any object_any(struct tvm_object *object)
     return (struct tvm_any){.type_index = object->type_index, .value.object = object};
 }
 
-/* Calls `function` for an object; fails where it returns none. */
+/* Calls `function` for an object; fails if it returns none. */
 static int call_object(struct tvm_model *model, struct tvm_object *function,
                        struct tvm_any *arguments, int32_t count, const char *where,
                        struct tvm_object **object, struct eo_failure *failure)
@@ -302,8 +302,8 @@ static void tvm_close(struct eo_model *opened)
     free(model);
 }
 
-/* Asks for `threads` before the runtime starts, and tells where it has others already. Unbound, or
- * TVM pins the calling thread to one core. */
+/* Asks for `threads` before the runtime starts, and says so if it has others already. Unbound,
+ * or TVM pins the calling thread to one core. */
 static int set_threads(const struct eo_open *how, struct eo_failure *failure)
 {
     char threads[16];

@@ -120,7 +120,7 @@ _Static_assert(offsetof(struct ort_api, release_env) == 92 * sizeof(void *), "sl
 _Static_assert(offsetof(struct ort_api, add_config) == 130 * sizeof(void *), "slot 130");
 
 struct ort_api_base {
-    const struct ort_api *(*get_api)(uint32_t version); /* NULL where the library is older */
+    const struct ort_api *(*get_api)(uint32_t version); /* NULL if the library is older */
     const char *(*version)(void);
 };
 

@@ -6,7 +6,7 @@
 
 #include "base/failure.h"
 
-/* Writes `value` with every {seq_len} filled in; fails where it does not fit. */
+/* Writes `value` with every {seq_len} filled in; fails if it does not fit. */
 int eo_option_fill(const char *value, int64_t seq_len, char *text, size_t size,
                    struct eo_failure *failure);
 

@@ -47,7 +47,7 @@ struct litert_env_option {
 struct litert_layout {
     unsigned int rank : 7;
     unsigned int has_strides : 1;
-    int32_t dims[LITERT_MAX_RANK]; /* negative where dynamic */
+    int32_t dims[LITERT_MAX_RANK]; /* negative if dynamic */
     uint32_t strides[LITERT_MAX_RANK];
 };
 

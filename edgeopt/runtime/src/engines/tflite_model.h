@@ -32,7 +32,7 @@ struct tflite_model {
     const struct tflite_interface *interface;
     const void *data; /* the file, used where it lies */
     size_t bytes;
-    void *mapped; /* NULL where it was given in memory */
+    void *mapped; /* NULL if it was given in memory */
     struct litert_api litert;
     struct litert_environment *environment;
     struct litert_model *file;

@@ -66,7 +66,7 @@ static uint64_t taps_of(int32_t resample, uint32_t source, uint32_t wanted)
     return (uint64_t)ceil(support_of(resample, source, wanted)) * 2 + 1;
 }
 
-/* Pillow 13: where the height shrinks by over twice as many pixels as the width. */
+/* Pillow 13 takes the columns first if the height shrinks by over twice as much as the width. */
 static bool is_columns_first(uint32_t width, uint32_t height, const struct eo_image_spec *spec)
 {
     int64_t down = (int64_t)height - spec->resize_height;
@@ -75,7 +75,7 @@ static bool is_columns_first(uint32_t width, uint32_t height, const struct eo_im
 }
 
 /* The longest row that the pass down the columns has, for any image up to these sizes: the result's
- * where it comes second, else a source row, which is then shorter than is_columns_first demands. */
+ * if it comes second, else a source row, which is then shorter than is_columns_first demands. */
 static uint32_t widest_of(uint32_t width, uint32_t height, const struct eo_image_spec *spec)
 {
     uint32_t down = height > spec->resize_height ? height - spec->resize_height : 0;

@@ -40,7 +40,7 @@ struct eo_image_scratch {
 int eo_image_check(const struct eo_image_spec *spec, struct eo_failure *failure);
 
 /* How many bytes the scratch for images of up to max_width x max_height takes; 0 for a spec that
- * eo_image_check refuses, for a side of 0 or above EO_IMAGE_SOURCE_MAX, and where the number does
+ * eo_image_check refuses, for a side of 0 or above EO_IMAGE_SOURCE_MAX, and if the number does
  * not fit a size_t. */
 size_t eo_image_scratch_bytes(uint32_t max_width, uint32_t max_height,
                               const struct eo_image_spec *spec);

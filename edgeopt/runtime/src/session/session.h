@@ -10,7 +10,7 @@
 /* One shape, bound. The inputs' data lies at the start of the session's buffers, whatever the shape. */
 struct eo_shape {
     uint32_t batch;
-    int32_t seq_len; /* 0 where the artifact has no sequences */
+    int32_t seq_len; /* 0 if the artifact has no sequences */
     struct eo_binding *binding;
     struct eo_tensor *inputs;  /* in the model's order */
     struct eo_tensor *outputs; /* in the model's order; what the engine was given */

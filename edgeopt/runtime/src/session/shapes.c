@@ -248,7 +248,7 @@ static int make_shapes(struct eo_session *session, const uint32_t *batches, uint
     return EO_OK;
 }
 
-/* The smallest bound shape for `batch` and `seq_len` (0: the longest); NULL where none is so large. */
+/* The smallest bound shape for `batch` and `seq_len` (0: the longest); NULL if none is so large. */
 static struct eo_shape *fit(const struct eo_session *session, uint32_t batch, int32_t seq_len)
 {
     int32_t wanted = seq_len == 0 ? session->max_seq_len : seq_len;

@@ -13,7 +13,7 @@
 struct eo_cascade {
     struct eo_arena arena;
     struct eo_cascade_rule rule;
-    struct eo_session *small; /* NULL where no text leaves early */
+    struct eo_session *small; /* NULL if no text leaves early */
     struct eo_session *large;
     struct eo_text *rest; /* (max_batch) the texts that go on */
     uint32_t *rows;       /* (max_batch) of each text among them, or EARLY */
@@ -71,7 +71,7 @@ static int check_asked(const char *option, const char *asked, const char *found,
                          asked, found, part->name);
 }
 
-/* Asks for the artifact of `part`, where the caller did not ask for another. */
+/* Asks for the artifact of `part`, if the caller did not ask for another. */
 static int fix_artifact(const struct eo_cascade_part *part, struct eo_session_options *options,
                         struct eo_failure *failure)
 {
@@ -171,7 +171,7 @@ static double scaled(float score, double temperature)
 }
 
 /* The highest probability after temperature scaling, as `confidence` of edgeopt/run/early_exit.py
- * and `_logits` of edgeopt/run/cascade.py find it. NaN, which is never sure, where a score is. */
+ * and `_logits` of edgeopt/run/cascade.py find it. NaN, which is never sure, if a score is. */
 static double confidence(const struct eo_result *result, double temperature)
 {
     const double most = scaled(result->items[0].score, temperature); /* best first */

@@ -25,7 +25,7 @@ struct eo_cascade_rule {
     double threshold; /* above 1: no text leaves early */
 };
 
-/* Reads and checks the file `path`. Returns EO_OK, EO_EIO, EO_EINPUT where it is damaged, EO_ENOMEM
+/* Reads and checks the file `path`. Returns EO_OK, EO_EIO, EO_EINPUT if it is damaged, EO_ENOMEM
  * or EO_EUNSUPPORTED (of a later schema version). `failure` is not NULL. */
 int eo_cascade_read(const char *path, struct eo_arena *arena, struct eo_cascade_rule *rule,
                     struct eo_failure *failure);

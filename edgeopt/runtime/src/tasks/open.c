@@ -49,7 +49,7 @@ static int open_pinned(struct eo_session *session, const struct eo_session_optio
     return result;
 }
 
-/* The CPUs of the bundle's target where this machine is one and has them; else NULL. */
+/* The CPUs of the bundle's target if this machine is one and has them; else NULL. */
 static const char *target_cpus(const struct eo_manifest *manifest)
 {
     eo_cpus before;

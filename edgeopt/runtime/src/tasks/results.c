@@ -151,7 +151,7 @@ static bool in_context(const struct eo_token *token)
 }
 
 /* 1 / the sum of exp(logit - most) over the context and the first token, which stands for "no
- * answer"; 0 where nothing is finite. */
+ * answer"; 0 if nothing is finite. */
 static float normaliser(const float *logits, const struct eo_token *tokens, uint32_t count,
                         float *most)
 {

@@ -41,7 +41,7 @@ static uint32_t previous(const struct eo_chars *chars, uint32_t floor, uint32_t 
     return EO_REPLACEMENT; /* of broken UTF-8: neither white space nor part of a word */
 }
 
-/* By code points, the shorter first where one starts with the other. */
+/* By code points, the shorter first if one starts with the other. */
 static int compare(const struct eo_added_token *a, const struct eo_added_token *b,
                    const uint32_t *codes)
 {
@@ -108,7 +108,7 @@ static uint32_t lower_bound(const struct eo_added_set *set, uint32_t low, uint32
     return low;
 }
 
-/* The longest token that starts at `at`, and its end; NULL where none does. */
+/* The longest token that starts at `at`, and its end; NULL if none does. */
 static const struct eo_added_token *longest_at(const struct eo_added_set *set,
                                                const struct eo_chars *chars, uint32_t at,
                                                uint32_t *end)

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Characters begin..end, either UTF-8 or, where `codes` is not NULL, code points. */
+/* Characters begin..end, either UTF-8 or, if `codes` is not NULL, code points. */
 struct eo_chars {
     const char *text;
     const uint32_t *codes;
@@ -36,7 +36,7 @@ struct eo_added_set {
     uint32_t first_codes[8]; /* bits of the lower 8 bits of every first code point */
 };
 
-/* To be called once the tokens are in; false where two are the same or one is empty. */
+/* To be called once the tokens are in; false if two are the same or one is empty. */
 bool eo_added_sort(struct eo_added_set *set);
 
 /* A part of a text: an added token, or what is between two of them (EO_NO_TOKEN). */

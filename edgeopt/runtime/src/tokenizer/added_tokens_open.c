@@ -57,7 +57,7 @@ static int check_added_id(const struct eo_reader *reader, uint32_t token, const 
     return EO_OK;
 }
 
-/* Adds the code points of the token, normalised where they are looked for in normalised text. */
+/* Adds the code points of the token, normalised if they are looked for in normalised text. */
 static int add_codes(const struct eo_reader *reader, struct added_reader *state, uint32_t id,
                      const char *path, struct eo_added_set *set, struct eo_added_token *token)
 {

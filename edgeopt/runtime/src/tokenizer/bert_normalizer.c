@@ -47,7 +47,7 @@ static void align_marks(struct eo_normalized *out, uint32_t first, uint32_t sour
     }
 }
 
-/* Orders the marks from `first` on as NFD does, where that can be seen: accents go anyway. */
+/* Orders the marks from `first` on as NFD does, if that can be seen: accents go anyway. */
 static void order_marks(struct eo_normalized *out, uint32_t first)
 {
     uint32_t kept = 0, sources = 0;
@@ -100,7 +100,7 @@ static void push_lower(const struct eo_bert_normalizer *normalizer, struct eo_no
     }
 }
 
-/* `marks` is where the marks began that may still change places, or the count where none are. */
+/* `marks` is where the marks began that may still change places, or the count if none are. */
 static void push_stripped(const struct eo_bert_normalizer *normalizer, struct eo_normalized *out,
                           uint32_t code, uint32_t begin, uint32_t end, uint32_t *marks)
 {

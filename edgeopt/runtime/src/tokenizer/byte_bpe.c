@@ -55,7 +55,7 @@ static uint32_t pair_place(uint32_t left, uint32_t right)
     return (uint32_t)(key >> 32);
 }
 
-/* The slot of the hash table that holds the pair or is free for it; NULL where neither is near. */
+/* The slot of the hash table that holds the pair or is free for it; NULL if neither is near. */
 static uint32_t *find_pair(const struct eo_byte_bpe *bpe, uint32_t left, uint32_t right)
 {
     uint32_t place = pair_place(left, right);
@@ -118,7 +118,7 @@ static uint64_t queue_pop(struct queue *queue)
     return lowest;
 }
 
-/* Queues the merge of slot `left` and the one after it, where there is one. */
+/* Queues the merge of slot `left` and the one after it, if there is one. */
 static void queue_pair(struct word *word, uint32_t left)
 {
     uint32_t right = left == NO_SLOT ? NO_SLOT : word->slots[left].next;
@@ -179,7 +179,7 @@ static void add_char(struct word *word, uint32_t code, uint32_t at)
 }
 
 /* Links the slots that have a token; a byte without one is the unknown token, of which one after
- * the other become one where the model says so. */
+ * the other become one if the model says so. */
 static void link_slots(struct word *word)
 {
     const struct eo_byte_bpe *bpe = &word->tokenizer->bpe;
@@ -226,7 +226,7 @@ static void add_tokens(struct word *word, struct eo_sink *sink)
     }
 }
 
-/* The token of the whole word, as the vocabulary writes its bytes; EO_NO_TOKEN where there is none.
+/* The token of the whole word, as the vocabulary writes its bytes; EO_NO_TOKEN if there is none.
  * The queue is not in use yet and lends its memory. */
 static uint32_t whole_token(const struct word *word, bool prefixed, uint32_t begin, uint32_t end)
 {
@@ -250,7 +250,7 @@ static uint32_t whole_token(const struct word *word, bool prefixed, uint32_t beg
 }
 
 /* Encodes bytes begin..end of the text as one word, with a space before it that is not in the text
- * where `prefixed`. */
+ * if `prefixed`. */
 static void add_word(struct word *word, bool prefixed, uint32_t begin, uint32_t end,
                      struct eo_sink *sink)
 {
@@ -305,7 +305,7 @@ static enum category look(const struct eo_chars *chars, uint32_t at, uint32_t *n
     return at < chars->end ? category_of(eo_chars_next(chars, next)) : NOTHING;
 }
 
-/* The end of 's, 't, 're, 've, 'm, 'll or 'd after the apostrophe at `at`; `at` where none is. */
+/* The end of 's, 't, 're, 've, 'm, 'll or 'd after the apostrophe at `at`; `at` if none is. */
 static uint32_t contraction(const struct eo_chars *chars, uint32_t at)
 {
     static const char endings[][3] = {"s", "t", "re", "ve", "m", "ll", "d"};
@@ -338,7 +338,7 @@ static uint32_t space_end(const struct eo_chars *chars, bool prefixed, uint32_t 
 
 /* The end of the match at `at` of
  *   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
- * where `prefixed` with a space before it. */
+ * if `prefixed` with a space before it. */
 static uint32_t match_end(const struct eo_chars *chars, bool prefixed, uint32_t at)
 {
     bool space = prefixed || chars->text[at] == ' ';

@@ -71,7 +71,7 @@ struct pair {
     size_t second;
 };
 
-/* Reads "a b" or ["a", "b"]; false where it is neither. */
+/* Reads "a b" or ["a", "b"]; false if it is neither. */
 static bool read_pair(const struct eo_reader *reader, uint32_t node, bool legacy, size_t size,
                       struct pair *pair)
 {

@@ -10,7 +10,7 @@
 
 struct eo_token {
     int32_t id;
-    uint32_t begin; /* bytes begin..end of the text, of the pair where sequence is 1 */
+    uint32_t begin; /* bytes begin..end of the text, of the pair if sequence is 1 */
     uint32_t end;
     uint32_t word;    /* of its sequence, from 0; EO_NO_WORD for a token of the template */
     uint8_t sequence; /* 0: the text, 1: the pair */

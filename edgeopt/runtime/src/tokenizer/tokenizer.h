@@ -17,10 +17,10 @@ int eo_tokenizer_open(const char *json, size_t bytes, const char *where,
                       struct eo_tokenizer **tokenizer, struct eo_failure *failure);
 void eo_tokenizer_close(struct eo_tokenizer *tokenizer); /* NULL is allowed */
 
-/* What is to be removed where text and pair have more tokens than fit. */
+/* What is to be removed when text and pair have more tokens than fit. */
 enum eo_truncation {
     EO_LONGEST_FIRST, /* of the longer one, then of both: the package's default */
-    EO_ONLY_SECOND,   /* of the pair; EO_EINPUT where nothing of it would be left */
+    EO_ONLY_SECOND,   /* of the pair; EO_EINPUT if nothing of it would be left */
 };
 
 struct eo_encode_options {
@@ -41,7 +41,7 @@ struct eo_token_counts {
 size_t eo_tokenizer_scratch_bytes(const struct eo_tokenizer *tokenizer, uint32_t max_text_bytes,
                                   uint32_t max_tokens);
 
-/* Encodes `text`, allocating nothing. Returns EO_OK, or EO_EINPUT where `scratch` is too small for
+/* Encodes `text`, allocating nothing. Returns EO_OK, or EO_EINPUT if `scratch` is too small for
  * the text or `max_tokens` for the template. */
 int eo_tokenizer_encode(const struct eo_tokenizer *tokenizer, const struct eo_text *text,
                         const struct eo_encode_options *options, void *scratch,

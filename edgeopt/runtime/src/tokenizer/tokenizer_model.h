@@ -104,7 +104,7 @@ void eo_byte_bpe_encode(const struct eo_tokenizer *tokenizer, const char *text,
 /* The character that stands for `byte` in the vocabulary of a byte-level model. */
 uint32_t eo_byte_char(uint8_t byte);
 
-/* Adds a merge of the next rank to the hash table; EO_EUNSUPPORTED where too many pairs fall on one
+/* Adds a merge of the next rank to the hash table; EO_EUNSUPPORTED if too many pairs fall on one
  * place. Of two merges of one pair the later one counts. */
 int eo_byte_bpe_index(struct eo_byte_bpe *bpe, uint32_t rank);
 

@@ -31,7 +31,7 @@ int eo_read_crowded(const struct eo_reader *reader, const char *key);
 const struct eo_json_node *eo_read_node(const struct eo_reader *reader, uint32_t node);
 bool eo_read_is_null(const struct eo_reader *reader, uint32_t node); /* or not there */
 
-/* The member `name` of `object`; 0 where either is not there. */
+/* The member `name` of `object`; 0 if either is not there. */
 uint32_t eo_read_child(const struct eo_reader *reader, uint32_t object, const char *name);
 /* The same, and "path.name" in `key`. */
 uint32_t eo_read_member(const struct eo_reader *reader, uint32_t object, const char *path,
@@ -39,7 +39,7 @@ uint32_t eo_read_member(const struct eo_reader *reader, uint32_t object, const c
 
 int eo_read_bool(const struct eo_reader *reader, uint32_t object, const char *path,
                  const char *name, bool *value);
-/* Keeps `value` where the member is null or missing. */
+/* Keeps `value` if the member is null or missing. */
 int eo_read_optional_bool(const struct eo_reader *reader, uint32_t object, const char *path,
                           const char *name, bool *value);
 int eo_read_integer(const struct eo_reader *reader, uint32_t object, const char *path,

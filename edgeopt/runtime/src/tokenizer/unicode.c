@@ -3,7 +3,7 @@
 #include "tokenizer/unicode.h"
 
 /* Ranges of code points in the order of the code points, each with a value. A record is a varint of
- * gap << 1 | more: the gap after the range before, in code points; where `more` is set, a varint of
+ * gap << 1 | more: the gap after the range before, in code points; if `more` is set, a varint of
  * (count - 2) << 1 | (step - 1), else there is one code point; and the value less that of the
  * record before, zigzag. Each block of RECORDS_IN_BLOCK starts again at its first code point and at 0. */
 struct code_map {
@@ -30,7 +30,7 @@ static uint32_t read_varint(const uint8_t **at)
     }
 }
 
-/* The last block that starts at or before `code`; the first where none does. */
+/* The last block that starts at or before `code`; the first if none does. */
 static uint32_t find_block(const uint32_t *firsts, uint32_t count, uint32_t code)
 {
     uint32_t low = 0, high = count;

@@ -24,15 +24,15 @@ struct eo_vocabulary {
 int eo_vocabulary_open(struct eo_vocabulary *vocabulary, uint32_t capacity, size_t bytes);
 void eo_vocabulary_close(struct eo_vocabulary *vocabulary);
 
-/* Decodes the string `node` and gives it the next id. Returns EO_OK, EO_EBUNDLE where the text has
- * an id already, or EO_EUNSUPPORTED where too many texts fall on one place of the hash table. */
+/* Decodes the string `node` and gives it the next id. Returns EO_OK, EO_EBUNDLE if the text has
+ * an id already, or EO_EUNSUPPORTED if too many texts fall on one place of the hash table. */
 int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
                       uint32_t node);
 
 /* Leaves the next id without a token. */
 void eo_vocabulary_skip(struct eo_vocabulary *vocabulary);
 
-/* The text of `id`, NUL after it, empty for a gap; NULL where there is none. */
+/* The text of `id`, NUL after it, empty for a gap; NULL if there is none. */
 const char *eo_vocabulary_text(const struct eo_vocabulary *vocabulary, uint32_t id, size_t *bytes);
 
 /* A hash is fed piece by piece, so that all starts of a word are looked up in one pass. */

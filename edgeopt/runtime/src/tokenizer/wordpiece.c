@@ -15,7 +15,7 @@ struct word {
 };
 
 /* The longest token that starts with character `first`; returns where the next one starts, `first`
- * itself where there is none. */
+ * itself if there is none. */
 static uint32_t longest_token(const struct eo_tokenizer *tokenizer, const struct word *word,
                               uint32_t first, uint32_t *id)
 {
