@@ -177,7 +177,7 @@ static void order(const struct side *given, struct side *ordered, uint32_t count
     }
 }
 
-/* Opens the model where none is open, and binds what was not bound yet. */
+/* Opens the model if none is open, and binds what was not bound yet. */
 static void bind_all(void)
 {
     if (model == NULL) {
