@@ -55,7 +55,7 @@ def first_calls(model: Model, data: Data) -> list[Call]:
 
 
 def through(block: torch.nn.Module, call: Call) -> Call:
-    """Return ``call`` as it is for the next block."""
+    """Run ``block`` on ``call``, and return the call of the next block."""
     import torch
 
     with torch.no_grad():

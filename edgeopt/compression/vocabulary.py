@@ -32,7 +32,7 @@ from edgeopt.steps.vocabulary import Vocabulary
 from edgeopt.train.context import ALONE, Context
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-"""What the trimmed tokenizer is written as: the rest would say the old numbers again."""
+"""The files of a trimmed tokenizer; any other would still have the old token numbers."""
 
 
 def check(model: Model, options: Vocabulary) -> None:

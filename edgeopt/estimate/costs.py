@@ -53,15 +53,15 @@ class LayerCosts:
 
 
 class Costs(Protocol):
-    """A table for a target."""
+    """What layers cost on a target, by their widths."""
 
     @property
     def name(self) -> str:
-        """What it was measured or counted with, for people."""
+        """What the costs were measured or counted with, for people."""
 
     @property
     def key(self) -> str:
-        """All that its figures depend on."""
+        """All that the costs depend on, as a key for the cache."""
 
     def __call__(self, shape: Shape, multiple: int | None) -> LayerCosts:
         """Return the costs of one layer; neurons in multiples of ``multiple`` (None: its own)."""
@@ -69,7 +69,7 @@ class Costs(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountedCosts:
-    """The table that is counted: FP32 multiply-accumulates of the core, as in ``counted``."""
+    """Costs that are counted, in FP32 multiply-accumulates of the core, as in ``counted``."""
 
     name: str = f"counted, at {SEQ_LEN} tokens"
     seq_len: int = SEQ_LEN

@@ -94,15 +94,18 @@ def rates(target: Target, precision: str) -> Rates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What one call does. ``products`` has, for each product with a weight, its
-    multiply-accumulates and the weight's numbers; ``macs`` are those of activations alone."""
+    """What one call computes.
+
+    ``products`` has, for each product with a weight, its multiply-accumulates and how many numbers
+    the weight has. ``macs`` are the multiply-accumulates of activations alone.
+    """
 
     products: tuple[tuple[int, int], ...]
     macs: int
     elements: int
 
     def cost(self, rates: Rates) -> float:
-        """Return what it costs at ``rates``."""
+        """Return what the call costs at ``rates``."""
         size = _BYTES[rates.precision] * rates.weight_byte
         weights = sum(max(m * rates.weight_mac, n * size) for m, n in self.products)
         return weights + self.macs + self.elements * rates.element

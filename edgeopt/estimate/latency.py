@@ -96,7 +96,7 @@ class Judge(Protocol):
         """Where its figures come from."""
 
     def __call__(self, original: Model, before: Model, after: Model) -> Gain:
-        """Hold ``after`` against ``before`` and ``original``, which may be the same.
+        """Compare ``after`` with ``before`` and with ``original``; those two may be the same.
 
         Raises CompileError if ``after`` cannot be built for the target.
         """
@@ -137,7 +137,7 @@ def counting(
 
 
 def length(model: Model, target: Target, seq_len: int | None) -> int:
-    """Return the tokens of a call that is judged: ``seq_len``, or the longest of the target's.
+    """Return how many tokens a judged call has: ``seq_len``, or the target's longest length.
 
     Raises InputError if ``model`` does not take ``seq_len``.
     """

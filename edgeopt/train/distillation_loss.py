@@ -24,7 +24,9 @@ from edgeopt.train.teacher import alike, answers
 
 
 def pairs(options: Distil, student: int, teacher: int) -> list[tuple[int, int]]:
-    """Return which layer of the student is compared with which of the teacher, from the first on.
+    """Return the pairs of layers that are compared: one of the student, one of the teacher.
+
+    They are in the order of the student's layers, from the first on.
 
     "uniform" is Jiao et al. 2020, "TinyBERT", section 3: what comes after the same share of either
     network's layers. Raises InputError if the teacher has not as many.

@@ -63,7 +63,7 @@ class Peers:
         return list(rows[self.rank :: self.count])
 
     def tell(self, value: T) -> T:
-        """Return the main process's ``value``, which can be pickled, in each of them."""
+        """Return in each process the ``value`` of the main one, which can be pickled."""
         if self.count == 1:
             return value
         from accelerate.utils import broadcast_object_list
@@ -129,7 +129,7 @@ def trains(step: Any) -> bool:
 
 
 def run(work: Callable[[Peers], T]) -> T:
-    """Return what ``work`` does in the main process; the others train beside it and get it too.
+    """Return what ``work`` returns in the main process; the others train beside it and get it too.
 
     Raises MissingDependencyError if there are others and accelerate is not installed, and
     EdgeoptError in the main process if another one ended. The others end with exit code 0 if

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What training takes of memory, for the message when it was too much."""
+"""How much memory training takes, for the message when it was too much."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def wanted(model: Model, data: Data, context: Context, options: Training) -> torch.Tensor:
-    """Return the answers on ``data`` of the teacher (without one: of ``model`` as it is now).
+    """Return the teacher's answers on ``data``; without a teacher, those of ``model`` as it is.
 
     Float32 (texts, labels), or (texts, hidden) for embeddings. Kept in the cache.
     """
