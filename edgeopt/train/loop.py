@@ -374,7 +374,7 @@ class Loop:
         )
 
     def diverged(self, what: str, value: float) -> InputError:
-        """Put the last good weights back and return the error for a ``value`` that is not finite."""
+        """Put the last good weights back and return the error for what is not finite."""
         state = self.state
         rate = self.options.learning_rate * self.rate(min(state.step, self.total - 1))
         # No weight was learnt from this value, but those of the last validation are known good.
