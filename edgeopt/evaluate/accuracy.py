@@ -22,7 +22,7 @@ from edgeopt.model import Model, reference, samples
 from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION
 
 MOST_TEXTS = 1000
-"""With so many, if 1 % of the texts change, a drop's standard error is a third of a point."""
+"""If 1 % of so many texts change, a drop's standard error is a third of a point."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,7 +31,7 @@ from edgeopt.target import EngineSpec, Target
 
 ROUNDS = 60
 BOARD_ROUNDS = 5
-"""Each is a session of its own on the board, in a new order, so that warmth is shared by all."""
+"""Each is a session of its own on the board, in a new order: all run alike on a warm board."""
 
 _CALLS = 8
 _SEED = 0

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 DEPTH = 4
-"""Layers in a timed call: its own cost, some 10 to 20 us, is then not taken for a layer's."""
+"""Layers in a timed call, so that its own 10 to 20 us are not taken for a layer's."""
 
 ROUNDS = 30
 _CALIBRATION = 8  # random inputs: what quantised values are worth does not change their cost

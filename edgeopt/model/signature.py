@@ -37,7 +37,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """What a graph keeps from call to call: an output of one is the input of the next, by name."""
+    """What a graph keeps between calls: an output of one is an input of the next, by name."""
 
     input: str
     output: str

@@ -26,7 +26,7 @@ class Projected(torch.nn.Module):
 
 
 class Packed(torch.nn.Module):
-    """A table in whole numbers of 4 or 8 bits, each ``group`` of a row with a scale of its own.
+    """A table in whole numbers of 4 or 8 bits; each ``group`` of a row has its scale.
 
     A number n stands for (n - (2^bits - 1) / 2) * scale: levels on both sides alike, none at zero.
     A byte of 4-bit numbers holds channel i (low) and i + dim / 2 (high). A scale is one byte c as
