@@ -38,6 +38,13 @@ class Range:
     high: float
     unit: str = ""
 
+    def __eq__(self, other: object) -> bool:
+        """Tell 0 to 1 from 0.0 to 1.0: ``typing`` keeps one of two annotations that are equal."""
+        return isinstance(other, Range) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
     def __str__(self) -> str:
         """Return it as ``0.0 to 0.95``."""
         return f"{self.low} to {self.high}" + (f" {self.unit}" if self.unit else "")

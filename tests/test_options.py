@@ -5,7 +5,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pytest
 
@@ -103,6 +103,15 @@ def test_a_wrong_option_is_refused_by_its_key(values: dict[str, object], message
     with pytest.raises(InputError) as caught:
         machine(**values)
     assert str(caught.value).startswith(f"x.toml: {message}")
+
+
+def test_bounds_are_those_of_the_annotation_and_not_of_one_that_equals_it() -> None:
+    """``typing`` keeps equal annotations once: a message would hang on what was imported first."""
+    whole, real = Annotated[float, Range(0, 7)], Annotated[float, Range(0.0, 7.0)]
+    shown = [
+        str(get_args(kind)[1]) for found in (whole, real) for kind in get_args(found | None)[:1]
+    ]
+    assert shown == ["0 to 7", "0.0 to 7.0"]
 
 
 def test_an_option_without_a_default_has_to_be_given() -> None:
