@@ -57,7 +57,8 @@ def _entry(name: str, found: ast.FunctionDef | ast.ClassDef) -> str:
 
 def _spelt(node: ast.AST) -> str:
     """Return the node as this code is formatted; ``ast`` has single quotes, and no blanks at =."""
-    return re.sub(r" ?= ?", " = ", ast.unparse(node).replace("'", '"'))
+    written = ast.unparse(node).replace("'", '"').replace(" ** ", "**")
+    return re.sub(r" ?= ?", " = ", written)
 
 
 def _signature(name: str, found: ast.FunctionDef) -> str:
