@@ -575,6 +575,12 @@ def _labels(config: Any, task: Task, where: str) -> tuple[str, ...]:
     if not task.labelled:
         return ()
     names = config.id2label
+    if not isinstance(names, Mapping):
+        raise InputError(
+            "config.json's id2label names no labels",
+            where=where,
+            hint="Number them from 0 without a gap, one for each logit.",
+        )
     missing = sorted(set(range(len(names))) - set(names))
     if missing:
         raise InputError(

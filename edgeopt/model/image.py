@@ -26,13 +26,49 @@ MAX_SIDE = 4096
 
 Side = Annotated[int, Range(1, MAX_SIDE, "pixels")]
 
-# What transformers' image processors assume if the file does not say: the size to resize to,
-# the size to cut out (None: nothing is), the resampling.
-_ASSUMED: dict[str, tuple[int, int | None, int]] = {
-    "ViT": (224, None, BILINEAR),
-    "DeiT": (256, 224, BICUBIC),
+_HALF = (0.5, 0.5, 0.5)
+_ZEROS, _ONES = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Assumed:
+    """What an image processor of transformers assumes if the file does not say.
+
+    ``size`` is what it resizes to, ``crop`` what is cut out of it, None for nothing. If ``keeps``,
+    one number for a size is the shorter side, and the shape stays. ``percent`` says that there is
+    ``crop_pct`` in the place of a crop.
+    """
+
+    size: int = 224
+    crop: int | None = None
+    resample: int = BICUBIC
+    mean: tuple[float, ...] = _HALF
+    std: tuple[float, ...] = _HALF
+    keeps: bool = False
+    percent: bool = False
+
+
+_KINDS = {
+    "Beit": _Assumed(),
+    "Bit": _Assumed(crop=224, mean=_CLIP[0], std=_CLIP[1], keeps=True),
+    "Blip": _Assumed(size=384, mean=_CLIP[0], std=_CLIP[1]),
+    "ChineseCLIP": _Assumed(crop=224, mean=_CLIP[0], std=_CLIP[1], keeps=True),
+    "CLIP": _Assumed(crop=224, mean=_CLIP[0], std=_CLIP[1], keeps=True),
+    "ConvNext": _Assumed(size=384, keeps=True, percent=True),
+    "DeiT": _Assumed(size=256, crop=224),
+    "MobileNetV2": _Assumed(size=256, crop=224, resample=BILINEAR, keeps=True),
+    "Pvt": _Assumed(mean=_IMAGENET[0], std=_IMAGENET[1]),
+    "Segformer": _Assumed(size=512, resample=BILINEAR, mean=_IMAGENET[0], std=_IMAGENET[1]),
+    "Siglip": _Assumed(),
+    "ViT": _Assumed(resample=BILINEAR),
 }
-_TYPE = re.compile(r"(ViT|DeiT)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
+"""The image processors that are done here, by the beginning of their names in transformers."""
+
+_CROPPED = 224 / 256  # ConvNext's crop_pct; from a side of 384 on nothing is cut out
+_WARPED_FROM = 384
+_TYPE = re.compile(rf"({'|'.join(_KINDS)})(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
 
 
@@ -40,9 +76,10 @@ _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_conve
 class ImageInput:
     """The way from 8-bit RGB of any size to float32 (1, 3, height, width).
 
-    The image is resized to (``resize_height``, ``resize_width``), its shape not kept, by
-    ``resample`` (``RESAMPLE``) as Pillow does it; ``height`` x ``width`` are cut out of its centre;
-    a value becomes (value * ``rescale_factor`` - ``mean``) / ``std`` of its channel.
+    The image is resized to (``resize_height``, ``resize_width``) by ``resample`` (``RESAMPLE``) as
+    Pillow does it; if ``keep_shape``, these two are the same and that of the shorter side, and the
+    longer one is in proportion. ``height`` x ``width`` are cut out of its centre; a value becomes
+    (value * ``rescale_factor`` - ``mean``) / ``std`` of its channel.
     """
 
     height: Side
@@ -53,8 +90,17 @@ class ImageInput:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     rescale_factor: Annotated[float, Range(0, 1e30)]
+    keep_shape: bool = False
 
     kind: ClassVar[str] = "image"
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) that an image of these becomes before it is cut."""
+        if not self.keep_shape:
+            return self.resize_height, self.resize_width
+        short, long = sorted((height, width))
+        longer = int(self.resize_height * long / short)  # as transformers rounds it
+        return (self.resize_height, longer) if height <= width else (longer, self.resize_height)
 
 
 def read_spec(folder: Path, model_type: str = "") -> ImageInput:
@@ -65,8 +111,7 @@ def read_spec(folder: Path, model_type: str = "") -> ImageInput:
     with the file and the key, for a processor or a step that edgeopt does not do the same way.
     """
     table = _read(folder)
-    kind = _kind(table, model_type)
-    size, crop, resample = _ASSUMED[kind]
+    assumed = _KINDS[_kind(table, model_type)]
     for name, value in table.data.items():
         if name.startswith("do_") and name not in _STEPS and value:
             raise table.wrong(
@@ -75,15 +120,22 @@ def read_spec(folder: Path, model_type: str = "") -> ImageInput:
             )
     if not _flag(table, "do_resize", True):
         raise table.wrong("do_resize", "expected true, since images of any size come in")
-    resize = _size(table, "size", size)
+    resize, keeps = _size(table, "size", assumed.size, keeps=assumed.keeps)
     cut = resize
-    if _flag(table, "do_center_crop", crop is not None):
-        cut = _size(table, "crop_size", crop)
+    if assumed.percent:
+        resize, keeps = _uncropped(table, resize)
+    elif _flag(table, "do_center_crop", assumed.crop is not None):
+        cut, _ = _size(table, "crop_size", assumed.crop, keeps=False)
         if cut[0] > resize[0] or cut[1] > resize[1]:
             raise table.wrong(
                 "crop_size",
                 f"{cut[0]} x {cut[1]} does not fit into the size {resize[0]} x {resize[1]}",
             )
+    elif keeps:
+        raise table.wrong(
+            "do_center_crop",
+            "expected true: with the shape kept, images of one size have to be cut out",
+        )
     rescale = _flag(table, "do_rescale", True)
     normalize = _flag(table, "do_normalize", True)
     spec = ImageInput(
@@ -91,12 +143,13 @@ def read_spec(folder: Path, model_type: str = "") -> ImageInput:
         width=cut[1],
         resize_height=resize[0],
         resize_width=resize[1],
-        resample=table.integer("resample", resample, low=0),
-        mean=_channels(table, "image_mean", -1e3, 1e3) if normalize else (0.0,) * CHANNELS,
-        std=_channels(table, "image_std", 1e-6, 1e3) if normalize else (1.0,) * CHANNELS,
+        resample=table.integer("resample", assumed.resample, low=0),
+        mean=(_channels(table, "image_mean", assumed.mean, -1e3, 1e3) if normalize else _ZEROS),
+        std=_channels(table, "image_std", assumed.std, 1e-6, 1e3) if normalize else _ONES,
         rescale_factor=(
             table.number("rescale_factor", 1 / 255, low=1e-6, high=1e3) if rescale else 1.0
         ),
+        keep_shape=keeps,
     )
     if spec.resample not in RESAMPLE:
         raise table.wrong(
@@ -133,8 +186,8 @@ def _kind(table: Table, model_type: str) -> str:
     if found is None:
         raise table.wrong(
             key,
-            f"{name!r} prepares images in a way that edgeopt does not know, "
-            "expected ViTImageProcessor or DeiTImageProcessor",
+            f"{name!r} prepares images in a way that edgeopt does not know, expected one of "
+            + ", ".join(f"{kind}ImageProcessor" for kind in _KINDS),
         )
     return found[1]
 
@@ -152,29 +205,52 @@ def _flag(table: Table, name: str, default: bool) -> bool:
     return table.get(name, bool, default)
 
 
-def _size(table: Table, name: str, default: int | None) -> tuple[int, int]:
-    """Return (height, width) of ``{"height", "width"}``, or of one number, which is both."""
+def _size(
+    table: Table, name: str, default: int | None, *, keeps: bool
+) -> tuple[tuple[int, int], bool]:
+    """Return (height, width), and whether they stand for the shorter side of a shape that stays.
+
+    The file has ``{"height", "width"}``, ``{"shortest_edge"}``, or one number, which is both sides
+    or, if the processor ``keeps`` the shape, the shorter one.
+    """
     value = table.data.get(name, default)
     if not isinstance(value, dict):
         side = table.integer(name, default, high=MAX_SIDE)
         if side is None:
             raise table.wrong(name, "is missing, expected height and width")
-        return side, side
+        return (side, side), keeps
+    sides = table.table(name)
+    if set(value) == {"shortest_edge"} and name == "size":
+        side = sides.integer("shortest_edge", high=MAX_SIDE)
+        return (side, side), True
     if set(value) != {"height", "width"}:
         raise table.wrong(
             name,
             f"resizing by {', '.join(map(repr, value)) or 'nothing'} is not one that edgeopt does, "
-            "expected 'height' and 'width'",
+            "expected 'height' and 'width', or 'shortest_edge'",
         )
-    sides = table.table(name)
-    return sides.integer("height", high=MAX_SIDE), sides.integer("width", high=MAX_SIDE)
+    height, width = (sides.integer(side, high=MAX_SIDE) for side in ("height", "width"))
+    return (height, width), False
 
 
-def _channels(table: Table, name: str, low: float, high: float) -> tuple[float, ...]:
-    """Return the three numbers of ``name``; if absent 0.5 each, as transformers assumes."""
+def _uncropped(table: Table, cut: tuple[int, int]) -> tuple[tuple[int, int], bool]:
+    """Return the size of which ``cut``, a square, is the middle, and whether the shape stays."""
+    if cut[0] != cut[1]:
+        raise table.wrong("size", "expected 'shortest_edge'")
+    share = table.number("crop_pct", _CROPPED, low=0.01, high=1.0)
+    if cut[0] >= _WARPED_FROM:
+        return cut, False
+    side = int(cut[0] / share)
+    return (side, side), True
+
+
+def _channels(
+    table: Table, name: str, default: tuple[float, ...], low: float, high: float
+) -> tuple[float, ...]:
+    """Return the three numbers of ``name``; if absent what the processor assumes."""
     if name in table and isinstance(table.data[name], int | float):
         return (table.number(name, low=low, high=high),) * CHANNELS
-    values = table.array(name, float, (0.5,) * CHANNELS)
+    values = table.array(name, float, default)
     if len(values) != CHANNELS or not all(low <= value <= high for value in values):
         raise table.wrong(
             name, f"expected {CHANNELS} numbers from {low:g} to {high:g}, found {list(values)}"
@@ -183,17 +259,26 @@ def _channels(table: Table, name: str, low: float, high: float) -> tuple[float, 
 
 
 def check(image: ImageInput, config: Any, where: str) -> None:
-    """Raise InputError if a network of ``config`` does not take what ``image`` makes."""
-    size = getattr(config, "image_size", None)
+    """Raise InputError if a network of ``config`` takes other channels than ``image`` makes."""
+    found = getattr(_vision(config), "num_channels", CHANNELS)
+    if found != CHANNELS:
+        raise InputError(
+            f"config.json's num_channels is {found}, but images have {CHANNELS}", where=where
+        )
+
+
+def other_size(image: ImageInput, config: Any) -> str:
+    """Say how the sizes of ``image`` and of the network of ``config`` differ, "" if they do not."""
+    size = getattr(_vision(config), "image_size", None)
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
-    if sides != (image.height, image.width):
-        raise InputError(
-            f"{FILE} makes images of {image.height} x {image.width}, but config.json's image_size "
-            f"is {size}",
-            where=where,
-            hint="Give both the size that the network was trained on.",
-        )
-    if (channels := getattr(config, "num_channels", CHANNELS)) != CHANNELS:
-        raise InputError(
-            f"config.json's num_channels is {channels}, but images have {CHANNELS}", where=where
-        )
+    if not sides or sides == (image.height, image.width):
+        return ""
+    return (
+        f"{FILE} makes images of {image.height} x {image.width}, but config.json's image_size is "
+        f"{size}"
+    )
+
+
+def _vision(config: Any) -> Any:
+    """Return the configuration of the part that sees."""
+    return getattr(config, "vision_config", config)

@@ -171,8 +171,9 @@ def _read_with_pillow(path: Path) -> Image:
 
 def prepare(image: Image, spec: ImageInput) -> np.ndarray:
     """Return the network's input, float32 (1, 3, height, width), as transformers makes it."""
-    resized = resize(image, spec.resize_height, spec.resize_width, spec.resample)
-    top, left = (spec.resize_height - spec.height) // 2, (spec.resize_width - spec.width) // 2
+    height, width = spec.resized(*image.shape[:2])
+    resized = resize(image, height, width, spec.resample)
+    top, left = (height - spec.height) // 2, (width - spec.width) // 2
     cut = resized[top : top + spec.height, left : left + spec.width]
     scaled = (cut.astype(np.float64) * spec.rescale_factor).astype(np.float32)
     even = (scaled - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)

@@ -117,7 +117,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("CanineModel", {}, "CanineModel looks its tokens up in no embedding table"),
     ("ViTModel", PICTURE, "ViTModel takes pixel_values, not texts"),
     ("Dinov2Model", PICTURE, "Dinov2Model takes pixel_values, not texts"),
-    ("BeitForImageClassification", PICTURE, "image_processor_type: 'BeitImageProcessorPil' prep"),
+    (
+        "PoolFormerForImageClassification",
+        PICTURE,
+        "image_processor_type: 'PoolFormerImageProcessorPil' prep",
+    ),
     ("CLIPModel", TWO, "CLIPModel looks its tokens up in no embedding table"),
     ("SiglipModel", TWO, "transformers' SiglipModel cannot be called with input_ids"),
     ("Wav2Vec2Model", SOUND, "Wav2Vec2Model takes input_values, not texts"),

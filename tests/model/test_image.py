@@ -3,7 +3,6 @@
 """preprocessor_config.json: what it says, what transformers assumes, what is refused."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,16 @@ from typing import Any
 import pytest
 
 from edgeopt.errors import InputError
-from edgeopt.model.image import BICUBIC, BILINEAR, FILE, ImageInput, check, read_spec
+from edgeopt.model.image import (
+    _KINDS,
+    BICUBIC,
+    BILINEAR,
+    FILE,
+    ImageInput,
+    check,
+    other_size,
+    read_spec,
+)
 from edgeopt.quiet import quiet
 from tests.checkpoints import PREPARATIONS
 
@@ -52,7 +60,7 @@ def test_what_is_left_out_is_as_transformers_assumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("kind", ["ViT", "DeiT"])
+@pytest.mark.parametrize("kind", sorted(_KINDS))
 def test_what_transformers_saves_is_read(kind: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
     pytest.importorskip("PIL", reason="needs Pillow")
@@ -70,22 +78,25 @@ def test_steps_that_are_off_leave_the_values_alone(tmp_path: Path) -> None:
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"size": {"shortest_edge": 224}},
-        "size",
-        "resizing by 'shortest_edge' is not one that edgeopt does, expected 'height' and 'width'",
+        "do_center_crop",
+        "expected true: with the shape kept, images of one size have to be cut out",
     ),
     (
         {"size": {"height": 224, "width": 224, "longest_edge": 300}},
         "size",
         "resizing by 'height', 'width', 'longest_edge' is not one that edgeopt does, "
-        "expected 'height' and 'width'",
+        "expected 'height' and 'width', or 'shortest_edge'",
     ),
     ({"size": {"height": 224, "width": 0}}, "size.width", "expected 1 to 4096, found 0"),
     ({"size": "224"}, "size", "expected an integer, found '224' (str)"),
     (
-        {"image_processor_type": "CLIPImageProcessor"},
+        {"image_processor_type": "DonutImageProcessor"},
         "image_processor_type",
-        "'CLIPImageProcessor' prepares images in a way that edgeopt does not know, "
-        "expected ViTImageProcessor or DeiTImageProcessor",
+        "'DonutImageProcessor' prepares images in a way that edgeopt does not know, expected one "
+        "of BeitImageProcessor, BitImageProcessor, BlipImageProcessor, ChineseCLIPImageProcessor, "
+        "CLIPImageProcessor, ConvNextImageProcessor, DeiTImageProcessor, "
+        "MobileNetV2ImageProcessor, PvtImageProcessor, SegformerImageProcessor, "
+        "SiglipImageProcessor, ViTImageProcessor",
     ),
     (
         {"image_processor_type": None},
@@ -155,14 +166,42 @@ def test_a_damaged_file_is_refused(text: str, message: str, tmp_path: Path) -> N
         read_spec(tmp_path)
 
 
-def test_a_network_of_another_size_is_refused(tmp_path: Path) -> None:
+def test_a_network_of_other_channels_is_refused(tmp_path: Path) -> None:
     spec = read_spec(write(tmp_path, VIT))
-    check(spec, SimpleNamespace(image_size=224), "here")
-    check(replace(spec, width=192), SimpleNamespace(image_size=[224, 192]), "here")
-    with pytest.raises(InputError) as caught:
-        check(spec, SimpleNamespace(image_size=384), "here")
-    assert caught.value.message == (
+    check(spec, SimpleNamespace(num_channels=3), "here")
+    with pytest.raises(InputError, match=r"here: config.json's num_channels is 1, but images have"):
+        check(spec, SimpleNamespace(num_channels=1), "here")
+
+
+def test_another_size_than_the_network_s_is_told(tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path, VIT))
+    assert other_size(spec, SimpleNamespace(image_size=224)) == ""
+    assert other_size(spec, SimpleNamespace(image_size=[224, 224])) == ""
+    inside = SimpleNamespace(vision_config=SimpleNamespace(image_size=384))
+    assert other_size(spec, inside) == (
         "preprocessor_config.json makes images of 224 x 224, but config.json's image_size is 384"
     )
-    with pytest.raises(InputError, match="num_channels is 1, but images have 3"):
-        check(spec, SimpleNamespace(image_size=224, num_channels=1), "here")
+
+
+@pytest.mark.parametrize(
+    ("document", "resize", "cut", "becomes"),
+    [
+        ({"size": {"shortest_edge": 256}, "crop_size": 224}, 256, 224, (256, 341)),
+        ({"size": 256}, 256, 224, (256, 341)),
+        ({"size": {"height": 256, "width": 256}}, 256, 224, (256, 256)),
+    ],
+)
+def test_a_shorter_side_keeps_the_shape(
+    document: dict[str, Any], resize: int, cut: int, becomes: tuple[int, int], tmp_path: Path
+) -> None:
+    spec = read_spec(write(tmp_path, {"image_processor_type": "BitImageProcessor"} | document))
+    assert (spec.resize_height, spec.resize_width, spec.height) == (resize, resize, cut)
+    assert spec.resized(480, 640) == becomes
+
+
+def test_convnext_cuts_out_a_share_of_small_sizes(tmp_path: Path) -> None:
+    kind = {"image_processor_type": "ConvNextImageProcessor"}
+    spec = read_spec(write(tmp_path, kind | {"size": {"shortest_edge": 224}}))
+    assert (spec.resize_height, spec.height, spec.keep_shape) == (256, 224, True)
+    spec = read_spec(write(tmp_path, kind))
+    assert (spec.resize_height, spec.height, spec.keep_shape) == (384, 384, False)

@@ -1,7 +1,7 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-/* image_main PPM OUT MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH
- * image_main bytes MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH
+/* image_main PPM OUT MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH KEEP
+ * image_main bytes MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH KEEP
  *
  * Prepares the image as DeiT does and writes float32 (3, height, width) to OUT; or prints the
  * bytes of the scratch. What goes wrong is printed as "code where: message", exit status 1. */
@@ -27,6 +27,7 @@ static struct eo_image_spec spec_of(char **words)
     spec.resize_width = number(words[2]);
     spec.height = number(words[3]);
     spec.width = number(words[4]);
+    spec.keep_shape = number(words[5]) != 0;
     return spec;
 }
 
@@ -100,10 +101,10 @@ static int prepare(char **words)
 
 int main(int argc, char **argv)
 {
-    if (argc == 10) {
+    if (argc == 11) {
         return prepare(argv + 1);
     }
-    if (argc == 9) {
+    if (argc == 10) {
         struct eo_image_spec spec = spec_of(argv + 4);
 
         printf("%zu\n", eo_image_scratch_bytes(number(argv[2]), number(argv[3]), &spec));

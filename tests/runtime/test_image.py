@@ -28,6 +28,7 @@ SPEC = ImageInput(
     std=(0.229, 0.224, 0.225),
     rescale_factor=1 / 255,
 )
+KEEPS = replace(SPEC, resize_height=20, resize_width=20, height=17, keep_shape=True)
 RESAMPLES = (NEAREST, BILINEAR, BICUBIC)
 LIBRARY = (SOURCES / "image/image.c", SOURCES / "base/failure.c")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -57,7 +58,7 @@ def ppm(image: Image) -> bytes:
 
 def words_of(spec: ImageInput) -> list[str]:
     sizes = (spec.resize_height, spec.resize_width, spec.height, spec.width)
-    return [str(n) for n in (spec.resample, *sizes)]
+    return [str(n) for n in (spec.resample, *sizes, int(spec.keep_shape))]
 
 
 def run(
@@ -90,7 +91,9 @@ def by_transformers(image: Image, spec: ImageInput) -> np.ndarray:
         from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
         processor = ViTImageProcessorPil(
-            size={"height": spec.resize_height, "width": spec.resize_width},
+            size={"shortest_edge": spec.resize_height}
+            if spec.keep_shape
+            else {"height": spec.resize_height, "width": spec.resize_width},
             resample=spec.resample,
             do_center_crop=True,
             crop_size={"height": spec.height, "width": spec.width},
@@ -154,9 +157,12 @@ def test_the_host_resizes_as_pillow(resample: int) -> None:
 @pytest.mark.heavy
 @pytest.mark.parametrize("resample", RESAMPLES)
 @pytest.mark.parametrize("number", range(6))
-def test_the_host_prepares_as_transformers(resample: int, number: int) -> None:
+@pytest.mark.parametrize("keeps", [False, True])
+def test_the_host_prepares_as_transformers(resample: int, number: int, keeps: bool) -> None:
     image = make_images(6)[number]
     spec = replace(SPEC, resize_height=41, resize_width=38, height=32, width=31, resample=resample)
+    if keeps:
+        spec = replace(spec, resize_width=41, keep_shape=True)
     np.testing.assert_array_equal(prepare(image, spec)[0], by_transformers(image, spec))
 
 
@@ -177,8 +183,25 @@ def test_the_runtime_prepares_as_the_host(
                 height=17,
                 width=30,
             ),
+            replace(KEEPS, resample=resample),
         ):
             got = run(program, ppm(image), tmp_path, spec, (width, height))
+            np.testing.assert_array_equal(got, prepare(image, spec)[0])
+
+
+@pytest.mark.parametrize("resample", RESAMPLES)
+@pytest.mark.parametrize("side", [1, 2, 16])
+def test_memory_for_the_largest_image_is_enough_for_each_smaller_one(
+    resample: int, side: int, program: Path, tmp_path: Path
+) -> None:
+    """If the shape is kept, how much an image shrinks goes by its shape."""
+    spec = replace(
+        KEEPS, resize_height=side, resize_width=side, height=side, width=side, resample=resample
+    )
+    for height, width in [(1, 97), (97, 1), (2, 97), (97, 3), (96, 97), (97, 97), (33, 65)]:
+        for most in [(width, height), (97, 97), (224, 97), (97, 224)]:
+            image = edges(height, width)
+            got = run(program, ppm(image), tmp_path, spec, most)
             np.testing.assert_array_equal(got, prepare(image, spec)[0])
 
 
@@ -187,12 +210,13 @@ def test_the_runtime_prepares_as_the_host(
 def test_the_runtime_prepares_photographs_as_transformers(
     resample: int, program: Path, tmp_path: Path
 ) -> None:
-    spec = replace(
+    warps = replace(
         SPEC, resize_height=256, resize_width=256, height=224, width=224, resample=resample
     )
-    for image in (*make_images(4), noise(480, 640), edges(1080, 1920), edges(200, 3000)):
-        got = run(program, ppm(image), tmp_path, spec, (4000, 3000))
-        np.testing.assert_array_equal(got, by_transformers(image, spec))
+    for spec in (warps, replace(warps, keep_shape=True)):
+        for image in (*make_images(4), noise(480, 640), edges(1080, 1920), edges(200, 3000)):
+            got = run(program, ppm(image), tmp_path, spec, (4000, 3000))
+            np.testing.assert_array_equal(got, by_transformers(image, spec))
 
 
 def test_the_memory_for_a_camera_is_small(program: Path) -> None:
@@ -229,6 +253,10 @@ def test_no_memory_is_asked_for_what_cannot_be(
 WRONG_SPECS = [
     ({"resize_width": 0}, "resizing to 16 x 0 (height x width), expected 1 to 4096 each"),
     ({"height": 17}, "17 x 16 (height x width) cannot be cut out of 16 x 16"),
+    (
+        {"keep_shape": True, "resize_width": 18},
+        "resizing to 16 x 18, expected one side if the shape is kept",
+    ),
     ({"resample": 1}, "resampling 1, expected 0 (nearest), 2 (bilinear) or 3 (bicubic)"),
 ]
 

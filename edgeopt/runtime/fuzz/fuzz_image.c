@@ -16,12 +16,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         image.height > 512) {
         return 0;
     }
-    for (size_t i = 0; i < sizeof resamples / sizeof resamples[0]; i++) {
+    for (size_t i = 0; i < 2 * sizeof resamples / sizeof resamples[0]; i++) {
+        const bool keeps = i % 2 == 1;
         const struct eo_image_spec spec = {.height = 5,
                                            .width = 4,
                                            .resize_height = 7,
-                                           .resize_width = 6,
-                                           .resample = resamples[i],
+                                           .resize_width = keeps ? 7 : 6,
+                                           .resample = resamples[i / 2],
+                                           .keep_shape = keeps,
                                            .std = {1.0F, 1.0F, 1.0F},
                                            .rescale_factor = 1.0};
         struct eo_image_scratch scratch = {.max_width = image.width, .max_height = image.height};

@@ -521,6 +521,9 @@ static void read_image(struct reader *reader, uint32_t node, struct eo_manifest 
     image->resample = (int32_t)integer_member(reader, node, "resample", 0, INT32_MAX);
     image->rescale_factor =
         number_of(reader, member(reader, node, "rescale_factor"), "rescale_factor");
+    if (reader->result == EO_OK && eo_json_member(reader->tree, node, "keep_shape") != 0) {
+        image->keep_shape = boolean_member(reader, node, "keep_shape");
+    }
     read_channels(reader, node, "mean", image->mean);
     read_channels(reader, node, "std", image->std);
     if (reader->result == EO_OK) {

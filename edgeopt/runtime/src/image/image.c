@@ -82,16 +82,38 @@ static uint32_t widest_of(uint32_t width, uint32_t height, const struct eo_image
     uint32_t most = spec->resize_width + (down + 1) / 2;
     uint32_t source = width < most ? width : most;
 
+    if (spec->keep_shape) {
+        source = width; /* both sides shrink alike, so that most is not known */
+    }
     return source > spec->width ? source : spec->width;
 }
 
-static struct layout lay_out(uint32_t width, uint32_t height, const struct eo_image_spec *spec)
+/* The spec for an image of this size, if its shape is kept: with the sides that it becomes. */
+static struct eo_image_spec spec_for(uint32_t width, uint32_t height,
+                                     const struct eo_image_spec *spec)
 {
-    uint64_t widest = widest_of(width, height, spec);
+    struct eo_image_spec found = *spec;
+
+    if (spec->keep_shape && width > 0 && height > 0) {
+        /* Below 2^28: a side is at most 65,535, and what it becomes 4,096. */
+        if (width < height) {
+            found.resize_height = (uint32_t)((double)((uint64_t)spec->resize_width * height) / width);
+        } else {
+            found.resize_width = (uint32_t)((double)((uint64_t)spec->resize_height * width) / height);
+        }
+    }
+    return found;
+}
+
+/* `across` and `down` are how many source pixels go into resize_width and resize_height. */
+static struct layout lay_out(uint32_t across, uint32_t down, const struct eo_image_spec *spec,
+                             uint32_t widest_row)
+{
+    uint64_t widest = widest_row;
     struct layout layout;
 
-    layout.taps[0] = taps_of(spec->resample, width, spec->resize_width);
-    layout.taps[1] = taps_of(spec->resample, height, spec->resize_height);
+    layout.taps[0] = taps_of(spec->resample, across, spec->resize_width);
+    layout.taps[1] = taps_of(spec->resample, down, spec->resize_height);
     layout.levels = sizeof(float) * EO_IMAGE_CHANNELS * LEVELS;
     layout.axes[0] = sizeof(uint32_t) * spec->width * (2 + layout.taps[0]);
     layout.axes[1] = sizeof(uint32_t) * spec->height * (2 + layout.taps[1]);
@@ -101,6 +123,23 @@ static struct layout lay_out(uint32_t width, uint32_t height, const struct eo_im
     layout.all_bytes = layout.levels + layout.axes[0] + layout.axes[1] + layout.sums + layout.row +
                        layout.ring;
     return layout;
+}
+
+/* For images of up to width x height. If the shape is kept, the longer side is rounded down and so
+ * shrinks a little more than the shorter one: as if that became one pixel less, or half of one. */
+static struct layout lay_out_most(uint32_t width, uint32_t height,
+                                  const struct eo_image_spec *spec)
+{
+    uint32_t shorter = width < height ? width : height;
+    uint32_t side = spec->resize_height;
+    struct eo_image_spec least = *spec;
+
+    if (!spec->keep_shape) {
+        return lay_out(width, height, spec, widest_of(width, height, spec));
+    }
+    least.resize_height = least.resize_width = side > 1 ? side - 1 : 1;
+    shorter = side > 1 ? shorter : 2 * shorter;
+    return lay_out(shorter, shorter, &least, widest_of(width, height, spec));
 }
 
 static bool is_side(uint32_t side, uint32_t most)
@@ -122,6 +161,11 @@ int eo_image_check(const struct eo_image_spec *spec, struct eo_failure *failure)
         return eo_fail(failure, EO_EINPUT, where,
                        "%u x %u (height x width) cannot be cut out of %u x %u", spec->height,
                        spec->width, spec->resize_height, spec->resize_width);
+    }
+    if (spec->keep_shape && spec->resize_height != spec->resize_width) {
+        return eo_fail(failure, EO_EINPUT, where,
+                       "resizing to %u x %u, expected one side if the shape is kept",
+                       spec->resize_height, spec->resize_width);
     }
     if (spec->resample != EO_NEAREST && spec->resample != EO_BILINEAR &&
         spec->resample != EO_BICUBIC) {
@@ -152,7 +196,7 @@ size_t eo_image_scratch_bytes(uint32_t max_width, uint32_t max_height,
         !is_side(max_height, EO_IMAGE_SOURCE_MAX)) {
         return 0;
     }
-    bytes = lay_out(max_width, max_height, spec).all_bytes;
+    bytes = lay_out_most(max_width, max_height, spec).all_bytes;
     return bytes > SIZE_MAX ? 0 : (size_t)bytes;
 }
 
@@ -321,10 +365,11 @@ int eo_image_prepare(const struct eo_image *image, const struct eo_image_spec *s
                      const struct eo_image_scratch *scratch, float *pixels,
                      struct eo_failure *failure)
 {
+    const struct eo_image_spec own = spec_for(image->width, image->height, spec);
     const size_t source_bytes = (size_t)image->width * EO_IMAGE_CHANNELS;
     const size_t row_bytes = (size_t)spec->width * EO_IMAGE_CHANNELS;
     const size_t plane = (size_t)spec->width * spec->height;
-    const bool columns_first = is_columns_first(image->width, image->height, spec);
+    const bool columns_first = is_columns_first(image->width, image->height, &own);
     struct layout layout;
     struct axis across;
     struct axis down;
@@ -345,13 +390,14 @@ int eo_image_prepare(const struct eo_image *image, const struct eo_image_spec *s
                        "is %u x %u pixels (width x height), at most %u x %u were made room for",
                        image->width, image->height, scratch->max_width, scratch->max_height);
     }
-    layout = lay_out(image->width, image->height, spec);
+    layout = lay_out(image->width, image->height, &own,
+                     widest_of(image->width, image->height, spec));
     fill_levels(spec, levels);
     memory += layout.levels;
-    fill_axis(&across, memory, layout.taps[0], spec->resample, image->width, spec->resize_width,
+    fill_axis(&across, memory, layout.taps[0], spec->resample, image->width, own.resize_width,
               spec->width);
     memory += layout.axes[0];
-    fill_axis(&down, memory, layout.taps[1], spec->resample, image->height, spec->resize_height,
+    fill_axis(&down, memory, layout.taps[1], spec->resample, image->height, own.resize_height,
               spec->height);
     memory += layout.axes[1];
     sums = (int32_t *)memory;

@@ -6,6 +6,8 @@
 
 #include "edgeopt_rt.h"
 
+#include <stdbool.h>
+
 #define EO_IMAGE_CHANNELS 3
 /* Of a source image. Beyond, nothing here would overflow; it is where sizes stop to be meant. */
 #define EO_IMAGE_SOURCE_MAX 65535
@@ -15,8 +17,9 @@
 /* Pillow's numbers. */
 enum eo_resample { EO_NEAREST = 0, EO_BILINEAR = 2, EO_BICUBIC = 3 };
 
-/* The manifest's "image". The image is resized to resize_height x resize_width, height x width are
- * cut out of its centre, and a value becomes (value * rescale_factor - mean) / std. */
+/* The manifest's "image". The image is resized to resize_height x resize_width (which are the same,
+ * and that of the shorter side, if the shape is kept), height x width are cut out of its centre, and
+ * a value becomes (value * rescale_factor - mean) / std. */
 struct eo_image_spec {
     uint32_t height;
     uint32_t width;
@@ -26,6 +29,7 @@ struct eo_image_spec {
     float mean[EO_IMAGE_CHANNELS];
     float std[EO_IMAGE_CHANNELS];
     double rescale_factor;
+    bool keep_shape;
 };
 
 /* Memory to prepare images in, one at a time: eo_image_scratch_bytes of it, aligned as by malloc.
