@@ -6,6 +6,7 @@ Each is a small network with random weights, saved with the image processor of i
 are compared on images whose shapes are not the network's.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgeopt.model.image import ImageInput
 from edgeopt.model.images import make_images
 from edgeopt.model.importer import import_model
 from edgeopt.model.original import open_original
+from edgeopt.pipeline import compile
 from edgeopt.quiet import quiet
 
 transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
@@ -138,3 +140,21 @@ def test_a_configuration_without_labels_is_refused(tmp_path: Path) -> None:
         transformers.PvtImageProcessorPil(**BOTH).save_pretrained(folder)
     with pytest.raises(InputError, match=r"config\.json's id2label names no labels"):
         import_model(folder)
+
+
+@pytest.mark.parametrize("family", ["Dinov2", "CLIP"])
+def test_every_engine_answers_as_the_pipeline(family: str, tmp_path: Path) -> None:
+    """In the C runtime, on images of several shapes of which the middle is cut out."""
+    for module in ("onnxruntime", "litert_torch", "openvino", "tvm"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    (chosen,) = (row for row in FAMILIES if row[0] == family)
+    folder = write(tmp_path / "model", *chosen)
+    made = compile(folder, "host", output=tmp_path / "b.edgeopt", precisions=["fp32"])
+    assert made.manifest.skipped == ()
+    assert made.manifest.original.endswith('pipeline("image-classification")')
+    found = {a.engine: a.judged for a in made.manifest.artifacts}
+    assert sorted(found) == ["onnx", "openvino", "tflite", "tvm"]
+    for engine, judged in found.items():
+        assert judged is not None
+        assert (judged["samples"], judged["error"] < 1e-5) == (16, True), engine
