@@ -17,8 +17,10 @@ import numpy as np
 
 from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, only_lengths, traced_length
 from edgeopt.backends.onnx_quantize import quantize as quantize_graph
+from edgeopt.backends.onnx_quantize import shared, unshare
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
+from edgeopt.host import overflows_int8
 from edgeopt.model import MAIN, Model, OnnxSource
 from edgeopt.model.onnx_versions import lowered, opset_of
 from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
@@ -27,15 +29,17 @@ from edgeopt.target import EngineSpec, Target
 
 _FILE = "model.onnx"
 
-_INT8_OPTIONS = {
-    "session.x64quantprecision": "1",
-    "optimization.disable_specified_optimizers": "SkipLayerNormFusion",
-}
-"""Session configuration of the INT8 file. Versions that do not know a key ignore it.
+_WIDER = {"session.x64quantprecision": "1"}
+"""Session configuration of an INT8 file for an x86 CPU without VNNI.
 
-An x86 CPU without VNNI adds two products of uint8 and int8 in 16 bits, and onnxruntime lets them
-overflow there (cosines down to -.47 on random networks, .976 on a MiniLM that is .988 elsewhere).
-The first key has such a CPU compute in wider steps; others compute as before.
+Such a CPU adds two products of uint8 and int8 in 16 bits, and onnxruntime lets them overflow there
+(cosines down to -.47 on random networks, .976 on a MiniLM that is .988 elsewhere). With the key it
+computes in wider steps. On any x86 CPU onnxruntime 1.31 then opens no file in which two products
+share a weight, as ALBERT's layers do.
+"""
+
+_INT8_OPTIONS = {"optimization.disable_specified_optimizers": "SkipLayerNormFusion"}
+"""Session configuration of any INT8 file. Versions that do not know a key ignore it.
 
 onnxruntime 1.31's fused Add and LayerNormalization takes 0.25 ms (128 tokens of 384, an x86 core),
 the two apart 0.1 ms."""
@@ -73,6 +77,10 @@ def lower(
             model, path, precision, quantize, calibration, spec.version
         )
         _check_versions(path, spec.opset, spec.ir_version, "Quantising raised it; choose")
+    options = dict(_INT8_OPTIONS) if precision in QUANTIZED else {}
+    if options and target.device.overflows_int8:
+        options |= _WIDER
+        unshare(path)
     return Artifact(
         engine="onnx",
         precision=precision,
@@ -84,7 +92,7 @@ def lower(
             )
         },
         route=route,
-        options=_INT8_OPTIONS if precision in QUANTIZED else {},
+        options=options,
         tools={n: require(n, "onnx").__version__ for n in ("onnx", "onnxruntime")}
         | ({"torch": require("torch", "torch").__version__} if model.main.is_torch else {}),
     )
@@ -205,8 +213,14 @@ class _Session:
 
 
 def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
-    """Return nothing: this host computes as the device does."""
-    return {}
+    """Return what else this host needs so as to compute as the artifact's device does.
+
+    If this host's INT8 kernels overflow and the device's do not, it computes in wider steps, unless
+    products share a weight: such a file is then not opened.
+    """
+    if artifact.precision not in QUANTIZED or not overflows_int8():
+        return {}
+    return {} if shared(directory / artifact.main.files[0]) else dict(_WIDER)
 
 
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
@@ -216,7 +230,7 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    for key, value in artifact.options.items():
+    for key, value in (dict(artifact.options) | host_options(artifact, directory)).items():
         options.add_session_config_entry(key, value)
     session = ort.InferenceSession(
         str(directory / artifact.main.files[0]), options, providers=["CPUExecutionProvider"]

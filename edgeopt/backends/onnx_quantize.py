@@ -52,6 +52,10 @@ _INT8_PRODUCTS = 4
 """MatMulNBits' ``accuracy_level``: activations are quantised to 8 bits inside the kernel."""
 
 
+_OF_WEIGHT = {"MatMulIntegerToFloat": (1, 3, 5), "MatMulInteger": (1, 3)}
+"""The inputs of a quantised product that are its weight's: values first, scale, zero point."""
+
+
 def quantize(
     model: Model,
     path: Path,
@@ -288,3 +292,39 @@ def _weights(proto: Any, path: Path, excluded: Sequence[str], how: Plan) -> str:
         f"GELU fusion -> MatMulNBits ({how.bits} bits, groups of {how.group_size}, "
         f"{how.algorithm}), embeddings in 8 bits"
     )
+
+
+def shared(path: Path) -> bool:
+    """Tell whether quantised products of a file share a weight."""
+    onnx = require("onnx", "onnx")
+    return bool(_sharing(onnx.load(str(path), load_external_data=False)))
+
+
+def unshare(path: Path) -> None:
+    """Give each quantised product of a file a weight, scale and zero point of its own."""
+    onnx = require("onnx", "onnx")
+    proto = onnx.load(str(path))
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    sharing = _sharing(proto)
+    for number, node in enumerate(sharing):
+        for at in _OF_WEIGHT[node.op_type]:
+            name = node.input[at] if at < len(node.input) else ""
+            if name in constants:
+                copy = proto.graph.initializer.add()
+                copy.CopyFrom(constants[name])
+                copy.name = node.input[at] = f"{name}_own_{number}"
+    if sharing:
+        onnx.save(proto, str(path))
+
+
+def _sharing(proto: Any) -> list[Any]:
+    """Return the quantised products whose weight another one has taken before."""
+    taken: set[str] = set()
+    found = []
+    for node in proto.graph.node:
+        if node.op_type in _OF_WEIGHT:
+            weight = node.input[_OF_WEIGHT[node.op_type][0]]
+            if weight in taken:
+                found.append(node)
+            taken.add(weight)
+    return found

@@ -17,6 +17,7 @@ from edgeopt.model import reference, samples, texts
 from edgeopt.model.importer import import_model
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.target import Target
+from tests.model import test_families
 
 onnx = pytest.importorskip("onnx", reason="needs edgeopt[onnx]")
 pytestmark = pytest.mark.heavy
@@ -276,3 +277,26 @@ def test_an_imported_file_is_lowered_for_an_older_engine(
     assert (shipped.opset_import[0].version, shipped.ir_version) == (opset, 7)
     assert artifact.route == f"the imported file, opset 17 as {opset}, IR version 8 as 7"
     assert agreement(model, artifact, tmp_path, 16).cosine_min > 0.99999
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+def test_layers_that_share_weights_are_quantised(
+    vnni: bool, tmp_path: Path, target: Target, agreement: Callable
+) -> None:
+    """As ALBERT's do; with onnxruntime's switch for CPUs without VNNI no weight may be shared."""
+    folder = tmp_path / "model"
+    test_families.write(folder, "AlbertModel", {"embedding_size": 16})
+    model = import_model(folder)
+    isa = {*target.device.isa, "avx512_vnni"} if vnni else set()
+    device = replace(target.device, arch="x86_64", isa=tuple(isa))
+    target = replace(target, device=device)
+    (tmp_path / "out").mkdir()
+    calibration = samples.calls(model, samples.shipped(model, 8), 32)
+    (spec,) = (found for found in target.engines if found.engine == "onnx")
+    artifact = engine.lower(model, target, spec, "int8", calibration, tmp_path / "out")
+    assert ("session.x64quantprecision" in artifact.options) is not vnni
+    proto = onnx.load(tmp_path / "out/model.onnx")
+    products = [node for node in proto.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    weights = {node.input[1] for node in products}
+    assert (len(weights) == len(products)) is not vnni
+    assert agreement(model, artifact, tmp_path / "out", 32).cosine_min > 0.97
