@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How good a compressed model still is: accuracy on labels, else agreement with the original."""
+"""How good outputs are: accuracy on labels, else agreement with the original's."""
 
 from __future__ import annotations
 
