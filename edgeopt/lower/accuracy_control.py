@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lower within the recipe's bounds: the most sensitive layers stay in FP32 until they hold.
 
-Which layers those are is found once, in torch (``edgeopt.lower.sensitivity``); what an artifact loses is
-measured in its own engine, every time.
+Which layers those are is found once, in torch (``edgeopt.lower.sensitivity``); what an artifact
+loses is measured in its own engine, every time.
 """
 
 from __future__ import annotations
