@@ -13,8 +13,6 @@ from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from tests import checkpoints
 
-pytest.importorskip("transformers", reason="needs edgeopt[torch]")
-
 ARCHITECTURES = (
     "BertForSequenceClassification",
     "DistilBertForSequenceClassification",
