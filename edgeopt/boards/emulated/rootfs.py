@@ -83,10 +83,13 @@ def userland(suite: str) -> Path:
     return cache.entry("userland", key, build) / "root"
 
 
-def download(suite: str, packages: tuple[str, ...], work: Path) -> list[Path]:
-    """Download ``packages`` and all they depend on for arm64 into ``work``; return the .deb files.
+def download(
+    suite: str, packages: tuple[str, ...], work: Path, architecture: str = "arm64"
+) -> list[Path]:
+    """Download ``packages`` and all they depend on into ``work``; return the .deb files.
 
-    The mirror is ``$EDGEOPT_DEBIAN_MIRROR``, else the first Debian one in the host's apt sources.
+    ``architecture`` is Debian's word for it. The mirror is ``$EDGEOPT_DEBIAN_MIRROR``, else the
+    first Debian one in the host's apt sources. Raises what ``userland`` raises.
     """
     for tool in ("apt-get", "apt-config", "dpkg-deb", "tar"):
         if shutil.which(tool) is None:
@@ -105,8 +108,8 @@ def download(suite: str, packages: tuple[str, ...], work: Path) -> list[Path]:
     (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n")
     (work / "apt.conf").write_text(_network_settings())
     options = {
-        "APT::Architecture": "arm64",
-        "APT::Architectures": "arm64",
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "root",  # the private folders are ours, not _apt's
         "Acquire::Languages": "none",
@@ -121,8 +124,8 @@ def download(suite: str, packages: tuple[str, ...], work: Path) -> list[Path]:
         "Dir::State::status": str(work / "status"),
     }
     flags = [f for k, v in options.items() for f in ("-o", f"{k}={v}")]
-    _apt([*flags, "-q", "update"], work)
-    _apt([*flags, "-q", "-y", "--download-only", "install", *packages], work)
+    _apt([*flags, "-q", "update"], work, architecture)
+    _apt([*flags, "-q", "-y", "--download-only", "install", *packages], work, architecture)
     return sorted((work / "cache/archives").glob("*.deb"))
 
 
@@ -158,7 +161,7 @@ def _configure(root: Path) -> None:
         (root / name).mkdir(exist_ok=True)
 
 
-def _apt(arguments: list[str], work: Path) -> None:
+def _apt(arguments: list[str], work: Path, architecture: str) -> None:
     done = subprocess.run(
         ["apt-get", *arguments],
         env={**os.environ, "APT_CONFIG": str(work / "apt.conf"), "LC_ALL": "C"},
@@ -170,7 +173,7 @@ def _apt(arguments: list[str], work: Path) -> None:
         errors = [x for x in done.stderr.splitlines() if x.startswith("E:")] or ["E: no reason"]
         text = re.sub(r"//[^/@\s]*@", "//", " ".join(errors[:3]))  # a mirror may carry a password
         raise BoardError(
-            f"the arm64 packages cannot be had: apt says {text}",
+            f"the {architecture} packages cannot be had: apt says {text}",
             where="emulated board",
             hint="Check the network, or set EDGEOPT_DEBIAN_MIRROR to a Debian mirror.",
         )
