@@ -12,6 +12,8 @@ from tests import checkpoints
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.mark.parametrize("kind", ["Bert", "Roberta", "DistilBert"])
 def test_logits_stay_and_the_last_ffn_sees_one_token(kind: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from edgeopt.errors import CompileError, InputError
 from edgeopt.runtime.amalgamate import _lex, _print, _read, amalgamate, export
 from edgeopt.runtime.build import FLAGS, NOTICES, library_sources
 from edgeopt.runtime.python import edgeopt_rt
+from tests.programs import compiled
 from tests.runtime.agent_runs import Case, write_model
 from tests.runtime.test_abi import exported, functions
 
@@ -39,11 +40,10 @@ def gcc(*arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def library(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("built") / "libedgeopt_rt.so"
+def library(folder: Path) -> Path:
     flags = (*FLAGS, "-O1", "-shared", "-fPIC", "-fvisibility=hidden")
-    gcc(*flags, folder / "edgeopt_rt.c", "-o", path, "-ldl", "-lm", "-lpthread")
-    return path
+    libraries = ("-ldl", "-lm", "-lpthread")
+    return compiled("libedgeopt_rt.so", *flags, folder / "edgeopt_rt.c", *libraries)
 
 
 def test_the_same_sources_give_the_same_text() -> None:
@@ -79,6 +79,7 @@ def test_it_compiles_clean_without_engines(folder: Path, without: tuple[str, ...
     gcc(*FLAGS, *left_out, "-fsyntax-only", folder / "edgeopt_rt.c")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("triple", ["aarch64-linux-gnu.2.17", "arm-linux-gnueabihf.2.17"])
 def test_it_compiles_clean_for_boards(folder: Path, tmp_path: Path, triple: str) -> None:
     if importlib.util.find_spec("ziglang") is None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 
 from edgeopt.model.image import BICUBIC, BILINEAR, NEAREST, ImageInput
 from edgeopt.model.images import Image, make_images, prepare
-from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
+from edgeopt.runtime.build import SOURCES
+from tests.programs import SANITIZED, compiled
 
 SPEC = ImageInput(
     height=16,
@@ -31,24 +31,13 @@ SPEC = ImageInput(
 KEEPS = replace(SPEC, resize_height=20, resize_width=20, height=17, keep_shape=True)
 RESAMPLES = (NEAREST, BILINEAR, BICUBIC)
 LIBRARY = (SOURCES / "image/image.c", SOURCES / "base/failure.c")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-
-
-def build(program: Path, *sources: Path) -> Path:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
-    command = ["gcc", *flags, "-O1", "-g", *SANITIZERS, *INCLUDES, *map(str, sources)]
-    subprocess.run([*command, "-o", str(program), "-lm"], check=True)
-    return program
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program() -> Path:
     """Images in, floats out, under the address and undefined-behaviour sanitizers."""
     own = Path(__file__).parent / "image_main.c"
-    folder = tmp_path_factory.mktemp("image")
-    return build(folder / "image_main", own, *LIBRARY)
+    return compiled("image_main", *SANITIZED, own, *LIBRARY, "-lm")
 
 
 def ppm(image: Image) -> bytes:
@@ -362,5 +351,5 @@ def test_the_fuzz_target_survives_changed_bytes(tmp_path: Path) -> None:
     main = tmp_path / "main.c"
     main.write_text(FUZZ_MAIN)
     target = SOURCES.parent / "fuzz" / "fuzz_image.c"
-    program = build(tmp_path / "fuzz_image", main, target, *LIBRARY)
+    program = compiled("fuzz_image", *SANITIZED, main, target, *LIBRARY, "-lm")
     subprocess.run([str(program)], check=True, timeout=120)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
+from tests.programs import SANITIZED, compiled
 
 FILES = (Path(__file__).parent / "sha256_main.c", *sorted(SOURCES.glob("base/sha256*.c")))
 
@@ -38,25 +39,21 @@ KNOWN = {
 
 def built(folder: Path, machine: str) -> list[str]:
     """Build the program for ``machine``; return the command that runs it here."""
-    program = folder / "sha256_main"
     if machine == "host":
-        if shutil.which("gcc") is None:
-            pytest.skip("gcc is not installed")
-        sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-        compiler, runner = ["gcc", *sanitizers], []
-    else:
-        triple, emulator = {
-            "aarch64": ("aarch64-linux-musl", "qemu-aarch64"),
-            "armv7": ("arm-linux-musleabihf", "qemu-arm"),
-        }[machine]
-        if importlib.util.find_spec("ziglang") is None:
-            pytest.skip("ziglang is not installed")
-        if (found := shutil.which(emulator)) is None:
-            pytest.skip(f"{emulator} (qemu-user) is not installed")
-        compiler, runner = [sys.executable, "-m", "ziglang", "cc", "-target", triple], [found]
-        compiler += ["-static"]
-        if machine == "aarch64":
-            runner += ["-cpu", "cortex-a72"]  # with the cryptography extension
+        return [str(compiled("sha256_main", *SANITIZED, *FILES))]
+    program = folder / "sha256_main"
+    triple, emulator = {
+        "aarch64": ("aarch64-linux-musl", "qemu-aarch64"),
+        "armv7": ("arm-linux-musleabihf", "qemu-arm"),
+    }[machine]
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed")
+    if (found := shutil.which(emulator)) is None:
+        pytest.skip(f"{emulator} (qemu-user) is not installed")
+    compiler, runner = [sys.executable, "-m", "ziglang", "cc", "-target", triple], [found]
+    compiler += ["-static"]
+    if machine == "aarch64":
+        runner += ["-cpu", "cortex-a72"]  # with the cryptography extension
     command = [*compiler, *FLAGS, "-O1", *INCLUDES, *map(str, FILES), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

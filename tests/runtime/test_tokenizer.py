@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import shutil
 import struct
 import subprocess
 import time
@@ -19,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
+from edgeopt.runtime.build import SOURCES
+from tests.programs import SANITIZED, compiled
 from tests.runtime import tokenizer_texts as texts
 
 tokenizers = pytest.importorskip("tokenizers", reason="the torch extra is not installed")
@@ -33,16 +33,9 @@ STRATEGIES = ("longest_first", "only_second")
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def driver() -> Path:
     """The driver for this host, under the address and undefined-behaviour sanitizers."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    program = tmp_path_factory.mktemp("tokenizer") / "driver"
-    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
-    flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(DRIVER), *MODULES]
-    subprocess.run(["gcc", *flags, *INCLUDES, *sources, "-o", str(program), "-lm"], check=True)
-    return program
+    return compiled("driver", *SANITIZED, DRIVER, *MODULES, "-lm")
 
 
 def run(driver: Path, words: Sequence[str], data: bytes = b"") -> bytes:
@@ -292,6 +285,7 @@ def piece_starts(pre_tokenizer: Any, before: str, after: str) -> dict[int, tuple
     return found
 
 
+@pytest.mark.heavy
 def test_every_code_point_is_classed_and_mapped_as_in_the_package(driver: Path) -> None:
     clean = normalized("a", clean_text=True)
     spaced = normalized("\n", handle_chinese_chars=True)
@@ -807,18 +801,14 @@ def test_files_that_are_no_tokenizer_are_refused(driver: Path) -> None:
 # ---- fuzzing ----
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("target", ["json", "tokenizer"])
 def test_fuzz_targets_find_nothing_in_a_few_seconds(
     tmp_path: Path, roberta: dict[str, Any], target: str
 ) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
     fuzz = SOURCES.parent / "fuzz"
-    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
-    flags += ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(fuzz / f"fuzz_{target}.c"), str(fuzz / "main.c"), *MODULES]
-    program = tmp_path / "fuzz"
-    subprocess.run(["gcc", *flags, *INCLUDES, *sources, "-o", str(program), "-lm"], check=True)
+    sources = (fuzz / f"fuzz_{target}.c", fuzz / "main.c", *MODULES)
+    program = compiled("fuzz", *SANITIZED, *sources, "-lm")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for index, text in enumerate(texts.generated(10, 60)):

@@ -243,6 +243,7 @@ def test_batches_form_when_asked_for(
         assert server.metric("edgeopt_batch_texts_count") == 3  # each alone
 
 
+@pytest.mark.heavy
 def test_what_does_not_open_is_told(
     board_folder: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
