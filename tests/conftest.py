@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test keeps its boards and their state apart from the user's own; one board serves all."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,8 +56,11 @@ LONG = (
     "tests/test_pipeline.py",
     "tests/compression/test_tokens.py",
     "tests/test_compress_pipeline.py",
+    "tests/runtime/test_tokenizer.py",
+    "tests/boards/test_liar.py",
+    "tests/boards/test_login_shell.py",
 )
-"""Files that take minutes. A worker takes whole files, and would else begin with the longest of
+"""Files that take longest. A worker takes whole files, and would else begin with the longest of
 these when the others are done: it has few tests."""
 
 
@@ -68,3 +72,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONG.index(path) if path in LONG else len(LONG)
 
     items.sort(key=place)
+
+
+_ALL_HEAVY = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.heavy\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files alone that are heavy as a whole, if no heavy test is asked for: to collect one
+    imports toolchains, which takes longer than all the others."""
+    if collection_path.suffix != ".py" or not re.match(
+        "not heavy( and |$)", config.option.markexpr
+    ):
+        return None
+    return True if _ALL_HEAVY.search(collection_path.read_text(encoding="utf-8")) else None

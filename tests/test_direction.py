@@ -3,6 +3,7 @@
 """Data flows one way: a module imports only what stands before it (or beside it)."""
 
 import ast
+import functools
 import graphlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,19 +85,24 @@ def name_of(path: Path) -> str:
 # edgeopt's names, and the command.
 FACES = {PACKAGE / name for name in ("__init__.py", "__main__.py")}
 MODULES = {name_of(p): p for p in sorted(PACKAGE.rglob("*.py")) if p not in FACES}
-IMPORTS = {name: imported(path) for name, path in MODULES.items()}
+
+
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    """Return what each module of edgeopt imports."""
+    return {name: imported(path) for name, path in MODULES.items()}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_imports_only_what_stands_before_it(name: str) -> None:
     own = LEVEL[part_of(name)]
-    assert not {part_of(n) for n in IMPORTS[name] if LEVEL[part_of(n)] > own}
+    assert not {part_of(n) for n in imports()[name] if LEVEL[part_of(n)] > own}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Not even inside a part, nor when a function runs."""
     sorter = graphlib.TopologicalSorter(
-        {name: others & MODULES.keys() for name, others in IMPORTS.items()}
+        {name: others & MODULES.keys() for name, others in imports().items()}
     )
     try:
         sorter.prepare()

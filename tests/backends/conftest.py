@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.target import Target, load_target
 from tests import checkpoints
 
-TEXTS = texts.read_texts(None, 24)
-IMAGES = images.make_images(80)
 Lower = Callable[..., tuple[Artifact, Path]]
 
 
+@functools.cache
+def _given(as_text: bool) -> samples.Samples:
+    return texts.read_texts(None, 24) if as_text else images.make_images(80)
+
+
 def given(model: Model) -> samples.Samples:
-    return TEXTS if isinstance(model.input, TextInput) else IMAGES
+    return _given(isinstance(model.input, TextInput))
 
 
 @pytest.fixture(scope="session")

@@ -293,6 +293,7 @@ def test_it_ends_when_its_reader_goes_away(case: Case) -> None:
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.heavy
 def test_tokens_are_told_without_a_network(agent: Path, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
     from edgeopt.bundle.describe import describe, tokenizer_files

@@ -5,6 +5,7 @@
 No two need each other. ``tests/test_direction.py`` holds the same for Python.
 """
 
+import functools
 import graphlib
 import re
 from collections.abc import Iterator, Mapping
@@ -50,19 +51,27 @@ def module_of(name: str) -> str:
 
 FILES = {name_of(path): path for path in sorted(SOURCES.rglob("*.[ch]"))}
 INCLUDES = {name: included(path) for name, path in FILES.items()}
-READ = {name: _read(path) for name, path in FILES.items() if name.endswith(".c")}
-OWNER = {
-    name: file
-    for file, source in READ.items()
-    for item in source.items
-    if item.linkage == "external" and item.is_definition
-    for name in item.names
-}
-USES = {
-    file: {OWNER[name] for name in names(source.tokens) if name in OWNER} - {file}
-    for file, source in READ.items()
-}
-"""The C files whose functions or tables a C file uses; through the public header too."""
+
+
+@functools.cache
+def owners_and_uses() -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Return the C file of each function or table, and the others whose such a C file uses.
+
+    Uses through the public header count too.
+    """
+    read = {name: _read(path) for name, path in FILES.items() if name.endswith(".c")}
+    owners = {
+        name: file
+        for file, source in read.items()
+        for item in source.items
+        if item.linkage == "external" and item.is_definition
+        for name in item.names
+    }
+    uses = {
+        file: {owners[name] for name in names(source.tokens) if name in owners} - {file}
+        for file, source in read.items()
+    }
+    return owners, uses
 
 
 def above(file: str, others: set[str]) -> set[str]:
@@ -96,9 +105,9 @@ def test_a_file_includes_only_what_stands_below_it(file: str) -> None:
     assert not above(file, INCLUDES[file])
 
 
-@pytest.mark.parametrize("file", USES)
+@pytest.mark.parametrize("file", [name for name in FILES if name.endswith(".c")])
 def test_a_file_uses_only_what_stands_below_it(file: str) -> None:
-    assert not above(file, USES[file])
+    assert not above(file, owners_and_uses()[1][file])
 
 
 def test_no_modules_include_each_other_in_a_circle() -> None:
@@ -110,11 +119,12 @@ def test_no_modules_include_each_other_in_a_circle() -> None:
 
 
 def test_no_files_use_each_other_in_a_circle() -> None:
-    assert_no_circle(USES)
+    assert_no_circle(owners_and_uses()[1])
 
 
 def test_the_uses_are_seen() -> None:
     """What the tests above stand on."""
-    assert USES["tasks/cascade.c"] >= {"tasks/cascade_read.c", "tasks/open.c", "base/arena.c"}
-    assert USES["engines/discover.c"] >= {"engines/engine_tvm.c"}  # a table, not a function
-    assert OWNER["eo_session_open"] == "tasks/open.c"
+    owners, uses = owners_and_uses()
+    assert uses["tasks/cascade.c"] >= {"tasks/cascade_read.c", "tasks/open.c", "base/arena.c"}
+    assert uses["engines/discover.c"] >= {"engines/engine_tvm.c"}  # a table, not a function
+    assert owners["eo_session_open"] == "tasks/open.c"

@@ -489,6 +489,7 @@ def test_windows_over_a_pair(driver: Path, save: Save, roberta: dict[str, Any]) 
             assert (encoded.total, encoded.pair) == (len(whole.ids), len(second))
 
 
+@pytest.mark.heavy
 def test_hostile_texts_take_no_longer_than_others(
     driver: Path, save: Save, roberta: dict[str, Any]
 ) -> None:
