@@ -109,7 +109,10 @@ def read(path: Path, model: Named, least: int = MIN_TEXTS) -> Data:
         )
     labels = None
     if names is not None and model.labels:
-        labels = tuple(_label(name, model, path, i) for i, name in enumerate(names, start=1))
+        labels = tuple(
+            index_of(name, model.labels, str(path), f"text {i} ")
+            for i, name in enumerate(names, start=1)
+        )
     elif names is not None:
         progress.note(f"{model.name} is for {model.task}: the labels are not used")
     data = Data(texts=found, labels=labels)
@@ -119,17 +122,20 @@ def read(path: Path, model: Named, least: int = MIN_TEXTS) -> Data:
     return data.take([int(i) for i in order])
 
 
-def _label(name: str | int, model: Named, path: Path, number: int) -> int:
-    """Return the index of the label ``name``."""
-    if isinstance(name, int) and 0 <= name < len(model.labels):
+def index_of(name: str | int, labels: tuple[str, ...], where: str, what: str = "") -> int:
+    """Return the index of the label ``name`` (or itself) among the model's ``labels``.
+
+    Raises InputError, with ``where`` and ``what`` it is of ("text 7 "), where it is none of them.
+    """
+    if isinstance(name, int) and 0 <= name < len(labels):
         return name
-    if name in model.labels:
-        return model.labels.index(str(name))
-    shown = ", ".join(model.labels[:8]) + (", ..." if len(model.labels) > 8 else "")
+    if name in labels:
+        return labels.index(str(name))
+    shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
     raise InputError(
-        f"text {number} has the label {name!r}, which is not one of the model's {len(model.labels)}"
-        f" ({shown}){nearest(str(name), model.labels)}",
-        where=str(path),
+        f"{what}has the label {name!r}, which is not one of the model's {len(labels)}"
+        f" ({shown}){nearest(str(name), labels)}",
+        where=where,
     )
 
 
