@@ -1,0 +1,357 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What can be evaluated: one kind of answer a file, and how rows of data become it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt import progress
+from edgeopt.errors import InputError
+from edgeopt.evaluate import rows as readers
+from edgeopt.evaluate.data import index_of
+from edgeopt.evaluate.problems.answers import Answers
+from edgeopt.evaluate.problems.classification import Classification
+from edgeopt.evaluate.problems.correlation import Regression, Similarity
+from edgeopt.evaluate.problems.entities import Entities, Entity, entities
+from edgeopt.evaluate.problems.multilabel import MultiLabel
+from edgeopt.evaluate.problems.problem import Problem, Subject
+from edgeopt.evaluate.problems.retrieval import Retrieval
+from edgeopt.evaluate.rows import folders
+from edgeopt.evaluate.rows.row import Columns, Row, Rows, number, text, texts
+from edgeopt.fields import nearest
+from edgeopt.model.original import Text, entity_of
+from edgeopt.model.tasks import Result
+
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("text1", "text2"),
+    ("text", "text_pair"),
+    ("query", "passage"),
+    ("query", "document"),
+    ("question", "sentence"),
+)
+TEXTS = ("text", "sentence", "content", "review")
+LABELS = ("label", "labels", "gold_label", "is_duplicate", "class", "category", "score")
+SCORES = ("score", "label", "similarity_score", "similarity", "labels")
+TOKENS, TAGS, SPANS = ("tokens", "words"), ("ner_tags", "tags", "labels"), ("entities", "spans")
+"""Columns that are found by convention, the first one that there is."""
+
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What the user says of the data.
+
+    ``labels`` are what it calls the model's labels, in their order, () for the same. At most
+    ``limit`` units are taken, drawn with a fixed seed; None for all. ``no_answer_below`` is
+    ``Answers.no_answer_below``.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    labels: tuple[str, ...] = ()
+    limit: int | None = None
+    no_answer_below: float | None = None
+
+
+def load(path: Path, subject: Subject, asked: Asked) -> Problem:
+    """Read the data at ``path`` as what answers of ``subject`` are held against.
+
+    Raises InputError, with file and line, where it is not of the task, or wrong.
+    """
+    if asked.labels and len(asked.labels) != len(subject.labels):
+        raise InputError(
+            f"expected {len(subject.labels)} names, found {len(asked.labels)}",
+            where="labels",
+            hint=f"{subject.name} has, in this order: {', '.join(subject.labels)}",
+        )
+    if folders.is_corpus(path) and subject.task.result is Result.EMBEDDING:
+        return _retrieval(path, asked)
+    rows = readers.read(path)
+    if (subject.task.input == "image") != rows.has("image"):
+        wanted = "a folder of images for each label" if subject.task.input == "image" else "texts"
+        raise InputError(
+            f"holds {'images' if rows.has('image') else 'no images'}, but {subject.name} is for "
+            f"{subject.task} and takes {wanted}",
+            where=str(path),
+        )
+    built: dict[Result, Callable[[Rows, Subject, Asked], Problem]] = {
+        Result.SCORES: _scores,
+        Result.EMBEDDING: _similarity,
+        Result.ENTITIES: _entities,
+        Result.SPANS: _answers,
+    }
+    return built[subject.task.result](_some(rows, asked.limit), subject, asked)
+
+
+def _some(rows: Rows, limit: int | None) -> Rows:
+    if limit is None or len(rows.rows) <= limit:
+        return rows
+    return Rows(
+        path=rows.path,
+        rows=tuple(rows.rows[i] for i in drawn(len(rows.rows), limit)),
+        names=rows.names,
+        layout=rows.layout,
+        figure=rows.figure,
+    )
+
+
+def drawn(count: int, limit: int) -> list[int]:
+    """Return ``limit`` of ``count`` places in their order, the same every time."""
+    chosen = np.random.default_rng(_SEED).permutation(count)[:limit]
+    return sorted(int(i) for i in chosen)
+
+
+def _scores(rows: Rows, subject: Subject, asked: Asked) -> Problem:
+    inputs, noun = _inputs(rows, asked.columns)
+    places = tuple(row.where for row in rows.rows)
+    if len(subject.labels) == 1:
+        column = rows.column(asked.columns.label, SCORES, "scores", "--label")
+        expected = np.array([number(row, column) for row in rows.rows])
+        return Regression(inputs=inputs, places=places, expected=expected, noun=noun)
+    column = rows.column(asked.columns.label, LABELS, "labels", "--label")
+    index = _indexing(rows, column, subject, asked)
+    if subject.activation == "sigmoid":
+        table = np.zeros((len(inputs), len(subject.labels)), bool)
+        for i, row in enumerate(rows.rows):
+            found = row.values.get(column)
+            if not isinstance(found, list | tuple):
+                raise InputError(
+                    f"expected a list of labels in {column!r}, found {found!r}", where=row.where
+                )
+            for value in found:
+                table[i, index(value, row.where)] = True
+        return MultiLabel(
+            inputs=inputs, places=places, expected=table, classes=subject.labels, noun=noun
+        )
+    values = [index(row.values.get(column), row.where) for row in rows.rows]
+    return Classification(
+        inputs=inputs,
+        places=places,
+        expected=np.array(values),
+        classes=subject.labels,
+        noun=noun,
+        main=rows.figure if rows.figure and len(subject.labels) == 2 else "accuracy",
+        top=subject.task.input == "image",
+    )
+
+
+def _inputs(rows: Rows, columns: Columns) -> tuple[tuple[Any, ...], str]:
+    """Return texts, pairs or images, and what they are called."""
+    if rows.has("image"):
+        return tuple(row.values["image"] for row in rows.rows), "images"
+    pair = _pair(rows, columns)
+    if pair is not None:
+        first, second = pair
+        found: list[Text] = [(text(row, first), text(row, second)) for row in rows.rows]
+        return tuple(found), "pairs"
+    column = rows.column(columns.text, TEXTS, "texts", "--text")
+    return tuple(text(row, column) for row in rows.rows), "texts"
+
+
+def _pair(rows: Rows, columns: Columns) -> tuple[str, str] | None:
+    """Return the columns of pairs, None if rows have one text."""
+    if columns.text is None and columns.pair is None:
+        return next((pair for pair in PAIRS if rows.has(*pair)), None)
+    if columns.pair is None:
+        return None
+    first = rows.column(columns.text, (*TEXTS, *(a for a, _ in PAIRS)), "texts", "--text")
+    return first, rows.column(columns.pair, (), "second texts", "--pair")
+
+
+def _indexing(rows: Rows, column: str, subject: Subject, asked: Asked) -> Callable[[Any, str], int]:
+    """Return what gives the index of a label of ``column``."""
+    known = asked.labels or subject.labels
+    names = rows.names.get(column)
+    if names is not None and not set(names) <= set(known):
+        if len(names) != len(known):
+            raise InputError(
+                f"has the labels {_listed(names)}, but {subject.name} has {_listed(known)}",
+                where=str(rows.path),
+            )
+        progress.note(
+            f"{rows.path}: its labels {_listed(names)} are taken for {_listed(known)}, by number"
+        )
+        names = None
+
+    def index(value: Any, where: str) -> int:
+        if names is not None and type(value) is int and 0 <= value < len(names):
+            value = names[value]
+        if isinstance(value, str) and value not in known and value.isdecimal():
+            value = int(value)
+        if value is None or value == -1:
+            raise InputError(f"has no label in {column!r} ({value})", where=where)
+        if type(value) not in (str, int):
+            raise InputError(
+                f"expected a label that is a name or an index, found {value!r}", where=where
+            )
+        return index_of(value, known, where)
+
+    return index
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+def _similarity(rows: Rows, subject: Subject, asked: Asked) -> Problem:
+    pair = _pair(rows, asked.columns)
+    if pair is None:
+        raise InputError(
+            f"has no pairs of texts, and {subject.name} is for {subject.task}",
+            where=str(rows.path),
+            hint="Embeddings are evaluated on pairs with a score, or on a folder with corpus.jsonl,"
+            f" queries.jsonl and qrels. It has the columns {', '.join(rows.columns)}; name those of"
+            " pairs with --text and --pair.",
+        )
+    column = rows.column(asked.columns.label, SCORES, "scores", "--label")
+    at: dict[str, int] = {}
+    places, pairs = [], []
+    for row in rows.rows:
+        found = [text(row, name) for name in pair]
+        for one in found:
+            if one not in at:
+                at[one] = len(at)
+                places.append(row.where)
+        pairs.append([at[one] for one in found])
+    return Similarity(
+        inputs=tuple(at),
+        places=tuple(places),
+        pairs=np.array(pairs),
+        pair_places=tuple(row.where for row in rows.rows),
+        expected=np.array([number(row, column) for row in rows.rows]),
+    )
+
+
+def _retrieval(path: Path, asked: Asked) -> Problem:
+    found = folders.read_corpus(path)
+    queries = [key for key in found.queries if key in found.gains]
+    if asked.limit is not None and asked.limit < len(queries):
+        queries = [queries[i] for i in drawn(len(queries), asked.limit)]
+    at = {key: i for i, key in enumerate(found.documents)}
+    documents = [_document(row) for row in found.documents.values()]
+    asked_rows = [found.queries[key] for key in queries]
+    return Retrieval(
+        inputs=(*documents, *(text(row, "text") for row in asked_rows)),
+        places=tuple(row.where for row in (*found.documents.values(), *asked_rows)),
+        documents=len(documents),
+        ids=tuple(at),
+        relevant=tuple({at[d]: gain for d, gain in found.gains[key].items()} for key in queries),
+    )
+
+
+def _document(row: Row) -> str:
+    """Return title and text, as BEIR joins them."""
+    title = row.values.get("title") or ""
+    if not isinstance(title, str):
+        raise InputError(f'expected a text in "title", found {title!r}', where=row.where)
+    return f"{title} {text(row, 'text', blank=True)}".strip()
+
+
+_OfRow = tuple[str, tuple[tuple[int, int], ...] | None, tuple[Entity, ...]]
+"""A text, where its words are, and its entities."""
+
+
+def _entities(rows: Rows, subject: Subject, asked: Asked) -> Problem:
+    types = {entity_of(label) for label in subject.labels} - {"O"}
+    found: list[_OfRow] = []
+    by_words = asked.columns.text is not None or rows.has(TOKENS[0]) or rows.has(TOKENS[1])
+    for row in rows.rows:
+        of_row = _words(row, rows, subject, asked) if by_words else _characters(row, rows, asked)
+        for kind, _, _ in of_row[2]:
+            if kind not in types:
+                raise InputError(
+                    f"has the entity {kind!r}, which is not one of the model's "
+                    f"({', '.join(sorted(types))}){nearest(kind, tuple(types))}",
+                    where=row.where,
+                )
+        found.append(of_row)
+    return Entities(
+        inputs=tuple(text_of_row for text_of_row, _, _ in found),
+        places=tuple(row.where for row in rows.rows),
+        expected=tuple(expected for _, _, expected in found),
+        words=tuple(words for _, words, _ in found),
+    )
+
+
+def _words(row: Row, rows: Rows, subject: Subject, asked: Asked) -> _OfRow:
+    """Return the words joined by blanks, where each is, and the entities of their tags."""
+    tokens = texts(row, rows.column(asked.columns.text, TOKENS, "words", "--text"))
+    column = rows.column(asked.columns.label, TAGS, "tags", "--label")
+    names = rows.names.get(column, subject.labels)
+    found = row.values.get(column)
+    if not isinstance(found, list | tuple) or len(found) != len(tokens):
+        what = f"{len(found)} tags" if isinstance(found, list | tuple) else repr(found)
+        raise InputError(
+            f"expected a tag for each of {len(tokens)} words in {column!r}, found {what}",
+            where=row.where,
+        )
+    tags = []
+    for tag in found:
+        if type(tag) is int and 0 <= tag < len(names):
+            tag = names[tag]
+        if not isinstance(tag, str):
+            raise InputError(f"expected a tag, found {tag!r}", where=row.where)
+        tags.append(tag)
+    ends = np.cumsum([len(token) + 1 for token in tokens]) - 1
+    places = tuple((int(e) - len(t), int(e)) for t, e in zip(tokens, ends, strict=True))
+    return " ".join(tokens), places, tuple(entities(tags))
+
+
+def _characters(row: Row, rows: Rows, asked: Asked) -> _OfRow:
+    """Return a text and its entities in characters."""
+    whole = text(row, rows.column(None, TEXTS, "texts", "--text"))
+    column = rows.column(asked.columns.label, SPANS, "entities", "--label")
+    found = row.values.get(column)
+    kept: list[Entity] = []
+    for one in found if isinstance(found, list | tuple) else [None]:
+        span = one if isinstance(one, dict) else {}
+        begin, end, kind = span.get("start"), span.get("end"), span.get("label")
+        if type(begin) is not int or type(end) is not int or not isinstance(kind, str):
+            raise InputError(
+                f'expected a list of {{"start", "end", "label"}} in {column!r}, found {one!r}',
+                where=row.where,
+            )
+        if not 0 <= begin < end <= len(whole):
+            raise InputError(
+                f"has an entity at {begin} to {end}, and {len(whole)} characters", where=row.where
+            )
+        kept.append((kind, begin, end))
+    return whole, None, tuple(kept)
+
+
+def _answers(rows: Rows, subject: Subject, asked: Asked) -> Problem:
+    columns = asked.columns
+    question = rows.column(columns.text, ("question",), "questions", "--text")
+    context = rows.column(columns.pair, ("context",), "contexts", "--pair")
+    column = rows.column(columns.label, ("answers", "answer"), "answers", "--label")
+    return Answers(
+        inputs=tuple((text(row, question), text(row, context)) for row in rows.rows),
+        places=tuple(row.where for row in rows.rows),
+        expected=tuple(_expected(row, column) for row in rows.rows),
+        no_answer_below=asked.no_answer_below,
+    )
+
+
+def _expected(row: Row, column: str) -> tuple[str, ...]:
+    """Return the answers, however they are written: texts, objects with one, an object of lists."""
+    found = row.values.get(column)
+    if isinstance(found, dict):
+        found = found.get("text")
+    if isinstance(found, str):
+        found = [found] if found.strip() else []
+    if not isinstance(found, list | tuple):
+        raise InputError(f"expected answers in {column!r}, found {found!r}", where=row.where)
+    kept = [one.get("text") if isinstance(one, dict) else one for one in found]
+    answers = tuple(one for one in kept if isinstance(one, str))
+    if len(answers) < len(kept):
+        raise InputError(f"expected answers in {column!r}, found {found!r}", where=row.where)
+    return answers

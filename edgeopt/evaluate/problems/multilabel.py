@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Any number of labels for each text: those whose score is at least one half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from typing import Self
+
+import numpy as np
+
+from edgeopt.evaluate.measured import Measured, Scored, ratio, share
+from edgeopt.evaluate.problems.shown import shown
+from edgeopt.extras import require
+from edgeopt.model.original import Answer, Sample
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MultiLabel:
+    """``expected`` tells which of ``classes`` a text has, bool (units, classes).
+
+    ``accuracy`` is the share of texts whose labels are all right and no other. F1 is over all
+    decisions (micro), or the mean of the classes (macro).
+    """
+
+    inputs: tuple[Sample, ...]
+    places: tuple[str, ...]
+    expected: np.ndarray
+    classes: tuple[str, ...]
+    noun: str = "texts"
+    main: str = "f1_micro"
+
+    names = ("f1_micro", "f1_macro", "accuracy")
+    labels = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def unit(self, i: int) -> tuple[str, str, str]:
+        """Return where a unit stands, its text, and its labels."""
+        return self.places[i], shown(self.inputs[i]), self._named(self.expected[i])
+
+    def _named(self, has: np.ndarray) -> str:
+        return ", ".join(compress(self.classes, has)) or "none"
+
+    def lengths(self, of_inputs: np.ndarray) -> np.ndarray:
+        """Return them: each unit is an input."""
+        return of_inputs
+
+    def answered(self, inputs: np.ndarray) -> Self:
+        """Return it with those units alone."""
+        return replace(
+            self,
+            inputs=tuple(compress(self.inputs, inputs)),
+            places=tuple(compress(self.places, inputs)),
+            expected=self.expected[inputs],
+        )
+
+    def score(self, answers: Sequence[Answer]) -> Scored:
+        """Score by scikit-learn."""
+        metrics = require("sklearn.metrics", "evaluate")
+        scores = np.array([answer.scores for answer in answers], np.float64)
+        got = scores >= THRESHOLD
+        wrong = got != self.expected
+        sums = [part.astype(np.float64) for part in (self.expected, got, self.expected & got)]
+
+        def micro(counts: np.ndarray) -> np.ndarray:
+            expected, found, both = ((counts @ part).sum(1) for part in sums)
+            return ratio(2 * both, expected + found)
+
+        def macro(counts: np.ndarray) -> np.ndarray:
+            expected, found, both = (counts @ part for part in sums)
+            result: np.ndarray = ratio(2 * both, expected + found).mean(1)
+            return result
+
+        def f1(average: str) -> float:
+            return float(metrics.f1_score(self.expected, got, average=average, zero_division=0))
+
+        value = float(metrics.accuracy_score(self.expected, got))
+        aside = np.abs(scores - THRESHOLD)
+        return Scored(
+            figures={
+                "f1_micro": Measured(value=f1("micro"), at=micro),
+                "f1_macro": Measured(value=f1("macro"), at=macro),
+                "accuracy": share(~wrong.any(1), value),
+            },
+            got=tuple(self._named(row) for row in got),
+            loss=np.where(wrong, 1 + aside, 0).sum(1),
+            margin=aside.min(1),
+        )
