@@ -141,30 +141,42 @@ def prepare(
     ``given`` are the user's own; most of the shipped ones are cut to the longest of ``seq_lens``.
     """
     chosen, plain = _choose(model, given, original, max(seq_lens, default=0))
-    names = [_name(sample) for sample in chosen]
-    source = importer.fingerprint(model.source) if model.source is not None else model.digest
-    key = cache.key(
-        source=source,
-        model=model.digest,
-        tool=original.name,
-        samples=names,
-        code=closure.code(__name__),
-    )
-
-    def build(directory: Path) -> None:
-        with progress.step(f"Asking {original.name} about {len(chosen)} {samples.name(model)}"):
-            _save(directory, [original.answer(sample) for sample in chosen])
-
+    key, found = ask(model, original, chosen)
     return Expected(
         tool=original.name,
         labels=original.labels,
         limit=original.limit,
         samples=chosen,
         plain=plain,
-        answers=_load(cache.entry("answers", key, build)),
+        answers=found,
         tokens=tuple(_count(sample, original.tokenizer) for sample in chosen),
         digest=key,
     )
+
+
+def ask(
+    model: Model, original: Original, chosen: Sequence[Sample]
+) -> tuple[str, tuple[Answer | None, ...]]:
+    """Ask the tool about ``chosen`` (cached by content); return the key, and its answers."""
+    source = importer.fingerprint(model.source) if model.source is not None else model.digest
+    key = cache.key(
+        source=source,
+        model=model.digest,
+        tool=original.name,
+        samples=[_name(sample) for sample in chosen],
+        code=closure.code(__name__),
+    )
+
+    def build(directory: Path) -> None:
+        found = []
+        text = f"Asking {original.name} about {len(chosen)} {samples.name(model)}"
+        with progress.step(text) as step:
+            for sample in chosen:
+                found.append(original.answer(sample))
+                step.update(len(found), len(chosen))
+        _save(directory, found)
+
+    return key, _load(cache.entry("answers", key, build))
 
 
 def _choose(
@@ -271,7 +283,7 @@ def golden_texts(
         if answer is None or not isinstance(sample, str | tuple):
             continue
         first, second = (sample, None) if isinstance(sample, str) else sample
-        values = _named(answer, expected.labels, model.labels).scores
+        values = in_order(answer, expected.labels, model.labels).scores
         if answer.vector is not None and answer.vector.ndim == 1:
             values = tuple(map(float, answer.vector))
         if values and first and tokens + prompt <= most:
@@ -383,7 +395,7 @@ def _run(model: Model, target: Target, lowered: Lowered, bundle: Path, expected:
         else:
             found = session.run_texts(chosen)
         return [
-            (None if r.truncated and shorter else _answer(model.task, r, names), r.tokens)
+            (None if r.truncated and shorter else answer_of(model.task, r, names), r.tokens)
             for r in found
         ]
 
@@ -478,7 +490,7 @@ def _by_hand(session: Any, answer: Answer | None, most: int) -> tuple[Answer | N
     return Answer(vector=np.array(hidden[0, : len(ids)])), len(ids)
 
 
-def _answer(task: Task, result: Any, labels: Sequence[str]) -> Answer:
+def answer_of(task: Task, result: Any, labels: Sequence[str]) -> Answer:
     """Return a result of the runtime as the tools give theirs."""
     if task.result is Result.SCORES:
         return Answer(scores=_in_order([(i.label, i.score) for i in result.items], labels))
@@ -507,7 +519,7 @@ def compare(expected: Expected, got: Got, margin: float) -> Judged:
     """Return the figures; see ``Judged``. Raises CompileError if nothing could be compared."""
     labels = expected.labels
     pairs = [
-        (i, _named(want, labels, labels), have)
+        (i, in_order(want, labels, labels), have)
         for i, (want, have) in enumerate(zip(expected.answers, got.answers, strict=True))
         if want is not None and have is not None
     ]
@@ -535,7 +547,7 @@ def compare(expected: Expected, got: Got, margin: float) -> Judged:
     )
 
 
-def _named(answer: Answer, labels: Sequence[str], order: Sequence[str]) -> Answer:
+def in_order(answer: Answer, labels: Sequence[str], order: Sequence[str]) -> Answer:
     """Return ``answer`` with the scores of ``labels`` in another order, as ``_in_order`` has it."""
     if not labels or not answer.scores:
         return answer

@@ -50,6 +50,7 @@ Sample = Text | images.Image | Path
 _ANSWER_TOKENS = 15
 """The longest answer, in tokens, and ``_BEST`` of them: what transformers' pipeline took (4.x)."""
 _BEST = 8
+_OVERLAP = 128  # tokens that two windows of a context have in common, its default too
 _UNLIMITED = 1_000_000  # transformers writes 1e30 if a tokenizer names no limit
 
 _LOADERS = {
@@ -495,31 +496,47 @@ def entity_of(label: str) -> str:
 
 
 def _spans(text: Text, network: Network, tokenizer: Any, config: Any) -> Answer:
-    """Return the best answers of a context that fits in, words whole, as the pipeline of 4.x."""
+    """Return the best answers, words whole, as the pipeline of 4.x.
+
+    A context that is too long is read in windows that overlap by ``_OVERLAP`` tokens.
+    """
     del config
     if isinstance(text, str):
         raise TypeError("an answer needs a context")
-    encoded = _encode(text, tokenizer)
-    outputs = network(_inputs(encoded, tokenizer))
-    kept = np.array([s == 1 for s in encoded.sequence_ids(0)])
-    counted = kept.copy()
-    counted[0] = True  # the first token stands for "no answer"
-    parts = []
-    for logits in (outputs["start_logits"][0], outputs["end_logits"][0]):
-        logits = logits[: len(kept)].astype(np.float64)
-        powers = np.where(counted, np.exp(logits - logits[counted].max()), 0)
-        parts.append(np.where(kept, powers / powers.sum(), 0))
-    scores = np.tril(np.triu(np.outer(*parts)), _ANSWER_TOKENS - 1)
+    windows = _windows(text, tokenizer)
     best: dict[tuple[int, int], float] = {}
-    for first, last in zip(*np.nonzero(scores), strict=True):
-        begin = encoded.word_to_chars(0, encoded.token_to_word(0, first), 1).start
-        end = encoded.word_to_chars(0, encoded.token_to_word(0, last), 1).end
-        best[begin, end] = max(best.get((begin, end), 0.0), float(scores[first, last]))
+    for i in range(len(windows["input_ids"])):
+        names = [name for name in tokenizer.model_input_names if name in windows]
+        of_window = {name: np.asarray([windows[name][i]], np.int64) for name in names}
+        kept = np.array([s == 1 for s in windows.sequence_ids(i)])
+        counted = kept.copy()
+        counted[0] = True  # the first token stands for "no answer"
+        outputs = network(of_window)
+        parts = []
+        for logits in (outputs["start_logits"][0], outputs["end_logits"][0]):
+            logits = logits[: len(kept)].astype(np.float64)
+            powers = np.where(counted, np.exp(logits - logits[counted].max()), 0)
+            parts.append(np.where(kept, powers / powers.sum(), 0))
+        scores = np.tril(np.triu(np.outer(*parts)), _ANSWER_TOKENS - 1)
+        for first, last in zip(*np.nonzero(scores), strict=True):
+            begin = windows.word_to_chars(i, windows.token_to_word(i, first), 1).start
+            end = windows.word_to_chars(i, windows.token_to_word(i, last), 1).end
+            best[begin, end] = max(best.get((begin, end), 0.0), float(scores[first, last]))
     ranked = sorted(best.items(), key=lambda item: -item[1])[:_BEST]
     return Answer(
         spans=tuple(Span(label="", score=s, begin=b, end=e) for (b, e), s in ranked),
-        **_read(encoded),
+        **_read(windows),
     )
+
+
+def _windows(text: tuple[str, str], tokenizer: Any) -> Any:
+    """Return a question with its context as one encoding, or as several that overlap."""
+    options = {"truncation": "only_second", "return_overflowing_tokens": True}
+    found = tokenizer(*text, **options)
+    if len(found["input_ids"]) == 1:
+        return found
+    room = sum(1 for side in found.sequence_ids(0) if side == 1)
+    return tokenizer(*text, stride=min(room // 2, _OVERLAP), **options)
 
 
 def _images(model: Model, folder: Path | None) -> Original | str:

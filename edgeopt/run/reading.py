@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from edgeopt.runtime.host import failed, open_session
 
 Text = str | tuple[str, str]
 """A text, or a text with its second part: a question with its context."""
+
+Told = Callable[[int], None]
+"""What is called with the number of texts that are done."""
 
 _TIMEOUT_S = 600.0
 _TEXT_TIMEOUT_S = 10.0  # a large model, emulated
@@ -79,7 +82,7 @@ def read(
     """
     if board is not None:
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        return _read_there(opened, texts, board, engine, precision, threads)
+        return read_there(opened, texts, board, engine, precision, threads)
     path = bundle.path if isinstance(bundle, Bundle) else bundle
     return _read_here(path, texts, engine=engine, precision=precision, threads=threads or 0)
 
@@ -92,32 +95,43 @@ def _read_here(path: str | Path, texts: Sequence[Text], **options: Any) -> Readi
             found = [session.run_texts([text])[0] for text in texts]
         except edgeopt_rt.Failure as exc:
             raise failed(exc) from exc
-        return Reading(
-            board=None,
-            emulated=False,
-            engine=session.engine,
-            engine_version=session.engine_version,
-            precision=session.precision,
-            results=tuple(
-                Result(
-                    items=tuple(Item(**item._asdict()) for item in result.items),
-                    vector=None if result.vector is None else tuple(map(float, result.vector)),
-                    tokens=result.tokens,
-                    truncated=result.truncated,
-                )
-                for result in found
-            ),
-        )
+        return reading_of(session, found)
 
 
-def _read_there(
+def reading_of(session: Any, found: Sequence[Any]) -> Reading:
+    """Return what a session on this machine (``edgeopt_rt.Session``) gave."""
+    return Reading(
+        board=None,
+        emulated=False,
+        engine=session.engine,
+        engine_version=session.engine_version,
+        precision=session.precision,
+        results=tuple(
+            Result(
+                items=tuple(Item(**item._asdict()) for item in result.items),
+                vector=None if result.vector is None else tuple(map(float, result.vector)),
+                tokens=result.tokens,
+                truncated=result.truncated,
+            )
+            for result in found
+        ),
+    )
+
+
+def _untold(done: int) -> None:
+    """Tell nobody."""
+
+
+def read_there(
     bundle: Bundle,
     texts: Sequence[Text],
     name: str,
     engine: str | None,
     precision: str | None,
     threads: int | None,
+    told: Told = _untold,
 ) -> Reading:
+    """Return what ``bundle`` makes of ``texts`` on the board ``name``; raises as ``read`` does."""
     with connect(name) as board:
         check_architecture(bundle, board)
         store = Store(board.transport, board.facts)
@@ -136,22 +150,24 @@ def _read_there(
                 words += ["--precision", artifact.precision]
                 words += ["--threads", str(threads)] if threads else []
                 try:
-                    return _asked(bundle, board, words, texts)
+                    return _asked(bundle, board, words, texts, told)
                 except (BoardError, MeasurementError):
                     if not answers(board) or not repaired(bundle, store, provided):
                         raise
-                    return _asked(bundle, board, words, texts)
+                    return _asked(bundle, board, words, texts, told)
     raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
 
 
-def _asked(bundle: Bundle, board: Board, words: Sequence[str], texts: Sequence[Text]) -> Reading:
+def _asked(
+    bundle: Bundle, board: Board, words: Sequence[str], texts: Sequence[Text], told: Told
+) -> Reading:
     """Run the agent, once, and return what it says of ``texts``."""
     lines = "".join(json.dumps(_line(text)) + "\n" for text in texts)
     limit_s = _TIMEOUT_S + len(texts) * _TEXT_TIMEOUT_S
     with contextlib.closing(
         board.transport.lines(words, stdin=lines.encode(), timeout_s=limit_s)
-    ) as told:
-        return _reading(told, texts, bundle, board.entry.name, board.emulated)
+    ) as said:
+        return _reading(said, texts, bundle, board.entry.name, board.emulated, told)
 
 
 def _candidates(
@@ -179,7 +195,12 @@ def _line(text: Text) -> dict[str, str]:
 
 
 def _reading(
-    lines: Iterable[str], texts: Sequence[Text], bundle: Bundle, name: str, emulated: bool
+    lines: Iterable[str],
+    texts: Sequence[Text],
+    bundle: Bundle,
+    name: str,
+    emulated: bool,
+    told: Told = _untold,
 ) -> Reading:
     """Read the agent's lines; it says no more than what was asked for."""
     opened: dict[str, Any] | None = None
@@ -207,6 +228,7 @@ def _reading(
             elif kind == "result":
                 results.append(_result(event, tuple(items)))
                 items = []
+                told(len(results))
             elif kind != "hello" or opened is not None:
                 raise ValueError(f"{kind!r} is out of order")
     if opened is None or len(results) != len(texts):
