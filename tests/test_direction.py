@@ -45,7 +45,7 @@ FLOORS = [
     {"deploy"},
     {"measure"},
     {"report", "run"},
-    {"compress_pipeline"},
+    {"compress_pipeline", "evaluate_pipeline"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

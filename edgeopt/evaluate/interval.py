@@ -64,15 +64,18 @@ def _aside(a: float, b: float, phi: float) -> float:
     return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
 
 
-def bootstrap(figures: Mapping[str, Sequence[At]], units: int) -> dict[str, list[list[Interval]]]:
+def bootstrap(
+    figures: Mapping[str, Sequence[At]], units: int, width: int = 0
+) -> dict[str, list[list[Interval]]]:
     """Return for each name the intervals of each of its figures, and of their differences.
 
     ``figures[name]`` are the figures of one kind, one for each system, the first being what others
     are held against. Of each system come [its interval, that of its difference from the first].
-    NaN ends stand for a figure that too few resamples define.
+    NaN ends stand for a figure that too few resamples define. ``width`` is how many units a figure
+    itself counts, if those are but a part of them: memory goes by it.
     """
     drawn: dict[str, list[list[np.ndarray]]] = {n: [[] for _ in ats] for n, ats in figures.items()}
-    for counts in _resamples(units):
+    for counts in _resamples(units, max(units, width)):
         for name, ats in figures.items():
             for kept, at in zip(drawn[name], ats, strict=True):
                 kept.append(at(counts))
@@ -83,10 +86,10 @@ def bootstrap(figures: Mapping[str, Sequence[At]], units: int) -> dict[str, list
     return found
 
 
-def _resamples(units: int) -> Iterator[np.ndarray]:
+def _resamples(units: int, width: int) -> Iterator[np.ndarray]:
     """Yield how often each unit is drawn, float64 (some resamples, units), the same every time."""
     generator = np.random.default_rng(_SEED)
-    some = max(1, _MOST_COUNTS // units)
+    some = max(1, _MOST_COUNTS // width)
     for start in range(0, RESAMPLES, some):
         rows = min(some, RESAMPLES - start)
         drawn = generator.integers(0, units, (rows, units)) + units * np.arange(rows)[:, None]

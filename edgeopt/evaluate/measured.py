@@ -52,16 +52,16 @@ class Scored:
 
     ``figures`` are by name. ``got`` says what the system answered to each unit, and ``loss`` how
     wrong that is: 0 or less for what is right, float64 (units,). ``margin`` is how far the second
-    best answer is behind, None if answers have none. ``by_label`` has figures of units that are
-    parts of a text, such as the entities of one type, by label. ``note`` is what a reader of the
-    figures has to know.
+    best answer is behind, None if answers have none. ``by_label`` has the main figure of what is a
+    part of a unit, such as the entities of one type, by label, and how many are expected. ``note``
+    is what a reader of the figures has to know.
     """
 
     figures: Mapping[str, Measured]
     got: tuple[str, ...]
     loss: np.ndarray
     margin: np.ndarray | None = None
-    by_label: Mapping[str, Measured] = field(default_factory=dict)
+    by_label: Mapping[str, tuple[int, Measured]] = field(default_factory=dict)
     note: str = ""
 
 

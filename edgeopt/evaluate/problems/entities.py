@@ -125,7 +125,10 @@ class Entities:
             figures={name: _measured(sums.sum(1), name) for name in self.names},
             got=tuple(self._told(i, found) for i, found in enumerate(got)),
             loss=np.array(wrong, np.float64),
-            by_label={kind: _measured(sums[:, i], "f1") for i, kind in enumerate(types)},
+            by_label={
+                kind: (int(sums[0, i].sum()), _measured(sums[:, i], "f1"))
+                for i, kind in enumerate(types)
+            },
         )
 
 

@@ -1,0 +1,402 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From labelled data to what artifacts are worth on it, beside the original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt import progress
+from edgeopt.boards import connect
+from edgeopt.bundle import Bundle, open_bundle
+from edgeopt.bundle.manifest import FILE, ArtifactEntry
+from edgeopt.bundle.pack import SUFFIX
+from edgeopt.deploy.provision import check_architecture
+from edgeopt.errors import (
+    BoardError,
+    CompileError,
+    EdgeoptError,
+    InputError,
+    MeasurementError,
+    MissingDependencyError,
+)
+from edgeopt.evaluate import evaluation, problems
+from edgeopt.evaluate.evaluation import Evaluation, NotRun, System
+from edgeopt.evaluate.measured import Scored
+from edgeopt.evaluate.problems import Asked
+from edgeopt.evaluate.problems.problem import Problem, Subject
+from edgeopt.evaluate.rows.row import Columns
+from edgeopt.extras import require
+from edgeopt.fields import nearest
+from edgeopt.lower import answers
+from edgeopt.model import Model, importer
+from edgeopt.model.original import Answer, Original, open_original
+from edgeopt.model.tasks import Result
+from edgeopt.run import artifact
+from edgeopt.run.reading import Reading
+
+WORST = 3
+
+_NOT_HERE = (BoardError, CompileError, MeasurementError, MissingDependencyError)
+
+
+def evaluate_bundle(
+    source: str | Path | Bundle | Model,
+    data: str | Path,
+    *,
+    original: str | Path | Model | None = None,
+    board: str | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
+    labels: Sequence[str] = (),
+    metric: str | None = None,
+    no_answer_below: float | None = None,
+    limit: int | None = None,
+    worst: int = WORST,
+) -> Evaluation:
+    """Return what the artifacts of a bundle are worth on labelled data, beside the original.
+
+    ``source`` is a bundle, or a model, which then is evaluated alone. ``data`` is a file or a
+    folder of the user's (``edgeopt.evaluate.rows``), whose columns are found by convention, or
+    named by ``text``, ``pair`` and ``label``; ``labels`` are what it calls the model's labels, in
+    their order. ``original`` is
+    the model that the bundle was made of, or another with the same labels: it is run by the user's
+    own tool (``edgeopt.model.original``), and each artifact is held against it.
+
+    All artifacts that ``engine`` and ``precision`` allow are run by the C runtime, from text to
+    answer, on ``board`` or (None) here; one that does not run there is told in ``not_run``.
+    ``metric`` names the figure to hold them against each other by. An answer to a question whose
+    score is below ``no_answer_below`` is none. At most ``limit`` units are taken, drawn with a
+    fixed seed, and the ``worst`` answers of each artifact are listed.
+
+    Raises InputError for wrong data, with file and line, MissingDependencyError without
+    ``edgeopt[evaluate]``, and what ``edgeopt.read`` raises if no artifact runs.
+    """
+    _check(limit, worst, no_answer_below)
+    require("sklearn.metrics", "evaluate")
+    bundle, model = _opened(source, original)
+    path = Path(data)
+    subject: Subject
+    if bundle is not None:
+        subject = bundle.manifest
+        entries = _entries(bundle, engine, precision)
+    else:
+        assert model is not None
+        subject, entries = model, ()
+        if board or engine or precision or threads:
+            raise InputError(
+                "is a model, which your own tool runs on this machine: board, engine, precision "
+                "and threads are for a bundle's artifacts",
+                where=str(source) if isinstance(source, str | Path) else subject.name,
+                hint="Make a bundle with: edgeopt compile MODEL --target TARGET",
+            )
+    asked = Asked(
+        columns=Columns(text=text, pair=pair, label=label),
+        labels=tuple(labels),
+        limit=limit,
+        no_answer_below=no_answer_below,
+    )
+    with progress.step(f"Reading {path}"):
+        problem = problems.load(path, subject, asked)
+    main = _main(problem, metric)
+    emulated = board is not None and _emulated(board, bundle)
+    given = None if model is None else _ask_original(model, subject, problem)
+    runs, not_run = _run_all(bundle, entries, problem, board, threads) if bundle else ([], [])
+    return _evaluated(subject, path, problem, main, given, runs, not_run, board, emulated, worst)
+
+
+def _check(limit: int | None, worst: int, no_answer_below: float | None) -> None:
+    if limit is not None and limit < 1:
+        raise InputError(f"expected at least 1, found {limit}", where="limit")
+    if worst < 0:
+        raise InputError(f"expected at least 0, found {worst}", where="worst")
+    if no_answer_below is not None and not 0 <= no_answer_below <= 1:
+        raise InputError(
+            f"expected a score from 0 to 1, found {no_answer_below:g}", where="no_answer_below"
+        )
+
+
+def _opened(
+    source: str | Path | Bundle | Model, original: str | Path | Model | None
+) -> tuple[Bundle | None, Model | None]:
+    """Return the bundle, None for a model, and the model that is the original, None for none."""
+    if isinstance(source, Bundle):
+        bundle: Bundle | None = source
+    elif isinstance(source, Model) or not _is_bundle(Path(source)):
+        bundle = None
+    else:
+        bundle = open_bundle(source)
+    if bundle is None and original is not None:
+        raise InputError(
+            "is a model: give the bundle first, and this as the original",
+            where=source.name if isinstance(source, Model) else str(source),
+        )
+    wanted = original if bundle is not None else source
+    if wanted is None or isinstance(wanted, Model):
+        return bundle, wanted
+    assert not isinstance(wanted, Bundle)
+    with progress.step(f"Importing {wanted}"):
+        return bundle, importer.import_model(wanted)
+
+
+def _is_bundle(path: Path) -> bool:
+    """Tell a bundle from a model; a packed one is told to be no directory when it is opened."""
+    return (path / FILE).is_file() or (path.is_file() and path.name.endswith(SUFFIX))
+
+
+def _entries(
+    bundle: Bundle, engine: str | None, precision: str | None
+) -> tuple[ArtifactEntry, ...]:
+    held = bundle.manifest.artifacts
+    found = tuple(
+        a for a in held if engine in (None, a.engine) and precision in (None, a.precision)
+    )
+    if not found:
+        raise InputError(
+            f"has no {' '.join(filter(None, (engine, precision)))} artifact",
+            where=str(bundle.path),
+            hint="It holds: " + ", ".join(f"{a.engine} {a.precision}" for a in held),
+        )
+    return found
+
+
+def _main(problem: Problem, metric: str | None) -> str:
+    if metric is None:
+        return problem.main
+    if metric not in problem.names:
+        raise InputError(
+            f"there is no {metric!r} of these answers{nearest(metric, problem.names)}",
+            where="metric",
+            hint=f"There are: {', '.join(problem.names)}",
+        )
+    return metric
+
+
+def _emulated(name: str, bundle: Bundle | None) -> bool:
+    """Tell whether the board is emulated. Raises BoardError where the bundle is not for it."""
+    assert bundle is not None
+    if bundle.manifest.task.input == "image":
+        raise InputError(
+            f"is for {bundle.manifest.task}, and the agent on a board reads texts alone",
+            where=str(bundle.path),
+            hint="Leave --board out: the same library runs here.",
+        )
+    with connect(name) as board:
+        check_architecture(bundle, board)
+        return board.emulated
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Run:
+    """What a system answered. ``answers`` are None where a tool does not take an input."""
+
+    name: str
+    engine: str
+    precision: str
+    answers: tuple[Answer | None, ...]
+    tokens: tuple[int, ...] | None
+    cut: int
+
+
+def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
+    if model.task != subject.task:
+        raise InputError(
+            f"is for {model.task}, but {subject.name} is for {subject.task}", where=model.name
+        )
+    tool = open_original(model)
+    if isinstance(tool, str):
+        raise InputError(f"cannot be asked: {tool}", where=model.name)
+    labels = tool.labels or model.labels
+    if subject.task.labelled and sorted(labels) != sorted(subject.labels):
+        raise InputError(
+            f"has other labels ({', '.join(labels)}) than {subject.name} "
+            f"({', '.join(subject.labels)})",
+            where=model.name,
+        )
+    _check_pairs(tool, model, problem)
+    _, found = answers.ask(model, tool, tuple(problem.inputs))
+    kept = tuple(a and answers.in_order(a, tool.labels, subject.labels) for a in found)
+    for answer, place in zip(kept, problem.places, strict=True):
+        if answer is not None:
+            _check_answer(answer, subject, place, model.name)
+    if not any(kept):
+        raise InputError(f"takes none of the {len(kept)} inputs", where=tool.name)
+    ids = [() if a is None else a.ids for a in kept]
+    return _Run(
+        name=tool.name,
+        engine="",
+        precision="",
+        answers=kept,
+        tokens=tuple(map(len, ids)) if all(ids) else None,
+        cut=0,
+    )
+
+
+def _check_pairs(tool: Original, model: Model, problem: Problem) -> None:
+    if tool.pairs and not isinstance(problem.inputs[0], tuple):
+        raise InputError(
+            f"{tool.name} takes pairs of texts, and the data has one text",
+            where=problem.places[0],
+            hint="Name the columns of both with --text and --pair.",
+        )
+
+
+def _check_answer(answer: Answer, subject: Subject, place: str, name: str) -> None:
+    """Raise where an answer is none that can be scored."""
+    values: Any = answer.scores
+    if subject.task.result is Result.EMBEDDING:
+        values = answer.vector
+        if values is None or values.ndim != 1 or not len(values):
+            raise InputError(
+                f"is for {subject.task}, and does not say how an embedding is made of it",
+                where=name,
+                hint="A checkpoint says so in 1_Pooling/config.json, as sentence-transformers "
+                "writes it.",
+            )
+    elif subject.task.result is Result.SPANS or subject.task.result is Result.ENTITIES:
+        values = [span.score for span in answer.spans or ()]
+    if not np.isfinite(values).all():
+        raise MeasurementError(f"{name} gives no finite answer", where=place)
+
+
+def _run_all(
+    bundle: Bundle,
+    entries: Sequence[ArtifactEntry],
+    problem: Problem,
+    board: str | None,
+    threads: int | None,
+) -> tuple[list[_Run], list[NotRun]]:
+    """Run the artifacts. Raises the error of the last where none runs."""
+    runs: list[_Run] = []
+    not_run: list[NotRun] = []
+    errors: list[EdgeoptError] = []
+    place = f" on {board}" if board else ""
+    for entry in entries:
+        name = f"{entry.engine} {entry.precision}"
+        try:
+            with progress.step(f"Running {name}{place} on {len(problem.inputs)} inputs") as step:
+                total = len(problem.inputs)
+                runs.append(
+                    _run(bundle, entry, problem, board, threads, lambda n: step.update(n, total))  # noqa: B023
+                )
+        except _NOT_HERE as exc:
+            errors.append(exc)
+            not_run.append(NotRun(engine=entry.engine, precision=entry.precision, reason=str(exc)))
+    if not runs:
+        if len(errors) == 1:
+            raise errors[0]
+        reasons = "\n".join(f"  {n.engine} {n.precision}: {n.reason}" for n in not_run)
+        raise type(errors[-1])(f"no artifact runs there\n{reasons}", where=str(bundle.path))
+    return runs, not_run
+
+
+def _run(
+    bundle: Bundle,
+    entry: ArtifactEntry,
+    problem: Problem,
+    board: str | None,
+    threads: int | None,
+    told: Callable[[int], None],
+) -> _Run:
+    manifest = bundle.manifest
+    reading: Reading = artifact.run(
+        bundle, entry, problem.inputs, problem.places, board=board, threads=threads, told=told
+    )
+    found = [answers.answer_of(manifest.task, r, manifest.labels) for r in reading.results]
+    name = f"{reading.engine} {reading.engine_version} {reading.precision}"
+    for answer, place in zip(found, problem.places, strict=True):
+        _check_answer(answer, manifest, place, name)
+    return _Run(
+        name=name,
+        engine=reading.engine,
+        precision=reading.precision,
+        answers=tuple(found),
+        tokens=tuple(result.tokens for result in reading.results),
+        cut=sum(result.truncated for result in reading.results),
+    )
+
+
+def _evaluated(
+    subject: Subject,
+    path: Path,
+    problem: Problem,
+    main: str,
+    original: _Run | None,
+    runs: Sequence[_Run],
+    not_run: Sequence[NotRun],
+    board: str | None,
+    emulated: bool,
+    worst: int,
+) -> Evaluation:
+    systems = [*([original] if original else []), *runs]
+    taken = np.array([a is not None for a in systems[0].answers])
+    units = len(problem)
+    lengths, unit = _lengths(problem, runs or systems)
+    if not taken.all():
+        problem = problem.answered(taken)
+        lengths = None if lengths is None else lengths[taken]
+        if not len(problem):
+            raise InputError(f"{systems[0].name} takes none of its {problem.noun}", where=str(path))
+    with progress.step(f"Scoring {len(problem)} {problem.noun}"):
+        scored = [
+            problem.score([a for a, keep in zip(s.answers, taken, strict=True) if keep and a])
+            for s in systems
+        ]
+        against = original is not None
+        figures = evaluation.figures(scored, len(problem), against_first=against)
+        slices = evaluation.slices(
+            problem, scored, main, lengths=lengths, unit=unit, against_first=against
+        )
+    own = scored[0] if against else None
+    told = [
+        _system(run, one, found, evaluation.worst(problem, one, own if i else None, worst))
+        for i, (run, one, found) in enumerate(zip(systems, scored, figures, strict=True))
+    ]
+    return Evaluation(
+        name=subject.name,
+        task=str(subject.task),
+        data=str(path),
+        noun=problem.noun,
+        units=len(problem),
+        left_out=units - len(problem),
+        main=main,
+        board=board,
+        emulated=emulated,
+        original=told[0] if against else None,
+        artifacts=tuple(told[1:] if against else told),
+        not_run=tuple(not_run),
+        slices=slices,
+    )
+
+
+def _system(
+    run: _Run, scored: Scored, figures: Any, mistakes: tuple[evaluation.Mistake, ...]
+) -> System:
+    return System(
+        name=run.name,
+        engine=run.engine,
+        precision=run.precision,
+        figures=figures,
+        cut=run.cut,
+        worst=mistakes,
+        note=scored.note,
+    )
+
+
+def _lengths(problem: Problem, runs: Sequence[_Run]) -> tuple[np.ndarray | None, str]:
+    """Return the length of each input in tokens, or in characters; None for images."""
+    if not isinstance(problem.inputs[0], str | tuple):
+        return None, ""
+    if runs[0].tokens is not None:
+        return np.array(runs[0].tokens, np.float64), "tokens"
+    sizes = [sum(map(len, s)) if isinstance(s, tuple) else len(str(s)) for s in problem.inputs]
+    return np.array(sizes, np.float64), "characters"
