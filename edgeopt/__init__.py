@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edgeopt.bundle.verify import Verification, verify
     from edgeopt.compress_pipeline import compress
     from edgeopt.errors import EdgeoptError
+    from edgeopt.evaluate.evaluation import Evaluation
+    from edgeopt.evaluate_pipeline import evaluate_bundle
     from edgeopt.measure.measurement import Measurement
     from edgeopt.measure.report import Report
     from edgeopt.measure.session import profile
@@ -39,6 +41,7 @@ _HOMES = {
     "Cascade": "edgeopt.run.early_exit",
     "CascadeReading": "edgeopt.run.cascade",
     "EdgeoptError": "edgeopt.errors",
+    "Evaluation": "edgeopt.evaluate.evaluation",
     "Measurement": "edgeopt.measure.measurement",
     "Model": "edgeopt.model",
     "Reading": "edgeopt.run.reading",
@@ -49,6 +52,7 @@ _HOMES = {
     "compile": "edgeopt.pipeline",
     "compress": "edgeopt.compress_pipeline",
     "connect": "edgeopt.boards",
+    "evaluate_bundle": "edgeopt.evaluate_pipeline",
     "import_model": "edgeopt.model.importer",
     "import_torch": "edgeopt.model.torch_module",
     "load_target": "edgeopt.target",
@@ -65,6 +69,7 @@ __all__ = [
     "Cascade",
     "CascadeReading",
     "EdgeoptError",
+    "Evaluation",
     "Measurement",
     "Model",
     "Reading",
@@ -75,6 +80,7 @@ __all__ = [
     "compile",
     "compress",
     "connect",
+    "evaluate_bundle",
     "import_model",
     "import_torch",
     "load_target",

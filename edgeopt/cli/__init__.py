@@ -30,6 +30,11 @@ _COMMANDS = {
     "inspect": ("edgeopt.cli.bundle", "inspect", "Show what is in a bundle."),
     "verify": ("edgeopt.cli.bundle", "verify", "Check a bundle's hashes, and its artifacts."),
     "run": ("edgeopt.cli.run", "run", "Run texts through a bundle, here or on a board."),
+    "evaluate": (
+        "edgeopt.cli.evaluate",
+        "evaluate",
+        "Tell what a bundle is worth on your labelled data.",
+    ),
     "cascade": ("edgeopt.cli.cascade", "cascade", "Find which texts a smaller bundle may answer."),
     "pack": ("edgeopt.cli.bundle", "pack", "Write a bundle as one file."),
     "runtime": ("edgeopt.cli.runtime", "runtime", "Get the library that runs bundles for an app."),
