@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def evaluate_bundle(
     with progress.step(f"Reading {path}"):
         problem = problems.load(path, subject, asked)
     main = _main(problem, metric)
-    emulated = board is not None and _emulated(board, bundle)
+    emulated = board is not None and bundle is not None and _check_board(board, bundle)
     given = None if model is None else _ask_original(model, subject, problem)
     runs, not_run = _run_all(bundle, entries, problem, board, threads) if bundle else ([], [])
     return _evaluated(subject, path, problem, main, given, runs, not_run, board, emulated, worst)
@@ -181,9 +182,8 @@ def _main(problem: Problem, metric: str | None) -> str:
     return metric
 
 
-def _emulated(name: str, bundle: Bundle | None) -> bool:
-    """Tell whether the board is emulated. Raises BoardError where the bundle is not for it."""
-    assert bundle is not None
+def _check_board(name: str, bundle: Bundle) -> bool:
+    """Tell whether the board is emulated. Raises BoardError if the bundle is not for it."""
     if bundle.manifest.task.input == "image":
         raise InputError(
             f"is for {bundle.manifest.task}, and the agent on a board reads texts alone",
@@ -197,7 +197,7 @@ def _emulated(name: str, bundle: Bundle | None) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Run:
-    """What a system answered. ``answers`` are None where a tool does not take an input."""
+    """What a system answered. ``answers`` are None if a tool does not take an input."""
 
     name: str
     engine: str
@@ -230,14 +230,18 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
             _check_answer(answer, subject, place, model.name)
     if not any(kept):
         raise InputError(f"takes none of the {len(kept)} inputs", where=tool.name)
-    ids = [() if a is None else a.ids for a in kept]
+    tokens = None
+    if tool.tokenizer is not None:
+        tokens = tuple(answers.count_tokens(one, tool.tokenizer) for one in problem.inputs)
+    windows = subject.task.result is Result.SPANS
+    limit = None if windows else tool.limit
     return _Run(
         name=tool.name,
         engine="",
         precision="",
         answers=kept,
-        tokens=tuple(map(len, ids)) if all(ids) else None,
-        cut=0,
+        tokens=tokens,
+        cut=0 if limit is None else sum(n > limit for n in tokens or ()),
     )
 
 
@@ -251,7 +255,7 @@ def _check_pairs(tool: Original, model: Model, problem: Problem) -> None:
 
 
 def _check_answer(answer: Answer, subject: Subject, place: str, name: str) -> None:
-    """Raise where an answer is none that can be scored."""
+    """Raise if an answer is none that can be scored."""
     values: Any = answer.scores
     if subject.task.result is Result.EMBEDDING:
         values = answer.vector
@@ -275,7 +279,7 @@ def _run_all(
     board: str | None,
     threads: int | None,
 ) -> tuple[list[_Run], list[NotRun]]:
-    """Run the artifacts. Raises the error of the last where none runs."""
+    """Run the artifacts. Raises the error of the last if none runs."""
     runs: list[_Run] = []
     not_run: list[NotRun] = []
     errors: list[EdgeoptError] = []
@@ -284,10 +288,8 @@ def _run_all(
         name = f"{entry.engine} {entry.precision}"
         try:
             with progress.step(f"Running {name}{place} on {len(problem.inputs)} inputs") as step:
-                total = len(problem.inputs)
-                runs.append(
-                    _run(bundle, entry, problem, board, threads, lambda n: step.update(n, total))  # noqa: B023
-                )
+                told = partial(step.update, total=len(problem.inputs))
+                runs.append(_run(bundle, entry, problem, board, threads, told))
         except _NOT_HERE as exc:
             errors.append(exc)
             not_run.append(NotRun(engine=entry.engine, precision=entry.precision, reason=str(exc)))

@@ -65,10 +65,10 @@ def squad(path: Path, count: int = 40, *, version: str = "1.1", words: int = 60)
 
 
 def english(count: int) -> list[str]:
-    """Return the first words of texts that edgeopt ships."""
+    """Return the first words of texts that edgeopt ships, no two the same."""
     shipped = [text for text in texts.read_texts(None, 1000) if text.isascii()]
     whole = [" ".join(text.split()[:24]) for text in shipped if len(text.split()) >= 8]
-    return whole[:count]
+    return list(dict.fromkeys(whole))[:count]
 
 
 def pairs(path: Path, count: int = 60, seed: int = 0) -> Path:

@@ -28,7 +28,7 @@ class Difference:
     """A figure minus the original's, on the same units, with its interval of 95 %.
 
     ``verdict`` is "better" or "worse" if the interval leaves out 0, else "cannot tell apart". The
-    ends are None where the figure is not defined.
+    ends are None if the figure is not defined.
     """
 
     value: float | None
@@ -41,7 +41,7 @@ class Difference:
 class Figure:
     """A figure with its interval of 95 %. ``difference`` is None for the original, and without it.
 
-    ``value`` is None where it is not defined, as the correlation with a constant.
+    ``value`` is None if it is not defined, as the correlation with a constant.
     """
 
     value: float | None
@@ -196,7 +196,7 @@ def slices(
     """Return slices by length, by label, and by the margin of the first system.
 
     They are of the units, or of their parts (``Scored.by_label``), such as entities.
-    ``lengths`` (inputs,) are in ``unit``, None where there are none.
+    ``lengths`` (inputs,) are in ``unit``, None if there are none.
     """
     found: list[Slice] = []
 
@@ -251,7 +251,7 @@ def _part(measured: Measured, kept: np.ndarray) -> Measured:
 
 
 def _quarters(values: np.ndarray, told: Callable[[float], str]) -> list[tuple[str, np.ndarray]]:
-    """Return the quarters of the units by ``values`` ("3 to 12"), fewer where some are equal."""
+    """Return the quarters of the units by ``values`` ("3 to 12"), fewer if some are equal."""
     edges = np.unique(np.quantile(values, np.arange(1, _QUARTERS) / _QUARTERS, method="lower"))
     places = np.searchsorted(edges, values, side="left")
     found = []

@@ -52,7 +52,7 @@ def share_difference(first: np.ndarray, second: np.ndarray) -> Interval:
     (p_low, p_high), (q_low, q_high) = share(first), share(second)
     spread = math.sqrt((both + one) * (other + neither) * (both + other) * (one + neither))
     product = both * neither - one * other
-    # Method 10 takes half a unit off where both are right together.
+    # Method 10 takes half a unit off if both are right together.
     product = max(product - n / 2, 0.0) if product > 0 else product
     phi = product / spread if spread else 0.0
     low = _aside(p - p_low, q_high - q, phi)

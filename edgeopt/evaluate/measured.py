@@ -92,7 +92,7 @@ def _mean_at(values: np.ndarray) -> At:
 
 
 def ratio(above: np.ndarray, below: np.ndarray, undefined: float = 0.0) -> np.ndarray:
-    """Return ``above / below``, and ``undefined`` where ``below`` is 0."""
+    """Return ``above / below``, and ``undefined`` if ``below`` is 0."""
     above, below = np.broadcast_arrays(above, below)
     found: np.ndarray = np.divide(
         above, below, out=np.full(above.shape, undefined, np.float64), where=below != 0

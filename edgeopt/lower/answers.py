@@ -149,7 +149,7 @@ def prepare(
         samples=chosen,
         plain=plain,
         answers=found,
-        tokens=tuple(_count(sample, original.tokenizer) for sample in chosen),
+        tokens=tuple(count_tokens(sample, original.tokenizer) for sample in chosen),
         digest=key,
     )
 
@@ -213,12 +213,13 @@ def _choose(
 def _cut(text: str, tokenizer: Any, most: int) -> str:
     """Return as many of the first words as have ``most`` tokens together."""
     words = text.split()
-    while words and _count(" ".join(words), tokenizer) > most:
+    while words and count_tokens(" ".join(words), tokenizer) > most:
         words = words[: min(len(words) - 1, len(words) * 3 // 4)]
     return " ".join(words)
 
 
-def _count(sample: Sample, tokenizer: Any) -> int:
+def count_tokens(sample: Sample, tokenizer: Any) -> int:
+    """Return how many tokens a text or a pair has, uncut; 0 for an image."""
     if tokenizer is None or not isinstance(sample, str | tuple):
         return 0
     parts = (sample,) if isinstance(sample, str) else sample

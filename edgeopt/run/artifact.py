@@ -34,7 +34,7 @@ def run(
 
     ``places`` are where each sample stands, for messages, and ``told`` is called with how many are
     done. Here it computes as on the device that it was made for. Raises InputError for a sample
-    that the runtime does not take, BoardError and its like where the artifact does not run there.
+    that the runtime does not take, BoardError and its like if the artifact does not run there.
     """
     for sample, place in zip(samples, places, strict=True):
         _check(sample, place)

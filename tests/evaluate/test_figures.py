@@ -81,6 +81,19 @@ def test_what_one_class_alone_is_answered_has_no_correlation() -> None:
     assert (found["mcc"].value, found["f1"].value, found["accuracy"].value) == (0.0, 0.0, 0.5)
 
 
+def test_one_label_alone_is_scored_without_a_warning() -> None:
+    problem = Classification(
+        inputs=texts(4), places=places(4), expected=np.array([1] * 4), classes=("a", "b")
+    )
+    found = problem.score([Answer(scores=(0.1, 0.9))] * 4).figures
+    assert {name: one.value for name, one in found.items()} == {
+        "accuracy": 1.0,
+        "f1": 1.0,
+        "f1_macro": 1.0,
+        "mcc": 0.0,
+    }
+
+
 def test_many_labels_are_scored_as_by_scikit_learn() -> None:
     draw = np.random.default_rng(0)
     expected = draw.random((UNITS, 4)) < 0.3

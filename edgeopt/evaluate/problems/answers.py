@@ -33,7 +33,7 @@ def normal(answer: str) -> str:
 
 
 def exact(expected: str, got: str) -> float:
-    """Return 1 where both are the same answer, else 0."""
+    """Return 1 if both are the same answer, else 0."""
     return float(normal(expected) == normal(got))
 
 
@@ -53,7 +53,7 @@ def best(of: Callable[[str, str], float], expected: Sequence[str], got: str) -> 
 
 
 def threshold(scores: np.ndarray, answered: np.ndarray, unanswered: np.ndarray) -> float:
-    """Return the score below which no answer is best, 0 where each is to be given.
+    """Return the score below which no answer is best, 0 if each is to be given.
 
     ``answered`` and ``unanswered`` are the F1 of each question, (units,), if the answer of that
     score is given and if none is. As the official script of SQuAD 2.0 finds it: on these very
@@ -75,7 +75,7 @@ def threshold(scores: np.ndarray, answered: np.ndarray, unanswered: np.ndarray) 
 class Answers:
     """A unit is a question with its context. ``expected`` are its answers, () if it has none.
 
-    An answer whose score is below ``no_answer_below`` is none. If that is None, it is 0 where all
+    An answer whose score is below ``no_answer_below`` is none. If that is None, it is 0 if all
     questions have an answer; else each system gets its own, as ``threshold`` finds it.
     """
 
@@ -90,7 +90,7 @@ class Answers:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """Whether a question has an answer, None where all have one."""
+        """Whether a question has an answer, None if all have one."""
         if all(self.expected):
             return None
         return tuple("has an answer" if found else "has none" for found in self.expected)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -113,7 +114,9 @@ class Classification:
             found["f1"] = measured(value, _f1_of_second)
         value = metrics.f1_score(self.expected, got, average="macro", zero_division=0)
         found["f1_macro"] = measured(value, _f1_macro)
-        value = metrics.matthews_corrcoef(self.expected, got)
+        with warnings.catch_warnings():  # of one label alone, of which MCC is 0
+            warnings.simplefilter("ignore", UserWarning)
+            value = metrics.matthews_corrcoef(self.expected, got)
         found["mcc"] = measured(value, _mcc)
         return found
 

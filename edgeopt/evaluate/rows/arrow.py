@@ -25,7 +25,7 @@ _UNREAD = ("Image", "Audio", "Video", "Pdf")
 def read_parquet(path: Path) -> Rows:
     """Return the rows of a Parquet file.
 
-    Raises InputError where it is damaged, and MissingDependencyError without pyarrow.
+    Raises InputError if it is damaged, and MissingDependencyError without pyarrow.
     """
     parquet = require("pyarrow.parquet", "parquet")
     try:
@@ -39,7 +39,7 @@ def read_parquet(path: Path) -> Rows:
 def read_folder(path: Path) -> Rows:
     """Return the rows of a folder that ``save_to_disk`` wrote.
 
-    Raises InputError where it is damaged, or has several splits, and MissingDependencyError
+    Raises InputError if it is damaged, or has several splits, and MissingDependencyError
     without pyarrow.
     """
     if (path / SPLITS).is_file():

@@ -20,7 +20,7 @@ _MOST = 1 << 30
 def read_images(folder: Path) -> Iterator[Row]:
     """Yield a row for each image: image, a path, and label, the name of the folder that it is in.
 
-    Raises InputError where there are none.
+    Raises InputError if there are none.
     """
     try:
         labels = sorted(path for path in folder.iterdir() if path.is_dir())

@@ -32,7 +32,7 @@ def read_list(found: list[Any], path: Path) -> Iterator[Row]:
 
 
 def load(content: str, where: str) -> Any:
-    """Return the JSON in ``content``. Raises InputError where it is none."""
+    """Return the JSON in ``content``. Raises InputError if it is none."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as exc:

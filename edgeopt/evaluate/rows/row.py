@@ -77,7 +77,7 @@ class Rows:
 
 
 def text(row: Row, column: str, *, blank: bool = False) -> str:
-    """Return the text in ``column``. Raises InputError where it is none, or only blanks."""
+    """Return the text in ``column``. Raises InputError if it is none, or only blanks."""
     found = row.values.get(column)
     if not isinstance(found, str) or not (blank or found.strip()):
         if column not in row.values:
@@ -87,7 +87,7 @@ def text(row: Row, column: str, *, blank: bool = False) -> str:
 
 
 def texts(row: Row, column: str) -> tuple[str, ...]:
-    """Return the list of texts in ``column``. Raises InputError where it is none."""
+    """Return the list of texts in ``column``. Raises InputError if it is none."""
     found = row.values.get(column)
     if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
         raise InputError(
@@ -97,7 +97,7 @@ def texts(row: Row, column: str) -> tuple[str, ...]:
 
 
 def number(row: Row, column: str) -> float:
-    """Return the number in ``column``. Raises InputError where it is none."""
+    """Return the number in ``column``. Raises InputError if it is none."""
     found = row.values.get(column)
     try:
         if isinstance(found, bool):
