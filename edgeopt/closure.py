@@ -34,6 +34,7 @@ DISTRIBUTIONS = {
     "elftools": ("pyelftools",),
     "google": ("protobuf",),
     "onnx": ("onnx", "onnxscript"),  # through which torch writes it
+    "sklearn": ("scikit-learn",),
     "sentence_transformers": ("sentence-transformers", "scikit-learn"),  # SetFit's heads
     "transformers": ("transformers", "tokenizers", "safetensors"),
     "tvm": ("apache-tvm", "apache-tvm-ffi"),

@@ -177,5 +177,4 @@ def test_an_interruption_leaves_nothing(home: Path, tmp_path: Path) -> None:
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "dev.jsonl"]
-    assert list(cache.glob("answers/*")) == []
-    assert list(cache.glob("answers/.*.build-*")) == []
+    assert [path for path in cache.glob("answers/*") if path.suffix != ".lock"] == []
