@@ -11,6 +11,7 @@ pre-tokenizers split around it. Run it again after a change of the package's ver
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tools.charsmap import charsmap
+
 HEADER = Path(__file__).parents[1] / "edgeopt" / "runtime/src/tokenizer/unicode_tables.h"
 CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 HANGUL = range(0xAC00, 0xD7A4)
@@ -26,6 +30,14 @@ IDEOGRAPHS = (range(0xF900, 0xFB00), range(0x2F800, 0x2FA20))
 """CJK compatibility ideographs: their canonical forms follow no order, so they get an array."""
 RUNS_IN_BLOCK = 32
 RECORDS_IN_BLOCK = 16
+LONG = 7
+"""Parts of a decomposition from which on their number does not stand beside the gap."""
+
+ACUTE = "\u0301"
+(OTHER, CONTROL, PREPEND, EXTEND, SPACING, JOINER, LINKER, CONSONANT, PICTOGRAPH) = range(9)
+"""Kinds of a code point in a grapheme cluster, as unicode.h numbers them."""
+MARK = 1 << 4
+"""Beside the kind: StripAccents drops it."""
 
 
 def bert(**options: bool) -> normalizers.Normalizer:
@@ -82,6 +94,50 @@ def word_characters() -> set[int]:
     return {c for c in CODES if len(tokenizer.encode("x" + chr(c)).ids) == 1}
 
 
+def keeps_acute(before: Callable[[str], str], base: str) -> set[int]:
+    """The code points that `before` puts into one grapheme cluster with the `base` after it.
+
+    Precompiled replaces clusters of fewer than six bytes by what their first characters map to: an
+    acute after `base` goes with it unless something stands before `base` in its cluster.
+    """
+    precompiled = normalizers.Precompiled(charsmap({base: "-"}))
+    return {
+        c for c in CODES if precompiled.normalize_str(before(chr(c)) + base + ACUTE).endswith(ACUTE)
+    }
+
+
+def clusters() -> dict[int, int]:
+    """What each code point is in a grapheme cluster, OTHER left out.
+
+    Hangul is computed, by ranges; regional indicators need nothing, since a cluster with two of
+    them, or with one and a mark, has six bytes or more.
+    """
+    joining = normalizers.Precompiled(charsmap({"a": "-"}))
+    acute = normalizers.Precompiled(charsmap({ACUTE: "-"}))
+    control = {c for c in CODES if acute.normalize_str(chr(c) + ACUTE + "\u0302") == chr(c) + "-"}
+    joins = {c for c in CODES if joining.normalize_str("a" + chr(c)) == "-"}
+    prepend = keeps_acute(lambda c: c, "a")
+    extend = keeps_acute(lambda c: "\u00a9" + c + "\u200d", "\u00a9") & joins
+    linker = keeps_acute(lambda c: "\u0915" + c, "\u0915") & joins
+    between = keeps_acute(lambda c: "\u0915\u094d" + c, "\u0915") & joins
+    consonant = keeps_acute(lambda c: c + "\u094d", "\u0915")
+    pictograph = keeps_acute(lambda c: c + "\u200d", "\u00a9") - prepend
+    # Between a consonant and its linker stands what extends, and the joiner, but no non-joiner.
+    assert between == extend - {0x200C} | {0x200D}
+    assert linker <= extend
+    kinds = {c: SPACING for c in joins - extend} | {c: EXTEND for c in extend}
+    kinds |= {c: LINKER for c in linker} | {0x200D: JOINER}
+    for kind, codes in (
+        (CONTROL, control),
+        (PREPEND, prepend),
+        (CONSONANT, consonant),
+        (PICTOGRAPH, pictograph),
+    ):
+        assert not codes & set(kinds)
+        kinds |= {c: kind for c in codes}
+    return kinds
+
+
 def varint(value: int) -> bytes:
     """Groups of seven bits, the lowest first; bit 7 is set if more follow."""
     groups = []
@@ -109,7 +165,7 @@ def array(kind: str, name: str, values: Iterable[int]) -> str:
     return "\n".join([*lines, line, "};"])
 
 
-def class_tables(flags_of: Callable[[int], int]) -> str:
+def class_tables(name: str, flags_of: Callable[[int], int]) -> str:
     """Runs of equal flags: varint(length << 4 | index of the flags)."""
     kinds: list[int] = []
     runs: list[tuple[int, int, int]] = []  # first, length, kind
@@ -131,10 +187,13 @@ def class_tables(flags_of: Callable[[int], int]) -> str:
         data += varint(length << 4 | kind)
     return "\n\n".join(
         (
-            array("uint8_t", "class_flags", kinds),
-            array("uint8_t", "class_runs", data),
-            array("uint32_t", "class_firsts", firsts),
-            array("uint16_t", "class_offsets", offsets),
+            array("uint8_t", f"{name}_flags", kinds),
+            array("uint8_t", f"{name}_runs", data),
+            array("uint32_t", f"{name}_firsts", firsts),
+            array("uint16_t", f"{name}_offsets", offsets),
+            f"static const struct code_classes {name}_classes = {{{name}_flags, {name}_runs,\n"
+            f"    sizeof {name}_runs, {name}_firsts, {name}_offsets,\n"
+            f"    sizeof {name}_offsets / sizeof *{name}_offsets}};",
         )
     )
 
@@ -195,21 +254,70 @@ def ideograph_tables(stripped: Mapping[int, str]) -> str:
     )
 
 
-def decompositions(stripped: Mapping[int, str]) -> tuple[dict[int, int], dict[int, int]]:
-    """What is left of each code point without its accents.
+def decompositions(
+    nfd: Mapping[int, str], nfc: Mapping[int, str]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """The canonical decompositions: the first part, to be looked up again, and the one after it.
 
-    That is its first part, to be looked up again, and the one after it.
+    A code point that has the same parts as another one, which is what they compose to, has that one
+    as its first part, and no second.
     """
     first: dict[int, int] = {}
     second: dict[int, int] = {}
-    whole = {text: code for code, text in stripped.items() if len(text) == 2}
-    for code, text in stripped.items():
-        if text in ("", chr(code)) or code in HANGUL or any(code in r for r in IDEOGRAPHS):
+    whole = {text: code for code, text in nfd.items() if len(text) > 1}
+    whole |= {text: code for code, text in nfd.items() if len(text) > 1 and nfc[code] == chr(code)}
+    for code, text in nfd.items():
+        if text == chr(code) or code in HANGUL or any(code in r for r in IDEOGRAPHS):
             continue
-        first[code] = ord(text[0]) if len(text) < 3 else whole[text[:2]]
-        if len(text) > 1:
+        if len(text) == 1:
+            first[code] = ord(text)
+        elif whole[text] != code:
+            first[code] = whole[text]
+        else:
+            first[code] = ord(text[0]) if len(text) == 2 else whole[text[:-1]]
             second[code] = ord(text[-1])
     return first, second
+
+
+def compatible(
+    nfd: Mapping[int, str], nfkd: Mapping[int, str]
+) -> tuple[dict[int, int], dict[int, str]]:
+    """What NFKD makes of the code points that NFD leaves as they are: how far on the one part is,
+    and the parts where they are several."""
+    parts = {c: nfkd[c] for c in CODES if nfd[c] == chr(c) != nfkd[c]}
+    for code in CODES:
+        if code not in HANGUL:
+            assert nfkd[code] == "".join(parts.get(ord(part), part) for part in nfd[code])
+    return (
+        {c: ord(text) - c for c, text in parts.items() if len(text) == 1},
+        {c: text for c, text in parts.items() if len(text) > 1},
+    )
+
+
+def part_tables(name: str, parts: Mapping[int, str]) -> str:
+    """Records: varint(gap << 3 | count), from LONG on with varint(count - LONG) after it; then
+    each part, less the one before it."""
+    data, firsts, offsets = b"", [], []
+    position = last = 0
+    for index, (code, text) in enumerate(sorted(parts.items())):
+        if index % RECORDS_IN_BLOCK == 0:
+            firsts.append(code)
+            offsets.append(len(data))
+            position, last = code, 0
+        data += varint((code - position) << 3 | min(len(text), LONG))
+        if len(text) >= LONG:
+            data += varint(len(text) - LONG)
+        for part in map(ord, text):
+            data += varint(zigzag(part - last))
+            last = part
+        position = code + 1
+    return "\n\n".join(
+        (
+            array("uint8_t", f"{name}_records", data),
+            array("uint32_t", f"{name}_firsts", firsts),
+            array("uint16_t", f"{name}_offsets", offsets),
+        )
+    )
 
 
 def main() -> None:
@@ -217,7 +325,8 @@ def main() -> None:
     stripped = mapped(bert(strip_accents=True))
     cleaned = mapped(bert(clean_text=True))
     lowered = mapped(bert(lowercase=True))
-    combining = combining_classes(mapped(normalizers.NFD()))
+    nfd, nfc = mapped(normalizers.NFD()), mapped(normalizers.NFC())
+    combining = combining_classes(nfd)
     punctuation = pre_tokenizers.BertPreTokenizer()
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     sets: Sequence[set[int]] = (  # bit 0 and up of the flags that unicode.h names
@@ -229,10 +338,12 @@ def main() -> None:
         word_characters(),
         set(combining),
     )
-    first, second = decompositions(stripped)
+    first, second = decompositions(nfd, nfc)
+    single, several = compatible(nfd, mapped(normalizers.NFKD()))
     lower = {c: ord(t) - c for c, t in lowered.items() if len(t) == 1 and t != chr(c)}
     assert [c for c, text in lowered.items() if len(text) != 1] == [0x130]
-    assert not any(c in lower for c in combining)
+    kinds = clusters()
+    marks = mapped(normalizers.StripAccents())
     licence = HEADER.with_name("unicode.h").read_text().partition("*/\n")[0] + "*/\n"
     text = "\n\n".join(
         (
@@ -240,13 +351,17 @@ def main() -> None:
             f"/* Written by tools/unicode-tables.py from tokenizers {tokenizers.__version__}.\n"
             " * Not to be edited. How to read the tables is in unicode.c; whose data\n"
             " * they hold, in THIRD_PARTY_NOTICES.txt. */",
-            f"#define RUNS_IN_BLOCK {RUNS_IN_BLOCK}\n#define RECORDS_IN_BLOCK {RECORDS_IN_BLOCK}",
-            class_tables(lambda c: sum((c in s) << bit for bit, s in enumerate(sets))),
+            f"#define RUNS_IN_BLOCK {RUNS_IN_BLOCK}\n#define RECORDS_IN_BLOCK {RECORDS_IN_BLOCK}\n"
+            f"#define LONG_PARTS {LONG}",
+            class_tables("class", lambda c: sum((c in s) << bit for bit, s in enumerate(sets))),
+            class_tables("cluster", lambda c: kinds.get(c, OTHER) | MARK * (marks.get(c) == "")),
             map_tables("combining", combining),
             map_tables("lower", lower),
-            map_tables("first_part", first),
+            map_tables("first_part", {c: part - c for c, part in first.items()}),
             map_tables("second_part", second),
-            ideograph_tables(stripped),
+            ideograph_tables(nfd),
+            map_tables("compatible", single),
+            part_tables("several", several),
         )
     )
     HEADER.write_text(text + "\n")

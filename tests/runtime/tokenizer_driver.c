@@ -123,18 +123,19 @@ static int open_each(void)
 static int unicode(void)
 {
     for (uint32_t code = 0; code < 0x110000; code++) {
-        uint32_t parts[EO_MAX_PARTS] = {0}, lower[EO_MAX_LOWER] = {0};
-        uint32_t part_count = eo_unicode_strip(code, parts);
+        uint32_t lower[EO_MAX_LOWER] = {0};
         uint32_t lower_count = eo_unicode_lower(code, lower);
         put(eo_unicode_flags(code) | (uint32_t)eo_unicode_is_space(code) << 8 |
             (uint32_t)eo_unicode_is_ideograph(code) << 9 | eo_unicode_combining(code) << 16);
-        put(part_count);
-        put(parts[0]);
-        put(part_count > 1 ? parts[1] : 0);
-        put(part_count > 2 ? parts[2] : 0);
+        put(eo_unicode_cluster(code));
         put(lower_count);
         put(lower[0]);
         put(lower_count > 1 ? lower[1] : 0);
+        for (int compatible = 0; compatible < 2; compatible++) {
+            uint32_t parts[EO_MAX_PARTS] = {0};
+            put(eo_unicode_decompose(code, compatible != 0, parts));
+            (void)fwrite(parts, sizeof parts, 1, stdout);
+        }
     }
     return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-/* Byte 0 chooses: 0..3 a fixed tokenizer and the rest as text and pair; above, the rest is a
- * tokenizer.json up to the first NUL and a text after it. Then max_tokens, truncation, pair_skip. */
+/* Byte 0 chooses: below FIXED a fixed tokenizer and the rest as text and pair; above, the rest is a
+ * tokenizer.json up to the first NUL and a text after it. Then max_tokens, pair (bit 1) and
+ * truncation (from bit 2 on), pair_skip. */
 #include "tokenizer/tokenizer.h"
 
 #include <stdlib.h>
@@ -29,12 +30,55 @@
     "\"unk_token\":\"?\",\"fuse_unk\":" trim ",\"vocab\":{\"?\":0,\"a\":1,\"aa\":2,"              \
     "\"aaa\":3,\"\\u0120\":4},\"merges\":[\"a a\",\"aa a\",\"a aa\"]}}"
 
+#define TOKENIZER(normalizer, pre_tokenizer, model)                                                \
+    "{\"version\":\"1.0\",\"added_tokens\":["                                                      \
+    "{\"id\":0,\"content\":\"<s>\",\"lstrip\":true,\"rstrip\":false,\"normalized\":true," NO_ADDED  \
+    "}],\"normalizer\":" normalizer ",\"pre_tokenizer\":" pre_tokenizer ",\"model\":" model "}"
+#define NORMALIZERS(parts) "{\"type\":\"Sequence\",\"normalizers\":[" parts "]}"
+#define SPLITTERS(parts) "{\"type\":\"Sequence\",\"pretokenizers\":[" parts "]}"
+#define STRIP "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}"
+#define BYTE_LEVEL                                                                                 \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"                   \
+    "\"use_regex\":false}"
+#define PLAIN(type) "{\"type\":\"" type "\"}"
+#define METASPACE(scheme)                                                                          \
+    "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"" scheme "\"}"
+#define REPLACE(kind, pattern, content)                                                            \
+    "{\"type\":\"Replace\",\"pattern\":{\"" kind "\":\"" pattern "\"},\"content\":\"" content   \
+    "\"}"
+#define UNIGRAM(fallback)                                                                          \
+    "{\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":" fallback ",\"vocab\":["              \
+    "[\"<s>\",0],[\"_\",-1],[\"a\",-2.5],[\"aa\",-4],[\"_a\",-3],[\"e\",-2.25],[\"<0x62>\",-9],"  \
+    "[\"<0xC3>\",-9],[\"<0xA9>\",-9],[\"aaaaaaaa\",-1e1],[\"a\",-2]]}"
+#define CHARACTERS                                                                                 \
+    "{\"type\":\"BPE\",\"unk_token\":\"<s>\",\"fuse_unk\":true,\"byte_fallback\":true,"            \
+    "\"vocab\":{\"<s>\":0,\"_\":1,\"a\":2,\"_a\":3,\"<0x62>\":4,\"<0xC3>\":5,\"<0xA9>\":6,"        \
+    "\"aa\":7},\"merges\":[[\"_\",\"a\"],[\"a\",\"a\"]]}"
+#define BYTES                                                                                      \
+    "{\"type\":\"BPE\",\"unk_token\":\"<s>\",\"ignore_merges\":true,\"vocab\":{\"<s>\":0,\"a\":1,"   \
+    "\"\\u00c3\":2,\"\\u00a9\":3,\"\\u00c3\\u00a9\":4,\"aa\":5},\"merges\":[\"a a\","               \
+    "\"\\u00c3 \\u00a9\"]}"
+#define GPT4                                                                                       \
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"                  \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+"             \
+    "[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\","              \
+    "\"invert\":false}"
+
 static const char *const fixed[] = {
     WORDPIECE("\"clean_text\":true,\"handle_chinese_chars\":true,\"lowercase\":true"),
     WORDPIECE("\"clean_text\":false,\"handle_chinese_chars\":true,\"strip_accents\":false,"
               "\"lowercase\":true"),
     BPE("true", "true"),
     BPE("false", "false"),
+    TOKENIZER(NORMALIZERS(PLAIN("NFKC") "," PLAIN("Lowercase") "," PLAIN("StripAccents") ","
+                          REPLACE("Regex", " {2,}", "_") "," REPLACE("String", "b", "bbb")),
+              SPLITTERS(PLAIN("WhitespaceSplit") "," METASPACE("always")), UNIGRAM("true")),
+    TOKENIZER(NORMALIZERS(PLAIN("NFC") "," PLAIN("Nmt") "," STRIP), "null", UNIGRAM("false")),
+    TOKENIZER("{\"type\":\"Prepend\",\"prepend\":\"_\"}",
+              SPLITTERS(PLAIN("Punctuation") "," METASPACE("always")), CHARACTERS),
+    TOKENIZER(PLAIN("NFD"), SPLITTERS(GPT4 "," BYTE_LEVEL), BYTES),
+    TOKENIZER(PLAIN("NFKD"), PLAIN("Whitespace"),
+              "{\"type\":\"WordLevel\",\"unk_token\":\"<s>\",\"vocab\":{\"<s>\":0,\"a\":1}}"),
 };
 #define FIXED (sizeof fixed / sizeof *fixed)
 
@@ -88,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < HEAD) {
         return 0;
     }
-    options = (struct eo_encode_options){data[1], data[2] & 1, data[3] & 15};
+    options = (struct eo_encode_options){data[1], (data[2] >> 2) % 3, data[3] & 15};
     bytes = size - HEAD;
     cut = memchr(rest, '\0', bytes);
     text.text = cut == NULL ? rest + bytes : cut + 1;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define MAX_ADDED_CHARS 256U /* what is looked for at each place of a text has to end somewhere */
+#define MAX_ADDED_BYTES (MAX_ADDED_CHARS * 4)
 
 /* What is needed while added tokens are read. */
 struct added_reader {
@@ -61,22 +62,27 @@ static int check_added_id(const struct eo_reader *reader, uint32_t token, const 
 static int add_codes(const struct eo_reader *reader, struct added_reader *state, uint32_t id,
                      const char *path, struct eo_added_set *set, struct eo_added_token *token)
 {
-    static const struct eo_bert_normalizer none = {0};
+    static const struct eo_normalizer none = {.growth = 1};
     size_t bytes;
     const char *text = eo_vocabulary_text(&reader->tokenizer->vocabulary, id, &bytes);
     struct eo_normalized *out = &state->normalized;
 
-    eo_bert_normalize(set == &reader->tokenizer->added ? &none
-                                                       : &reader->tokenizer->wordpiece.normalizer,
-                      text, 0, (uint32_t)bytes, out);
-    if (out->count == 0 || out->count > MAX_ADDED_CHARS) {
+    out->full = bytes > MAX_ADDED_BYTES;
+    if (!out->full) {
+        eo_normalize(set == &reader->tokenizer->added ? &none : &reader->tokenizer->normalizer,
+                     text, 0, (uint32_t)bytes, out);
+    }
+    if (out->full || out->count == 0 || out->count > MAX_ADDED_CHARS) {
         return eo_fail(reader->failure, EO_EUNSUPPORTED, reader->where,
-                       "%s.content has %u characters once normalised, supported: 1 to %u", path,
-                       (unsigned)out->count, (unsigned)MAX_ADDED_CHARS);
+                       "%s.content has %s%u characters once normalised, supported: 1 to %u", path,
+                       out->full ? "more than " : "",
+                       out->full ? (unsigned)MAX_ADDED_CHARS : (unsigned)out->count,
+                       (unsigned)MAX_ADDED_CHARS);
     }
     token->first = set->code_count;
     token->count = out->count;
-    memcpy(set->codes + set->code_count, out->codes, out->count * sizeof *out->codes);
+    memcpy(set->codes + set->code_count, out->codes + out->first,
+           out->count * sizeof *out->codes);
     set->code_count += out->count;
     return EO_OK;
 }
@@ -148,25 +154,43 @@ static bool open_set(struct eo_added_set *set, uint32_t tokens, size_t codes)
     return set->tokens != NULL && set->codes != NULL;
 }
 
+/* Code points that the tokens may have together. */
+static size_t most_codes(const struct eo_reader *reader, uint32_t added,
+                         const struct eo_normalizer *normalizer)
+{
+    const struct eo_json_node *nodes = reader->tree.nodes;
+    size_t codes = 0;
+
+    for (uint32_t i = added + 1; i < nodes[added].next; i = nodes[i].next) {
+        size_t bytes = nodes[i].end - nodes[i].begin;
+        size_t most = bytes * normalizer->growth + normalizer->extra;
+        codes += most < MAX_ADDED_CHARS ? most : MAX_ADDED_CHARS;
+    }
+    return codes;
+}
+
 int eo_read_added(const struct eo_reader *reader, uint32_t added)
 {
     struct eo_tokenizer *tokenizer = reader->tokenizer;
     uint32_t count = eo_read_is_null(reader, added) ? 0 : eo_json_length(&reader->tree, added);
-    uint32_t bytes = eo_read_node(reader, added)->end - eo_read_node(reader, added)->begin;
+    const struct eo_normalizer *normalizer = &tokenizer->normalizer;
     struct added_reader state = {0};
+    size_t room = (size_t)MAX_ADDED_BYTES * normalizer->growth + normalizer->extra;
+    size_t codes;
     int result;
 
     if (count == 0) {
         return EO_OK;
     }
+    codes = most_codes(reader, added, normalizer);
     state.seen = calloc((size_t)tokenizer->model_count + count, 1);
-    state.normalized.codes = calloc((size_t)bytes * 4, sizeof(uint32_t));
-    state.normalized.begins = state.normalized.codes + bytes;
-    state.normalized.ends = state.normalized.codes + 2 * (size_t)bytes;
-    state.normalized.reordered = state.normalized.codes + 3 * (size_t)bytes;
+    state.normalized.codes = calloc(room * 3, sizeof(uint32_t));
+    state.normalized.begins = state.normalized.codes + room;
+    state.normalized.ends = state.normalized.codes + 2 * room;
+    state.normalized.room = (uint32_t)room;
     result = state.seen == NULL || state.normalized.codes == NULL ||
-                     !open_set(&tokenizer->added, count, bytes) ||
-                     !open_set(&tokenizer->added_normalized, count, bytes)
+                     !open_set(&tokenizer->added, count, codes) ||
+                     !open_set(&tokenizer->added_normalized, count, codes)
                  ? eo_read_no_memory(reader)
                  : fill_added(reader, added, &state);
     free(state.seen);

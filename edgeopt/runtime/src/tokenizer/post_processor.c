@@ -151,6 +151,19 @@ static int read_marks(const struct eo_reader *reader, uint32_t node, bool robert
     return EO_OK;
 }
 
+/* Whether a token has as many blanks as what it stands for in the text. */
+static bool keeps_blanks(const struct eo_tokenizer *tokenizer)
+{
+    const struct eo_normalizer *normalizer = &tokenizer->normalizer;
+
+    for (uint32_t i = 0; i < normalizer->count; i++) {
+        if (normalizer->steps[i].kind != EO_NFC && normalizer->steps[i].kind != EO_NFD) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int read_trimming(const struct eo_reader *reader, uint32_t node, struct processed *processed)
 {
     struct eo_tokenizer *tokenizer = reader->tokenizer;
@@ -163,10 +176,13 @@ static int read_trimming(const struct eo_reader *reader, uint32_t node, struct p
     if (result != EO_OK || !trims) {
         return result;
     }
-    if (processed->trimmed || tokenizer->kind != EO_BYTE_BPE) {
+    if (processed->trimmed || !tokenizer->bpe.byte_level || !keeps_blanks(tokenizer)) {
         return eo_read_unsupported(reader, "post_processor.trim_offsets",
-                           eo_read_child(reader, node, "trim_offsets"),
-                           processed->trimmed ? "once" : "false with WordPiece");
+                                   eo_read_child(reader, node, "trim_offsets"),
+                                   processed->trimmed           ? "once"
+                                   : !tokenizer->bpe.byte_level ? "false without ByteLevel"
+                                                                : "false with other normalizers "
+                                                                  "than NFC and NFD");
     }
     processed->trimmed = true;
     tokenizer->trim_offsets = true;

@@ -3,7 +3,7 @@
 #include "tokenizer/tokenizer.h"
 
 #include "base/utf8.h"
-#include "tokenizer/tokenizer_model.h"
+#include "tokenizer/encode.h"
 #include "tokenizer/unicode.h"
 
 #include <stdlib.h>
@@ -19,9 +19,13 @@ void eo_tokenizer_close(struct eo_tokenizer *tokenizer)
     free(tokenizer->added.codes);
     free(tokenizer->added_normalized.tokens);
     free(tokenizer->added_normalized.codes);
-    free((char *)tokenizer->wordpiece.prefix);
     free(tokenizer->bpe.merges);
     free(tokenizer->bpe.slots);
+    free(tokenizer->unigram.scores);
+    free(tokenizer->unigram.starts);
+    eo_charsmap_close(&tokenizer->normalizer.charsmap);
+    eo_compositions_close(tokenizer->normalizer.compositions);
+    eo_arena_free(&tokenizer->arena);
     free(tokenizer);
 }
 
@@ -139,6 +143,15 @@ static int cut(const struct eo_encode_options *options, bool paired, uint32_t ro
         *kept = (struct kept){0, 0};
     } else if (options->truncation == EO_LONGEST_FIRST) {
         *kept = paired ? keep_longest_first(*kept, room) : (struct kept){room, 0};
+    } else if (options->truncation == EO_ONLY_FIRST) {
+        uint32_t pair = kept->pair;
+        if (pair >= room) {
+            return eo_fail(failure, EO_EINPUT, "text",
+                           "has a second text of %u tokens, expected fewer than %u: only the first "
+                           "text is cut, and nothing of it would be left",
+                           (unsigned)pair, (unsigned)room);
+        }
+        kept->text = room - pair;
     } else if (!paired) {
         return eo_fail(failure, EO_EINPUT, "text",
                        "has %u tokens, expected up to %u: only the second text is cut, and there "
@@ -157,32 +170,13 @@ static int cut(const struct eo_encode_options *options, bool paired, uint32_t ro
 
 /* ---- encoding ---- */
 
-static uint64_t model_scratch(const struct eo_tokenizer *tokenizer, uint32_t text_bytes)
-{
-    return tokenizer->kind == EO_WORDPIECE ? eo_wordpiece_scratch(text_bytes)
-                                           : eo_byte_bpe_scratch(text_bytes);
-}
-
 size_t eo_tokenizer_scratch_bytes(const struct eo_tokenizer *tokenizer, uint32_t max_text_bytes,
                                   uint32_t max_tokens)
 {
-    uint64_t bytes = 2 * (uint64_t)max_tokens * sizeof(struct eo_token) +
-                     model_scratch(tokenizer, max_text_bytes) + sizeof(uint64_t);
+    uint64_t encode = eo_encode_scratch(tokenizer, max_text_bytes);
+    uint64_t tokens = 2 * (uint64_t)max_tokens * sizeof(struct eo_token) + sizeof(uint64_t);
 
-    return bytes > SIZE_MAX ? 0 : (size_t)bytes;
-}
-
-static void encode_one(const struct eo_tokenizer *tokenizer, const char *text, size_t bytes,
-                       void *scratch, struct eo_sink *sink)
-{
-    if (bytes == 0) {
-        return;
-    }
-    if (tokenizer->kind == EO_WORDPIECE) {
-        eo_wordpiece_encode(tokenizer, text, (uint32_t)bytes, scratch, sink);
-    } else {
-        eo_byte_bpe_encode(tokenizer, text, (uint32_t)bytes, scratch, sink);
-    }
+    return tokens > SIZE_MAX || encode > SIZE_MAX - tokens ? 0 : (size_t)(encode + tokens);
 }
 
 /* Copies the kept tokens of one text to where the template has them. */
@@ -272,9 +266,12 @@ int eo_tokenizer_encode(const struct eo_tokenizer *tokenizer, const struct eo_te
     if (result != EO_OK) {
         return result;
     }
-    encode_one(tokenizer, text->text, text->bytes, aligned + token_bytes, &sinks[0]);
-    if (paired) {
-        encode_one(tokenizer, text->pair, text->pair_bytes, aligned + token_bytes, &sinks[1]);
+    if (!eo_encode(tokenizer, text->text, (uint32_t)text->bytes, aligned + token_bytes,
+                   &sinks[0]) ||
+        (paired && !eo_encode(tokenizer, text->pair, (uint32_t)text->pair_bytes,
+                              aligned + token_bytes, &sinks[1]))) {
+        return eo_fail(failure, EO_EINPUT, "text",
+                       "has more characters once normalised than there is memory set aside for");
     }
     kept.text = sinks[0].count;
     kept.pair = sinks[1].count > sinks[1].skip ? sinks[1].count - sinks[1].skip : 0;

@@ -21,6 +21,7 @@ void eo_tokenizer_close(struct eo_tokenizer *tokenizer); /* NULL is allowed */
 enum eo_truncation {
     EO_LONGEST_FIRST, /* of the longer one, then of both: the package's default */
     EO_ONLY_SECOND,   /* of the pair; EO_EINPUT if nothing of it would be left */
+    EO_ONLY_FIRST,    /* of the text; the same */
 };
 
 struct eo_encode_options {
@@ -35,14 +36,15 @@ struct eo_token_counts {
     uint32_t pair;  /* of the pair alone */
 };
 
-/* The memory that encode works in, for texts and pairs of up to `max_text_bytes` each. Of a
- * byte-level BPE it is some 100 times the text, of which only what the longest word needs is ever
- * touched. 0: too large for this machine. */
+/* The memory that encode works in, for texts and pairs of up to `max_text_bytes` each. With a BPE, or
+ * normalizers by which a text may grow, it is some 100 to 250 times the text, of which only what
+ * the text and its longest word need is ever touched. 0: too large for this machine. */
 size_t eo_tokenizer_scratch_bytes(const struct eo_tokenizer *tokenizer, uint32_t max_text_bytes,
                                   uint32_t max_tokens);
 
 /* Encodes `text`, allocating nothing. Returns EO_OK, or EO_EINPUT if `scratch` is too small for
- * the text or `max_tokens` for the template. */
+ * the text or `max_tokens` for the template, or if the text grows more than 18 times when it is
+ * normalised, which no known normalizers make of any. */
 int eo_tokenizer_encode(const struct eo_tokenizer *tokenizer, const struct eo_text *text,
                         const struct eo_encode_options *options, void *scratch,
                         size_t scratch_bytes, struct eo_token *tokens,

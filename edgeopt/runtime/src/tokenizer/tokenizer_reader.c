@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "tokenizer/tokenizer_reader.h"
 
+#include "base/utf8.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -115,6 +117,85 @@ int eo_read_integer(const struct eo_reader *reader, uint32_t object, const char 
     }
     *value = (uint32_t)number;
     return EO_OK;
+}
+
+void eo_read_byte_ids(const struct eo_reader *reader, uint32_t ids[256])
+{
+    const struct eo_tokenizer *tokenizer = reader->tokenizer;
+
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        char text[8];
+        size_t bytes = (size_t)snprintf(text, sizeof text, "<0x%02X>", (unsigned)byte);
+        ids[byte] = eo_model_token(tokenizer, eo_hash(EO_HASH_START, text, bytes), text, bytes);
+    }
+}
+
+int eo_read_text(const struct eo_reader *reader, uint32_t object, const char *path,
+                 const char *name, char **text, uint32_t *bytes)
+{
+    char key[MAX_KEY];
+    uint32_t node = eo_read_member(reader, object, path, name, key);
+    size_t size;
+
+    if (node == 0 || eo_read_node(reader, node)->type != EO_JSON_STRING) {
+        return eo_read_damaged(reader, key, node, "a string");
+    }
+    size = eo_read_node(reader, node)->end - eo_read_node(reader, node)->begin + 1;
+    *text = eo_arena_take(&reader->tokenizer->arena, size, 1);
+    if (*text == NULL) {
+        return eo_read_no_memory(reader);
+    }
+    *bytes = (uint32_t)eo_json_string(&reader->tree, node, *text, size);
+    return EO_OK;
+}
+
+int eo_read_codes(const struct eo_reader *reader, uint32_t object, const char *path,
+                  const char *name, const uint32_t **codes, uint32_t *count)
+{
+    uint32_t bytes, *found;
+    char *text;
+    int result = eo_read_text(reader, object, path, name, &text, &bytes);
+
+    if (result != EO_OK) {
+        return result;
+    }
+    found = eo_arena_take(&reader->tokenizer->arena, (size_t)bytes + 1, sizeof *found);
+    if (found == NULL) {
+        return eo_read_no_memory(reader);
+    }
+    *codes = found;
+    *count = 0;
+    for (size_t at = 0; at < bytes;) {
+        found[(*count)++] = eo_utf8_next(text, bytes, &at);
+    }
+    return EO_OK;
+}
+
+int eo_read_pattern(const struct eo_reader *reader, uint32_t object, const char *path,
+                    struct eo_pattern *pattern)
+{
+    char key[MAX_KEY], inner[MAX_KEY];
+    uint32_t node = eo_read_member(reader, object, path, "pattern", key);
+    uint32_t regex = eo_read_child(reader, node, "Regex"), bytes;
+    char *text;
+    int result;
+
+    if (regex == 0) {
+        *pattern = (struct eo_pattern){.kind = EO_LITERAL};
+        result = eo_read_codes(reader, node, key, "String", &pattern->codes, &pattern->count);
+        if (result == EO_OK && pattern->count == 0) {
+            (void)eo_read_member(reader, node, key, "String", inner);
+            return eo_read_unsupported(reader, inner, eo_read_child(reader, node, "String"),
+                                       "what is not empty");
+        }
+        return result;
+    }
+    result = eo_read_text(reader, node, key, "Regex", &text, &bytes);
+    if (result == EO_OK && !eo_pattern_known(text, bytes, pattern)) {
+        (void)eo_read_member(reader, node, key, "Regex", inner);
+        return eo_read_unsupported(reader, inner, regex, "those of known tokenizers");
+    }
+    return result;
 }
 
 uint32_t eo_read_token(const struct eo_reader *reader, uint32_t node, char *text, size_t size)

@@ -52,7 +52,27 @@ uint32_t eo_read_token(const struct eo_reader *reader, uint32_t node, char *text
 int eo_read_keys(const struct eo_reader *reader, uint32_t object, const char *path,
                  const char *const *names, size_t count);
 
+/* The ids of <0x00> to <0xFF>, those of the tokens that stand for bytes; or EO_NO_TOKEN. */
+void eo_read_byte_ids(const struct eo_reader *reader, uint32_t ids[256]);
+
+/* The string at a member, kept with the tokenizer, a NUL after its `bytes`. */
+int eo_read_text(const struct eo_reader *reader, uint32_t object, const char *path,
+                 const char *name, char **text, uint32_t *bytes);
+/* The same, as code points. */
+int eo_read_codes(const struct eo_reader *reader, uint32_t object, const char *path,
+                  const char *name, const uint32_t **codes, uint32_t *count);
+
+/* A pattern: {"String": ...} or a {"Regex": ...} that is known. */
+int eo_read_pattern(const struct eo_reader *reader, uint32_t object, const char *path,
+                    struct eo_pattern *pattern);
+
 /* The parts that have files of their own, into the tokenizer; `added` may be no node. */
+int eo_read_normalizer(const struct eo_reader *reader, uint32_t node);
+int eo_read_pre_tokenizer(const struct eo_reader *reader, uint32_t node);
+int eo_read_vocabulary(const struct eo_reader *reader, uint32_t model, uint32_t added);
+int eo_read_wordpiece(const struct eo_reader *reader, uint32_t model);
+int eo_read_word_level(const struct eo_reader *reader, uint32_t model);
+int eo_read_unigram(const struct eo_reader *reader, uint32_t model, uint32_t added);
 int eo_read_bpe(const struct eo_reader *reader, uint32_t model);
 int eo_read_added(const struct eo_reader *reader, uint32_t added);
 int eo_read_post_processor(const struct eo_reader *reader, uint32_t node);

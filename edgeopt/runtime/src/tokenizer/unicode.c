@@ -14,6 +14,17 @@ struct code_map {
     uint32_t blocks;
 };
 
+/* Runs of code points from 0 on, each a varint of length << 4 | index in `flags`. Each block of
+ * RUNS_IN_BLOCK has its first code point. */
+struct code_classes {
+    const uint8_t *flags;
+    const uint8_t *runs;
+    uint32_t bytes;
+    const uint32_t *firsts; /* by block */
+    const uint16_t *offsets;
+    uint32_t blocks;
+};
+
 #include "tokenizer/unicode_tables.h"
 
 #define LENGTH(array) ((uint32_t)(sizeof(array) / sizeof *(array)))
@@ -72,20 +83,53 @@ static bool find(const struct code_map *map, uint32_t code, int32_t *value)
     return false;
 }
 
-/* A run is a varint of length << 4 | index in class_flags. */
-uint32_t eo_unicode_flags(uint32_t code)
+static uint32_t class_of(const struct code_classes *classes, uint32_t code)
 {
-    uint32_t block = find_block(class_firsts, LENGTH(class_firsts), code);
-    const uint8_t *at = class_runs + class_offsets[block];
-    uint32_t end = class_firsts[block];
+    uint32_t block = find_block(classes->firsts, classes->blocks, code);
+    const uint8_t *at = classes->runs + classes->offsets[block];
+    uint32_t end = classes->firsts[block];
 
     for (;;) {
         uint32_t run = read_varint(&at);
         end += run >> 4;
-        if (code < end || at == class_runs + LENGTH(class_runs)) {
-            return class_flags[run & 0xf];
+        if (code < end || at == classes->runs + classes->bytes) {
+            return classes->flags[run & 0xf];
         }
     }
+}
+
+uint32_t eo_unicode_flags(uint32_t code)
+{
+    return class_of(&class_classes, code);
+}
+
+/* Source: Hangul_Syllable_Type of the Unicode Character Database; the vowels of Kirat Rai are those
+ * that GraphemeBreakProperty.txt has had since Unicode 16. EO_CLUSTER_OTHER for what is no Hangul. */
+static uint32_t hangul_type(uint32_t code)
+{
+    if (code >= 0xac00 && code < 0xd7a4) {
+        return (code - 0xac00) % 28 == 0 ? EO_CLUSTER_LV : EO_CLUSTER_LVT;
+    }
+    if ((code >= 0x1100 && code < 0x1160) || (code >= 0xa960 && code < 0xa97d)) {
+        return EO_CLUSTER_L;
+    }
+    if ((code >= 0x1160 && code < 0x11a8) || (code >= 0xd7b0 && code < 0xd7c7) ||
+        code == 0x16d63 || (code >= 0x16d67 && code < 0x16d6b)) {
+        return EO_CLUSTER_V;
+    }
+    return (code >= 0x11a8 && code < 0x1200) || (code >= 0xd7cb && code < 0xd7fc) ? EO_CLUSTER_T
+                                                                                  : EO_CLUSTER_OTHER;
+}
+
+uint32_t eo_unicode_cluster(uint32_t code)
+{
+    uint32_t kind;
+
+    if (code >= 0x20 && code < 0x7f) {
+        return EO_CLUSTER_OTHER;
+    }
+    kind = class_of(&cluster_classes, code);
+    return kind == EO_CLUSTER_OTHER ? hangul_type(code) : kind;
 }
 
 bool eo_unicode_is_space(uint32_t code)
@@ -133,39 +177,140 @@ static uint32_t ideograph(uint32_t code)
     return ideograph_low[index] == 0 ? code : plane2 << 17 | ideograph_low[index];
 }
 
-uint32_t eo_unicode_strip(uint32_t code, uint32_t parts[EO_MAX_PARTS])
+/* The parts of a compatibility decomposition that is not canonical; 0 where there is none. */
+static uint32_t several_parts(uint32_t code, uint32_t parts[EO_MAX_PARTS])
 {
-    int32_t value;
-    uint32_t count = 1;
+    uint32_t block = find_block(several_firsts, LENGTH(several_firsts), code);
+    const uint8_t *at = several_records + several_offsets[block];
+    const uint8_t *end = several_records + (block + 1 < LENGTH(several_firsts)
+                                                ? several_offsets[block + 1]
+                                                : LENGTH(several_records));
+    uint32_t place = several_firsts[block], part = 0;
 
-    parts[0] = code;
-    if (code < 0xc0) {
+    while (at < end && place <= code) {
+        uint32_t head = read_varint(&at);
+        uint32_t count = head & 7;
+        count += count == LONG_PARTS ? read_varint(&at) : 0;
+        place += head >> 3;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t change = read_varint(&at);
+            part += (change >> 1) ^ (0U - (change & 1));
+            if (place == code) {
+                parts[i] = part;
+            }
+        }
+        if (place++ == code) {
+            return count;
+        }
+    }
+    return 0;
+}
+
+/* The parts of `code`, which has no canonical decomposition, in NFKD. */
+static uint32_t compatible_parts(uint32_t code, uint32_t parts[EO_MAX_PARTS])
+{
+    uint32_t count = code < 0xa0 ? 0 : several_parts(code, parts);
+    int32_t change = 0;
+
+    if (count == 0) {
+        parts[0] = code >= 0xa0 && find(&compatible_map, code, &change)
+                       ? (uint32_t)((int32_t)code + change)
+                       : code;
+    }
+    return count == 0 ? 1 : count;
+}
+
+uint32_t eo_unicode_decompose(uint32_t code, bool compatible, uint32_t parts[EO_MAX_PARTS])
+{
+    uint32_t after[EO_MAX_PARTS], count = 0, done = 0;
+    int32_t change, second;
+
+    if (code < 0xa0 || (code >= 0x3400 && code < 0xa000)) { /* ASCII and ideographs */
+        parts[0] = code;
         return 1;
     }
     if (code >= 0xac00 && code < 0xd7a4) {
         return hangul_parts(code, parts);
     }
     if ((code >= 0xf900 && code < 0xfb00) || (code >= 0x2f800 && code < 0x2fa20)) {
-        parts[0] = ideograph(code);
-        return 1;
+        code = ideograph(code);
     }
-    if (find(&first_part_map, code, &value)) {
-        /* At most one level: the first part of three is a pair, that of two is whole. */
-        uint32_t first = (uint32_t)value;
-        if (find(&first_part_map, first, &value)) {
-            parts[0] = (uint32_t)value;
-            if (find(&second_part_map, first, &value)) {
-                parts[count++] = (uint32_t)value;
-            }
+    while (code >= 0xc0 && count < 3 && find(&first_part_map, code, &change)) {
+        if (find(&second_part_map, code, &second)) {
+            after[count++] = (uint32_t)second;
+        }
+        code = (uint32_t)((int32_t)code + change);
+    }
+    after[count++] = code;
+    while (count > 0) { /* at most four, and of several only one by itself has more than one */
+        code = after[--count];
+        if (compatible) {
+            done += compatible_parts(code, parts + done);
         } else {
-            parts[0] = first;
+            parts[done++] = code;
         }
-        if (find(&second_part_map, code, &value)) {
-            parts[count++] = (uint32_t)value;
-        }
-        return count;
     }
-    return (eo_unicode_flags(code) & EO_ACCENT) != 0 ? 0 : 1;
+    return done;
+}
+
+/* What does not compose again, beside what begins with a mark.
+ * Source: CompositionExclusions.txt of the Unicode Character Database, whose code points are all
+ * that decompose within these ranges. */
+static bool is_excluded(uint32_t code)
+{
+    static const uint32_t ranges[][2] = {{0x958, 0x95f},   {0x9dc, 0x9df},     {0xa33, 0xa5e},
+                                         {0xb5c, 0xb5d},   {0xf43, 0xfb9},     {0x2adc, 0x2adc},
+                                         {0xfb1d, 0xfb4e}, {0x1d15e, 0x1d1c0}};
+
+    for (uint32_t i = 0; i < LENGTH(ranges); i++) {
+        if (code >= ranges[i][0] && code <= ranges[i][1]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The lowest code point above `code` that the map has; 0 where there is none. */
+static uint32_t next_in_map(const struct code_map *map, uint32_t code)
+{
+    for (uint32_t block = find_block(map->firsts, map->blocks, code); block < map->blocks; block++) {
+        const uint8_t *at = map->records + map->offsets[block];
+        const uint8_t *end =
+            map->records + (block + 1 < map->blocks ? map->offsets[block + 1] : map->bytes);
+        uint32_t begin = map->firsts[block];
+        while (at < end) {
+            uint32_t head = read_varint(&at);
+            uint32_t shape = (head & 1) != 0 ? read_varint(&at) : 0;
+            uint32_t step = 1 + (shape & 1);
+            uint32_t last;
+            (void)read_varint(&at);
+            begin += head >> 1;
+            last = begin + ((head & 1) != 0 ? ((shape >> 1) + 1) * step : 0);
+            if (code < last) {
+                return code < begin ? begin : code + step - (code - begin) % step;
+            }
+            begin = last + 1;
+        }
+    }
+    return 0;
+}
+
+uint32_t eo_unicode_next_composed(uint32_t code, uint32_t *first, uint32_t *second)
+{
+    int32_t change, value;
+
+    while ((code = next_in_map(&second_part_map, code)) != 0) {
+        if (is_excluded(code) || !find(&first_part_map, code, &change) ||
+            !find(&second_part_map, code, &value)) {
+            continue;
+        }
+        *first = (uint32_t)((int32_t)code + change);
+        *second = (uint32_t)value;
+        if (eo_unicode_combining(*first) == 0) {
+            return code;
+        }
+    }
+    return 0;
 }
 
 uint32_t eo_unicode_lower(uint32_t code, uint32_t lower[EO_MAX_LOWER])

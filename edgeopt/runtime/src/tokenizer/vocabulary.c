@@ -103,14 +103,17 @@ uint32_t eo_vocabulary_find(const struct eo_vocabulary *vocabulary, const char *
                                      bytes);
 }
 
-static int insert(struct eo_vocabulary *vocabulary, uint32_t hash, uint32_t id)
+static int insert(struct eo_vocabulary *vocabulary, const char *text, size_t bytes, uint32_t id)
 {
-    uint32_t place = spread(hash);
+    uint32_t place = spread(eo_hash(EO_HASH_START, text, bytes));
+    uint32_t tag = place & 0xff000000U;
 
     for (uint32_t i = 0; i < MAX_PROBES; i++) {
         uint32_t *slot = &vocabulary->slots[(place + i) & vocabulary->mask];
-        if (*slot == 0) {
-            *slot = (place & 0xff000000U) | (id + 1);
+        if (*slot == 0 ||
+            ((*slot & 0xff000000U) == tag &&
+             is_joined(vocabulary, (*slot & 0xffffffU) - 1, "", 0, text, bytes))) {
+            *slot = tag | (id + 1);
             return EO_OK;
         }
     }
@@ -125,8 +128,8 @@ void eo_vocabulary_skip(struct eo_vocabulary *vocabulary)
     vocabulary->offsets[++vocabulary->count] = used + 1;
 }
 
-int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
-                      uint32_t node)
+static int add(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree, uint32_t node,
+               bool replace)
 {
     uint32_t id = vocabulary->count;
     uint32_t used = vocabulary->offsets[id];
@@ -135,10 +138,10 @@ int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tre
     int result;
 
     if (bytes < 0 || id == vocabulary->capacity ||
-        eo_vocabulary_find(vocabulary, text, (size_t)bytes) != EO_NO_TOKEN) {
+        (!replace && eo_vocabulary_find(vocabulary, text, (size_t)bytes) != EO_NO_TOKEN)) {
         return EO_EBUNDLE;
     }
-    result = insert(vocabulary, eo_hash(EO_HASH_START, text, (size_t)bytes), id);
+    result = insert(vocabulary, text, (size_t)bytes, id);
     if (result == EO_OK) {
         vocabulary->count++;
         vocabulary->offsets[id + 1] = used + (uint32_t)bytes + 1;
@@ -147,4 +150,16 @@ int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tre
         }
     }
     return result;
+}
+
+int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
+                      uint32_t node)
+{
+    return add(vocabulary, tree, node, false);
+}
+
+int eo_vocabulary_replace(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
+                          uint32_t node)
+{
+    return add(vocabulary, tree, node, true);
 }

@@ -29,6 +29,10 @@ void eo_vocabulary_close(struct eo_vocabulary *vocabulary);
 int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
                       uint32_t node);
 
+/* The same, for texts that may stand twice: the id after it is the one that is found from then on. */
+int eo_vocabulary_replace(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
+                          uint32_t node);
+
 /* Leaves the next id without a token. */
 void eo_vocabulary_skip(struct eo_vocabulary *vocabulary);
 

@@ -8,14 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Refuses what byte-level models do not use. */
+/* Refuses what is not computed here. */
 static int check_bpe_options(const struct eo_reader *reader, uint32_t model)
 {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     uint32_t dropout = eo_read_child(reader, model, "dropout");
     double share;
-    bool byte_fallback = false;
-    int result;
 
     if (!eo_read_is_null(reader, dropout) &&
         (!eo_json_number(&reader->tree, dropout, &share) || share != 0)) {
@@ -28,41 +26,57 @@ static int check_bpe_options(const struct eo_reader *reader, uint32_t model)
             return eo_read_unsupported(reader, key, affix, "null or \"\"");
         }
     }
-    result = eo_read_optional_bool(reader, model, "model", "byte_fallback", &byte_fallback);
-    if (result == EO_OK && byte_fallback) {
-        return eo_read_unsupported(reader, "model.byte_fallback",
-                           eo_read_child(reader, model, "byte_fallback"), "false");
-    }
-    return result;
-}
-
-static int find_bytes(const struct eo_reader *reader, uint32_t model)
-{
-    struct eo_byte_bpe *bpe = &reader->tokenizer->bpe;
-    uint32_t unknown = eo_read_child(reader, model, "unk_token");
-    char text[256];
-
-    bpe->unknown = EO_NO_TOKEN;
-    if (!eo_read_is_null(reader, unknown)) {
-        bpe->unknown = eo_read_token(reader, unknown, text, sizeof text);
-    }
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        uint32_t bytes = eo_utf8_write(eo_byte_char((uint8_t)byte), text);
-        bpe->byte_ids[byte] = eo_vocabulary_find(&reader->tokenizer->vocabulary, text, bytes);
-        if (bpe->byte_ids[byte] != EO_NO_TOKEN || bpe->unknown != EO_NO_TOKEN) {
-            continue;
-        }
-        if (!eo_read_is_null(reader, unknown)) {
-            return eo_read_damaged(reader, "model.unk_token", unknown, "a token of model.vocab");
-        }
-        return eo_fail(reader->failure, EO_EUNSUPPORTED, reader->where,
-                       "model.vocab has no token for byte %u, supported without model.unk_token: "
-                       "one for each of 256",
-                       (unsigned)byte);
-    }
     return EO_OK;
 }
 
+/* The tokens of single bytes; returns the first byte that has none, 256 where each has one. */
+static uint32_t find_bytes(const struct eo_reader *reader)
+{
+    struct eo_bpe *bpe = &reader->tokenizer->bpe;
+    uint32_t byte = 0;
+
+    if (!bpe->byte_level) {
+        eo_read_byte_ids(reader, bpe->byte_ids);
+    }
+    for (uint32_t i = 0; bpe->byte_level && i < 256; i++) {
+        char text[4];
+        uint32_t bytes = eo_utf8_write(eo_byte_char((uint8_t)i), text);
+        bpe->byte_ids[i] = eo_vocabulary_find(&reader->tokenizer->vocabulary, text, bytes);
+    }
+    while (byte < 256 && bpe->byte_ids[byte] != EO_NO_TOKEN) {
+        byte++;
+    }
+    return byte;
+}
+
+/* What stands for a byte or character without a token of its own. */
+static int find_unknown(const struct eo_reader *reader, uint32_t model)
+{
+    struct eo_tokenizer *tokenizer = reader->tokenizer;
+    uint32_t node = eo_read_child(reader, model, "unk_token"), missing = find_bytes(reader);
+    bool whole = missing == 256 && (tokenizer->bpe.byte_level || tokenizer->bpe.byte_fallback);
+    char text[256];
+
+    tokenizer->unknown = EO_NO_TOKEN;
+    if (!eo_read_is_null(reader, node)) {
+        tokenizer->unknown = eo_read_token(reader, node, text, sizeof text);
+        if (tokenizer->unknown == EO_NO_TOKEN && !whole) {
+            return eo_read_damaged(reader, "model.unk_token", node, "a token of model.vocab");
+        }
+    }
+    if (tokenizer->unknown == EO_NO_TOKEN && tokenizer->bpe.byte_level && !whole) {
+        return eo_fail(reader->failure, EO_EUNSUPPORTED, reader->where,
+                       "model.vocab has no token for byte %u, supported without model.unk_token: "
+                       "one for each of 256",
+                       (unsigned)missing);
+    }
+    if (tokenizer->bpe.byte_level && tokenizer->bpe.byte_fallback) {
+        return eo_read_unsupported(reader, "model.byte_fallback",
+                                   eo_read_child(reader, model, "byte_fallback"),
+                                   "false with ByteLevel");
+    }
+    return EO_OK;
+}
 
 /* The two texts of a merge: the first at `text`, the second after it. */
 struct pair {
@@ -115,7 +129,7 @@ static bool is_comment(const struct eo_reader *reader, uint32_t node)
 static int add_merge(const struct eo_reader *reader, uint32_t node, const struct pair *pair)
 {
     const struct eo_vocabulary *vocabulary = &reader->tokenizer->vocabulary;
-    struct eo_byte_bpe *bpe = &reader->tokenizer->bpe;
+    struct eo_bpe *bpe = &reader->tokenizer->bpe;
     struct eo_merge *merge = &bpe->merges[bpe->merge_count];
     char key[MAX_KEY];
 
@@ -128,7 +142,7 @@ static int add_merge(const struct eo_reader *reader, uint32_t node, const struct
         return eo_read_damaged(reader, key, node,
                                "two tokens of model.vocab that make a third one");
     }
-    return eo_byte_bpe_index(bpe, bpe->merge_count++) == EO_OK
+    return eo_bpe_index(bpe, bpe->merge_count++) == EO_OK
                ? EO_OK
                : eo_read_crowded(reader, "model.merges");
 }
@@ -159,7 +173,7 @@ static int fill_merges(const struct eo_reader *reader, uint32_t merges, char *te
 static int read_merges(const struct eo_reader *reader, uint32_t model)
 {
     const struct eo_json_node *nodes = reader->tree.nodes;
-    struct eo_byte_bpe *bpe = &reader->tokenizer->bpe;
+    struct eo_bpe *bpe = &reader->tokenizer->bpe;
     uint32_t merges = eo_read_child(reader, model, "merges");
     uint32_t count = eo_json_length(&reader->tree, merges), slots = 16;
     size_t size = 1;
@@ -194,7 +208,7 @@ int eo_read_bpe(const struct eo_reader *reader, uint32_t model)
                                        "fuse_unk",      "end_of_word_suffix",
                                        "byte_fallback", "ignore_merges",
                                        "vocab",         "merges"};
-    struct eo_byte_bpe *bpe = &reader->tokenizer->bpe;
+    struct eo_bpe *bpe = &reader->tokenizer->bpe;
     int result = eo_read_keys(reader, model, "model", keys, LENGTH(keys));
 
     if (result == EO_OK) {
@@ -208,7 +222,11 @@ int eo_read_bpe(const struct eo_reader *reader, uint32_t model)
             eo_read_optional_bool(reader, model, "model", "ignore_merges", &bpe->ignore_merges);
     }
     if (result == EO_OK) {
-        result = find_bytes(reader, model);
+        result =
+            eo_read_optional_bool(reader, model, "model", "byte_fallback", &bpe->byte_fallback);
+    }
+    if (result == EO_OK) {
+        result = find_unknown(reader, model);
     }
     return result == EO_OK ? read_merges(reader, model) : result;
 }

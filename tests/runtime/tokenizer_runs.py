@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The C tokenizer through its driver, and the package `tokenizers` beside it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
+from tests.runtime import tokenizer_texts as texts
+
+tokenizers = pytest.importorskip("tokenizers", reason="the torch extra is not installed")
+
+DRIVER = Path(__file__).with_name("tokenizer_driver.c")
+MODULES = [str(p) for room in ("base", "tokenizer") for p in sorted((SOURCES / room).glob("*.c"))]
+NO_WORD = 0xFFFFFFFF
+EO_EINPUT, EO_EBUNDLE, EO_EUNSUPPORTED = 1, 2, 6
+LONGEST_FIRST, ONLY_SECOND, ONLY_FIRST = 0, 1, 2
+STRATEGIES = ("longest_first", "only_second", "only_first")
+SANITIZED = (
+    *(flag for flag in FLAGS if flag not in ("-O2", "-s")),
+    "-O1",
+    "-g",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+)
+
+
+def build(sources: Sequence[str | Path], program: Path) -> Path:
+    """Compile C files with the tokenizer's for this host, under the address and
+    undefined-behaviour sanitizers."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    files = [*map(str, sources), *MODULES]
+    subprocess.run(["gcc", *SANITIZED, *INCLUDES, *files, "-o", str(program), "-lm"], check=True)
+    return program
+
+
+def run(driver: Path, words: Sequence[str], data: bytes = b"") -> bytes:
+    done = subprocess.run([driver, *words], input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Case:
+    text: bytes
+    pair: bytes | None = None
+    max_tokens: int | None = None  # None: as many as there can be
+    truncation: int = LONGEST_FIRST
+    pair_skip: int = 0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What was encoded; ``error`` stands alone. A token is (id, begin, end, word, sequence, type,
+    special), with offsets in characters."""
+
+    tokens: tuple[tuple[int, ...], ...] = ()
+    total: int = 0
+    pair: int = 0
+    error: str = ""
+
+
+def encode(driver: Path, path: Path, cases: Sequence[Case]) -> list[Encoded]:
+    parts = []
+    for case in cases:
+        pair = 0 if case.pair is None else len(case.pair) + 1
+        limit = case.max_tokens
+        if limit is None:  # U+FDFA has 11 times its bytes in NFKD; and there are the template's
+            limit = 11 * (len(case.text) + pair) + 10
+        head = (len(case.text), pair, limit, case.truncation, case.pair_skip)
+        parts += [struct.pack("<5I", *head), case.text, case.pair or b""]
+    data = run(driver, ["encode", str(path)], b"".join(parts))
+    at = 0
+
+    def take(count: int) -> tuple[int, ...]:
+        nonlocal at
+        values = struct.unpack_from(f"<{count}I", data, at)
+        at += 4 * count
+        return values
+
+    found = []
+    for case in cases:
+        if take(1)[0]:
+            code, length = take(2)
+            assert code == EO_EINPUT
+            found.append(Encoded(error=data[at : at + length].decode()))
+            at += length
+            continue
+        count, total, pair = take(3)
+        places = [_places(case.text), _places(case.pair or b"")]
+        rows = [take(7) for _ in range(count)]
+        tokens = tuple((r[0], places[r[4]][r[1]], places[r[4]][r[2]], *r[3:]) for r in rows)
+        found.append(Encoded(tokens, total, pair))
+    assert at == len(data)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _places(data: bytes) -> dict[int, int]:
+    """The character that starts at each byte; no token begins or ends within one."""
+    return {0: 0} | {end: i + 1 for i, end in enumerate(texts.character_ends(data))}
+
+
+def expected(encoding: Any) -> tuple[tuple[int, ...], ...]:
+    rows = zip(
+        encoding.ids,
+        encoding.offsets,
+        encoding.word_ids,
+        encoding.sequence_ids,
+        encoding.type_ids,
+        encoding.special_tokens_mask,
+        strict=True,
+    )
+    return tuple(
+        (id_, begin, end, NO_WORD if word is None else word, sequence or 0, type_id, special)
+        for id_, (begin, end), word, sequence, type_id, special in rows
+    )
+
+
+def decoded(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace")
+
+
+def reference(tokenizer: Any, cases: Sequence[Case]) -> list[Any]:
+    inputs = [
+        decoded(c.text) if c.pair is None else (decoded(c.text), decoded(c.pair)) for c in cases
+    ]
+    return list(tokenizer.encode_batch(inputs))
+
+
+def check(driver: Path, path: Path, cases: Sequence[Case]) -> None:
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    ours = encode(driver, path, cases)
+    for case, encoded, encoding in zip(cases, ours, reference(tokenizer, cases), strict=True):
+        assert encoded.error == ""
+        assert encoded.tokens == expected(encoding), (case, encoding.tokens)
+        assert encoded.total == len(encoding.ids)
+        assert encoded.pair == sum(s == 1 for s in encoding.sequence_ids)
+
+
+def check_truncated(driver: Path, path: Path, tokenizer: Any, cases: Sequence[Case]) -> None:
+    """Hold texts that are cut, which all have one limit and strategy; what the package refuses is
+    refused."""
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(cases[0].max_tokens or 0, strategy=STRATEGIES[cases[0].truncation])
+    ours = list(zip(cases, encode(driver, path, cases), strict=True))
+    refused = [(case, encoded.error) for case, encoded in ours if encoded.error]
+    for case, error in refused:
+        assert re.search("only the (first|second) text is cut", error)
+        with pytest.raises(Exception, match="Truncation error"):
+            reference(tokenizer, [case])
+    cut = [(case, encoded) for case, encoded in ours if not encoded.error]
+    references = reference(tokenizer, [case for case, _ in cut])
+    for (case, encoded), encoding in zip(cut, references, strict=True):
+        assert encoded.tokens == expected(encoding), case
+
+
+def open_each(driver: Path, documents: Iterable[bytes]) -> list[tuple[int, str]]:
+    data = b"".join(struct.pack("<I", len(each)) + each for each in documents)
+    answer = run(driver, ["open"], data)
+    found, at = [], 0
+    while at < len(answer):
+        _, code, length = struct.unpack_from("<3I", answer, at)
+        found.append((code, answer[at + 12 : at + 12 + length].decode("utf-8", "replace")))
+        at += 12 + length
+    return found
