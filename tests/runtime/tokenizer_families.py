@@ -466,8 +466,8 @@ def modernbert() -> Json:
 
 def word_level() -> Json:
     """Return a tokenizer whose words are the tokens."""
-    words = sorted({word for line in _lines() for word in line.lower().split()})
-    vocabulary = {word: i for i, word in enumerate(["[UNK]", "'", ".", *words])}
+    words = sorted({word for line in _lines() for word in line.lower().split()} | set("'.,-()"))
+    vocabulary = {word: i for i, word in enumerate(["[UNK]", *words])}
     return document(
         {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
         added_tokens=[added(0, "[UNK]", special=True)],
