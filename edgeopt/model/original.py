@@ -265,8 +265,10 @@ def _texts(model: Model, folder: Path | None) -> Original:
         network, config, home = _of_file(model, model.main.source.given, transformers)
         name = f"{_version('onnxruntime')} with transformers' AutoTokenizer"
     elif folder is not None:
-        network, config = _of_folder(folder, model.task, transformers)
-        home, name = folder, f"{_version('transformers')}, {_TOOLS[model.task]}"
+        loader = _loader(model)
+        network, config = _of_folder(folder, getattr(transformers, loader))
+        shown = loader if model.task == FEATURE_EXTRACTION else _TOOLS[model.task]
+        home, name = folder, f"{_version('transformers')}, {shown}"
     else:
         network, config = _of_module(model)
         home, name = model.text.tokenizer, _MODULE
@@ -293,7 +295,6 @@ def _texts(model: Model, folder: Path | None) -> Original:
 
 _MODULE = "the imported module, called directly"
 _TOOLS = {
-    FEATURE_EXTRACTION: "AutoModel",
     SEQUENCE_CLASSIFICATION: 'pipeline("text-classification")',
     TOKEN_CLASSIFICATION: 'pipeline("token-classification", aggregation_strategy="simple")',
     QUESTION_ANSWERING: "AutoModelForQuestionAnswering, best span",
@@ -305,10 +306,18 @@ def _names(config: Any) -> tuple[str, ...]:
     return tuple(str(config.id2label[i]) for i in sorted(config.id2label))
 
 
-def _of_folder(folder: Path, task: Task, transformers: Any) -> tuple[Network, Any]:
+def _loader(model: Model) -> str:
+    """Return the class of transformers that loads the network; AutoModel has T5's decoder too."""
+    encoder = str(model.origin.get("architecture", "")).endswith("EncoderModel")
+    if model.task == FEATURE_EXTRACTION and encoder:
+        return "AutoModelForTextEncoding"
+    return _LOADERS[model.task]
+
+
+def _of_folder(folder: Path, kind: Any) -> tuple[Network, Any]:
     import torch
 
-    network = getattr(transformers, _LOADERS[task]).from_pretrained(
+    network = kind.from_pretrained(
         str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
     )
     network.eval()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +119,10 @@ def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
         document["normalizer"] = _lower(document.get("normalizer"))
     if document["model"].get("type") == "WordPiece":
         _trim_nothing(document.get("post_processor") or {})
+    if document["model"].get("type") == "Unigram":
+        # What loads tokenizer.json with tokenizers, serde_json, takes a fifth of sentencepiece's
+        # scores for a number beside the nearest; transformers may not load it so.
+        document["model"]["exact_scores"] = True
     text = json.dumps(document, ensure_ascii=False)
     (directory / "tokenizer.json").write_text(text, encoding="utf-8")
     settings = {
@@ -132,12 +137,17 @@ def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
             settings[name] = str(token)
     (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     again = json.loads(load(directory).backend_tokenizer.to_str())
+    if document["model"].pop("exact_scores", False):
+        for piece, other in zip(document["model"]["vocab"], again["model"]["vocab"], strict=False):
+            if math.isclose(piece[1], other[1], rel_tol=1e-15):
+                other[1] = piece[1]
     if changed := [key for key, value in document.items() if again.get(key) != value]:
         raise InputError(
             f"its tokenizer ({type(tokenizer).__name__}, a {document['model'].get('type')} model) "
             f"does not load again as it was saved: {', '.join(changed)} of tokenizer.json",
             where=str(where),
-            hint="The runtime reads WordPiece and byte-level BPE.",
+            hint="Save the tokenizer again with transformers' save_pretrained(); its "
+            "tokenizer.json is what the device reads.",
         )
 
 

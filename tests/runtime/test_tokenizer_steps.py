@@ -372,3 +372,24 @@ def test_scores_are_read_as_the_package_reads_them(driver: Path, tmp_path: Path)
         for whole in (total, math.nextafter(total, 0), math.nextafter(total, -math.inf)):
             path.write_text(text(first, second, repr(whole)))
             check(driver, path, [Case(b"ab"), Case(b"abab b a")])
+
+
+def test_scores_may_be_the_nearest_numbers(driver: Path, tmp_path: Path) -> None:
+    """As edgeopt writes them for what transformers loads into a model by itself."""
+    rng = random.Random(35)
+    path = tmp_path / "tokenizer.json"
+    told = 0
+    for _ in range(120):
+        first, second = (-rng.choice((0.01, 1, 10, 100)) * rng.random() for _ in range(2))
+        total = first + second
+        for whole in (total, math.nextafter(total, 0), math.nextafter(total, -math.inf)):
+            pieces = [("<unk>", 0.0), ("a", first), ("b", second), ("ab", whole)]
+            judge = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, 0))
+            made = document(unigram([list(piece) for piece in pieces], 0))
+            loaded = tokenizers.Tokenizer.from_str(json.dumps(made))
+            made["model"]["exact_scores"] = True
+            path.write_text(json.dumps(made))
+            (found,) = encode(driver, path, [Case(b"ab")])
+            assert [token[0] for token in found.tokens] == judge.encode("ab").ids
+            told += judge.encode("ab").ids != loaded.encode("ab").ids
+    assert told > 10  # so that reading them as the package does would not pass

@@ -40,7 +40,8 @@ struct eo_bpe {
 };
 
 struct eo_unigram {
-    double *scores; /* by id */
+    double *scores;    /* by id */
+    bool exact_scores; /* the nearest numbers to those in the file, not what the package reads */
     double unknown_score;
     bool byte_fallback;
     uint32_t byte_ids[256]; /* of byte_fallback; or EO_NO_TOKEN */

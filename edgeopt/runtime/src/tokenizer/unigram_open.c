@@ -12,46 +12,86 @@
 
 /* ---- scores ---- */
 
-/* A number as serde_json reads it without its feature float_roundtrip, which is not the nearest one
- * always: two ways through a word may differ by that much. Source: parse_integer, parse_decimal,
- * parse_exponent and f64_from_parts of serde-rs/json, src/de.rs. */
-struct number {
-    uint64_t digits;
-    int32_t exponent;
-    bool full; /* no more digits fit */
+#define MAX_DIGITS 40
+
+/* A decimal: `count` digits, of which those that fit into 64 bits make `whole`. */
+struct decimal {
+    bool negative;
+    char digits[MAX_DIGITS + 1];
+    uint32_t count;
+    int32_t exponent; /* of the digits */
+    uint64_t whole;
+    int32_t whole_exponent;
+    bool full; /* no more digits fit into `whole` */
 };
 
-static void take_digit(struct number *number, uint32_t digit, bool fraction)
+/* Source of what fits: parse_integer, parse_long_integer and parse_decimal of serde-rs/json,
+ * src/de.rs. */
+static void take_digit(struct decimal *decimal, char digit, bool fraction)
 {
-    if (number->full || number->digits > UINT64_MAX / 10 ||
-        number->digits * 10 > UINT64_MAX - digit) {
-        number->full |= fraction;
-        number->exponent += !fraction;
+    uint64_t value = (uint64_t)(digit - '0');
+
+    decimal->digits[decimal->count++] = digit;
+    decimal->exponent -= fraction;
+    if (decimal->full || decimal->whole > UINT64_MAX / 10 ||
+        decimal->whole * 10 > UINT64_MAX - value) {
+        decimal->full |= fraction;
+        decimal->whole_exponent += !fraction;
         return;
     }
-    number->digits = number->digits * 10 + digit;
-    number->exponent -= fraction;
+    decimal->whole = decimal->whole * 10 + value;
+    decimal->whole_exponent -= fraction;
 }
 
-/* The decimal power; exact up to 10^22, from there on as the C library rounds it. */
-static double power_of_ten(int32_t exponent)
+/* False where `node` is no number, or one of too many digits. */
+static bool read_decimal(const struct eo_reader *reader, uint32_t node, struct decimal *decimal)
 {
-    char text[16];
-    double power = 1;
+    const struct eo_json_node *found = eo_read_node(reader, node);
+    const char *at = reader->tree.text + found->begin, *end = reader->tree.text + found->end;
+    bool fraction = false, down = false;
+    int32_t exponent = 0;
 
-    if (exponent > 22) {
-        (void)snprintf(text, sizeof text, "1e%d", (int)exponent);
-        return strtod(text, NULL);
+    if (node == 0 || found->type != EO_JSON_NUMBER) {
+        return false;
     }
-    while (exponent-- > 0) {
-        power *= 10;
+    decimal->negative = *at == '-';
+    for (at += decimal->negative; at < end && *at != 'e' && *at != 'E'; at++) {
+        if (*at == '.') {
+            fraction = true;
+        } else if (decimal->count == MAX_DIGITS) {
+            return false;
+        } else {
+            take_digit(decimal, *at, fraction);
+        }
     }
-    return power;
+    for (at += at < end; at < end; at++) {
+        if (*at == '-' || *at == '+') {
+            down = *at == '-';
+        } else if (exponent < 100000) {
+            exponent = exponent * 10 + (*at - '0');
+        }
+    }
+    decimal->exponent += down ? -exponent : exponent;
+    decimal->whole_exponent += down ? -exponent : exponent;
+    return true;
 }
 
-static double scaled(uint64_t digits, int32_t exponent)
+/* The nearest number to digits and an exponent: without a decimal sign, which is the locale's. */
+static double nearest(const char *digits, int32_t exponent)
 {
-    double value = (double)digits;
+    char text[MAX_DIGITS + 16];
+
+    (void)snprintf(text, sizeof text, "%se%d", digits, (int)exponent);
+    return strtod(text, NULL);
+}
+
+/* What the package takes the number for: serde_json without its feature float_roundtrip divides a
+ * rounded number by a rounded power of ten. Two ways through a word may differ by that much.
+ * Source: f64_from_parts of serde-rs/json, src/de.rs. */
+static double as_the_package(const struct decimal *decimal)
+{
+    double value = (double)decimal->whole;
+    int32_t exponent = decimal->whole_exponent;
 
     for (; exponent < -308 && value != 0; exponent += 308) {
         value /= 1e308;
@@ -59,39 +99,20 @@ static double scaled(uint64_t digits, int32_t exponent)
     if (value == 0) {
         return 0;
     }
-    return exponent < 0    ? value / power_of_ten(-exponent)
-           : exponent > 308 ? HUGE_VAL
-                            : value * power_of_ten(exponent);
+    return exponent < 0 ? value / nearest("1", -exponent) : value * nearest("1", exponent);
 }
 
 /* False where `node` is no number that is finite. */
 static bool read_score(const struct eo_reader *reader, uint32_t node, double *score)
 {
-    const struct eo_json_node *found = eo_read_node(reader, node);
-    const char *at = reader->tree.text + found->begin, *end = reader->tree.text + found->end;
-    struct number number = {0};
-    bool negative = found->type == EO_JSON_NUMBER && *at == '-', fraction = false, down = false;
-    int32_t exponent = 0;
+    struct decimal decimal = {0};
 
-    if (node == 0 || found->type != EO_JSON_NUMBER) {
+    if (!read_decimal(reader, node, &decimal)) {
         return false;
     }
-    for (at += negative; at < end && *at != 'e' && *at != 'E'; at++) {
-        if (*at == '.') {
-            fraction = true;
-        } else {
-            take_digit(&number, (uint32_t)(*at - '0'), fraction);
-        }
-    }
-    for (at += at < end; at < end; at++) {
-        if (*at == '-' || *at == '+') {
-            down = *at == '-';
-        } else if (exponent < 1000000) {
-            exponent = exponent * 10 + (*at - '0');
-        }
-    }
-    *score = scaled(number.digits, number.exponent + (down ? -exponent : exponent));
-    *score = negative ? -*score : *score;
+    *score = reader->tokenizer->unigram.exact_scores ? nearest(decimal.digits, decimal.exponent)
+                                                     : as_the_package(&decimal);
+    *score = decimal.negative ? -*score : *score;
     return isfinite(*score);
 }
 
@@ -189,11 +210,16 @@ static int read_list(const struct eo_reader *reader, uint32_t model, uint32_t ad
 
 int eo_read_unigram(const struct eo_reader *reader, uint32_t model, uint32_t added)
 {
-    static const char *const keys[] = {"type", "unk_id", "vocab", "byte_fallback"};
+    static const char *const keys[] = {"type", "unk_id", "vocab", "byte_fallback",
+                                       "exact_scores"};
     struct eo_tokenizer *tokenizer = reader->tokenizer;
     struct eo_unigram *unigram = &tokenizer->unigram;
     int result = eo_read_keys(reader, model, "model", keys, LENGTH(keys));
 
+    if (result == EO_OK) { /* edgeopt writes it, beside the scores that transformers computes with */
+        result = eo_read_optional_bool(reader, model, "model", "exact_scores",
+                                       &unigram->exact_scores);
+    }
     if (result == EO_OK) {
         result = read_list(reader, model, added);
     }
