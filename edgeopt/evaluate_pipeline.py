@@ -355,9 +355,7 @@ def _evaluated(
         ]
         against = original is not None
         figures = evaluation.figures(scored, len(problem), against_first=against)
-        slices = evaluation.slices(
-            problem, scored, main, lengths=lengths, unit=unit, against_first=against
-        )
+        slices = evaluation.slices(problem, scored, main, lengths=lengths, unit=unit)
     own = scored[0] if against else None
     told = [
         _system(run, one, found, evaluation.worst(problem, one, own if i else None, worst))

@@ -5,6 +5,7 @@
 What is expected is computed here from the answers of those tools, called as their users call them.
 """
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import edgeopt
 from edgeopt.bundle import Bundle
@@ -29,6 +31,7 @@ from edgeopt.model.importer import import_model
 from edgeopt.model.original import Answer
 from edgeopt.quiet import quiet
 from edgeopt.recipe import Bound, load_recipe
+from edgeopt.report.evaluation import render
 from edgeopt.target import load_target
 from tests import checkpoints, labelled
 
@@ -565,5 +568,10 @@ def test_on_an_emulated_board_answers_are_those_of_here(
     assert len(there.artifacts) == 2
     fp32 = [next(a for a in e.artifacts if a.precision == "fp32") for e in (here, there)]
     assert fp32[0].figures == fp32[1].figures
+    console = Console(file=io.StringIO(), width=120)
+    render(there, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"on {emulated_board.name} (emulated)" in shown.splitlines()[0]
+    assert f"{emulated_board.name} is emulated: what it computes is as on the device." in shown
     only = edgeopt.evaluate_bundle(bundle, data, board=emulated_board.name, precision="int8")
     assert [a.precision for a in only.artifacts] == ["int8"]

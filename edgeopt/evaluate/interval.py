@@ -8,7 +8,8 @@ Stat. Assoc. 22, 1927), and two shares of the same units that of Newcombe's meth
 Medicine 17:2635-2650, 1998), which is made of it. All other figures have percentiles of the paired
 bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13; for two systems on
 one test set Koehn, EMNLP 2004, and Berg-Kirkpatrick et al., EMNLP 2012): units are drawn again with
-replacement, the same ones for both systems.
+replacement, the same ones for both systems. As these are too narrow for few units, they are
+expanded (Hesterberg, The American Statistician 69:371-386, 2015, sec. 5.4).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ RESAMPLES = 2000
 sec. 14.6, take 1000 to be the least)."""
 
 _SEED = 0
+_FEWEST = 2  # units that have a spread
 _MOST_COUNTS = 1 << 22  # held at a time
 
 Interval = tuple[float, float]
@@ -82,7 +84,7 @@ def bootstrap(
     found: dict[str, list[list[Interval]]] = {}
     for name, kept_all in drawn.items():
         values = [np.concatenate(kept) for kept in kept_all]
-        found[name] = [[_percentiles(v), _percentiles(v - values[0])] for v in values]
+        found[name] = [[_percentiles(side, units) for side in (v, v - values[0])] for v in values]
     return found
 
 
@@ -97,9 +99,21 @@ def _resamples(units: int, width: int) -> Iterator[np.ndarray]:
         yield counts.reshape(rows, units).astype(np.float64)
 
 
-def _percentiles(values: np.ndarray) -> Interval:
+def tail(units: int) -> float:
+    """Return the share of resamples below the interval of a figure of ``units``, as above it.
+
+    It is chosen so that the interval of a mean of normal values is that of Student's t.
+    """
+    stats = require("scipy.stats", "evaluate")
+    if units < _FEWEST:
+        return 0.0
+    ends = math.sqrt(units / (units - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, units - 1)
+    return float(stats.norm.cdf(-ends))
+
+
+def _percentiles(values: np.ndarray, units: int) -> Interval:
     defined = values[np.isfinite(values)]
     if len(defined) < RESAMPLES / 2:
         return math.nan, math.nan
-    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(defined, [tail(units), 1 - tail(units)])
     return float(low), float(high)

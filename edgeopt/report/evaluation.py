@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FEW = 100
-"""Percentiles of a bootstrap are known to be too narrow for fewer units or so."""
+"""Units with which an interval of a share is about a tenth to either side."""
 
 _SLICES, _TEXT = 10, 160
 _ORIGINAL = "original"
@@ -113,7 +113,7 @@ def _lines(found: Evaluation) -> Iterator[tuple[str, str]]:
     if found.original is not None:
         yield f"original: {one_line(found.original.name)}", "dim"
     if found.units < FEW:
-        yield f"with {found.units} {found.noun} intervals are wide, and somewhat too narrow", "dim"
+        yield f"{found.units} {found.noun} are few: intervals are wide", "dim"
     if found.left_out:
         tool = found.original.name if found.original else "the tool"
         yield (

@@ -82,6 +82,7 @@ def test_the_bootstrap_is_scipys() -> None:
             paired=True,
             vectorized=True,
             n_resamples=20_000,
+            confidence_level=1 - 2 * interval.tail(80),
             method="percentile",
             rng=3,
         ).confidence_interval
@@ -89,13 +90,27 @@ def test_the_bootstrap_is_scipys() -> None:
     assert found[0][1] == (0.0, 0.0)
 
 
+def test_the_bootstrap_of_few_units_holds_the_truth_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(8)
+    trials = 600
+    held = 0
+    for _ in range(trials):
+        values = draw.normal(size=10)
+        at = {"mean": [lambda counts, v=values: counts @ v / counts.sum(1)]}
+        low, high = interval.bootstrap(at, 10)["mean"][0][0]
+        held += low <= 0 <= high
+    assert 0.93 < held / trials < 0.975  # plain percentiles: .91
+    assert interval.tail(10**6) == pytest.approx(0.025, abs=1e-6)
+
+
 def test_the_bootstrap_is_the_same_every_time_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(4).random(50)
     ats = {"mean": [lambda counts: counts @ values / counts.sum(1)]}
-    whole = interval.bootstrap(ats, 50)
-    assert interval.bootstrap(ats, 50) == whole
+    ((whole, _),) = interval.bootstrap(ats, 50)["mean"]
+    assert interval.bootstrap(ats, 50)["mean"] == [[whole, (0.0, 0.0)]]
     monkeypatch.setattr(interval, "_MOST_COUNTS", 50 * 7)  # seven resamples at a time
-    assert interval.bootstrap(ats, 50) == whole
+    ((parts, _),) = interval.bootstrap(ats, 50)["mean"]
+    assert parts == pytest.approx(whole, rel=1e-12)  # sums are rounded in another order
 
 
 def test_a_figure_that_few_resamples_define_has_no_interval() -> None:
