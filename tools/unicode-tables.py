@@ -283,7 +283,7 @@ def compatible(
     nfd: Mapping[int, str], nfkd: Mapping[int, str]
 ) -> tuple[dict[int, int], dict[int, str]]:
     """What NFKD makes of the code points that NFD leaves as they are: how far on the one part is,
-    and the parts where they are several."""
+    and the parts if they are several."""
     parts = {c: nfkd[c] for c in CODES if nfd[c] == chr(c) != nfkd[c]}
     for code in CODES:
         if code not in HANGUL:

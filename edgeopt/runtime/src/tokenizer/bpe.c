@@ -52,7 +52,7 @@ static uint32_t pair_place(uint32_t left, uint32_t right)
     return (uint32_t)(key >> 32);
 }
 
-/* The slot of the hash table that holds the pair or is free for it; NULL where neither is near. */
+/* The slot of the hash table that holds the pair or is free for it; NULL if neither is near. */
 static uint32_t *find_pair(const struct eo_bpe *bpe, uint32_t left, uint32_t right)
 {
     uint32_t place = pair_place(left, right);
@@ -115,7 +115,7 @@ static uint64_t queue_pop(struct queue *queue)
     return lowest;
 }
 
-/* Queues the merge of slot `left` and the one after it, where there is one. */
+/* Queues the merge of slot `left` and the one after it, if there is one. */
 static void queue_pair(struct word *word, uint32_t left)
 {
     uint32_t right = left == NO_SLOT ? NO_SLOT : word->slots[left].next;
@@ -182,7 +182,7 @@ static void add_unknown(struct word *word, uint32_t *unknown)
 }
 
 /* Adds one byte or character of the word. One without a token is the unknown token, of which one
- * after the other become one where the model says so; where it has none, it is left out. */
+ * after the other become one if the model says so; if it has none, it is left out. */
 static void add_part(struct word *word, uint32_t id, uint32_t bytes, uint32_t *unknown)
 {
     const struct eo_bpe *bpe = &word->tokenizer->bpe;
@@ -198,7 +198,7 @@ static void add_part(struct word *word, uint32_t id, uint32_t bytes, uint32_t *u
     }
 }
 
-/* Adds a character by its bytes where each of them has a token. As in the package they come before
+/* Adds a character by its bytes if each of them has a token. As in the package they come before
  * what is unknown before them: merge_word of its models/bpe/model.rs. */
 static bool falls_back(struct word *word, const char *bytes, uint32_t count)
 {
@@ -274,7 +274,7 @@ static void add_tokens(struct word *word, struct eo_sink *sink)
     }
 }
 
-/* The token of the whole word, as the vocabulary writes it; EO_NO_TOKEN where there is none. The
+/* The token of the whole word, as the vocabulary writes it; EO_NO_TOKEN if there is none. The
  * queue is not in use yet and lends its memory. */
 static uint32_t whole_token(const struct word *word)
 {

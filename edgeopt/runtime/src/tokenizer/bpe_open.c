@@ -29,7 +29,7 @@ static int check_bpe_options(const struct eo_reader *reader, uint32_t model)
     return EO_OK;
 }
 
-/* The tokens of single bytes; returns the first byte that has none, 256 where each has one. */
+/* The tokens of single bytes; returns the first byte that has none, 256 if each has one. */
 static uint32_t find_bytes(const struct eo_reader *reader)
 {
     struct eo_bpe *bpe = &reader->tokenizer->bpe;

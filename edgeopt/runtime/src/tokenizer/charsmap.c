@@ -29,7 +29,7 @@ static int32_t base64_digit(char c)
                                   : -1;
 }
 
-/* Decodes in place (RFC 4648, section 4); returns the bytes, or -1 where it is damaged. */
+/* Decodes in place (RFC 4648, section 4); returns the bytes, or -1 if it is damaged. */
 static int64_t decode_base64(char *text, size_t size)
 {
     uint8_t *out = (uint8_t *)text;
@@ -111,7 +111,7 @@ void eo_charsmap_close(struct eo_charsmap *map)
 
 /* ---- looking up ---- */
 
-/* Where the text at the leaf `place` is, and its bytes; NULL where the file is damaged. */
+/* Where the text at the leaf `place` is, and its bytes; NULL if the file is damaged. */
 static const char *leaf_text(const struct eo_charsmap *map, uint32_t place, uint32_t *bytes)
 {
     uint32_t at = place < map->units ? unit_at(map, place) & ~LEAF : UINT32_MAX;
@@ -125,7 +125,7 @@ static const char *leaf_text(const struct eo_charsmap *map, uint32_t place, uint
     return (const char *)map->texts + at;
 }
 
-/* What the shortest start of `key` that is in the map is replaced by; NULL where none is. */
+/* What the shortest start of `key` that is in the map is replaced by; NULL if none is. */
 static const char *find(const struct eo_charsmap *map, const char *key, uint32_t key_bytes,
                         uint32_t *bytes)
 {
@@ -218,37 +218,38 @@ struct cluster {
 
 static void take(struct cluster *cluster, uint32_t code, uint32_t kind)
 {
-    bool extends = kind == EO_CLUSTER_EXTEND || kind == EO_CLUSTER_LINKER;
-
-    cluster->emoji = cluster->pictograph && kind == EO_CLUSTER_JOINER;
-    cluster->pictograph = kind == EO_CLUSTER_PICTOGRAPH || (cluster->pictograph && extends);
+    bool extends = kind == EO_IN_EXTEND || kind == EO_IN_LINKER;
     /* U+200C extends a cluster, but no consonant: its Indic_Conjunct_Break is None. */
-    cluster->consonant = kind == EO_CLUSTER_CONSONANT ||
-                         (cluster->consonant && code != 0x200c && (extends || kind == EO_CLUSTER_JOINER));
-    cluster->linked = cluster->consonant && (kind == EO_CLUSTER_LINKER || cluster->linked) &&
-                      kind != EO_CLUSTER_CONSONANT;
+    bool goes_on = (extends && code != 0x200c) || kind == EO_IN_JOINER;
+
+    cluster->emoji = cluster->pictograph && kind == EO_IN_JOINER;
+    cluster->pictograph = kind == EO_IN_PICTOGRAPH || (cluster->pictograph && extends);
+    cluster->consonant = kind == EO_IN_CONSONANT || (cluster->consonant && goes_on);
+    cluster->linked = cluster->consonant && (kind == EO_IN_LINKER || cluster->linked) &&
+                      kind != EO_IN_CONSONANT;
     cluster->code = code;
     cluster->kind = kind;
 }
 
 static bool joins_hangul(uint32_t before, uint32_t kind)
 {
-    bool vowel = before == EO_CLUSTER_V || before == EO_CLUSTER_LV;
-    bool last = vowel || before == EO_CLUSTER_T || before == EO_CLUSTER_LVT;
+    bool vowel = before == EO_IN_V || before == EO_IN_LV;
+    bool last = vowel || before == EO_IN_T || before == EO_IN_LVT;
 
-    return (before == EO_CLUSTER_L && kind >= EO_CLUSTER_L && kind != EO_CLUSTER_T) ||
-           (vowel && kind == EO_CLUSTER_V) || (last && kind == EO_CLUSTER_T);
+    return (before == EO_IN_L && kind >= EO_IN_L && kind != EO_IN_T) ||
+           (vowel && kind == EO_IN_V) || (last && kind == EO_IN_T);
 }
 
 /* Whether a character of `kind` goes on with the cluster: GB3 to GB11. */
 static bool joins(const struct cluster *cluster, uint32_t code, uint32_t kind)
 {
-    if (cluster->kind == EO_CLUSTER_CONTROL || kind == EO_CLUSTER_CONTROL) {
+    if (cluster->kind == EO_IN_CONTROL || kind == EO_IN_CONTROL) {
         return cluster->code == '\r' && code == '\n';
     }
-    return kind == EO_CLUSTER_EXTEND || kind == EO_CLUSTER_LINKER || kind == EO_CLUSTER_JOINER || kind == EO_CLUSTER_SPACING ||
-           cluster->kind == EO_CLUSTER_PREPEND || joins_hangul(cluster->kind, kind) ||
-           (kind == EO_CLUSTER_CONSONANT && cluster->linked) || (kind == EO_CLUSTER_PICTOGRAPH && cluster->emoji);
+    return kind == EO_IN_EXTEND || kind == EO_IN_LINKER || kind == EO_IN_JOINER ||
+           kind == EO_IN_SPACING || cluster->kind == EO_IN_PREPEND ||
+           joins_hangul(cluster->kind, kind) || (kind == EO_IN_CONSONANT && cluster->linked) ||
+           (kind == EO_IN_PICTOGRAPH && cluster->emoji);
 }
 
 /* How many characters the cluster has that starts `ahead` of the next one. */
@@ -335,7 +336,7 @@ static void replace_char(const struct eo_charsmap *map, struct replacer *replace
     }
 }
 
-/* Replaces the next `count` characters as a whole; false where they are too many or not in the map. */
+/* Replaces the next `count` characters as a whole; false if they are too many or not in the map. */
 static bool replace_cluster(const struct eo_charsmap *map, struct replacer *replacer,
                             uint32_t count)
 {

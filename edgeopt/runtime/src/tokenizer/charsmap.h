@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 /* A double array over the bytes of what is replaced, and the replacements with a NUL after each.
- * Layout: sentencepiece's Builder::DecompileCharsMap (builder.cc), darts-clone's include/darts.h. */
+ * Layout: sentencepiece's Builder::DecompileCharsMap (builder.cc), darts-clone's darts.h. */
 struct eo_charsmap {
     uint8_t *bytes; /* as they were in the file */
     uint32_t units; /* of four bytes, of the double array; 0: there is no map */
@@ -18,7 +18,7 @@ struct eo_charsmap {
 };
 
 /* Decodes `base64`, of `size` bytes, which may be written over and is kept in `map`, for
- * eo_charsmap_close to free. False where it is damaged. */
+ * eo_charsmap_close to free. False if it is damaged. */
 bool eo_charsmap_open(struct eo_charsmap *map, char *base64, size_t size);
 void eo_charsmap_close(struct eo_charsmap *map);
 

@@ -9,7 +9,7 @@
 /* Bytes of scratch, aligned to 8, for a text of `text_bytes`. */
 uint64_t eo_encode_scratch(const struct eo_tokenizer *tokenizer, uint32_t text_bytes);
 
-/* Gives the tokens of `text` to `sink`; false where it grows too much when it is normalised. */
+/* Gives the tokens of `text` to `sink`; false if it grows too much when it is normalised. */
 bool eo_encode(const struct eo_tokenizer *tokenizer, const char *text, uint32_t text_bytes,
                void *scratch, struct eo_sink *sink);
 

@@ -53,7 +53,7 @@ void eo_compositions_close(struct eo_compositions *compositions)
     free(compositions);
 }
 
-/* Source: The Unicode Standard, section 3.12, Hangul syllable composition. 0: they do not compose. */
+/* Source: The Unicode Standard, section 3.12, Hangul syllable composition. 0: none. */
 static uint32_t compose(const struct eo_compositions *compositions, uint32_t first, uint32_t second)
 {
     if (first >= 0x1100 && first < 0x1113 && second >= 0x1161 && second < 0x1176) {
@@ -67,7 +67,7 @@ static uint32_t compose(const struct eo_compositions *compositions, uint32_t fir
 }
 
 /* Puts codes first..end in the order of their combining classes, those of one class as they are.
- * `spare` has room for `room` of them; false where that is too little. */
+ * `spare` has room for `room` of them; false if that is too little. */
 static bool sort_marks(uint32_t *codes, uint32_t first, uint32_t end, uint32_t *spare,
                        uint32_t room)
 {
@@ -120,8 +120,8 @@ static uint32_t decompose(struct eo_rewriter *rewriter, bool compatible)
     return count;
 }
 
-/* Composes `count` code points in place; returns how many are left. Each takes with it the change of
- * what it was composed with: Recompositions of the package's unicode-normalization-alignments. */
+/* Composes `count` code points in place; returns how many are left. Each takes with it the change
+ * of what it was composed with: Recompositions of the crate unicode-normalization-alignments. */
 static uint32_t recompose(uint32_t *codes, uint32_t count,
                           const struct eo_compositions *compositions)
 {

@@ -19,7 +19,7 @@ static bool nmt_blanks(uint32_t code)
            code == 0x2581 || code == 0xfeff || code == EO_REPLACEMENT;
 }
 
-/* What `kind` makes of a character: `*code`, or nothing where it is false. */
+/* What `kind` makes of a character: `*code`, or nothing if it is false. */
 static bool keep(uint8_t kind, uint32_t *code)
 {
     if (*code >= 0x20 && *code < 0x7f) {

@@ -8,8 +8,8 @@
 #define MAX_GROWTH 18U /* of known ones 6; what grows more is refused when it is encoded */
 
 /* Adds a step by which one byte may become `growth` characters. */
-static int add_step(const struct eo_reader *reader, const char *path, struct eo_normalizer_step step,
-                    uint32_t growth)
+static int add_step(const struct eo_reader *reader, const char *path,
+                    struct eo_normalizer_step step, uint32_t growth)
 {
     struct eo_normalizer *normalizer = &reader->tokenizer->normalizer;
 

@@ -66,7 +66,7 @@ static bool is_of(uint8_t class, uint32_t code)
     }
 }
 
-/* How far the run goes that starts at `at`; where it is no match, `at` is moved after it. */
+/* How far the run goes that starts at `at`; if it is no match, `at` is moved after it. */
 static bool run_matches(const struct eo_pattern *pattern, const uint32_t *codes, uint32_t start,
                         uint32_t *at, uint32_t end, uint32_t *stop)
 {
@@ -156,17 +156,18 @@ static bool is_newline(uint32_t code)
     return code == '\r' || code == '\n';
 }
 
-/* A letter in lower case where `folds`; U+017F is an s to (?i:'s). */
+/* A letter in lower case if `folds`; U+017F is an s to (?i:'s). */
 static uint32_t fold(uint32_t code, bool folds)
 {
     return !folds ? code : code >= 'A' && code <= 'Z' ? code + 32 : code == 0x17f ? 's' : code;
 }
 
-/* The end of 's, 't, 're, 've, 'm, 'll or 'd at the apostrophe `at`; `at` where none is. */
+/* The end of 's, 't, 're, 've, 'm, 'll or 'd at the apostrophe `at`; `at` if none is. */
 static uint32_t contraction(struct view view, uint32_t at, bool folds)
 {
     static const char endings[][3] = {"s", "t", "re", "ve", "m", "ll", "d"};
-    uint32_t first = fold(code_at(view, at + 1), folds), second = fold(code_at(view, at + 2), folds);
+    uint32_t first = fold(code_at(view, at + 1), folds);
+    uint32_t second = fold(code_at(view, at + 2), folds);
 
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         bool one = endings[i][1] == '\0';
@@ -216,7 +217,7 @@ static uint32_t line_end(struct view view, uint32_t at)
 /* The end of the match at `at` of
  *   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|
  *   \s*[\r\n]+|\s+(?!\S)|\s+
- * where `digits` stand for the 3. */
+ * with `digits` in the place of the 3. */
 static uint32_t gpt4_end(struct view view, uint32_t at, uint32_t digits)
 {
     uint32_t code = code_at(view, at), end;
@@ -246,7 +247,7 @@ static uint32_t gpt4_end(struct view view, uint32_t at, uint32_t digits)
     return line_end(view, at);
 }
 
-/* The next \w+|[^\w\s]+ from *begin on; *begin is moved to it, to the end where there is none. */
+/* The next \w+|[^\w\s]+ from *begin on; *begin is moved to it, to the end if there is none. */
 static uint32_t word_end(struct view view, uint32_t *begin)
 {
     uint32_t at;

@@ -37,10 +37,10 @@ struct eo_pattern {
     uint32_t count;
 };
 
-/* The pattern of the regular expression `text`; false where it is not known. */
+/* The pattern of the regular expression `text`; false if it is not known. */
 bool eo_pattern_known(const char *text, uint32_t bytes, struct eo_pattern *pattern);
 
-/* Finds the first match in codes from..end of a text that starts at `start`; false where none is. */
+/* Finds the first match in codes from..end of a text that starts at `start`; false if none is. */
 bool eo_pattern_find(const struct eo_pattern *pattern, const uint32_t *codes, uint32_t start,
                      uint32_t from, uint32_t end, uint32_t *begin, uint32_t *stop);
 

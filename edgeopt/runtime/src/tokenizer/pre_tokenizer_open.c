@@ -18,7 +18,7 @@ static const struct eo_pre_tokenizer_step words = {
 static const struct eo_pre_tokenizer_step gpt2 = {
     .kind = EO_SPLIT, .behavior = EO_ISOLATED, .pattern = {.kind = EO_GPT2}};
 
-/* What is before each word may double the text where words stand side by side; where the space
+/* What is before each word may double the text if words stand side by side; if the space
  * between them went, there is room for it. */
 static void count_growth(struct eo_pre_tokenizer *pre_tokenizer)
 {

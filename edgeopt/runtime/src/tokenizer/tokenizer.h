@@ -36,8 +36,8 @@ struct eo_token_counts {
     uint32_t pair;  /* of the pair alone */
 };
 
-/* The memory that encode works in, for texts and pairs of up to `max_text_bytes` each. With a BPE, or
- * normalizers by which a text may grow, it is some 100 to 250 times the text, of which only what
+/* The memory that encode works in, for texts and pairs of up to `max_text_bytes` each. With a BPE,
+ * or normalizers by which a text may grow, it is some 100 to 250 times the text, of which only what
  * the text and its longest word need is ever touched. 0: too large for this machine. */
 size_t eo_tokenizer_scratch_bytes(const struct eo_tokenizer *tokenizer, uint32_t max_text_bytes,
                                   uint32_t max_tokens);

@@ -94,8 +94,8 @@ struct eo_word {
     uint32_t count; /* more than 0 */
 };
 
-/* Each model gives its tokens of a word to `sink`. `scratch` has as many bytes as are said for words
- * of up to `chars` characters, and is aligned to 8. */
+/* Each model gives its tokens of a word to `sink`. `scratch` has as many bytes as are said for
+ * words of up to `chars` characters, and is aligned to 8. */
 void eo_wordpiece_encode(const struct eo_tokenizer *tokenizer, const struct eo_word *word,
                          struct eo_sink *sink);
 

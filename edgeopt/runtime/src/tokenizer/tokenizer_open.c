@@ -48,7 +48,7 @@ static void shrink(struct eo_tokenizer *tokenizer)
     }
 }
 
-/* Reads the vocabulary, setting room aside for the added tokens, and what the model does with it. */
+/* Reads the vocabulary, with room for the added tokens, and what the model does with it. */
 static int read_model(const struct eo_reader *reader, uint32_t model, uint32_t added)
 {
     int32_t kind = reader->tokenizer->kind;

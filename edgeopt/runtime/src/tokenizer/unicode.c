@@ -103,22 +103,22 @@ uint32_t eo_unicode_flags(uint32_t code)
     return class_of(&class_classes, code);
 }
 
-/* Source: Hangul_Syllable_Type of the Unicode Character Database; the vowels of Kirat Rai are those
- * that GraphemeBreakProperty.txt has had since Unicode 16. EO_CLUSTER_OTHER for what is no Hangul. */
+/* EO_IN_OTHER for what is no Hangul. Source: Hangul_Syllable_Type of the Unicode Character
+ * Database; the vowels of Kirat Rai are those of GraphemeBreakProperty.txt since Unicode 16. */
 static uint32_t hangul_type(uint32_t code)
 {
     if (code >= 0xac00 && code < 0xd7a4) {
-        return (code - 0xac00) % 28 == 0 ? EO_CLUSTER_LV : EO_CLUSTER_LVT;
+        return (code - 0xac00) % 28 == 0 ? EO_IN_LV : EO_IN_LVT;
     }
     if ((code >= 0x1100 && code < 0x1160) || (code >= 0xa960 && code < 0xa97d)) {
-        return EO_CLUSTER_L;
+        return EO_IN_L;
     }
     if ((code >= 0x1160 && code < 0x11a8) || (code >= 0xd7b0 && code < 0xd7c7) ||
         code == 0x16d63 || (code >= 0x16d67 && code < 0x16d6b)) {
-        return EO_CLUSTER_V;
+        return EO_IN_V;
     }
-    return (code >= 0x11a8 && code < 0x1200) || (code >= 0xd7cb && code < 0xd7fc) ? EO_CLUSTER_T
-                                                                                  : EO_CLUSTER_OTHER;
+    return (code >= 0x11a8 && code < 0x1200) || (code >= 0xd7cb && code < 0xd7fc) ? EO_IN_T
+                                                                                  : EO_IN_OTHER;
 }
 
 uint32_t eo_unicode_cluster(uint32_t code)
@@ -126,10 +126,10 @@ uint32_t eo_unicode_cluster(uint32_t code)
     uint32_t kind;
 
     if (code >= 0x20 && code < 0x7f) {
-        return EO_CLUSTER_OTHER;
+        return EO_IN_OTHER;
     }
     kind = class_of(&cluster_classes, code);
-    return kind == EO_CLUSTER_OTHER ? hangul_type(code) : kind;
+    return kind == EO_IN_OTHER ? hangul_type(code) : kind;
 }
 
 bool eo_unicode_is_space(uint32_t code)
@@ -177,7 +177,7 @@ static uint32_t ideograph(uint32_t code)
     return ideograph_low[index] == 0 ? code : plane2 << 17 | ideograph_low[index];
 }
 
-/* The parts of a compatibility decomposition that is not canonical; 0 where there is none. */
+/* The parts of a compatibility decomposition that is not canonical; 0 if there is none. */
 static uint32_t several_parts(uint32_t code, uint32_t parts[EO_MAX_PARTS])
 {
     uint32_t block = find_block(several_firsts, LENGTH(several_firsts), code);
@@ -270,10 +270,12 @@ static bool is_excluded(uint32_t code)
     return false;
 }
 
-/* The lowest code point above `code` that the map has; 0 where there is none. */
+/* The lowest code point above `code` that the map has; 0 if there is none. */
 static uint32_t next_in_map(const struct code_map *map, uint32_t code)
 {
-    for (uint32_t block = find_block(map->firsts, map->blocks, code); block < map->blocks; block++) {
+    uint32_t block = find_block(map->firsts, map->blocks, code);
+
+    for (; block < map->blocks; block++) {
         const uint8_t *at = map->records + map->offsets[block];
         const uint8_t *end =
             map->records + (block + 1 < map->blocks ? map->offsets[block + 1] : map->bytes);

@@ -21,23 +21,23 @@ enum {
 uint32_t eo_unicode_flags(uint32_t code);
 
 /* What a code point is in a grapheme cluster (UAX #29): one of these, and EO_MARK. Regional
- * indicators are EO_CLUSTER_OTHER: no cluster with two of them, or one and a mark, is short enough to
+ * indicators are EO_IN_OTHER: no cluster with two of them, or one and a mark, is short enough to
  * matter to anybody here. */
 enum eo_cluster {
-    EO_CLUSTER_OTHER,
-    EO_CLUSTER_CONTROL, /* and line ends */
-    EO_CLUSTER_PREPEND,
-    EO_CLUSTER_EXTEND,
-    EO_CLUSTER_SPACING,
-    EO_CLUSTER_JOINER,
-    EO_CLUSTER_LINKER,    /* of consonants; extends as well */
-    EO_CLUSTER_CONSONANT, /* that a linker joins to one before it */
-    EO_CLUSTER_PICTOGRAPH,
-    EO_CLUSTER_L, /* the parts and syllables of Hangul */
-    EO_CLUSTER_V,
-    EO_CLUSTER_T,
-    EO_CLUSTER_LV,
-    EO_CLUSTER_LVT,
+    EO_IN_OTHER,
+    EO_IN_CONTROL, /* and line ends */
+    EO_IN_PREPEND,
+    EO_IN_EXTEND,
+    EO_IN_SPACING,
+    EO_IN_JOINER,
+    EO_IN_LINKER,    /* of consonants; extends as well */
+    EO_IN_CONSONANT, /* that a linker joins to one before it */
+    EO_IN_PICTOGRAPH,
+    EO_IN_L, /* the parts and syllables of Hangul */
+    EO_IN_V,
+    EO_IN_T,
+    EO_IN_LV,
+    EO_IN_LVT,
 };
 #define EO_MARK 0x10U /* a mark, spacing ones included: the normalizer StripAccents drops it */
 uint32_t eo_unicode_cluster(uint32_t code);
@@ -56,7 +56,7 @@ uint32_t eo_unicode_combining(uint32_t code);
 uint32_t eo_unicode_decompose(uint32_t code, bool compatible, uint32_t parts[EO_MAX_PARTS]);
 
 /* Goes through what two code points compose to: fills `first` and `second` and returns the composed
- * one, the next after `code`; 0 where there is none. Hangul is not among them. */
+ * one, the next after `code`; 0 if there is none. Hangul is not among them. */
 uint32_t eo_unicode_next_composed(uint32_t code, uint32_t *first, uint32_t *second);
 
 /* The lower case of `code`; returns how many, 2 for U+0130 alone. */

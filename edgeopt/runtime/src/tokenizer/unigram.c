@@ -7,7 +7,7 @@
 #include "base/utf8.h"
 
 /* `starts` tells by the hash of some text: the characters of the longest token that starts with it
- * (MOST: or more), and whether there is such a token. It may be wrong where hashes fall together,
+ * (MOST: or more), and whether there is such a token. It may be wrong if hashes fall together,
  * but only for more: what it tells of is looked up in the vocabulary. */
 #define IS_TOKEN 0x80U
 #define MOST 0x7fU
@@ -105,7 +105,7 @@ static void step(const struct word *word, uint32_t at)
     }
 }
 
-/* Adds the unknown characters from node `first` to node `last` as one token, by their bytes where
+/* Adds the unknown characters from node `first` to node `last` as one token, by their bytes if
  * each of them has a token. */
 static void add_unknown(const struct word *word, uint32_t first, uint32_t last,
                         struct eo_sink *sink)

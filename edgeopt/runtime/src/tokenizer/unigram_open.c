@@ -43,7 +43,7 @@ static void take_digit(struct decimal *decimal, char digit, bool fraction)
     decimal->whole_exponent -= fraction;
 }
 
-/* False where `node` is no number, or one of too many digits. */
+/* False if `node` is no number, or one of too many digits. */
 static bool read_decimal(const struct eo_reader *reader, uint32_t node, struct decimal *decimal)
 {
     const struct eo_json_node *found = eo_read_node(reader, node);
@@ -102,7 +102,7 @@ static double as_the_package(const struct decimal *decimal)
     return exponent < 0 ? value / nearest("1", -exponent) : value * nearest("1", exponent);
 }
 
-/* False where `node` is no number that is finite. */
+/* False if `node` is no number that is finite. */
 static bool read_score(const struct eo_reader *reader, uint32_t node, double *score)
 {
     struct decimal decimal = {0};
@@ -216,7 +216,7 @@ int eo_read_unigram(const struct eo_reader *reader, uint32_t model, uint32_t add
     struct eo_unigram *unigram = &tokenizer->unigram;
     int result = eo_read_keys(reader, model, "model", keys, LENGTH(keys));
 
-    if (result == EO_OK) { /* edgeopt writes it, beside the scores that transformers computes with */
+    if (result == EO_OK) { /* edgeopt writes it beside the scores that transformers has */
         result = eo_read_optional_bool(reader, model, "model", "exact_scores",
                                        &unigram->exact_scores);
     }

@@ -29,7 +29,7 @@ void eo_vocabulary_close(struct eo_vocabulary *vocabulary);
 int eo_vocabulary_add(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
                       uint32_t node);
 
-/* The same, for texts that may stand twice: the id after it is the one that is found from then on. */
+/* The same for texts that may stand twice: the last id is the one that is found. */
 int eo_vocabulary_replace(struct eo_vocabulary *vocabulary, const struct eo_json_tree *tree,
                           uint32_t node);
 
