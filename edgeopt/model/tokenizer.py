@@ -61,7 +61,9 @@ def collect(folder: Path, *, lower: bool = False) -> Path | None:
     It has a ``tokenizer.json`` with all that transformers follows beside the user's own
     (``do_lower_case``, added tokens, the kind of model in config.json) already done, and a
     ``tokenizer_config.json`` that changes none of it, so that the runtime, which reads
-    ``tokenizer.json`` alone, gives the same ids. ``lower`` has it make texts lower case first.
+    ``tokenizer.json`` alone, gives the same ids. A Unigram model's has the key ``exact_scores``:
+    the runtime takes the nearest number to each score, as transformers does when it loads them into
+    a model by itself. ``lower`` has it make texts lower case first.
     None if ``folder`` has no tokenizer's files. Raises InputError if there is no vocabulary among
     them, if they are damaged, or are of a tokenizer that is no such file.
     """
@@ -120,8 +122,8 @@ def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
     if document["model"].get("type") == "WordPiece":
         _trim_nothing(document.get("post_processor") or {})
     if document["model"].get("type") == "Unigram":
-        # What loads tokenizer.json with tokenizers, serde_json, takes a fifth of sentencepiece's
-        # scores for a number beside the nearest; transformers may not load it so.
+        # tokenizers 0.23 reads JSON with serde_json, which takes a fifth of sentencepiece's scores
+        # for a number beside the nearest. It does not know the key and leaves it alone.
         document["model"]["exact_scores"] = True
     text = json.dumps(document, ensure_ascii=False)
     (directory / "tokenizer.json").write_text(text, encoding="utf-8")

@@ -199,3 +199,21 @@ def test_a_file_that_the_system_cannot_read_is_named(folder: Path) -> None:
         import_model(folder)
     with pytest.raises(InputError, match=r"cannot be read \(Input/output error\)"):
         fingerprint(folder)
+
+
+def test_scores_are_kept_to_the_last_place(tmp_path: Path) -> None:
+    """The package reads this one from a file as another number than transformers does."""
+    import transformers
+
+    score = -7.7958221435546875
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁a", score)]
+    with quiet():
+        saved = transformers.XLMRobertaTokenizer(vocab=pieces)
+        saved.save_pretrained(str(tmp_path / "model"))
+    kept = tokenizer.collect(tmp_path / "model")
+    assert kept is not None
+    model = json.loads((kept / "tokenizer.json").read_text())["model"]
+    assert model["exact_scores"] is True
+    assert model["vocab"][4] == ["▁a", score]
+    loaded = json.loads(tokenizer.load(kept).backend_tokenizer.to_str())["model"]
+    assert loaded["vocab"][4][1] != score
