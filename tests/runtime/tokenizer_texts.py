@@ -81,12 +81,16 @@ WORDS = (
     "İstanbul", "ﬁne", "ǅ", "naïve", "nai\u0308ve", "한국어", "\u1112\u1161\u11ab",
     "日本語テキスト",
     "👩‍👩‍👧‍👦", "👍🏽", "🇩🇪🇫🇷", "\ufdd0\uffff", "\u212b\u2126", "豈更",
+    "❤️‍🔥", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "क्षत्रिय", "\u0600123", "\u200b\u2060", "ﬁ\u0301", "™\u0308", "…!", "\ufdfa",
+    "ＡＢＣ１２", "ﾊﾞﾊﾟ", "㎏㌔", "x²³½", "``quoted''", "▁", "▁▁a", "a▁b", "<0x41>", "it'ſ IT'S 'ReX",
+    "\r\n\r\n", "\t\t x", "1234567", "١٢٣٤٥", "a\u0301\u0323\u0302",
 )  # fmt: skip
 SPECIALS = (
     "[MASK]", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[mask]", "[MASK", "</s>", "<s>", "<mask>",
     "<pad>",
-    "<|endoftext|>", "Foo Bar", "foo bar", "FOO  BAR", "fóó bar", "solo", "SOLO", "left", "right",
-    "both", "\ufffd!",
+    "<|endoftext|>", "<extra_id_7>", "<unk>NOTUSED", "<|begin_of_text|>", "<unk>", "<h1>",
+    "Foo Bar", "foo bar", "FOO  BAR", "fóó bar", "solo", "SOLO", "left", "right", "both",
+    "\ufffd!",
 )  # fmt: skip
 BROKEN = (
     b"\x80", b"\xff", b"\xc0\xaf", b"\xe2\x82", b"\xed\xa0\x80", b"\xed\xb0\x80", b"\xf0\x9f\x98",
