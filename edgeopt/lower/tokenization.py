@@ -55,6 +55,8 @@ HARD = (
     "UPPER lower MiXeD ǅ ß ẞ İ ı ſ Σς",
     "https://example.org/a_b?c=d&e=f#g name@example.org C:\\path\\file",
     "<b>bold</b> & &amp; <|x|> [x] {y}",
+    "▁ ▁▁a b▁c ``quoted'' ''x <0x41> ﬁ\u0301 ™\u0308 \u0600\u06611 \ufdfa",
+    "aaaaaaa ------- ....... ======= \r\n\r\n\t  x  \n",
 )
 """Where tokenizers differ: normalization, blanks, control characters, scripts, joined marks."""
 
