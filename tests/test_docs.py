@@ -3,6 +3,7 @@
 """What the documents say of the code is what the code has; their links lead somewhere."""
 
 import dataclasses
+import inspect
 import re
 import tomllib
 from pathlib import Path
@@ -61,6 +62,12 @@ def test_every_command_has_its_entry_with_every_option(name: str, command: click
     for parameter in command.params:
         for option in parameter.opts if isinstance(parameter, click.Option) else ():
             assert f"`{option}`" in section
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_the_help_of_a_command_begins_at_the_margin(name: str, command: click.Command) -> None:
+    """Before Python 3.13 a docstring is as indented as it stands in the source."""
+    assert not re.search(r"^[ \t]+\S", inspect.cleandoc(command.help or ""), re.MULTILINE)
 
 
 def rows(text: str) -> set[str]:

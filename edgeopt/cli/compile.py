@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def compile_(
     emit(document(bundle), as_json, lambda console: render(bundle, console))
 
 
-compile_.help = (compile_.help or "") + (
+compile_.help = inspect.cleandoc(compile_.help or "") + (
     f"\n\nEngines: {', '.join(ENGINES)}. Precisions: {', '.join(PRECISIONS)}, "
     "and int4 by a recipe that asks for it."
 )
