@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
 
+import _ctypes
 import platform
-import sys
 from pathlib import Path
 
 from edgeopt.architectures import ARCHITECTURES, ELF_MACHINES, MACHINES, elf_machine, of_machine
@@ -18,7 +18,7 @@ def test_a_32_bit_arm_board_is_armv7() -> None:
 
 
 def test_a_program_of_this_machine_is_for_it() -> None:
-    with Path(sys.executable).open("rb") as file:
+    with Path(_ctypes.__file__).open("rb") as file:  # sys.executable may be a script
         head = file.read(20)
     machine = elf_machine(head)
     assert machine is not None
