@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from edgeopt._version import __version__
 from edgeopt.runtime.build import NOTICES
+from tools import other_pythons
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".md", ".typed"}
@@ -124,6 +126,14 @@ def test_the_notices_hold_the_whole_licences_of_others() -> None:
     ]:
         assert path.is_file()
         assert path.relative_to(runtime.parent.parent).as_posix() in notices
+
+
+def test_the_pythons_that_are_tried_are_those_that_it_names() -> None:
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    kind = "Programming Language :: Python :: "
+    tried = ("3.11", *other_pythons.VERSIONS)
+    assert [c.removeprefix(kind) for c in named if c.startswith(kind)] == [*tried]
+    assert f"| x86-64 Linux | {', '.join(tried[1:])} |" in (ROOT / "docs" / "faq.md").read_text()
 
 
 def test_the_installed_command_knows_the_same_targets(installed: Path) -> None:
