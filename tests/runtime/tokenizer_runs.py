@@ -146,7 +146,7 @@ def check(driver: Path, path: Path, cases: Sequence[Case]) -> None:
     tokenizer.no_padding()
     ours = encode(driver, path, cases)
     for case, encoded, encoding in zip(cases, ours, reference(tokenizer, cases), strict=True):
-        assert encoded.error == ""
+        assert encoded.error == "", (case, encoded.error)
         assert encoded.tokens == expected(encoding), (case, encoding.tokens)
         assert encoded.total == len(encoding.ids)
         assert encoded.pair == sum(s == 1 for s in encoding.sequence_ids)
