@@ -105,7 +105,8 @@ class _Session(native._Session):
                 while data := read(1 << 16):
                     write(data)
             far.close()
-            channel.close()
+            with contextlib.suppress(EOFError):  # the connection may be over already
+                channel.close()
 
         threading.Thread(target=copy, args=(channel.recv, far.sendall), daemon=True).start()
         copy(far.recv, channel.sendall)
