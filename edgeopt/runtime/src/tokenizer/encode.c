@@ -76,7 +76,7 @@ static void encode_words(const struct eo_tokenizer *tokenizer, struct eo_normali
     }
 }
 
-/* Encodes bytes begin..end, which have no added token that is looked for in the text as it is. */
+/* Encodes a part that has no added token which is looked for in the text as it is. */
 static void encode_part(const struct eo_tokenizer *tokenizer, const char *bytes,
                         const struct eo_part *part, struct eo_normalized *text, void *scratch,
                         struct eo_sink *sink)

@@ -38,28 +38,34 @@ static void put_piece(struct eo_rewriter *rewriter, uint32_t end, bool starts)
     text->codes[at] = (text->codes[at] & EO_CODE) | (starts ? EO_STARTS_WORD : 0);
 }
 
+/* Splits the word at the next character into matches and what is between them. */
 static void split_word(const struct eo_pre_tokenizer_step *step, struct eo_rewriter *rewriter)
 {
-    uint32_t start = rewriter->at, end = word_end(rewriter), begin = start, stop = start;
-    bool found = true, match_before = false;
+    uint32_t start = rewriter->at, end = word_end(rewriter);
+    uint32_t begin = start, stop = start; /* the match at hand, or the next */
+    bool match_before = false;
 
     for (bool first = true; rewriter->at < end; first = false) {
+        uint32_t piece_end;
         bool match;
-        if (found && rewriter->at == stop) {
-            found = eo_pattern_find(&step->pattern, rewriter->text->codes, start, rewriter->at, end,
-                                    &begin, &stop);
+        if (rewriter->at == stop &&
+            !eo_pattern_find(&step->pattern, rewriter->text->codes, start, rewriter->at, end,
+                             &begin, &stop)) {
+            begin = stop = end;
         }
-        match = (found && rewriter->at == begin) != step->invert;
+        piece_end = rewriter->at == begin ? stop : begin;
+        match = (rewriter->at == begin) != step->invert;
         if (match && step->behavior == EO_REMOVED_MATCH) {
-            rewriter->at = found ? (rewriter->at == begin ? stop : begin) : end;
+            rewriter->at = piece_end;
         } else {
-            put_piece(rewriter, found ? (rewriter->at == begin ? stop : begin) : end,
+            put_piece(rewriter, piece_end,
                       first || starts_word(step->behavior, match, match_before));
         }
         match_before = match;
     }
 }
 
+/* Puts the prefix before the word at the next character. */
 static void prefix_word(const struct eo_pre_tokenizer_step *step, struct eo_rewriter *rewriter)
 {
     const struct eo_normalized *text = rewriter->text;
