@@ -77,8 +77,8 @@ def encode(driver: Path, path: Path, cases: Sequence[Case]) -> list[Encoded]:
     for case in cases:
         pair = 0 if case.pair is None else len(case.pair) + 1
         limit = case.max_tokens
-        if limit is None:  # U+FDFA has 11 times its bytes in NFKD; and there are the template's
-            limit = 11 * (len(case.text) + pair) + 10
+        if limit is None:  # U+FDFA has 11 times its bytes in NFKD, and more once replaced
+            limit = 20 * (len(case.text) + pair) + 10
         head = (len(case.text), pair, limit, case.truncation, case.pair_skip)
         parts += [struct.pack("<5I", *head), case.text, case.pair or b""]
     data = run(driver, ["encode", str(path)], b"".join(parts))

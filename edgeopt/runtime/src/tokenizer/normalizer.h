@@ -27,6 +27,7 @@ enum eo_normalizer_kind {
 
 struct eo_normalizer_step {
     uint8_t kind;              /* enum eo_normalizer_kind */
+    uint8_t growth;            /* the most characters that it makes of one byte */
     bool left;                 /* of EO_STRIP */
     bool right;                /* of EO_STRIP */
     struct eo_pattern pattern; /* of EO_REPLACE */

@@ -7,7 +7,7 @@
 
 #define MAX_GROWTH 18U /* of known ones 6; what grows more is refused when it is encoded */
 
-/* Adds a step by which one byte may become `growth` characters. */
+/* Adds a step that makes up to `growth` characters of one byte. */
 static int add_step(const struct eo_reader *reader, const char *path,
                     struct eo_normalizer_step step, uint32_t growth)
 {
@@ -18,9 +18,8 @@ static int add_step(const struct eo_reader *reader, const char *path,
                        "%s is one of more than %d steps, supported: up to that", path,
                        EO_MAX_NORMALIZERS);
     }
+    step.growth = (uint8_t)(growth < MAX_GROWTH ? growth : MAX_GROWTH);
     normalizer->steps[normalizer->count++] = step;
-    growth = growth < MAX_GROWTH ? growth : MAX_GROWTH;
-    normalizer->growth = growth > normalizer->growth ? growth : normalizer->growth;
     return EO_OK;
 }
 
@@ -231,8 +230,27 @@ static int read_one(const struct eo_reader *reader, uint32_t node, const char *p
                                "Prepend, Replace, Strip, StripAccents, Sequence, or null");
 }
 
+/* What is decomposed once is not so again; what is replaced may have been. */
+static uint32_t growth_of(const struct eo_normalizer *normalizer)
+{
+    uint32_t decomposed = 1, replaced = 1;
+
+    for (uint32_t i = 0; i < normalizer->count; i++) {
+        const struct eo_normalizer_step *step = &normalizer->steps[i];
+        if (step->kind != EO_REPLACE) {
+            decomposed = step->growth > decomposed ? step->growth : decomposed;
+        } else if (step->growth > 1 && replaced < MAX_GROWTH) {
+            replaced *= step->growth;
+        }
+    }
+    return decomposed * replaced < MAX_GROWTH ? decomposed * replaced : MAX_GROWTH;
+}
+
 int eo_read_normalizer(const struct eo_reader *reader, uint32_t node)
 {
-    reader->tokenizer->normalizer.growth = 1;
-    return eo_read_is_null(reader, node) ? EO_OK : read_one(reader, node, "normalizer");
+    struct eo_normalizer *normalizer = &reader->tokenizer->normalizer;
+    int result = eo_read_is_null(reader, node) ? EO_OK : read_one(reader, node, "normalizer");
+
+    normalizer->growth = growth_of(normalizer);
+    return result;
 }
