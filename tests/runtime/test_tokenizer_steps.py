@@ -135,7 +135,7 @@ NORMALIZERS: dict[str, Json] = {
         {"type": "Prepend", "prepend": "▁"},
         {"type": "NFC"},
         {"type": "Lowercase"},
-        replace("▁", string=" "),
+        replace("▁▁", string=" "),
     ),
 }
 
