@@ -13,13 +13,14 @@ Third parties add one through the entry point group ``edgeopt.backends``.
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from edgeopt.model.signature import NO_LENGTH, Signature
 from edgeopt.quantize import Quantize
 from edgeopt.target import ENGINES, EngineSpec, Target
 from edgeopt.values import Ascending, Check, Range, outside
+
+if TYPE_CHECKING:
+    import torch
 
 Batch = Mapping[str, np.ndarray]
 """One call's inputs by the *model's* input names, as its signature has them, batch 1."""
@@ -162,6 +166,17 @@ def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
 def only_lengths(model: Model) -> tuple[int, ...]:
     """Return the only lengths that ``model`` takes, () for any, and for a model of images."""
     return model.input.seq_lens if isinstance(model.input, TextInput) else ()
+
+
+def traceable(model: Model) -> torch.nn.Module:
+    """Return the model's module for an exporter to call: a copy that shares its tensors.
+
+    Some networks write down what they were called with, and under a tracer that is a tensor (the
+    windows of Swin), with which the next exporter cannot do anything.
+    """
+    module = model.module
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, shared)
 
 
 def traced_length(model: Model) -> int:

@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, only_lengths, traced_length
+from edgeopt.backends import (
+    Artifact,
+    ArtifactGraph,
+    Batch,
+    Outputs,
+    only_lengths,
+    traceable,
+    traced_length,
+)
 from edgeopt.backends.onnx_quantize import quantize as quantize_graph
 from edgeopt.backends.onnx_quantize import shared, unshare
 from edgeopt.errors import CompileError
@@ -138,7 +146,7 @@ def export_fp32(
     try:
         with quiet(), torch.inference_mode():
             torch.onnx.export(
-                model.module,
+                traceable(model),
                 tuple(example.values()),
                 str(path),
                 dynamo=False,

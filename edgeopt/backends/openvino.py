@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, only_lengths, traced_length
+from edgeopt.backends import (
+    Artifact,
+    ArtifactGraph,
+    Batch,
+    Outputs,
+    only_lengths,
+    traceable,
+    traced_length,
+)
 from edgeopt.backends.openvino_quantize import quantize as quantize_graph
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
@@ -99,7 +107,7 @@ def _convert(model: Model) -> Any:
                 torch.ones(t.shape(**sizes), dtype=getattr(torch, t.dtype)) for t in inputs
             )
             free = [openvino.PartialShape(t.shape(batch=-1, seq=-1)) for t in inputs]
-            converted = openvino.convert_model(model.module, example_input=example, input=free)
+            converted = openvino.convert_model(traceable(model), example_input=example, input=free)
         # The frontends raise RuntimeError and their own kinds without a common base.
         except Exception as exc:
             text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, static_lengths
+from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, static_lengths, traceable
 from edgeopt.backends.tflite_quantize import quantize as quantize_file
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
@@ -125,7 +125,7 @@ def _named(model: Model) -> torch.nn.Module:
 
     inputs = model.main.signature.inputs
     outputs = [spec.name for spec in model.main.signature.outputs]
-    module: Any = model.module
+    module: Any = traceable(model)
 
     class Named(torch.nn.Module):
         def __init__(self) -> None:
