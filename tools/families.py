@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt.errors import EdgeoptError
-from edgeopt.lower.lowering import lower, prepare
+from edgeopt.lower.lowering import FIDELITY_SAMPLES, lower, prepare
 from edgeopt.model import samples
 from edgeopt.model.importer import import_model
 from edgeopt.target import load_target
@@ -35,7 +35,7 @@ COLUMNS = (
     ("openvino", "int8"),
     ("tvm", "fp32"),
 )
-_SAMPLES = 24  # of which the last ones calibrate
+_SAMPLES = FIDELITY_SAMPLES + 32  # the last ones calibrate
 _WORDS = 160  # of a reason
 
 

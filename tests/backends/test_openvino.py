@@ -19,6 +19,7 @@ from edgeopt.model.importer import import_model
 from edgeopt.quantize import Quantize
 from edgeopt.target import Target
 from tests import checkpoints
+from tests.model import test_image_families
 
 # Not importorskip: importing OpenVINO here would load its usage reports before edgeopt stops them.
 pytestmark = [
@@ -114,6 +115,20 @@ def test_a_model_of_images(
     artifact, directory = lower(model, "openvino", precision)
     assert artifact.main.signature == model.main.signature
     assert agreement(model, artifact, directory).cosine_min > bound
+
+
+def test_of_images_it_is_measured_whether_smooth_quant_loses_less(
+    lower: Callable, agreement: Callable, tmp_path: Path
+) -> None:
+    (clip,) = (row for row in test_image_families.FAMILIES if row[0] == "CLIP")
+    model = import_model(test_image_families.write(tmp_path / "model", *clip))
+    found = []
+    for i, asked in enumerate((Quantize(smooth_quant=0.95), Quantize())):
+        artifact, directory = lower(model, "openvino", "int8", asked)
+        found.append(agreement(model, artifact, directory))
+        assert ("no SmoothQuant" in artifact.route) == bool(i)
+        directory.rename(tmp_path / str(i))
+    assert found[1].cosine_min > 0.9 > found[0].cosine_min
 
 
 def constant(node: Any) -> np.ndarray | None:
