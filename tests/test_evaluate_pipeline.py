@@ -410,6 +410,7 @@ def test_what_trained_embeddings_find(
         relevant,
         ndcg_at_k=[10],
         mrr_at_k=[10],
+        map_at_k=[150],  # of the whole corpus
         precision_recall_at_k=[10, 100],
         write_csv=False,
     )
@@ -418,6 +419,7 @@ def test_what_trained_embeddings_find(
     names = {
         "ndcg_at_10": "cosine_ndcg@10",
         "mrr_at_10": "cosine_mrr@10",
+        "map": "cosine_map@150",
         "recall_at_10": "cosine_recall@10",
         "recall_at_100": "cosine_recall@100",
     }

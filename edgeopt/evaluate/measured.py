@@ -26,6 +26,8 @@ TITLES: Mapping[str, str] = {
     "recall": "recall",
     "ndcg_at_10": "nDCG@10",
     "mrr_at_10": "MRR@10",
+    "map": "MAP",
+    "mean_average_precision": "mAP",
     "recall_at_10": "recall@10",
     "recall_at_100": "recall@100",
 }

@@ -99,6 +99,7 @@ def test_many_labels_are_scored_as_by_scikit_learn() -> None:
     expected = draw.random((UNITS, 4)) < 0.3
     expected[:, 3] = False  # of which none is expected
     scores = np.clip(0.6 * expected + draw.random((UNITS, 4)) * 0.6, 0, 1)
+    scores[:, 0] = scores[:, 0].round(1)  # with equal ones
     problem = MultiLabel(
         inputs=texts(), places=places(), expected=expected, classes=("a", "b", "c", "d")
     )
@@ -111,6 +112,13 @@ def test_many_labels_are_scored_as_by_scikit_learn() -> None:
     check(found["f1_micro"], f1("micro"), UNITS)
     check(found["f1_macro"], f1("macro"), UNITS)
     check(found["accuracy"], lambda r: metrics.accuracy_score(expected[r], got[r]), UNITS)
+
+    def mean_average_precision(r: np.ndarray) -> float:
+        there = [i for i in range(4) if expected[r, i].any()]
+        each = [metrics.average_precision_score(expected[r, i], scores[r, i]) for i in there]
+        return float(np.mean(each))
+
+    check(found["mean_average_precision"], mean_average_precision, UNITS)
 
 
 def correlations(scored: Scored, expected: np.ndarray, got: np.ndarray) -> None:
@@ -298,9 +306,11 @@ def test_what_is_found_for_queries_is_scored_as_by_its_definition() -> None:
     ndcg = [metrics.ndcg_score(g[None], n[None], k=10) for g, n in zip(gains, near, strict=True)]
     places_of = [np.flatnonzero(row > 0) for row in ranked]
     reciprocal = [1 / (p[0] + 1) if p[0] < 10 else 0.0 for p in places_of]
+    average = [np.mean(np.arange(1, len(p) + 1) / (p + 1)) for p in places_of]
     for name, each in (
         ("ndcg_at_10", np.array(ndcg)),
         ("mrr_at_10", np.array(reciprocal)),
+        ("map", np.array(average)),
         ("recall_at_10", np.array([(p < 10).mean() for p in places_of])),
         ("recall_at_100", np.array([(p < 100).mean() for p in places_of])),
     ):

@@ -103,7 +103,7 @@ def test_what_is_wrong_with_labels_is_told(path: Path) -> None:
 def test_what_is_wrong_with_columns_is_told(path: Path) -> None:
     row = {"body": "a", "label": 0}
     assert refused(path, [row], SENTIMENT) == (
-        "FILE: has no column of texts (looked for text, sentence, content, review)\n"
+        "FILE: has no column of texts (looked for text, sentence, content, review, comment_text)\n"
         "It has: body, label. Name one with --text COLUMN."
     )
     assert refused(path, [row], SENTIMENT, text="bodi") == (
@@ -149,8 +149,11 @@ def test_many_labels_and_scores(path: Path) -> None:
     many = loaded(path, [{"text": "a", "labels": ["c", 0]}, {"text": "b", "labels": []}], MANY)
     assert many.expected.tolist() == [[True, False, True], [False] * 3]
     assert many.unit(0)[2] == "a, c"
-    assert refused(path, [{"text": "a", "labels": "c"}], MANY) == (
-        "FILE: line 1: expected a list of labels in 'labels', found 'c'"
+    assert refused(path, [{"text": "a", "labels": None}], MANY) == (
+        "FILE: line 1: expected labels in 'labels', found None"
+    )
+    assert refused(path, [{"text": "a", "labels": "[c"}], MANY) == (
+        "FILE: line 1: expected a list of labels in 'labels', found '[c'"
     )
     scored = loaded(path, [{"sentence1": "a", "sentence2": "b", "score": "2.5"}], SCORED)
     assert scored.expected.tolist() == [2.5]
@@ -158,6 +161,31 @@ def test_many_labels_and_scores(path: Path) -> None:
         assert refused(path, [{"text": "a", "score": score}], SCORED) == (
             f"FILE: line 1: expected a number in 'score', found {score!r}"
         )
+
+
+@pytest.mark.parametrize(
+    "written", ["a|c", "a; c", "0,2", "['a', 'c']", "[0, 2]", '["c", "a"]', " a , c ", ["a", 2]]
+)
+def test_many_labels_in_one_column(path: Path, written: Any) -> None:
+    found = loaded(path, [{"text": "t", "labels": written}, {"text": "t", "labels": ""}], MANY)
+    assert found.expected.tolist() == [[True, False, True], [False] * 3]
+
+
+def test_a_label_with_a_comma_in_it_is_one(path: Path) -> None:
+    subject = Subject(labels=("a", "b, or c"), activation="sigmoid")
+    found = loaded(path, [{"text": "t", "labels": "b, or c"}, {"text": "t", "labels": 0}], subject)
+    assert found.expected.tolist() == [[False, True], [True, False]]
+
+
+def test_a_column_for_each_label(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("id,comment_text,a,b,c\n7,one,1,0,1\n8,two,0,0.0,0\n9,three,False,true,0\n")
+    found: Any = load(table, MANY, Asked())
+    assert found.inputs == ("one", "two", "three")
+    assert found.expected.tolist() == [[True, False, True], [False] * 3, [False, True, False]]
+    table.write_text("text,x,y,z\none,1,0,-1\n")
+    with pytest.raises(InputError, match=r"line 2: expected 0 or 1 in 'z', found '-1'"):
+        load(table, MANY, Asked(labels=("x", "y", "z")))
 
 
 def test_words_are_joined_and_their_tags_are_entities(path: Path) -> None:
@@ -222,7 +250,7 @@ def test_a_corpus_comes_before_its_queries(tmp_path: Path) -> None:
     found: Any = load(folder, EMBEDS, Asked())
     assert (found.documents, len(found), len(found.inputs)) == (20, 10, 30)
     assert found.unit(1)[2] == "d2, d3"
-    assert found.names == ("ndcg_at_10", "mrr_at_10", "recall_at_10")
+    assert found.names == ("ndcg_at_10", "mrr_at_10", "map", "recall_at_10")
     few: Any = load(folder, EMBEDS, Asked(limit=3))
     assert (few.documents, len(few)) == (20, 3)
     answered = np.ones(30, bool)

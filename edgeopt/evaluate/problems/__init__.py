@@ -23,7 +23,7 @@ from edgeopt.evaluate.problems.multilabel import MultiLabel
 from edgeopt.evaluate.problems.problem import Problem, Subject
 from edgeopt.evaluate.problems.retrieval import Retrieval
 from edgeopt.evaluate.rows import folders
-from edgeopt.evaluate.rows.row import Columns, Row, Rows, number, text, texts
+from edgeopt.evaluate.rows.row import Columns, Row, Rows, marked, number, several, text, texts
 from edgeopt.fields import nearest
 from edgeopt.model.original import Text, entity_of
 from edgeopt.model.tasks import Result
@@ -38,7 +38,7 @@ PAIRS = (
     ("query", "document"),
     ("question", "sentence"),
 )
-TEXTS = ("text", "sentence", "content", "review")
+TEXTS = ("text", "sentence", "content", "review", "comment_text")
 LABELS = ("label", "labels", "gold_label", "is_duplicate", "class", "category", "score")
 SCORES = ("score", "label", "similarity_score", "similarity", "labels")
 TOKENS, TAGS, SPANS = ("tokens", "words"), ("ner_tags", "tags", "labels"), ("entities", "spans")
@@ -117,21 +117,13 @@ def _scores(rows: Rows, subject: Subject, asked: Asked) -> Problem:
         column = rows.column(asked.columns.label, SCORES, "scores", "--label")
         expected = np.array([number(row, column) for row in rows.rows])
         return Regression(inputs=inputs, places=places, expected=expected, noun=noun)
-    column = rows.column(asked.columns.label, LABELS, "labels", "--label")
-    index = _indexing(rows, column, subject, asked)
     if subject.activation == "sigmoid":
-        table = np.zeros((len(inputs), len(subject.labels)), bool)
-        for i, row in enumerate(rows.rows):
-            found = row.values.get(column)
-            if not isinstance(found, list | tuple):
-                raise InputError(
-                    f"expected a list of labels in {column!r}, found {found!r}", where=row.where
-                )
-            for value in found:
-                table[i, index(value, row.where)] = True
+        table = _table(rows, subject, asked)
         return MultiLabel(
             inputs=inputs, places=places, expected=table, classes=subject.labels, noun=noun
         )
+    column = rows.column(asked.columns.label, LABELS, "labels", "--label")
+    index = _indexing(rows, column, subject, asked)
     values = [index(row.values.get(column), row.where) for row in rows.rows]
     return Classification(
         inputs=inputs,
@@ -142,6 +134,23 @@ def _scores(rows: Rows, subject: Subject, asked: Asked) -> Problem:
         main=rows.figure if rows.figure and len(subject.labels) == 2 else "accuracy",
         top=subject.task.input == "image",
     )
+
+
+def _table(rows: Rows, subject: Subject, asked: Asked) -> np.ndarray:
+    """Return which labels each row has, bool (rows, labels).
+
+    They are in a column for each label, of 0 and 1, or together in one.
+    """
+    known = asked.labels or subject.labels
+    if asked.columns.label is None and rows.has(*known):
+        return np.array([marked(row, known) for row in rows.rows])
+    column = rows.column(asked.columns.label, LABELS, "labels", "--label")
+    index = _indexing(rows, column, subject, asked)
+    table = np.zeros((len(rows.rows), len(known)), bool)
+    for i, row in enumerate(rows.rows):
+        for value in several(row, column, known):
+            table[i, index(value, row.where)] = True
+    return table
 
 
 def _inputs(rows: Rows, columns: Columns) -> tuple[tuple[Any, ...], str]:

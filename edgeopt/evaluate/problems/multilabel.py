@@ -24,7 +24,8 @@ class MultiLabel:
     """``expected`` tells which of ``classes`` a text has, bool (units, classes).
 
     ``accuracy`` is the share of texts whose labels are all right and no other. F1 is over all
-    decisions (micro), or the mean of the classes (macro).
+    decisions (micro), or the mean of the classes (macro). Mean average precision asks only how
+    texts are ordered by each class's score; it leaves out classes that no text has.
     """
 
     inputs: tuple[Sample, ...]
@@ -34,7 +35,7 @@ class MultiLabel:
     noun: str = "texts"
     main: str = "f1_micro"
 
-    names = ("f1_micro", "f1_macro", "accuracy")
+    names = ("f1_micro", "f1_macro", "mean_average_precision", "accuracy")
     labels = None
 
     def __len__(self) -> int:
@@ -86,9 +87,36 @@ class MultiLabel:
             figures={
                 "f1_micro": Measured(value=f1("micro"), at=micro),
                 "f1_macro": Measured(value=f1("macro"), at=macro),
+                "mean_average_precision": _mean_average_precision(self.expected, scores),
                 "accuracy": share(~wrong.any(1), value),
             },
             got=tuple(self._named(row) for row in got),
             loss=np.where(wrong, 1 + aside, 0).sum(1),
             margin=aside.min(1),
         )
+
+
+def _mean_average_precision(expected: np.ndarray, scores: np.ndarray) -> Measured:
+    """Return scikit-learn's average precision of each class that there is, and their mean."""
+    metrics = require("sklearn.metrics", "evaluate")
+    present = [i for i in range(expected.shape[1]) if expected[:, i].any()]
+    each = [metrics.average_precision_score(expected[:, i], scores[:, i]) for i in present]
+    falling = [np.argsort(-scores[:, i], kind="stable") for i in present]
+    # Texts of one score are found together: precision is that behind the last of them.
+    last = [
+        np.searchsorted(-scores[order, i], -scores[order, i], side="right") - 1
+        for i, order in zip(present, falling, strict=True)
+    ]
+
+    def at(counts: np.ndarray) -> np.ndarray:
+        values = []
+        for i, order, behind in zip(present, falling, last, strict=True):
+            drawn = counts[:, order]
+            right = drawn * expected[order, i]
+            precision = ratio(right.cumsum(1)[:, behind], drawn.cumsum(1)[:, behind])
+            values.append(ratio((right * precision).sum(1), right.sum(1), np.nan))
+        found = np.array(values)
+        result: np.ndarray = ratio(np.nansum(found, 0), np.isfinite(found).sum(0), np.nan)
+        return result
+
+    return Measured(value=float(np.mean(each)) if each else None, at=at)

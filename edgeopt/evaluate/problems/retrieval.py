@@ -49,7 +49,7 @@ class Retrieval:
     def names(self) -> tuple[str, ...]:
         """The figures; recall@100 says nothing of so small a corpus."""
         far = (f"recall_at_{FAR}",) if self.documents > FAR else ()
-        return (f"ndcg_at_{AT}", f"mrr_at_{AT}", f"recall_at_{AT}", *far)
+        return (f"ndcg_at_{AT}", f"mrr_at_{AT}", "map", f"recall_at_{AT}", *far)
 
     def __len__(self) -> int:
         return len(self.relevant)
@@ -84,7 +84,7 @@ class Retrieval:
         )
 
     def score(self, answers: Sequence[Answer]) -> Scored:
-        """Rank all documents for each query; nDCG is scikit-learn's."""
+        """Rank all documents for each query; nDCG and average precision are scikit-learn's."""
         metrics = require("sklearn.metrics", "evaluate")
         even = unit_vectors(answers)
         corpus, queries = even[: self.documents], even[self.documents :]
@@ -103,6 +103,7 @@ class Retrieval:
                         metrics.ndcg_score([gains[order]], [-np.arange(self.documents)], k=AT)
                     ),
                     f"mrr_at_{AT}": 1 / (first + 1) if found.any() and first < AT else 0.0,
+                    "map": float(metrics.average_precision_score(found, -np.arange(len(found)))),
                     f"recall_at_{AT}": found[:AT].sum() / found.sum(),
                     f"recall_at_{FAR}": found[:FAR].sum() / found.sum(),
                 }

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,46 @@ def texts(row: Row, column: str) -> tuple[str, ...]:
             f"expected a list of texts in {column!r}, found {found!r}", where=row.where
         )
     return tuple(found)
+
+
+def several(row: Row, column: str, known: Sequence[str]) -> Sequence[Any]:
+    """Return the values in ``column``: a list, one that is written down, or a text of several.
+
+    Tables have lists as they print in Python or JSON, or names with ``|``, ``;`` or ``,`` between
+    them. A name of ``known`` is one, whatever is in it. Raises InputError if it is neither.
+    """
+    found = row.values.get(column)
+    if isinstance(found, list | tuple):
+        return found
+    if type(found) is int or found in known:
+        return [found]
+    if not isinstance(found, str):
+        raise InputError(f"expected labels in {column!r}, found {found!r}", where=row.where)
+    if found.lstrip().startswith("["):
+        try:
+            values = ast.literal_eval(found.strip())
+        except (ValueError, SyntaxError):
+            raise InputError(
+                f"expected a list of labels in {column!r}, found {found!r}", where=row.where
+            ) from None
+        return list(values)
+    mark = next((mark for mark in "|;," if mark in found), ",")
+    return [one.strip() for one in found.split(mark) if one.strip()]
+
+
+def marked(row: Row, columns: Sequence[str]) -> list[bool]:
+    """Return which of ``columns`` has a 1 in it. Raises InputError if one has neither 0 nor 1."""
+    kept = []
+    for name in columns:
+        found = row.values.get(name)
+        value = _MARKS.get(str(found).strip().lower())
+        if value is None:
+            raise InputError(f"expected 0 or 1 in {name!r}, found {found!r}", where=row.where)
+        kept.append(value)
+    return kept
+
+
+_MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
 def number(row: Row, column: str) -> float:
