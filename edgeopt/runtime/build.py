@@ -38,7 +38,9 @@ NOTICES = ("LICENSE", "NOTICE", "THIRD_PARTY_NOTICES.txt")
 PREBUILT = ROOT / "prebuilt"
 """Where a wheel carries builds: ``ARCH-LIBC/`` with library, agent and ``sources.sha256``."""
 
-FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-pedantic")
+# With 32-bit offsets, folders and files of many file systems are errors to a 32-bit program.
+DEFINITIONS = ("-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64")
+FLAGS = ("-std=c11", *DEFINITIONS, "-Wall", "-Wextra", "-Werror", "-pedantic")
 SMALL = (
     "-Os",
     "-fno-unwind-tables",

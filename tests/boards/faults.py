@@ -565,7 +565,7 @@ def newer_fails(site: NativeSite, place: float) -> str:
         assert agrees in text
         main.write_text(text.replace(agrees, "bool agrees = false;"))
         choose = source / "edgeopt/runtime/src/engines/discover.c"
-        choose.write_text(choose.read_text().replace("known to the system's loader", "known"))
+        choose.write_text(choose.read_text().replace("or among the", "or of the"))
     live = site.folder / "current-app"
     before = {p: (p.stat().st_ino, p.read_bytes()) for p in live.rglob("*") if p.is_file()}
     done = site.profile(bundle, source=source)

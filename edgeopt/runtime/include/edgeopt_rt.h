@@ -128,7 +128,7 @@ typedef struct eo_session_options {
     /* Where the engines' libraries are: files and directories with ':' between. NULL: as in
      * $EDGEOPT_RT_LIBRARIES, then lib/ of a bundle that edgeopt deployed (in .edgeopt/bundles: any
      * other may be a stranger's), the directory of the program or library that this code is in, and
-     * last what the system's loader finds by name. */
+     * last what the system has: by the loader, or in its folders. */
     const char *libraries;
     const eo_option *options; /* the engine's own, over those of the bundle */
     uint32_t option_count;

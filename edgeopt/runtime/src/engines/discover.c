@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "engines/discover.h"
 
+#include "base/arch.h"
+
 #include <dirent.h>
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -137,6 +139,22 @@ static bool find_by_name(const struct eo_engine *engine, char *path)
     return false;
 }
 
+/* Debian's onnxruntime is libonnxruntime.so.1.21 and has no shorter name, so that the loader does
+ * not find it by one. */
+static bool find_in_system(const struct eo_engine *engine, char *path)
+{
+    static const char *const directories[] = {
+        "/usr/local/lib", "/usr/lib/" EO_MULTIARCH, "/usr/lib64", "/usr/lib", NULL,
+    };
+
+    for (size_t i = 0; directories[i] != NULL; i++) {
+        if (find_in_directory(engine, directories[i], path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Whether the bundle at `path`, without links, is where `edgeopt` puts bundles on a board, with
  * libraries of its own in lib/. Any other bundle may be a stranger's, and so would be what is in it
  * and not in its manifest. */
@@ -167,12 +185,12 @@ int eo_discover(const struct eo_engine *engine, const char *places, const char *
     if ((given != NULL && find_among(engine, given, path)) ||
         (is_deployed(bundle) && wrote > 0 && wrote < EO_PATH_BYTES &&
          find_in_directory(engine, inside, path)) ||
-        find_beside(engine, path) || find_by_name(engine, path)) {
+        find_beside(engine, path) || find_by_name(engine, path) || find_in_system(engine, path)) {
         return EO_OK;
     }
     return eo_fail(failure, EO_EENGINE, engine->name,
-                   "no %s* in $EDGEOPT_RT_LIBRARIES (%s), %sbeside this library, or known to the "
-                   "system's loader",
+                   "no %s* in $EDGEOPT_RT_LIBRARIES (%s), %sbeside this library, or among the "
+                   "system's",
                    engine->libraries[0], given == NULL ? "not set" : given,
                    is_deployed(bundle) ? "the bundle's lib/, " : "");
 }
