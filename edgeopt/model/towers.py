@@ -92,10 +92,10 @@ class ImageTower(torch.nn.Module):
         self.config = network.config
         self.vision_model = network.vision_model
         self.visual_projection = getattr(network, "visual_projection", torch.nn.Identity())
-        head = getattr(self.vision_model, "head", None)
+        head: Any = getattr(self.vision_model, "head", None)
         attention = getattr(head, "attention", None)
         if isinstance(attention, torch.nn.MultiheadAttention):
-            head.attention = Attention(attention)  # type: ignore[union-attr]
+            head.attention = Pooling(attention, head.probe)
 
     def forward(self, pixel_values: torch.Tensor, return_dict: bool = True) -> Any:
         """Take float32 (batch, 3, height, width); return ``image_embeds`` (batch, size)."""
@@ -104,32 +104,40 @@ class ImageTower(torch.nn.Module):
         return {"image_embeds": _normalized(self.visual_projection(pooled))}
 
 
-class Attention(torch.nn.Module):
-    """torch's MultiheadAttention with layers of its own for query, key and value.
+class Pooling(torch.nn.Module):
+    """The attention of one learnt query, which stands for a MultiheadAttention of torch.
 
-    They are quantised and scheduled as every other layer is; torch keeps the three in one tensor.
+    With the query known, a head's scores are a layer of the hidden states alone: that of the keys
+    times the query. An engine is asked for no product of a constant with what it computes, of which
+    LiteRT would quantise one side.
     """
 
-    def __init__(self, attention: torch.nn.MultiheadAttention) -> None:
+    def __init__(self, attention: torch.nn.MultiheadAttention, probe: torch.Tensor) -> None:
         super().__init__()
-        self.heads = attention.num_heads
-        size = attention.embed_dim
-        self.query, self.key, self.value = (torch.nn.Linear(size, size) for _ in range(3))
-        parts = (self.query, self.key, self.value)
-        for part, weight, bias in zip(
-            parts, attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True
-        ):
-            part.weight = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
-            part.bias = torch.nn.Parameter(bias.detach().clone(), requires_grad=False)
+        heads, size = attention.num_heads, attention.embed_dim
+        self.heads = heads
+        weights = attention.in_proj_weight.detach().unflatten(0, (3, heads, -1))
+        biases = attention.in_proj_bias.detach().unflatten(0, (3, heads, -1))
+        query = weights[0] @ probe.detach().flatten() + biases[0]  # (heads, size of one)
+        query = query * query.shape[-1] ** -0.5
+        self.scores = _linear(
+            (query.unsqueeze(1) @ weights[1]).squeeze(1), (query * biases[1]).sum(-1)
+        )
+        self.values = _linear(weights[2].reshape(size, size), biases[2].flatten())
         self.output = attention.out_proj
 
     def forward(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor]:
-        """Take (batch, n, size) and two (batch, m, size); return (batch, n, size)."""
-        q, k, v = (
-            layer(part).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, part in ((self.query, query), (self.key, key), (self.value, value))
-        )
-        scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
-        return (self.output((scores.softmax(-1) @ v).transpose(1, 2).flatten(2)),)
+        """Take the query, which is known, and twice (batch, n, size); return (batch, 1, size)."""
+        del query
+        shares = self.scores(key).softmax(1).transpose(1, 2).unsqueeze(2)  # (batch, heads, 1, n)
+        values = self.values(value).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return (self.output((shares @ values).flatten(1).unsqueeze(1)),)
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
+    layer.bias = torch.nn.Parameter(bias.clone(), requires_grad=False)
+    return layer
