@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -90,4 +92,33 @@ def siglip(folder: Path, *, masked: bool = False, padding_side: str = "right") -
         transformers.SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(
             folder
         )
+    return folder
+
+
+def siglip_of_sentencepiece(folder: Path) -> Path:
+    """Save a SiglipModel with the tokenizer of the first SigLIP, which no tokenizer.json holds."""
+    import sentencepiece
+    import transformers
+
+    siglip(folder)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a photo of a cat", "two dogs run", "the house's door"] * 20),
+        model_writer=made,
+        model_type="unigram",
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+    )
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        model = Path(scratch) / "spiece.model"
+        model.write_bytes(made.getvalue())
+        names = ["input_ids"]
+        transformers.SiglipTokenizer(str(model), model_input_names=names).save_pretrained(folder)
     return folder

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeopt import cache, closure
+from edgeopt import cache, closure, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import (
@@ -110,19 +110,28 @@ def _text(
 ) -> tuple[TextInput, torch.nn.Module, Signature]:
     from edgeopt.model.towers import CausalText, PaddedText
 
-    tokens = tokenizer.collect(folder)
-    if tokens is None:
+    if not any((folder / name).is_file() for name in tokenizer.VOCABULARIES):
         raise InputError(
             "has no tokenizer, which a dual encoder's texts need",
             where=str(folder),
             hint="Save it there with transformers' AutoProcessor.save_pretrained().",
         )
+    own = tokenizer.load(folder)
+    tokens = tokenizer.collect(folder) if own.is_fast else None
     rows = embeddings.rows(network.text_model)
-    tokenizer.check_ids(tokens, rows, str(folder))
     most = network.config.text_config.max_position_embeddings
     inputs: tuple[str, ...] = ("input_ids",)
+    if tokens is not None:
+        tokenizer.check_ids(tokens, rows, str(folder))
+    elif not siglip:
+        tokenizer.collect(folder)  # refuses it, and says why
+    else:
+        progress.note(
+            f"{folder.name}: its tokenizer ({type(own).__name__}) is not one of the tokenizers "
+            "library: on a device the graph of texts takes token ids, which your app makes; it is "
+            "checked on made-up ones"
+        )
     if siglip:
-        own = tokenizer.load(folder)
         if own.padding_side != "right":
             raise InputError(
                 "its tokenizer fills texts up at the left (padding_side); the runtime does so at "
@@ -141,7 +150,7 @@ def _text(
         tokenizer=tokens,
         max_seq_len=most,
         # No mask hides it: it is what the tokenizer fills up with, whatever config.json says.
-        pad_id=tokenizer.padding(tokens, rows),
+        pad_id=tokenizer.padding(tokens, rows, None if tokens else own.pad_token_id),
         seq_lens=(most,) if siglip else (),
     )
     width = _check_text(network, module.eval(), given, inputs, rows, str(folder))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.model import images, reference, samples
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
@@ -128,3 +129,18 @@ def test_a_prompt_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["SiglipModel"]}))
     with pytest.raises(InputError, match="has no prompts, and was asked for 'query'"):
         import_whole(tmp_path, "query")
+
+
+def test_a_tokenizer_of_sentencepiece_alone_leaves_ids_to_the_app(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
+    folder = dual_encoders.siglip_of_sentencepiece(tmp_path / "model")
+    heard: list[str] = []
+    with progress.listen(lambda event: heard.append(event.text)):
+        text = whole(folder).towers[TEXT]
+    assert "its tokenizer (SiglipTokenizer) is not one of the tokenizers library" in heard[0]
+    assert text.text.tokenizer is None
+    assert (text.text.pad_id, text.text.seq_lens) == (1, (64,))
+    given = tokens(folder, theirs(folder), TEXTS[:1])
+    (got,) = reference.run(text, [{"input_ids": given["input_ids"].numpy()}])
+    found = theirs(folder).get_text_features(**given).pooler_output[0].detach()
+    np.testing.assert_allclose(got["text_embeds"][0], found / found.norm(), atol=2e-5)
