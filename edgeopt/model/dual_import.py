@@ -19,6 +19,7 @@ from edgeopt.model import (
     TorchSource,
     huggingface,
     image,
+    sentence,
     tokenizer,
     vision,
 )
@@ -42,6 +43,36 @@ PADDED_TOKENS = 64
 """To what length transformers' pipeline fills texts up for SigLIP."""
 
 _SAME = 1e-4  # of each embedding, whose length is 1: float32 sums of another order
+
+
+def body(folder: Path) -> Path | None:
+    """Return the folder with the network if ``folder`` is a dual encoder's, None if it is not.
+
+    It is one of transformers, or sentence-transformers' folder of it with no module but Normalize.
+    Raises InputError for one of those that puts a prompt before texts, and for damaged files.
+    """
+    modules = folder / sentence.MODULES
+    if modules.is_file():
+        found = huggingface.read_json(modules)
+        parts = [m for m in found if isinstance(m, dict)] if isinstance(found, list) else []
+        first, *behind = [str(part.get("type")).rpartition(".")[2] for part in parts] or [""]
+        if first not in ("CLIPModel", "Transformer") or set(behind) - {"Normalize"}:
+            return None
+        settings = huggingface.read_json(folder / sentence.SETTINGS)
+        if settings.get("default_prompt_name"):
+            raise InputError(
+                "puts a prompt before every text, which is not carried for CLIP",
+                where=str(folder / sentence.SETTINGS),
+                hint="Set default_prompt_name to null, and put the prompt into your texts.",
+            )
+        folder = folder / str(parts[0].get("path", ""))
+        if huggingface.read_json(folder / sentence.TRANSFORMER[0]).get("max_seq_length"):
+            return None  # another length than transformers' own
+    if not (folder / "config.json").is_file():
+        return None
+    named = huggingface.read_config(folder).get("architectures")
+    of = named[0] if isinstance(named, list) and named else None
+    return folder if of in huggingface.DUAL else None
 
 
 def import_dual(folder: Path, name: str) -> DualEncoder:

@@ -123,7 +123,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     }
     if beside.files:
         origin["beside"] = dict(beside.files)
-    if isinstance(done := _optional_json(whole / "compress.json"), dict) and done:
+    if isinstance(done := read_json(whole / "compress.json"), dict) and done:
         origin["compressed"] = {key: value for key, value in done.items() if key != "files"}
     return Model(
         name=name,
@@ -620,13 +620,14 @@ def _max_seq_len(network: Any, beside: Beside) -> int:
         limits.append(most)
     value = beside.max_seq_len  # sentence-transformers takes it in the place of the tokenizer's
     if value is None:
-        value = _optional_json(beside.body / "tokenizer_config.json").get("model_max_length")
+        value = read_json(beside.body / "tokenizer_config.json").get("model_max_length")
     if isinstance(value, int | float) and 0 < value < 1_000_000:  # 1e30 stands for "no limit"
         limits.append(int(value))
     return min(limits, default=512)
 
 
-def _optional_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, {} if there is none. Raises InputError if it is damaged."""
     if not path.is_file():
         return {}
     try:

@@ -30,16 +30,14 @@ def import_whole(source: str | Path, prompt: str | None = None) -> Model | DualE
 
     Raises InputError if one of those is asked for a prompt, and what ``import_model`` raises.
     """
-    from edgeopt.model.dual_import import import_dual
-    from edgeopt.model.huggingface import DUAL, checkpoint, read_config
+    from edgeopt.model.dual_import import body, import_dual
+    from edgeopt.model.huggingface import checkpoint
 
     with _reading(source):
         path = Path(source)
-        folder = None if path.exists() or path.suffix == ".onnx" else checkpoint(source)
-        folder = folder or (path if (path / "config.json").is_file() else None)
-        named = read_config(folder).get("architectures") if folder else None
-        first = named[0] if isinstance(named, list) and named else None
-        if folder is None or first not in DUAL or (folder / "modules.json").is_file():
+        named = not path.exists() and path.suffix != ".onnx"  # on the hub
+        folder = body(checkpoint(source) if named else path)
+        if folder is None:
             return _import(source, prompt)
         if prompt is not None:
             raise InputError(f"has no prompts, and was asked for {prompt!r}", where=str(source))

@@ -144,3 +144,26 @@ def test_a_tokenizer_of_sentencepiece_alone_leaves_ids_to_the_app(tmp_path: Path
     (got,) = reference.run(text, [{"input_ids": given["input_ids"].numpy()}])
     found = theirs(folder).get_text_features(**given).pooler_output[0].detach()
     np.testing.assert_allclose(got["text_embeds"][0], found / found.norm(), atol=2e-5)
+
+
+@pytest.mark.parametrize("place", ["", "0_CLIPModel"])
+def test_a_folder_of_sentence_transformers_is_read_too(tmp_path: Path, place: str) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="not installed")
+    saved = tmp_path / "saved"
+    kinds = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    part = kinds.CLIPModel(str(dual_encoders.clip(tmp_path / "model")))
+    sentence_transformers.SentenceTransformer(modules=[part]).save(str(saved))
+    if place:  # as before version 5
+        body = tmp_path / "older"
+        body.mkdir()
+        (saved / "modules.json").rename(body / "modules.json")
+        saved = saved.rename(body / place).parent
+        text = (saved / "modules.json").read_text()
+        (saved / "modules.json").write_text(text.replace('"path": ""', f'"path": "{place}"'))
+    text_tower = whole(saved).towers[TEXT]
+    tool = sentence_transformers.SentenceTransformer(str(saved), device="cpu")
+    wanted = tool.encode(list(TEXTS[:2]), normalize_embeddings=True)
+    got = reference.run(text_tower, samples.calls(text_tower, TEXTS[:2], 77))
+    np.testing.assert_allclose(
+        np.concatenate([one["text_embeds"] for one in got]), wanted, atol=2e-5
+    )
