@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgeopt.model.torch_module import import_torch
     from edgeopt.pipeline import compile
     from edgeopt.run.cascade import CascadeReading, cascade, read_cascade
+    from edgeopt.run.compare import Comparison, compare, read_images
     from edgeopt.run.early_exit import Cascade
     from edgeopt.run.reading import Reading, read
     from edgeopt.target import Target, load_target, target_names
@@ -40,6 +41,7 @@ _HOMES = {
     "Bundle": "edgeopt.bundle",
     "Cascade": "edgeopt.run.early_exit",
     "CascadeReading": "edgeopt.run.cascade",
+    "Comparison": "edgeopt.run.compare",
     "EdgeoptError": "edgeopt.errors",
     "Evaluation": "edgeopt.evaluate.evaluation",
     "Measurement": "edgeopt.measure.measurement",
@@ -49,6 +51,7 @@ _HOMES = {
     "Target": "edgeopt.target",
     "Verification": "edgeopt.bundle.verify",
     "cascade": "edgeopt.run.cascade",
+    "compare": "edgeopt.run.compare",
     "compile": "edgeopt.pipeline",
     "compress": "edgeopt.compress_pipeline",
     "connect": "edgeopt.boards",
@@ -60,6 +63,7 @@ _HOMES = {
     "profile": "edgeopt.measure.session",
     "read": "edgeopt.run.reading",
     "read_cascade": "edgeopt.run.cascade",
+    "read_images": "edgeopt.run.compare",
     "target_names": "edgeopt.target",
     "verify": "edgeopt.bundle.verify",
 }
@@ -68,6 +72,7 @@ __all__ = [
     "Bundle",
     "Cascade",
     "CascadeReading",
+    "Comparison",
     "EdgeoptError",
     "Evaluation",
     "Measurement",
@@ -77,6 +82,7 @@ __all__ = [
     "Target",
     "Verification",
     "cascade",
+    "compare",
     "compile",
     "compress",
     "connect",
@@ -88,6 +94,7 @@ __all__ = [
     "profile",
     "read",
     "read_cascade",
+    "read_images",
     "target_names",
     "verify",
 ]

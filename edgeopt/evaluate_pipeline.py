@@ -136,6 +136,12 @@ def _opened(
         bundle = None
     else:
         bundle = open_bundle(source)
+    if bundle is not None and bundle.manifest.is_dual:
+        raise InputError(
+            f"is for {bundle.manifest.task}, which has no labels of its own to score",
+            where=str(bundle.path),
+            hint="'edgeopt run BUNDLE --image FILE --text TEXT' gives its scores.",
+        )
     if bundle is None and original is not None:
         raise InputError(
             "is a model: give the bundle first, and this as the original",

@@ -6,14 +6,21 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeopt import backends, cache, closure, progress
 from edgeopt.bundle import Bundle, golden, open_bundle
-from edgeopt.bundle.describe import artifact_entry, describe, prefix, tokenizer_files
+from edgeopt.bundle.describe import (
+    artifact_entry,
+    describe,
+    describe_dual,
+    of_graph,
+    prefix,
+    tokenizer_files,
+)
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped
 from edgeopt.bundle.verify import changed_files
 from edgeopt.bundle.write import reserved, tidy, write
@@ -27,9 +34,12 @@ from edgeopt.fields import nearest
 from edgeopt.lower import answers, tokenization
 from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
-from edgeopt.model import Model, importer, name_of, samples, texts
+from edgeopt.model import MAIN, Model, TextInput, importer, name_of, samples, texts
+from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
+from edgeopt.model.signature import NO_LENGTH
+from edgeopt.model.tasks import TOWERS
 from edgeopt.recipe import INT4, Recipe, load_recipe
 from edgeopt.runtime.build import build_for_host, sources_digest
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
@@ -38,7 +48,7 @@ GOLDEN_PER_LENGTH = 2
 
 
 def compile(
-    source: str | Path | Model,
+    source: str | Path | Model | DualEncoder,
     target: str | Path | Target,
     *,
     output: str | Path | None = None,
@@ -55,7 +65,8 @@ def compile(
     Python API imported. ``output`` is the bundle's directory (``NAME-TARGET.edgeopt`` here by
     default). ``engines`` and ``precisions`` narrow what the target builds. ``data`` holds the
     user's own samples, used for calibration and for the check in the place of the shipped ones: a
-    file of texts (.jsonl with "text", or lines), or for a model of images a folder of images.
+    file of texts (.jsonl with "text", or lines), or for a model of images a folder of images; of a
+    dual encoder (CLIP, SigLIP) it is for the graph of that kind.
 
     ``held_out`` has the texts on which a recipe's bounds on accuracy are checked, by default a
     fifth of ``data``.
@@ -75,10 +86,14 @@ def compile(
     job = _job(source, target, output, recipe, engines, precisions, data, held_out, prompt)
     if job.fingerprint and (done := _up_to_date(job.output, job.inputs)) is not None:
         return done
-    read = [p for p in (source, job.data, job.held_out) if p and not isinstance(p, Model)]
+    read = [
+        p for p in (source, job.data, job.held_out) if p and not isinstance(p, Model | DualEncoder)
+    ]
     # Refused before the long work, not after it.
     with reserved(job.output, [Path(p) for p in read]):
         model = _model(source, job)
+        if isinstance(model, DualEncoder):
+            return _compile_dual(model, job)
         given, held = _samples(model, job)
         return _compile(model, job, given, held)
 
@@ -112,7 +127,7 @@ class Job:
 
 
 def _job(
-    source: str | Path | Model,
+    source: str | Path | Model | DualEncoder,
     target: str | Path | Target,
     output: str | Path | None,
     recipe: str | Path | Recipe | None,
@@ -130,7 +145,7 @@ def _job(
     _check_asked(source, recipe, texts_file, apart, prompt)
     pairs = selected(target, recipe, engines, precisions)
     given = samples.read(texts_file, _sample_limit(recipe)) if texts_file else None
-    if isinstance(source, Model):
+    if isinstance(source, Model | DualEncoder):
         name, fingerprint = source.name, source.digest
     else:
         name, fingerprint = name_of(source), importer.fingerprint(source) or ""
@@ -175,14 +190,14 @@ def _file_of_texts(recipe: Recipe, data: Path | None) -> Path:
 
 
 def _check_asked(
-    source: str | Path | Model,
+    source: str | Path | Model | DualEncoder,
     recipe: Recipe,
     data: Path | None,
     held_out: Path | None,
     prompt: str | None,
 ) -> None:
     """Raise InputError if what was asked for does not go together."""
-    if recipe.compress and isinstance(source, Model):
+    if recipe.compress and isinstance(source, Model | DualEncoder):
         data = None
     if recipe.compress or _bounds_loss(recipe):
         _file_of_texts(recipe, data)
@@ -192,7 +207,7 @@ def _check_asked(
             "checked on them",
             where=str(held_out),
         )
-    if prompt is not None and (recipe.compress or isinstance(source, Model)):
+    if prompt is not None and (recipe.compress or isinstance(source, Model | DualEncoder)):
         raise InputError(
             f"the prompt {prompt!r} can be chosen for a checkpoint as it is, not with a recipe "
             "that compresses",
@@ -202,13 +217,13 @@ def _check_asked(
         raise InputError("no such file", where=str(held_out))
 
 
-def _model(source: str | Path | Model, job: Job) -> Model:
+def _model(source: str | Path | Model | DualEncoder, job: Job) -> Model | DualEncoder:
     """Return the Model that artifacts are made of: imported, and compressed if asked for."""
-    if isinstance(source, Model):
+    if isinstance(source, Model | DualEncoder):
         return source
     if not job.recipe.compress:
         with progress.step(f"Importing {source}"):
-            return importer.import_model(source, job.prompt)
+            return importer.import_whole(source, job.prompt)
     aiming = counting(job.target, *artifact(job.pairs))
     return compressed(source, job.recipe, job.texts, job.held_out, aiming)[0]
 
@@ -323,7 +338,56 @@ def _check_versions(target: Target, spec: EngineSpec) -> None:
                 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Lowered:
+    """One graph's artifacts, each with the folder of its files, and what they were held against.
+
+    ``target`` has the lengths that the graph takes.
+    """
+
+    model: Model
+    target: Target
+    checks: Checks
+    made: Sequence[tuple[ArtifactEntry, Path]]
+    skipped: Sequence[Skipped]
+
+
 def _compile(model: Model, job: Job, given: Samples, held: Data | None) -> Bundle:
+    lowered = _lowered(model, job, given, held)
+    manifest = describe(model, lowered.target, tuple(entry for entry, _ in lowered.made))
+    with progress.step(f"Writing {job.output}"):
+        return _write(manifest, job, {MAIN: lowered})
+
+
+def _compile_dual(model: DualEncoder, job: Job) -> Bundle:
+    """Make a bundle of both graphs of ``model``, each lowered and checked by itself."""
+    if job.recipe.compress or _bounds_loss(job.recipe):
+        raise InputError(
+            f"recipe {job.recipe.name} compresses, or bounds what quantising may lose (max_drop), "
+            f"and {model.name} has two networks",
+            hint="Give another recipe.",
+        )
+    limit = _sample_limit(job.recipe)
+    kinds = {TEXT: str, IMAGE: Path}
+    lowered = {}
+    for name, tower in model.towers.items():
+        own = job.given is not None and isinstance(job.given[0], kinds[name])
+        given = job.given if own and job.given is not None else samples.shipped(tower, limit)
+        part = job if own else replace(job, data=None, given=None)
+        found = _lowered(tower, part, given, None)
+        lowered[name] = replace(
+            found,
+            made=[(of_graph(entry, name), folder) for entry, folder in found.made],
+            skipped=[replace(skipped, graph=name) for skipped in found.skipped],
+        )
+    entries = [entry for found in lowered.values() for entry, _ in found.made]
+    manifest = describe_dual(model, lowered[TEXT].target, entries)
+    with progress.step(f"Writing {job.output}"):
+        return _write(manifest, job, lowered)
+
+
+def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowered:
+    """Lower ``model`` to every engine and precision. Raises CompileError if none could be made."""
     seq_lens = samples.lengths(model, job.target.seq_lens)
     job = replace(job, target=replace(job.target, seq_lens=seq_lens))
     prepared = prepare(model, seq_lens, given)
@@ -344,9 +408,9 @@ def _compile(model: Model, job: Job, given: Samples, held: Data | None) -> Bundl
             made.append((_entry(found, spec, job.recipe), found.lowered.directory))
     if not made:
         reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
-        raise CompileError(f"no artifact could be made for {job.target.name}\n{reasons}")
-    with progress.step(f"Writing {job.output}"):
-        return _write(model, job, checks, made, skipped)
+        what = "no artifact" if model.task not in TOWERS else f"no artifact of {model.name}"
+        raise CompileError(f"{what} could be made for {job.target.name}\n{reasons}")
+    return _Lowered(model=model, target=job.target, checks=checks, made=made, skipped=skipped)
 
 
 def _expected(model: Model, job: Job, own: Samples | None) -> answers.Expected | None:
@@ -382,56 +446,75 @@ def _entry(made: Made, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
     )
 
 
-def _write(
-    model: Model,
-    job: Job,
-    checks: Checks,
-    made: Sequence[tuple[ArtifactEntry, Path]],
-    skipped: Sequence[Skipped],
-) -> Bundle:
-    prepared, expected, recipe = checks.prepared, checks.expected, job.recipe
-    manifest = describe(model, job.target, tuple(entry for entry, _ in made))
-    files = tokenizer_files(model)
-    for entry, directory in made:
-        before = prefix(entry.artifact)
-        files |= {n: directory / n.removeprefix(before) for n in entry.artifact.files}
-    calls = []
+def _write(manifest: Manifest, job: Job, lowered: Mapping[str, _Lowered]) -> Bundle:
+    """Write the bundle of ``manifest`` with the graphs ``lowered``, by name."""
+    recipe = job.recipe
+    files: dict[str, Path] = {}
+    calls: list[Golden] = []
+    sampled, tools = {}, []
     with tempfile.TemporaryDirectory(prefix="edgeopt-golden-") as scratch:
-        for n, batches in prepared.checks.items():
-            for i, batch in enumerate(batches[:GOLDEN_PER_LENGTH]):
-                name = f"golden/{f'seq_{n}' if n else 'images'}/{i}"
-                golden.write(Path(scratch) / name, batch, prepared.answers[n][i])
-                mask = batch.get("attention_mask")
-                calls.append(
-                    Golden(directory=name, seq_len=n, tokens=n if mask is None else int(mask.sum()))
-                )
-                for path in sorted((Path(scratch) / name).iterdir()):
-                    files[f"{name}/{path.name}"] = path
-        # What an artifact reads of a text must not be cut shorter than what the tool read.
-        shortest = min(_most_tokens(e, manifest) for e, _ in made)
-        limits = {e.precision: recipe.bounds[e.precision].limits(e.precision) for e, _ in made}
-        most = {precision: found.error_max for precision, found in limits.items()}
-        asked = expected and answers.golden_texts(model, expected, shortest, most)
-        if asked:
-            files[golden.TEXTS] = Path(scratch) / "texts.json"
-            files[golden.TEXTS].write_text(json.dumps(asked))
+        for name, found in lowered.items():
+            files |= tokenizer_files(found.model)
+            for entry, directory in found.made:
+                before = prefix(entry.artifact, name)
+                files |= {n: directory / n.removeprefix(before) for n in entry.artifact.files}
+            files |= _golden(found, name, Path(scratch), calls)
+            files |= _golden_texts(found, recipe, Path(scratch))
+            prepared, expected = found.checks.prepared, found.checks.expected
+            sampled[f"{samples.name(found.model)}_sha256"] = prepared.digest
+            tools += [expected.tool] if expected else []
         manifest = replace(
             manifest,
             inputs=job.inputs,
-            original="" if expected is None else expected.tool,
+            original="; ".join(dict.fromkeys(tools)),
             recipe={
                 "name": recipe.name,
                 "bounds": {p: b.cosine_min for p, b in recipe.bounds.items()},
                 "calibration_texts": recipe.calibration_texts,
             }
             | ({} if recipe.quantize.is_plain else {"quantize": recipe.quantize.options()}),
-            origin=dict(model.origin) | {f"{samples.name(model)}_sha256": prepared.digest},
-            skipped=tuple(skipped),
+            origin=dict(manifest.origin) | sampled,
+            skipped=tuple(s for found in lowered.values() for s in found.skipped),
             golden=tuple(calls),
         )
         return write(job.output, manifest, files)
 
 
-def _most_tokens(entry: ArtifactEntry, manifest: Manifest) -> int:
+def _golden(lowered: _Lowered, graph: str, scratch: Path, calls: list[Golden]) -> dict[str, Path]:
+    """Write golden calls of a graph into ``scratch``, note them in ``calls``; return the files."""
+    prepared = lowered.checks.prepared
+    files = {}
+    for n, batches in prepared.checks.items():
+        for i, batch in enumerate(batches[:GOLDEN_PER_LENGTH]):
+            name = f"golden/{f'seq_{n}' if n else 'images'}/{i}"
+            golden.write(scratch / name, batch, prepared.answers[n][i])
+            mask = batch.get("attention_mask")
+            tokens = n if mask is None else int(mask.sum())
+            calls.append(Golden(directory=name, seq_len=n, tokens=tokens, graph=graph))
+            for path in sorted((scratch / name).iterdir()):
+                files[f"{name}/{path.name}"] = path
+    return files
+
+
+def _golden_texts(lowered: _Lowered, recipe: Recipe, scratch: Path) -> dict[str, Path]:
+    """Write the golden texts of a graph into ``scratch`` if it has some; return the file."""
+    expected = lowered.checks.expected
+    if expected is None:
+        return {}
+    # What an artifact reads of a text must not be cut shorter than what the tool read.
+    shortest = min(_most_tokens(entry, lowered.model) for entry, _ in lowered.made)
+    precisions = [entry.precision for entry, _ in lowered.made]
+    limits = {p: recipe.bounds[p].limits(p).error_max for p in precisions}
+    asked = answers.golden_texts(lowered.model, expected, shortest, limits)
+    if not asked:
+        return {}
+    path = scratch / "texts.json"
+    path.write_text(json.dumps(asked))
+    return {golden.TEXTS: path}
+
+
+def _most_tokens(entry: ArtifactEntry, model: Model) -> int:
     """Return how many tokens of a text an artifact reads."""
-    return max(entry.artifact.main.seq_lens, default=manifest.max_seq_len)
+    (graph,) = entry.artifact.graphs.values()
+    longest = model.input.max_seq_len if isinstance(model.input, TextInput) else NO_LENGTH
+    return max(graph.seq_lens, default=longest)

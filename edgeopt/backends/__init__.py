@@ -26,7 +26,7 @@ import numpy as np
 
 from edgeopt import cache, closure
 from edgeopt.errors import CompileError, EdgeoptError, InputError
-from edgeopt.model import MAIN, Model, TextInput
+from edgeopt.model import Model, TextInput
 from edgeopt.model.signature import NO_LENGTH, Signature
 from edgeopt.quantize import Quantize
 from edgeopt.target import ENGINES, EngineSpec, Target
@@ -77,9 +77,10 @@ class Artifact:
     @property
     def main(self) -> ArtifactGraph:
         """The one graph. Raises CompileError for an artifact that has others."""
-        if set(self.graphs) != {MAIN}:
-            raise CompileError(f"has the graphs {', '.join(self.graphs)}, expected {MAIN} alone")
-        return self.graphs[MAIN]
+        if len(self.graphs) != 1:
+            raise CompileError(f"has the graphs {', '.join(self.graphs)}, expected one")
+        (graph,) = self.graphs.values()
+        return graph
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -19,6 +19,19 @@ class Bundle:
     path: Path
     manifest: Manifest
 
+    def of_graph(self, name: str) -> Bundle:
+        """Return a dual encoder's graph ``name`` as a bundle of that one, at the same place.
+
+        Raises BundleError if there is no such graph.
+        """
+        return replace(self, manifest=self.manifest.of_graph(name))
+
+    def parts(self) -> dict[str, Bundle]:
+        """Return what is run by itself, by graph: this bundle, or a dual encoder's two."""
+        if not self.manifest.is_dual:
+            return {MAIN: self}
+        return {name: self.of_graph(name) for name in self.manifest.graphs}
+
     def artifact(self, entry: ArtifactEntry) -> Artifact:
         """Return an artifact of the bundle with the limits of the model's inputs.
 

@@ -13,6 +13,7 @@ from edgeopt.backends import Artifact
 from edgeopt.bundle.manifest import ArtifactEntry, GraphEntry, Manifest, TargetEntry, TextEntry
 from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.model import MAIN, Model, TextInput, reference
+from edgeopt.model.dual_encoder import IMAGE, DualEncoder
 from edgeopt.model.image import ImageInput
 from edgeopt.model.limits import limits
 from edgeopt.model.signature import Signature
@@ -52,6 +53,42 @@ def describe(model: Model, target: Target, artifacts: Sequence[ArtifactEntry]) -
         golden=(),
         files={},
     )
+
+
+def describe_dual(
+    model: DualEncoder, target: Target, artifacts: Sequence[ArtifactEntry]
+) -> Manifest:
+    """Return the manifest of a dual encoder's bundle, as ``describe`` does of a model's.
+
+    ``artifacts`` are of its graphs already (``of_graph``).
+    """
+    towers = {name: describe(tower, target, ()) for name, tower in model.towers.items()}
+    image = towers[IMAGE]
+    return replace(
+        image,
+        name=model.name,
+        task=model.task,
+        graphs={
+            name: replace(found.main, task=found.task, input=None if name == IMAGE else found.input)
+            for name, found in towers.items()
+        },
+        activation=model.activation,
+        origin=dict(model.origin),
+        artifacts=tuple(artifacts),
+        similarity=model.similarity,
+    )
+
+
+def of_graph(entry: ArtifactEntry, name: str) -> ArtifactEntry:
+    """Return the entry of a model of one graph as that of a dual encoder's graph ``name``.
+
+    Its files lie in a folder of the graph's name.
+    """
+    before = prefix(entry.artifact)
+    graph = entry.artifact.main
+    files = tuple(prefix(entry.artifact, name) + n.removeprefix(before) for n in graph.files)
+    graphs = {name: replace(graph, files=files)}
+    return replace(entry, artifact=replace(entry.artifact, graphs=graphs))
 
 
 def _input(model: Model) -> TextEntry | ImageInput:
@@ -98,6 +135,7 @@ def artifact_entry(
     )
 
 
-def prefix(artifact: Artifact) -> str:
+def prefix(artifact: Artifact, graph: str = MAIN) -> str:
     """Return the folder of an artifact in a bundle, with its slash."""
-    return f"artifacts/{artifact.engine}-{artifact.precision}/"
+    within = "" if graph == MAIN else f"{graph}/"
+    return f"artifacts/{within}{artifact.engine}-{artifact.precision}/"

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -24,10 +24,11 @@ from edgeopt.errors import BundleError, InputError
 from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.fields import Table, read_json
 from edgeopt.model import MAIN
+from edgeopt.model.dual_encoder import IMAGE, TEXT, Similarity
 from edgeopt.model.image import ImageInput
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.signature import NO_LENGTH, Signature, State, TensorSpec
-from edgeopt.model.tasks import Result, Task
+from edgeopt.model.tasks import TOWERS, ZERO_SHOT_IMAGE_CLASSIFICATION, Result, Task
 from edgeopt.values import Check, Like, Most, OneOf, Range, outside, read, write
 
 SCHEMA_VERSION = 3
@@ -93,10 +94,16 @@ class TextEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphEntry:
-    """One graph of the model: what it takes and gives, and what it keeps from call to call."""
+    """One graph of the model: what it takes and gives, and what it keeps from call to call.
+
+    A dual encoder's graphs have each a ``task`` of its own, and ``input``, which is how a text or
+    an image becomes what this graph takes; null stands for the manifest's.
+    """
 
     signature: Signature
     states: tuple[State, ...] = ()
+    task: Task | None = None
+    input: TextEntry | ImageInput | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +128,11 @@ class ArtifactEntry:
     judged: Mapping[str, Any] | None = None
 
     @property
+    def graph(self) -> str:
+        """The graph that it is of."""
+        return next(iter(self.artifact.graphs))
+
+    @property
     def engine(self) -> str:
         """The engine that runs it."""
         return self.artifact.engine
@@ -141,11 +153,12 @@ class ArtifactEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skipped:
-    """An artifact that was not made or not shipped, and why."""
+    """An artifact that was not made or not shipped, and why; ``graph`` is the one it is of."""
 
     engine: str
     precision: str
     reason: str
+    graph: str = MAIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,12 +166,13 @@ class Golden:
     """One input with the reference's output: ``in.NAME.npy`` and ``out.NAME.npy``.
 
     ``tokens`` are those of ``seq_len`` that are not padding; both are 0 if nothing runs along a
-    sequence (an image).
+    sequence (an image). ``graph`` is the one that it is a call of.
     """
 
     directory: BundlePath
     seq_len: Tokens
     tokens: Tokens
+    graph: str = MAIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +199,9 @@ class Manifest:
     scores of logits, and ``pooling`` an embedding of hidden states; the runtime on the device
     reads them. ``reference`` computed the tensors that artifacts are held against, and
     ``original`` is the user's own tool that final answers were compared with, "" for none.
+
+    A dual encoder has the graphs ``text`` and ``image``, and each artifact is of one of them;
+    ``similarity`` makes logits of an image's embedding with those of some texts.
     """
 
     name: str
@@ -206,6 +223,7 @@ class Manifest:
     golden: Annotated[tuple[Golden, ...], Most(_MOST_FILES)]
     files: Annotated[Mapping[str, FileEntry], Most(_MOST_FILES), Check(outside)]
     original: str = ""
+    similarity: Similarity | None = None
 
     @property
     def main(self) -> GraphEntry:
@@ -213,16 +231,48 @@ class Manifest:
         found = self.graphs.get(MAIN)
         if found is None or len(self.graphs) > 1 or found.states:
             raise BundleError(
-                f"has the graphs {', '.join(self.graphs)}; this version runs one, without states",
+                f"has the graphs {', '.join(self.graphs)}; here one is run, without states",
                 where=self.name,
-                hint="Use a newer version of edgeopt.",
+                hint="Name the graph, if there is a choice; or use a newer version of edgeopt.",
             )
         return found
 
     @property
+    def is_dual(self) -> bool:
+        """True for a dual encoder's, which has two graphs that are run by themselves."""
+        return self.task == ZERO_SHOT_IMAGE_CLASSIFICATION
+
+    def of_graph(self, name: str) -> Manifest:
+        """Return what this says of a dual encoder's graph ``name``, as of a model of that one.
+
+        Raises BundleError if there is no such graph.
+        """
+        graph = self.graphs.get(name)
+        if graph is None:
+            raise BundleError(
+                f"has no graph {name}", where=self.name, hint=f"It has {', '.join(self.graphs)}."
+            )
+        return replace(
+            self,
+            task=graph.task or self.task,
+            input=graph.input or self.input,
+            graphs={MAIN: replace(graph, task=None, input=None)},
+            activation="none",
+            artifacts=tuple(
+                replace(entry, artifact=replace(entry.artifact, graphs={MAIN: found}))
+                for entry in self.artifacts
+                if (found := entry.artifact.graphs.get(name)) is not None
+            ),
+            skipped=tuple(replace(s, graph=MAIN) for s in self.skipped if s.graph == name),
+            golden=tuple(replace(g, graph=MAIN) for g in self.golden if g.graph == name),
+            similarity=None,
+        )
+
+    @property
     def tokenizer(self) -> tuple[str, ...]:
         """The tokenizer's files, () for none."""
-        return self.input.tokenizer if isinstance(self.input, TextEntry) else ()
+        inputs = (self.input, *(graph.input for graph in self.graphs.values()))
+        return next((i.tokenizer for i in inputs if isinstance(i, TextEntry)), ())
 
     @property
     def max_seq_len(self) -> int:
@@ -231,6 +281,8 @@ class Manifest:
 
     def check(self, table: Table) -> None:
         """Raise InputError if fields contradict each other."""
+        if self.is_dual:
+            self._check_towers(table)
         if self.input.kind != self.task.input:
             raise table.wrong("input", f"is of {self.input.kind}, but {self.task} is not")
         prompt = self.input.prompt if isinstance(self.input, TextEntry) else ""
@@ -246,16 +298,28 @@ class Manifest:
         for entry in self.artifacts:
             self._check_graphs(entry.artifact, table)
 
+    def _check_towers(self, table: Table) -> None:
+        """Raise InputError unless there are two graphs, each with its kind's task and input."""
+        if set(self.graphs) != {TEXT, IMAGE} or self.similarity is None:
+            raise table.wrong("graphs", f"expected {TEXT} and {IMAGE}, with a similarity")
+        for task in TOWERS:
+            graph = self.graphs[task.input]
+            if graph.task != task or (graph.input or self.input).kind != task.input:
+                raise table.wrong("graphs", f"{task.input} is not of {task} and its input")
+
     def _check_graphs(self, artifact: Artifact, table: Table) -> None:
-        if set(artifact.graphs) != set(self.graphs):
+        same = set(artifact.graphs) == set(self.graphs)
+        if self.is_dual:
+            same = len(artifact.graphs) == 1 and set(artifact.graphs) < set(self.graphs)
+        if not same:
             raise table.wrong("artifacts", "one has other graphs than the model")
         for name, graph in artifact.graphs.items():
             if not graph.files:
                 raise table.wrong("artifacts", f"the graph {name} of one has no files")
-            if graph.seq_lens and graph.seq_lens[-1] > self.max_seq_len:
-                raise table.wrong(
-                    "artifacts", f"a length over {self.max_seq_len}, the model's most"
-                )
+            given = self.graphs[name].input or self.input
+            most = given.max_seq_len if isinstance(given, TextEntry) else NO_LENGTH
+            if graph.seq_lens and graph.seq_lens[-1] > most:
+                raise table.wrong("artifacts", f"a length over {most}, the model's most")
             model = self.graphs[name].signature
             for own, wanted in zip(_sides(graph.signature), _sides(model), strict=True):
                 if len(own) != len(wanted):

@@ -20,6 +20,7 @@ from edgeopt.bundle import Bundle, golden
 from edgeopt.bundle.manifest import FILE, ArtifactEntry, FileEntry
 from edgeopt.errors import BundleError, EdgeoptError, MissingDependencyError
 from edgeopt.evaluate import fidelity
+from edgeopt.model import MAIN
 from edgeopt.model.image import ImageInput
 from edgeopt.model.tasks import QUESTION_ANSWERING
 
@@ -32,7 +33,8 @@ class ArtifactCheck:
 
     ``agrees`` is None if its engine is not installed here, or it is code for another CPU, and
     False if it does not load, fails, or is below its bound; ``reason`` says why. ``runtime`` is
-    whether the runtime library runs it too, None if that was not tried.
+    whether the runtime library runs it too, None if that was not tried. ``graph`` is the one that
+    it is of.
     """
 
     engine: str
@@ -42,6 +44,7 @@ class ArtifactCheck:
     max_abs_error: float | None
     reason: str | None
     runtime: bool | None = None
+    graph: str = MAIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,20 +110,22 @@ def verify(bundle: Bundle, *, run_artifacts: bool = True) -> Verification:
         changed = changed_files(bundle)
     checks = []
     if run_artifacts and not changed:
-        for entry in bundle.manifest.artifacts:
-            with progress.step(f"Running {entry.engine} {entry.precision}"):
-                checks.append(_check(bundle, entry))
+        for graph, part in bundle.parts().items():
+            what = "" if graph == MAIN else f"{graph} "
+            for entry in part.manifest.artifacts:
+                with progress.step(f"Running {what}{entry.engine} {entry.precision}"):
+                    checks.append(_check(part, entry, graph))
     return Verification(files=len(bundle.manifest.files), changed=changed, artifacts=tuple(checks))
 
 
-def _check(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
+def _check(bundle: Bundle, entry: ArtifactEntry, graph: str) -> ArtifactCheck:
     found, agrees, runtime, reason = None, None, None, None
     try:
         _check_machine(bundle, entry)
         found = run_golden(bundle, entry)
         agrees = found.cosine_min >= entry.bound
         if agrees:
-            runtime, reason = _run_in_runtime(bundle, entry)
+            runtime, reason = _run_in_runtime(bundle, entry, graph)
     except (MissingDependencyError, OtherMachineError) as exc:
         reason = str(exc)
     except EdgeoptError as exc:
@@ -133,6 +138,7 @@ def _check(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
         max_abs_error=None if found is None else found.max_abs_error,
         reason=reason,
         runtime=runtime,
+        graph=graph,
     )
 
 
@@ -188,7 +194,9 @@ def _compared(outputs: list[Outputs], calls: list[tuple[Batch, Batch]]) -> fidel
         raise BundleError(f"cannot be held against the golden outputs: {exc}") from exc
 
 
-def _run_in_runtime(bundle: Bundle, entry: ArtifactEntry) -> tuple[bool | None, str | None]:
+def _run_in_runtime(
+    bundle: Bundle, entry: ArtifactEntry, graph: str
+) -> tuple[bool | None, str | None]:
     """Run a golden call and a text, or an image, in the runtime library; tell if and why not."""
     from edgeopt.runtime.host import failed, open_session
     from edgeopt.runtime.python import edgeopt_rt
@@ -197,6 +205,7 @@ def _run_in_runtime(bundle: Bundle, entry: ArtifactEntry) -> tuple[bool | None, 
     here = backend(entry.engine).host_options(bundle.artifact(entry), bundle.path)
     how: dict[str, Any] = {"engine": entry.engine, "precision": entry.precision, "threads": 1}
     how["options"] = here
+    how["graph"] = None if graph == MAIN else graph
     try:
         with open_session(bundle.path, **how) as session:
             found = _golden_in(session, bundle, entry)

@@ -41,7 +41,9 @@ def _render(bundle: Bundle, console: Console) -> None:
     m = bundle.manifest
     total = sum(entry.bytes for entry in m.files.values())
     takes = f"at most {m.max_seq_len} tokens"
-    if isinstance(m.input, ImageInput):
+    if m.is_dual:
+        takes = f"graphs {' and '.join(m.graphs)}"
+    elif isinstance(m.input, ImageInput):
         takes = f"images of {m.input.height} x {m.input.width}"
     console.print(f"{one_line(m.name)}  {m.task}, {takes}", style="bold")
     libc = f", {m.target.libc} {m.target.libc_version or ''}".rstrip(" ,")
@@ -57,6 +59,8 @@ def _render(bundle: Bundle, console: Console) -> None:
         console.print(f"image   {', '.join(f'{k}={v}' for k, v in asdict(m.input).items())}")
     elif m.input.prompt:
         console.print(f"prompt  {m.input.prompt!r}, before every text", highlight=False)
+    if m.similarity:
+        console.print(f"logits  {', '.join(f'{k}={v}' for k, v in asdict(m.similarity).items())}")
     if m.pooling:
         console.print(f"pooling {', '.join(f'{k}={v}' for k, v in asdict(m.pooling).items())}")
     for key, value in m.origin.items():
@@ -87,12 +91,14 @@ def verify(bundle: str, hashes_only: bool, as_json: bool) -> None:
 
 
 def _render_verification(found: Verification, console: Console) -> None:
+    from edgeopt.model import MAIN
+
     for name, what in list(found.changed.items())[:_SHOWN]:
         console.print(one_line(f"{name} {what}"), style="red")
     if len(found.changed) > _SHOWN:
         console.print(f"... and {len(found.changed) - _SHOWN} more", style="red")
     for a in found.artifacts:
-        name = one_line(f"{a.engine} {a.precision}")
+        name = one_line(f"{'' if a.graph == MAIN else f'{a.graph} '}{a.engine} {a.precision}")
         reason = plain(a.reason or "")
         if a.agrees is None:
             console.print(f"{name}: not run here: {reason}", style="yellow")

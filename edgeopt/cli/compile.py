@@ -82,6 +82,7 @@ def document(bundle: Bundle) -> dict[str, Any]:
         "original": manifest.original,
         "artifacts": [
             {
+                **_graph(a.graph),
                 "engine": a.engine,
                 "engine_version": a.engine_version,
                 "precision": a.precision,
@@ -98,10 +99,22 @@ def document(bundle: Bundle) -> dict[str, Any]:
             for a in manifest.artifacts
         ],
         "skipped": [
-            {"engine": s.engine, "precision": s.precision, "reason": s.reason}
+            {
+                **_graph(s.graph),
+                "engine": s.engine,
+                "precision": s.precision,
+                "reason": s.reason,
+            }
             for s in manifest.skipped
         ],
     }
+
+
+def _graph(name: str) -> dict[str, str]:
+    """Return the key ``graph`` of a dual encoder's artifact; other models have but one."""
+    from edgeopt.model import MAIN
+
+    return {} if name == MAIN else {"graph": name}
 
 
 def render(bundle: Bundle, console: Console) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgeopt.run.cascade import CascadeReading
+    from edgeopt.run.compare import Comparison
     from edgeopt.run.reading import Reading, Result
 
 _SHOWN = 3  # findings of one text
@@ -25,6 +26,8 @@ _SHOWN = 3  # findings of one text
 @click.command()
 @click.argument("bundle")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--text", "more", multiple=True, metavar="TEXT", help="A TEXT, beside --image.")
+@click.option("--image", "images", multiple=True, metavar="FILE", help="A photo; may be repeated.")
 @click.option("--context", help="The second part of each text: what a question is asked about.")
 @click.option("--board", "-b", help="A board's name [this machine].")
 @click.option("--engine", "-e", metavar="ENGINE", help="[the first that opens]")
@@ -36,6 +39,8 @@ _SHOWN = 3  # findings of one text
 def run(
     bundle: str,
     texts: tuple[str, ...],
+    more: tuple[str, ...],
+    images: tuple[str, ...],
     context: str | None,
     board: str | None,
     engine: str | None,
@@ -48,12 +53,19 @@ def run(
     """Run TEXTs through BUNDLE with the runtime library, here or on a board.
 
     Without TEXT, each line of standard input is one. With --cascade the artifacts are those that
-    it was found for.
+    it was found for. With --image it is images that are run; a dual encoder (CLIP, SigLIP) then
+    says how well each TEXT fits each of them.
     """
+    texts = (*texts, *more)
     if (cascade_file is None) != (large is None):
         raise click.UsageError("--cascade and --large go together.")
     if cascade_file is not None and any((context, engine, precision)):
         raise click.UsageError("--cascade takes no --context, --engine or --precision.")
+    if images:
+        if any((context, board, cascade_file)):
+            raise click.UsageError("--image takes no --context, --board or --cascade.")
+        _run_images(bundle, images, texts, as_json, engine, precision, threads)
+        return
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
     if cascade_file is not None and large is not None:
         from edgeopt.run.cascade import read_cascade
@@ -66,6 +78,36 @@ def run(
     pairs = [text if context is None else (text, context) for text in given]
     reading = read(bundle, pairs, board=board, engine=engine, precision=precision, threads=threads)
     emit(asdict(reading), as_json, lambda console: _render(reading, given, console))
+
+
+def _run_images(
+    bundle: str,
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
+    as_json: bool,
+    engine: str | None,
+    precision: str | None,
+    threads: int | None,
+) -> None:
+    from edgeopt.run.compare import compare, read_images
+
+    if not texts:
+        seen = read_images(bundle, images, engine=engine, precision=precision, threads=threads)
+        emit(asdict(seen), as_json, lambda console: _render(seen, images, console))
+        return
+    found = compare(bundle, images, texts, engine=engine, precision=precision, threads=threads)
+    emit(asdict(found), as_json, lambda console: _render_comparison(found, images, console))
+
+
+def _render_comparison(found: Comparison, images: tuple[str, ...], console: Console) -> None:
+    for image, matches in zip(images, found.matches, strict=True):
+        console.print(one_line(image), style="bold", highlight=False, markup=False)
+        for match in matches:
+            console.print(
+                f"{match.score:.4f}  {one_line(match.text)}", highlight=False, markup=False
+            )
+    for name, reading in (("image", found.image), ("text", found.text)):
+        console.print(f"{name}: {_engine(reading)}", style="dim", highlight=False)
 
 
 def _render(reading: Reading, texts: tuple[str, ...], console: Console) -> None:

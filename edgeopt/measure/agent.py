@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from edgeopt.errors import MeasurementError
 from edgeopt.measure.measurement import GoldenResult
+from edgeopt.model import MAIN
 
 _ORDER = ("hello", "engine", "golden", "warmup", "samples", "memory", "done")
 _OFTEN = ("golden", "warmup", "samples")
@@ -209,6 +210,7 @@ def arguments(
     threads: int,
     warmup: int,
     runs: int,
+    graph: str = MAIN,
 ) -> list[str]:
     """Return the agent's command line; ``seq_len`` is 0 for a model of images."""
     words = [agent, "run", "--bundle", bundle, "--engine", engine, "--precision", precision]
@@ -216,4 +218,6 @@ def arguments(
     words += ["--warmup", str(warmup), "--runs", str(runs)]
     if seq_len:
         words += ["--seq-len", str(seq_len)]
+    if graph != MAIN:
+        words += ["--graph", graph]
     return words

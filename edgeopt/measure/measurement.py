@@ -19,8 +19,14 @@ from typing import Any
 from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
+from edgeopt.model import MAIN
 
 SCHEMA_VERSION = 1
+
+
+def shown(graph: str, engine: str, precision: str) -> str:
+    """Return what an artifact is called: with its graph, if the model has others."""
+    return f"{'' if graph == MAIN else f'{graph} '}{engine} {precision}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +45,8 @@ class Run:
     """One artifact on the board. ``wall_ns`` is empty if its outputs disagreed.
 
     ``cpu_ns`` is the process's CPU time of the same calls, all threads together; the memory
-    figures are resident set sizes: before the engine was loaded, after, and the peak.
+    figures are resident set sizes: before the engine was loaded, after, and the peak. ``graph`` is
+    a dual encoder's.
     """
 
     engine: str
@@ -60,6 +67,12 @@ class Run:
     bound: float
     state_before: Mapping[str, Any]
     state_after: Mapping[str, Any]
+    graph: str = MAIN
+
+    @property
+    def name(self) -> str:
+        """What it is called in a table."""
+        return shown(self.graph, self.engine, self.precision)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +82,12 @@ class NotRun:
     engine: str
     precision: str
     reason: str
+    graph: str = MAIN
+
+    @property
+    def name(self) -> str:
+        """What it is called in a table."""
+        return shown(self.graph, self.engine, self.precision)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeopt import values
 from edgeopt.measure.measurement import Measurement, NotRun, Run
 from edgeopt.measure.statistics import Percentiles, percentiles
+from edgeopt.model import MAIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ class Report:
             "board": {"name": m.board_name} | dict(m.board) | {"emulated": m.emulated},
             "bundle": {"name": m.bundle_name, "digest": m.bundle_digest, "target": m.target},
             "runs": [_document(item, m.emulated) for item in self.runs],
-            "not_run": [asdict(item) for item in m.not_run],
+            "not_run": [values.write(item) for item in m.not_run],
             "measurement": str(self.path),
             "current": self.current,
         }
@@ -80,6 +82,7 @@ def _derive(run: Run) -> RunReport:
 def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
     run = item.run
     return {
+        **({} if run.graph == MAIN else {"graph": run.graph}),
         "engine": run.engine,
         "engine_version": run.engine_version,
         "precision": run.precision,

@@ -21,9 +21,10 @@ from edgeopt.deploy.provision import Provided, answers, check_architecture, prov
 from edgeopt.deploy.store import Store, link_word
 from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
 from edgeopt.measure import agent, measurement
-from edgeopt.measure.measurement import Measurement, NotRun, Run
+from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.report import Report, report
 from edgeopt.measure.state import read_state
+from edgeopt.model.dual_encoder import TEXT
 from edgeopt.model.signature import NO_LENGTH
 
 EMULATED_RUNS, EMULATED_WARMUP = 10, 1
@@ -32,8 +33,10 @@ EMULATED_RUNS, EMULATED_WARMUP = 10, 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """What is run, and how."""
+    """What is run, and how. ``bundle`` is of the one ``graph`` that is run."""
 
+    bundle: Bundle
+    graph: str
     artifact: ArtifactEntry
     seq_len: int
     threads: int
@@ -71,8 +74,9 @@ def profile(
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
     ``engines`` and ``precisions`` narrow what is measured. ``seq_len`` is one of the bundle's
-    lengths (the longest by default). ``threads``, ``warmup`` and ``runs`` default to the target's;
-    on an emulated board the latter two to ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. The raw
+    lengths (the longest by default); a dual encoder's graph of images has none. ``threads``,
+    ``warmup`` and ``runs`` default to the target's; on an emulated board the latter two to
+    ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
@@ -94,7 +98,7 @@ def profile(
             hint="Compile the model again; a damaged bundle is not deployed.",
         )
     artifacts = _selected(bundle, engines, precisions)
-    length = _length(bundle, seq_len)
+    lengths = _lengths(bundle, seq_len)
     started = datetime.datetime.now(datetime.UTC)
     stamp = started.strftime("%Y%m%dT%H%M%SZ")
     name = link_word(bundle.manifest.name)
@@ -108,17 +112,19 @@ def profile(
         )
         plans = [
             _Plan(
+                bundle=part,
+                graph=graph,
                 artifact=artifact,
-                seq_len=length,
+                seq_len=lengths[graph],
                 threads=threads or min(target.threads, len(reached.facts.cores) or 1),
                 warmup=default_warmup if warmup is None else warmup,
                 runs=runs or default_runs,
             )
-            for artifact in artifacts
+            for graph, part, artifact in artifacts
         ]
         store = Store(reached.transport, reached.facts)
         with store.in_use():
-            taken = _measure(bundle, reached, store, plans)
+            taken = _measure(reached, store, plans)
             if not taken.runs:
                 raise _nothing(taken, board)
             written = Measurement(
@@ -153,7 +159,7 @@ def _nothing(taken: _Taken, board: str) -> EdgeoptError:
     """Return the error that tells of nothing measured, of the kind of what went wrong."""
     if taken.lost is not None:
         return taken.lost
-    reasons = "\n".join(f"  {n.engine} {n.precision}: {n.reason}" for n in taken.not_run)
+    reasons = "\n".join(f"  {n.name}: {n.reason}" for n in taken.not_run)
     kinds = {type(failure) for failure in taken.failures}
     kind = kinds.pop() if len(kinds) == 1 else MeasurementError
     return kind(f"nothing could be measured\n{reasons}", where=board)
@@ -167,11 +173,13 @@ def _after_measuring(exc: EdgeoptError, what: str, path: Path) -> BoardError:
 
 def _selected(
     bundle: Bundle, engines: Sequence[str], precisions: Sequence[str]
-) -> list[ArtifactEntry]:
+) -> list[tuple[str, Bundle, ArtifactEntry]]:
+    """Return the artifacts asked for, each with its graph and the bundle of that one."""
     held = bundle.manifest.artifacts
     chosen = [
-        a
-        for a in held
+        (graph, part, a)
+        for graph, part in bundle.parts().items()
+        for a in part.manifest.artifacts
         if (not engines or a.engine in engines) and (not precisions or a.precision in precisions)
     ]
     unknown = [e for e in engines if all(a.engine != e for a in held)]
@@ -179,9 +187,18 @@ def _selected(
         raise InputError(
             f"has no {' '.join([*(unknown or engines), *precisions])} artifact",
             where=str(bundle.path),
-            hint="It holds: " + ", ".join(f"{a.engine} {a.precision}" for a in held),
+            hint="It holds: " + ", ".join(dict.fromkeys(f"{a.engine} {a.precision}" for a in held)),
         )
     return chosen
+
+
+def _lengths(bundle: Bundle, seq_len: int | None) -> dict[str, int]:
+    """Return what each graph is run at; ``seq_len`` is of a dual encoder's texts."""
+    parts = bundle.parts()
+    return {
+        graph: _length(part, None if len(parts) > 1 and graph != TEXT else seq_len)
+        for graph, part in parts.items()
+    }
 
 
 def _length(bundle: Bundle, seq_len: int | None) -> int:
@@ -203,14 +220,14 @@ def _length(bundle: Bundle, seq_len: int | None) -> int:
     return seq_len
 
 
-def _measure(bundle: Bundle, board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
+def _measure(board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
     """Run every plan that this board can; a plan that fails does not sink the others."""
     taken = _Taken()
     for plan in plans:
         reason = "the board was lost before"
         if taken.lost is None:
             try:
-                run, taken.agent_version, files = _run(bundle, board, store, plan)
+                run, taken.agent_version, files = _run(board, store, plan)
                 taken.runs.append(run)
                 taken.files |= files
                 continue
@@ -220,15 +237,18 @@ def _measure(bundle: Bundle, board: Board, store: Store, plans: Sequence[_Plan])
                 if isinstance(exc, BoardError) and not answers(board):
                     taken.lost = exc
         taken.not_run.append(
-            NotRun(engine=plan.artifact.engine, precision=plan.artifact.precision, reason=reason)
+            NotRun(
+                engine=plan.artifact.engine,
+                precision=plan.artifact.precision,
+                reason=reason,
+                graph=plan.graph,
+            )
         )
     return taken
 
 
-def _run(
-    bundle: Bundle, board: Board, store: Store, plan: _Plan
-) -> tuple[Run, str, Mapping[str, Path]]:
-    artifact = plan.artifact
+def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str, Path]]:
+    bundle, artifact = plan.bundle, plan.artifact
     lengths = artifact.artifact.main.seq_lens
     if lengths and plan.seq_len not in lengths:
         raise InputError(
@@ -236,7 +256,7 @@ def _run(
             f"{', '.join(map(str, lengths))} tokens, not {plan.seq_len}",
             where=str(bundle.path),
         )
-    name = f"{artifact.engine} {artifact.precision}"
+    name = shown(plan.graph, artifact.engine, artifact.precision)
     provided = provide(bundle, board, store, artifact)
     words = agent.arguments(
         agent=provided.agent,
@@ -248,12 +268,13 @@ def _run(
         threads=plan.threads,
         warmup=plan.warmup,
         runs=plan.runs,
+        graph=plan.graph,
     )
     state_before = read_state(board.transport)
     what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
     with progress.step(f"Measuring {name}, {what}, {plan.runs} runs") as step:
         told = _listen(
-            bundle, board, store, provided, words, plan, lambda count: step.update(count, plan.runs)
+            board, store, provided, words, plan, lambda count: step.update(count, plan.runs)
         )
     if told.outputs_agree and len(told.wall_ns) != plan.runs:
         raise MeasurementError(
@@ -278,12 +299,12 @@ def _run(
         bound=artifact.bound,
         state_before=state_before,
         state_after=read_state(board.transport),
+        graph=plan.graph,
     )
     return run, told.agent_version, provided.files
 
 
 def _listen(
-    bundle: Bundle,
     board: Board,
     store: Store,
     provided: Provided,
@@ -292,6 +313,8 @@ def _listen(
     sampled: Callable[[int], None],
 ) -> agent.AgentReport:
     """Run the agent; if the board's disk damaged something, mend that and run it again."""
+
+    bundle = plan.bundle
 
     def listen() -> agent.AgentReport:
         try:

@@ -41,6 +41,7 @@ from edgeopt.model.tasks import (
     SEQUENCE_CLASSIFICATION,
     TASKS,
     TOKEN_CLASSIFICATION,
+    TOWERS,
     Task,
     activation,
     image_signature,
@@ -69,6 +70,10 @@ _HEADS = {
     "EncoderModel": (FEATURE_EXTRACTION, "AutoModelForTextEncoding"),  # of T5, without a decoder
     "Model": (FEATURE_EXTRACTION, "AutoModel"),
 }
+DUAL = ("CLIPModel", "SiglipModel")
+"""Classes with an encoder of texts and one of images, which ``edgeopt.model.dual_import`` takes."""
+
+_KNOWN = ", ".join(str(task) for task in TASKS if task not in TOWERS)
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -95,11 +100,11 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     beside = sentence.read(whole, prompt)
     folder = beside.body
     name = name_of(source)
-    config = _config(folder)
+    config = read_config(folder)
     architecture, task, loader = _task(config, folder, beside)
-    weights = _weight_files(folder)
+    weights = weight_files(folder)
     shape = config.get(shape_config.SECTION)
-    network = _load(folder, loader, task, shape)
+    network = load(folder, loader, task, shape)
     hashes = {path.name: cache.file_sha256(path) for path in weights}
     if task.input == "image":
         parts = _image_parts(network, folder, task)
@@ -113,12 +118,12 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
         "source": name,
         "architecture": architecture,
         "weights_sha256": hashes,
-        "license": _license(whole, config),
+        "license": read_license(whole, config),
         "tools": {p: require(p, "torch").__version__ for p in ("torch", "transformers")},
     }
     if beside.files:
         origin["beside"] = dict(beside.files)
-    if isinstance(done := _optional_json(whole / "compress.json"), dict) and done:
+    if isinstance(done := read_json(whole / "compress.json"), dict) and done:
         origin["compressed"] = {key: value for key, value in done.items() if key != "files"}
     return Model(
         name=name,
@@ -130,7 +135,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
             beside=dict(beside.files),
             prompt=beside.prompt,
             code=closure.code(__name__),
-            **_input_key(parts.input),
+            **input_key(parts.input),
         ),
         task=parts.task,
         input=parts.input,
@@ -141,7 +146,8 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     )
 
 
-def _input_key(given: TextInput | ImageInput) -> dict[str, Any]:
+def input_key(given: TextInput | ImageInput) -> dict[str, Any]:
+    """Return what tells an input from others, for a digest."""
     if isinstance(given, ImageInput):
         return {"image": asdict(given)}
     tokens = given.tokenizer
@@ -293,7 +299,8 @@ def _download(source: str) -> Path:
         ) from exc
 
 
-def _config(folder: Path) -> Mapping[str, Any]:
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """Return config.json of a checkpoint. Raises InputError if there is none, or it is damaged."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -320,13 +327,20 @@ def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str,
             where=str(folder / "config.json"),
         )
     architecture = str(architectures[0])
+    if architecture in DUAL and not beside.embeds:
+        raise InputError(
+            f"{architecture} has two networks, of texts and of images, and one is expected here",
+            where=where,
+            hint="'edgeopt compile' makes a bundle of both; for one alone, save it as a checkpoint "
+            "of its own.",
+        )
     decodes = config.get("is_encoder_decoder") and not architecture.endswith("EncoderModel")
     generates = re.search(r"LMHead|DoubleHeads|ForCausalLM|ForConditionalGeneration", architecture)
     if decodes or config.get("is_decoder") or (generates and not beside.embeds):
         raise InputError(
             f"{architecture} generates text, or has a decoder; edgeopt takes encoders",
             where=where,
-            hint="Supported: encoders for " + ", ".join(map(str, TASKS)),
+            hint="Supported: encoders for " + _KNOWN,
         )
     if beside.embeds:  # a head of the architecture's own is not asked then
         whole = architecture.endswith("EncoderModel")  # of T5, without a decoder
@@ -343,11 +357,11 @@ def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str,
     raise InputError(
         f"architecture {architecture!r} is not one that edgeopt takes",
         where=where,
-        hint="Supported: encoders for " + ", ".join(map(str, TASKS)),
+        hint="Supported: encoders for " + _KNOWN,
     )
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """Return the weight files, each opened once. Raises InputError for damaged ones."""
     found = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if found is None:
@@ -411,7 +425,7 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(folder: Path, loader: str, task: Task, shape: Any) -> Any:
+def load(folder: Path, loader: str, task: Task, shape: Any = None) -> Any:
     """Return the network in eval mode and FP32, with every weight from the checkpoint.
 
     ``shape`` is the configuration's section of our own, None if it has none.
@@ -606,13 +620,14 @@ def _max_seq_len(network: Any, beside: Beside) -> int:
         limits.append(most)
     value = beside.max_seq_len  # sentence-transformers takes it in the place of the tokenizer's
     if value is None:
-        value = _optional_json(beside.body / "tokenizer_config.json").get("model_max_length")
+        value = read_json(beside.body / "tokenizer_config.json").get("model_max_length")
     if isinstance(value, int | float) and 0 < value < 1_000_000:  # 1e30 stands for "no limit"
         limits.append(int(value))
     return min(limits, default=512)
 
 
-def _optional_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, {} if there is none. Raises InputError if it is damaged."""
     if not path.is_file():
         return {}
     try:
@@ -621,7 +636,7 @@ def _optional_json(path: Path) -> Any:
         raise InputError(f"is not JSON ({exc})", where=str(path)) from exc
 
 
-def _license(folder: Path, config: Mapping[str, Any]) -> str | None:
+def read_license(folder: Path, config: Mapping[str, Any]) -> str | None:
     """Return the licence that the model card's header or config.json names, or None."""
     card = folder / "README.md"
     if card.is_file():

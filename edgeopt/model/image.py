@@ -16,6 +16,9 @@ from edgeopt.fields import Table
 from edgeopt.values import Range
 
 FILE = "preprocessor_config.json"
+WHOLE = "processor_config.json"
+"""What transformers 5 saves of a processor of texts and images; ``FILE`` is a part of it then."""
+
 NEAREST, BILINEAR, BICUBIC = 0, 2, 3
 RESAMPLE = {NEAREST: "nearest", BILINEAR: "bilinear", BICUBIC: "bicubic"}
 """Pillow's numbers of the ways to resize that edgeopt has, on the host and in its runtime."""
@@ -104,7 +107,7 @@ class ImageInput:
 
 
 def read_spec(folder: Path, model_type: str = "") -> ImageInput:
-    """Return what ``preprocessor_config.json`` in ``folder`` asks for.
+    """Return what ``preprocessor_config.json`` in ``folder`` asks for, or processor_config.json.
 
     ``model_type`` is the network's, which tells the processor if the file names none. Keys that
     it leaves out are what transformers' class of that name assumes. Raises InputError,
@@ -162,16 +165,32 @@ def read_spec(folder: Path, model_type: str = "") -> ImageInput:
 
 def _read(folder: Path) -> Table:
     path = folder / FILE
+    whole = folder / WHOLE
+    if not path.is_file() and whole.is_file():
+        found = _json(whole)
+        if isinstance(found, dict) and isinstance(found.get("image_processor"), dict):
+            return _table(found["image_processor"], whole)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = _json(path)
     except FileNotFoundError as exc:
         raise InputError(
             f"has no {FILE}, which says how images are prepared",
             where=str(folder),
             hint="Save it there with transformers' AutoImageProcessor.save_pretrained().",
         ) from exc
+    return _table(document, path)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError) as exc:
         raise InputError(f"is not JSON ({exc})", where=str(path)) from exc
+
+
+def _table(document: Any, path: Path) -> Table:
     if not isinstance(document, dict):
         raise InputError("expected a JSON object", where=str(path))
     # transformers writes null for what is not set.

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
-from edgeopt.model import Model
+from edgeopt.model import Model, name_of
+from edgeopt.model.dual_encoder import DualEncoder
 
 
 def import_model(source: str | Path, prompt: str | None = None) -> Model:
@@ -22,6 +23,25 @@ def import_model(source: str | Path, prompt: str | None = None) -> Model:
     """
     with _reading(source):
         return _import(source, prompt)
+
+
+def import_whole(source: str | Path, prompt: str | None = None) -> Model | DualEncoder:
+    """Return what ``import_model`` does, or both networks of a checkpoint that has two.
+
+    Raises InputError if one of those is asked for a prompt, and what ``import_model`` raises.
+    """
+    from edgeopt.model.dual_import import body, import_dual
+    from edgeopt.model.huggingface import checkpoint
+
+    with _reading(source):
+        path = Path(source)
+        named = not path.exists() and path.suffix != ".onnx"  # on the hub
+        folder = body(checkpoint(source) if named else path)
+        if folder is None:
+            return _import(source, prompt)
+        if prompt is not None:
+            raise InputError(f"has no prompts, and was asked for {prompt!r}", where=str(source))
+        return import_dual(folder, name_of(source))
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ import numpy as np
 from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
 from edgeopt.model import Model, OnnxSource, TextInput, images, onnx_call, reference, sentence
+from edgeopt.model.dual_import import PADDED_TOKENS, normalized
 from edgeopt.model.huggingface import without_bars
 from edgeopt.model.image import ImageInput
 from edgeopt.model.network import shape_config
@@ -37,7 +38,9 @@ from edgeopt.model.tasks import (
     IMAGE_CLASSIFICATION,
     QUESTION_ANSWERING,
     SEQUENCE_CLASSIFICATION,
+    TEXT_EMBEDDING,
     TOKEN_CLASSIFICATION,
+    TOWERS,
     Task,
 )
 from edgeopt.quiet import quiet
@@ -136,6 +139,8 @@ def open_original(model: Model) -> Original | str:
                 return _cross_encoder(folder, model)
             if kind == "SentenceTransformer" and folder is not None:
                 return _sentence_transformer(folder, model)
+            if model.task in TOWERS and folder is not None:
+                return _tower(model, folder)
             if isinstance(model.input, ImageInput):
                 return _images(model, folder)
             return _texts(model, None if compressed else folder)
@@ -250,6 +255,49 @@ def _cross_encoder(folder: Path, model: Model) -> Original:
         limit=getattr(tool, "max_seq_length", None) or _limit(tool.tokenizer),
         tokenizer=tool.tokenizer,
         pairs=True,
+    )
+
+
+def _tower(model: Model, folder: Path) -> Original | str:
+    """Return the features of one encoder of CLIP or SigLIP, of length 1."""
+    import torch
+
+    transformers = require("transformers", "torch")
+    network = transformers.AutoModel.from_pretrained(
+        str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    ).eval()
+    of_texts = model.task == TEXT_EMBEDDING
+    if not of_texts and importlib.util.find_spec("PIL") is None:
+        return "Pillow, which transformers reads images with, is not installed"
+    loader = transformers.AutoTokenizer if of_texts else transformers.AutoImageProcessor
+    processor = loader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    # As the pipeline "zero-shot-image-classification" has it.
+    padded = "siglip" in network.config.model_type
+    options = {"padding": "max_length", "max_length": PADDED_TOKENS} if padded else {}
+
+    def of_text(text: str) -> Answer:
+        encoded = _encode(text, processor, **options)
+        given = {k: torch.from_numpy(v) for k, v in _inputs(encoded, processor).items()}
+        with torch.inference_mode():
+            found = normalized(network.get_text_features(**given))
+        return Answer(vector=found[0].numpy(), **_read(encoded))
+
+    def of_image(image: Any) -> Answer:
+        from PIL import Image
+
+        pixels = images.read_image(image) if isinstance(image, Path) else image
+        given = processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            found = normalized(network.get_image_features(pixel_values=given))
+        return Answer(vector=found[0].numpy())
+
+    limit = PADDED_TOKENS if padded else _limit(processor) if of_texts else None
+    return Original(
+        name=f"{_version('transformers')}, {type(network).__name__}, normalised features",
+        answer=_answering(of_text if of_texts else of_image),
+        labels=(),
+        limit=limit if of_texts else None,
+        tokenizer=processor if of_texts else None,
     )
 
 

@@ -116,6 +116,30 @@ IMAGE_CLASSIFICATION = Task(
     activations=_EITHER,
     metric="accuracy",
 )
+TEXT_EMBEDDING = Task(
+    name="text-embedding",
+    input="text",
+    outputs=("text_embeds",),
+    dims=("batch", "width"),
+    result=Result.EMBEDDING,
+    metric="cosine",
+)
+IMAGE_EMBEDDING = Task(
+    name="image-embedding",
+    input="image",
+    outputs=("image_embeds",),
+    dims=("batch", "width"),
+    result=Result.EMBEDDING,
+)
+ZERO_SHOT_IMAGE_CLASSIFICATION = Task(
+    name="zero-shot-image-classification",
+    input="image",
+    outputs=(),
+    dims=(),
+    result=Result.SCORES,
+    activations=("softmax", "sigmoid"),
+)
+"""Of a dual encoder, whose graphs are of the two tasks before; the labels come with the call."""
 
 TASKS = (
     FEATURE_EXTRACTION,
@@ -123,12 +147,18 @@ TASKS = (
     TOKEN_CLASSIFICATION,
     QUESTION_ANSWERING,
     IMAGE_CLASSIFICATION,
+    TEXT_EMBEDDING,
+    IMAGE_EMBEDDING,
+    ZERO_SHOT_IMAGE_CLASSIFICATION,
 )
 """All of them; the C runtime numbers them in this order."""
 
 Task.known = MappingProxyType({task.name: task for task in TASKS})
 
-TEXT_TASKS = tuple(task for task in TASKS if task.input == "text")
+TOWERS = (TEXT_EMBEDDING, IMAGE_EMBEDDING)
+"""The tasks of a dual encoder's graphs, which a model of one graph has not."""
+
+TEXT_TASKS = tuple(task for task in TASKS if task.input == "text" and task not in TOWERS)
 
 
 def text_task(name: str, where: str) -> Task:

@@ -33,6 +33,10 @@ def _supported(report: Report) -> list[str]:
     return shown if "p99" in shown else [*shown, "max"]
 
 
+def _lengths(report: Report) -> list[int]:
+    return [run.seq_len for run in report.measurement.runs]
+
+
 def render(report: Report, console: Console) -> None:
     """Print the table; ``emulated`` stands beside every figure that an emulated board gave."""
     from rich.table import Table
@@ -50,7 +54,7 @@ def render(report: Report, console: Console) -> None:
     for item in report.runs:
         run, times = item.run, item.latency
         table.add_row(
-            f"{run.engine} {run.precision}",
+            run.name,
             *(_ms(getattr(times, name, None)) for name in shown),
             str(len(run.wall_ns)),
             f"{item.throughput_per_s:.3g}" if item.throughput_per_s else "-",
@@ -58,9 +62,10 @@ def render(report: Report, console: Console) -> None:
             size(run.artifact_bytes),
             Text("agree") if run.outputs_agree else Text("DISAGREE", "red"),
         )
-    for run in m.runs[:1]:
-        what = f"{run.seq_len} tokens" if run.seq_len else "an image"
-        console.print(f"{m.board_name}: {what}, {_plural(run.threads, 'thread')}\n")
+    if m.runs:
+        calls = dict.fromkeys(f"{n} tokens" if n else "an image" for n in _lengths(report))
+        threads = _plural(m.runs[0].threads, "thread")
+        console.print(f"{m.board_name}: {' and '.join(calls)}, {threads}\n")
     console.print(table)
     console.print()
     lacking = [name for name in ("p90", "p99") if name not in shown]
@@ -69,7 +74,7 @@ def render(report: Report, console: Console) -> None:
         console.print(f"too few runs for more percentiles: {runs}")
     reasons: dict[str, list[str]] = {}
     for absent in m.not_run:
-        reasons.setdefault(absent.reason, []).append(f"{absent.engine} {absent.precision}")
+        reasons.setdefault(absent.reason, []).append(absent.name)
     for reason, names in reasons.items():
         console.print(f"not measured: {', '.join(names)}: {reason}", style="yellow")
     if m.emulated:

@@ -70,10 +70,19 @@ _JUDGED = (
 
 
 def artifacts(bundle: Bundle, console: Console) -> None:
-    """Print one row for each artifact, and one line for each that was skipped."""
+    """Print one row for each artifact, and one line for each that was skipped.
+
+    A dual encoder's two graphs have a table each.
+    """
+    for name, part in bundle.parts().items():
+        if bundle.manifest.is_dual:
+            console.print(f"graph {name}: {part.manifest.task}", style="bold")
+        _artifacts(part.manifest, console)
+
+
+def _artifacts(manifest: Manifest, console: Console) -> None:
     from rich.table import Table
 
-    manifest = bundle.manifest
     of_images = isinstance(manifest.input, ImageInput)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("engine")

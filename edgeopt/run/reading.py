@@ -18,7 +18,8 @@ from edgeopt.deploy.provision import answers, check_architecture, provide, repai
 from edgeopt.deploy.store import Store
 from edgeopt.errors import BoardError, InputError, MeasurementError
 from edgeopt.measure import agent
-from edgeopt.runtime.host import failed, open_session
+from edgeopt.model.dual_encoder import TEXT
+from edgeopt.runtime.host import failed, graph_for, open_session
 
 Text = str | tuple[str, str]
 """A text, or a text with its second part: a question with its context."""
@@ -78,13 +79,15 @@ def read(
 
     The artifact is the one that the runtime prefers (INT8 before FP16 before FP32) of those that
     ``engine`` and ``precision`` allow and that run there. Raises BundleError for a damaged bundle,
-    InputError for texts that it does not take, BoardError if nothing of it runs there.
+    InputError for texts that it does not take, BoardError if nothing of it runs there. Of a dual
+    encoder it is the embeddings that its graph of texts makes.
     """
     if board is not None:
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         return read_there(opened, texts, board, engine, precision, threads)
     path = bundle.path if isinstance(bundle, Bundle) else bundle
-    return _read_here(path, texts, engine=engine, precision=precision, threads=threads or 0)
+    options = {"engine": engine, "precision": precision, "threads": threads or 0}
+    return _read_here(path, texts, graph=graph_for(path, TEXT), **options)
 
 
 def _read_here(path: str | Path, texts: Sequence[Text], **options: Any) -> Reading:
@@ -132,6 +135,9 @@ def read_there(
     told: Told = _untold,
 ) -> Reading:
     """Return what ``bundle`` makes of ``texts`` on the board ``name``; raises as ``read`` does."""
+    graph = []
+    if bundle.manifest.is_dual:
+        bundle, graph = bundle.of_graph(TEXT), ["--graph", TEXT]
     with connect(name) as board:
         check_architecture(bundle, board)
         store = Store(board.transport, board.facts)
@@ -147,7 +153,7 @@ def read_there(
                     continue
                 words = [provided.agent, "read", "--bundle", provided.bundle]
                 words += ["--libraries", provided.libraries, "--engine", artifact.engine]
-                words += ["--precision", artifact.precision]
+                words += ["--precision", artifact.precision, *graph]
                 words += ["--threads", str(threads)] if threads else []
                 try:
                     return _asked(bundle, board, words, texts, told)

@@ -27,6 +27,20 @@ def open_session(bundle: str | Path, **options: Any) -> Any:
         raise failed(exc) from exc
 
 
+def graph_for(bundle: str | Path, kind: str) -> str | None:
+    """Return the graph of ``bundle`` that takes a ``kind``, "text" or "image".
+
+    None for a bundle of one graph, whatever it takes. Raises what ``open_session`` raises.
+    """
+    from edgeopt.runtime.python import edgeopt_rt
+
+    try:
+        with edgeopt_rt.Bundle(bundle, library=str(build_for_host().library)) as opened:
+            return kind if kind in opened.graphs else None
+    except edgeopt_rt.Failure as exc:
+        raise failed(exc) from exc
+
+
 def failed(exc: Any) -> EdgeoptError:
     """Return the error of an ``edgeopt_rt.Failure``."""
     from edgeopt.runtime.python import edgeopt_rt

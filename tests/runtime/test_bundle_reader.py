@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import platform
 import re
@@ -492,6 +493,58 @@ def test_a_compressed_zip_is_refused(case: Case, tmp_path: Path) -> None:
     )
 
 
+def dual(manifest: dict[str, Any]) -> None:
+    """Make the manifest one of a dual encoder, whose graph of texts is the one there was."""
+    text = manifest["graphs"].pop("main")
+    given = manifest["input"]
+    image = {"kind": "image", "height": 4, "width": 4, "resize_height": 4, "resize_width": 4}
+    image |= {"resample": 2, "mean": [0, 0, 0], "std": [1, 1, 1], "rescale_factor": 1}
+    pixels = {"name": "pixel_values", "dtype": "float32", "dims": ["batch", 3, 4, 4]}
+    embeds = {"name": "image_embeds", "dtype": "float32", "dims": ["batch", 3]}
+    manifest["graphs"] = {
+        "text": text | {"task": "text-embedding", "input": given},
+        "image": {
+            "signature": {"inputs": [pixels], "outputs": [embeds]},
+            "task": "image-embedding",
+        },
+    }
+    artifact = manifest["artifacts"][0]["artifact"]
+    artifact["graphs"] = {"text": artifact["graphs"].pop("main")}
+    for golden in manifest["golden"]:
+        golden["graph"] = "text"
+    manifest |= {"task": "zero-shot-image-classification", "activation": "softmax", "input": image}
+    manifest |= {"similarity": {"scale": 2.0, "bias": -1.0}}
+
+
+def test_embeddings_are_compared_as_the_manifest_says(case: Case) -> None:
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed")
+    library = str(build_runtime(platform.machine()).library)
+    with edgeopt_rt.Bundle(changed(case, dual), library=library) as opened:
+        assert opened.graphs == ["text", "image"]
+        found = opened.compare([1.0, 0.0], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        with pytest.raises(edgeopt_rt.Failure, match="an embedding of another size"):
+            opened.compare([1.0, 0.0], [[1.0]])
+    assert found.logits == [1.0, -1.0, -3.0]
+    shares = [math.exp(logit) for logit in found.logits]
+    assert found.scores == pytest.approx([share / sum(shares) for share in shares])
+    sigmoid = changed(case, lambda m: (dual(m), m.update(activation="sigmoid")))
+    with edgeopt_rt.Bundle(sigmoid, library=library) as opened:
+        scores = opened.compare([1.0], [[0.5]]).scores
+    assert scores == pytest.approx([0.5])
+
+
+def test_a_model_of_one_graph_compares_nothing(case: Case) -> None:
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("ziglang is not installed")
+    library = str(build_runtime(platform.machine()).library)
+    with (
+        edgeopt_rt.Bundle(case.write(), library=library) as opened,
+        pytest.raises(edgeopt_rt.Failure, match="it compares no image with texts"),
+    ):
+        opened.compare([1.0], [[1.0]])
+
+
 @pytest.mark.heavy
 def test_the_fuzz_target_finds_nothing_in_a_few_seconds(case: Case, tmp_path: Path) -> None:
     fuzz = SOURCES.parent / "fuzz"
@@ -502,6 +555,8 @@ def test_the_fuzz_target_finds_nothing_in_a_few_seconds(case: Case, tmp_path: Pa
     corpus.mkdir()
     (corpus / "packed").write_bytes(b"\0" + packed(case).read_bytes())
     (corpus / "manifest").write_bytes(b"\1" + (case.bundle / "manifest.json").read_bytes())
+    two = (changed(case, dual) / "manifest.json").read_bytes()
+    (corpus / "two-graphs").write_bytes(b"\1" + two)
     done = subprocess.run(
         [program, corpus, "1", "3"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

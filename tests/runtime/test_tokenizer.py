@@ -627,9 +627,19 @@ WRONG_BPE: list[tuple[dict[str, Any], int, str]] = [
     ),
     ({"model__dropout": 0.1}, UNSUPPORTED, "model.dropout is 0.1, supported: null or 0"),
     (
-        {"model__end_of_word_suffix": "</w>"},
+        {"model__end_of_word_suffix": "<the end of a word>"},
         UNSUPPORTED,
-        'model.end_of_word_suffix is "</w>", supported: null or ""',
+        'model.end_of_word_suffix is "<the end of a word>", supported: null or up to 15 bytes',
+    ),
+    (
+        {"model__continuing_subword_prefix": "##"},
+        UNSUPPORTED,
+        'model.continuing_subword_prefix is "##", supported: null or ""',
+    ),
+    (
+        {"model__end_of_word_suffix": "</w>", "model__byte_fallback": True},
+        UNSUPPORTED,
+        'model.end_of_word_suffix is "</w>", supported: none with byte_fallback',
     ),
     (
         {"model__byte_fallback": True},

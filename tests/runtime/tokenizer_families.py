@@ -30,6 +30,7 @@ GPT4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+CLIP = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 QWEN2 = GPT4.replace("{1,3}", "")
 
 Json = dict[str, Any]
@@ -503,6 +504,67 @@ def wordpiece() -> Json:
     )
 
 
+@lru_cache(maxsize=1)
+def _suffixed() -> Json:
+    """Return CLIP's model: bytes, of which the last of each word is marked."""
+    trained = tokenizers.Tokenizer(tokenizers.models.BPE(end_of_word_suffix="</w>"))
+    trained.normalizer = tokenizers.normalizers.Lowercase()
+    trained.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=3000,
+        end_of_word_suffix="</w>",
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    trained.train_from_iterator(_lines(), trainer)
+    made = json.loads(trained.to_str())["model"]
+    for piece in (*(f"{byte}</w>" for byte in sorted(alphabet)), *CLIP_ENDS):
+        made["vocab"].setdefault(piece, len(made["vocab"]))
+    return made | {"unk_token": CLIP_ENDS[1], "continuing_subword_prefix": ""}
+
+
+CLIP_ENDS = ("<|startoftext|>", "<|endoftext|>")
+
+
+def clip() -> Json:
+    """Return the tokenizer of CLIP as the hub's files have it."""
+    model = copy.deepcopy(_suffixed())
+    start, end = CLIP_ENDS
+    return document(
+        model,
+        added_tokens=[
+            added(model["vocab"][start], start, special=True, normalized=True),
+            added(model["vocab"][end], end, special=True),
+        ],
+        normalizer=sequence(
+            "normalizers", {"type": "NFC"}, replace(" ", regex=r"\s+"), {"type": "Lowercase"}
+        ),
+        pre_tokenizer=sequence(
+            "pretokenizers", split("Removed", regex=CLIP, invert=True), byte_level()
+        ),
+        post_processor={
+            "type": "RobertaProcessing",
+            "sep": [end, model["vocab"][end]],
+            "cls": [start, model["vocab"][start]],
+            "trim_offsets": False,
+            "add_prefix_space": False,
+        },
+    )
+
+
+def clip_saved() -> Json:
+    """Return the same as transformers 5 saves it, in which no byte is unknown."""
+    made = clip()
+    regex = rf"<\|startoftext\|>|<\|endoftext\|>|{CLIP}"
+    made["pre_tokenizer"] = sequence(
+        "pretokenizers", split("Removed", regex=regex, invert=True), byte_level()
+    )
+    for token in made["added_tokens"]:
+        token["normalized"] = False
+    return made
+
+
 FAMILIES: dict[str, Callable[[], Json]] = {
     "xlm-roberta": xlm_roberta,
     "xlm-roberta-converted": xlm_roberta_converted,
@@ -519,6 +581,8 @@ FAMILIES: dict[str, Callable[[], Json]] = {
     "gpt-2": gpt2,
     "gpt-2-split": gpt2_split,
     "modernbert": modernbert,
+    "clip": clip,
+    "clip-saved": clip_saved,
     "word-level": word_level,
     "wordpiece": wordpiece,
 }

@@ -88,7 +88,8 @@ WORDS = (
 SPECIALS = (
     "[MASK]", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[mask]", "[MASK", "</s>", "<s>", "<mask>",
     "<pad>",
-    "<|endoftext|>", "<extra_id_7>", "<unk>NOTUSED", "<|begin_of_text|>", "<unk>", "<h1>",
+    "<|endoftext|>", "<|STARTOFTEXT|>", "<|EndOfText|>",
+    "<extra_id_7>", "<unk>NOTUSED", "<|begin_of_text|>", "<unk>", "<h1>",
     "Foo Bar", "foo bar", "FOO  BAR", "fóó bar", "solo", "SOLO", "left", "right", "both",
     "\ufffd!",
 )  # fmt: skip

@@ -9,7 +9,7 @@
 const char eo_usage[] =
     "edgeopt-agent run --bundle PATH [--engine NAME] [--precision P] [--seq-len N]\n"
     "                  [--warmup N] [--runs N] [--libraries PATH:...] [--threads N]\n"
-    "                  [--cpus LIST] [--option KEY=VALUE]...\n"
+    "                  [--cpus LIST] [--option KEY=VALUE]... [--graph NAME]\n"
     "edgeopt-agent read --bundle PATH [...]   for lines {\"text\": ..., \"pair\": ...} on standard\n"
     "                                         input\n"
     "edgeopt-agent tokens --bundle PATH [--seq-len N]   for such lines: what the tokenizer makes of\n"
@@ -68,6 +68,7 @@ static int parse_option(const char *option, char *value, struct eo_arguments *ar
     } texts[] = {{"--bundle", &arguments->bundle},
                  {"--engine", &session->engine},
                  {"--precision", &session->precision},
+                 {"--graph", &session->graph},
                  {"--libraries", &session->libraries},
                  {"--cpus", &session->cpus}};
     int64_t number = 0;

@@ -31,10 +31,10 @@ static int read_side(struct eo_bundle *bundle, const char *directory, const char
     return result;
 }
 
-int eo_golden_open(struct eo_bundle *bundle, const char *directory, struct eo_golden *golden,
-                   struct eo_failure *failure)
+int eo_golden_open(struct eo_bundle *bundle, const struct eo_manifest *manifest,
+                   const char *directory, struct eo_golden *golden, struct eo_failure *failure)
 {
-    const struct eo_signature *signature = &bundle->manifest.signature;
+    const struct eo_signature *signature = &manifest->signature;
     int result;
 
     memset(golden, 0, sizeof *golden);

@@ -12,10 +12,10 @@ struct eo_golden {
     struct eo_tensor outputs[EO_MAX_TENSORS];
 };
 
-/* Reads the call in `directory`. The tensors' data is owned by `golden` and freed with
+/* Reads the call in `directory` of the graph of `manifest`. The tensors' data is owned by `golden` and freed with
  * eo_golden_close, also after a failure. */
-int eo_golden_open(struct eo_bundle *bundle, const char *directory, struct eo_golden *golden,
-                   struct eo_failure *failure);
+int eo_golden_open(struct eo_bundle *bundle, const struct eo_manifest *manifest,
+                   const char *directory, struct eo_golden *golden, struct eo_failure *failure);
 void eo_golden_close(struct eo_golden *golden);
 
 /* Selects the shape of the inputs and copies them in, in the artifact's dtypes; int64 becomes int32

@@ -115,7 +115,8 @@ int eo_golden_texts_check(struct eo_bundle *bundle, struct eo_session *session,
     uint32_t texts, number = 0;
     int result;
 
-    if (eo_manifest_find(&bundle->manifest, EO_GOLDEN_TEXTS) < 0) {
+    if (session->manifest->task->input != EO_TEXT ||
+        eo_manifest_find(&bundle->manifest, EO_GOLDEN_TEXTS) < 0) {
         return EO_OK;
     }
     result = eo_bundle_file(bundle, EO_GOLDEN_TEXTS, &data, &bytes, failure);

@@ -159,7 +159,7 @@ static int check_golden(struct job *job, const struct eo_golden *golden, bool *a
  * for the timing. */
 static int check_goldens(struct job *job, bool *agree, struct eo_failure *failure)
 {
-    const struct eo_manifest *manifest = &job->bundle->manifest;
+    const struct eo_manifest *manifest = job->session->manifest;
     int32_t seq_len = job->arguments->seq_len;
     struct eo_golden *golden = malloc(sizeof *golden);
     uint32_t checked = 0;
@@ -174,9 +174,9 @@ static int check_goldens(struct job *job, bool *agree, struct eo_failure *failur
         seq_len = len <= job->session->max_seq_len && len > seq_len ? len : seq_len;
     }
     for (uint32_t i = manifest->golden_count; result == EO_OK && i > 0; i--) {
-        if (manifest->goldens[i - 1].seq_len == seq_len) {
-            result = eo_golden_open(job->bundle, manifest->goldens[i - 1].directory, golden,
-                                    failure);
+        const struct eo_golden_entry *entry = &manifest->goldens[i - 1];
+        if (entry->seq_len == seq_len && strcmp(entry->graph, manifest->graph) == 0) {
+            result = eo_golden_open(job->bundle, manifest, entry->directory, golden, failure);
             if (result == EO_OK) {
                 result = check_golden(job, golden, agree, failure);
             }

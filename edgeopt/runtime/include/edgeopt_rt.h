@@ -88,7 +88,8 @@ EO_API int eo_bundle_open(const char *path, eo_bundle **bundle, eo_failure *fail
 EO_API void eo_bundle_close(eo_bundle *bundle);
 
 /* Strings live as long as the bundle. The task is one of feature-extraction,
- * sequence-classification, token-classification, question-answering, image-classification. */
+ * sequence-classification, token-classification, question-answering, image-classification,
+ * zero-shot-image-classification. */
 EO_API const char *eo_bundle_name(const eo_bundle *bundle);
 EO_API const char *eo_bundle_task(const eo_bundle *bundle);
 EO_API const char *eo_bundle_digest(const eo_bundle *bundle);
@@ -104,6 +105,20 @@ typedef struct eo_artifact {
 } eo_artifact;
 EO_API uint32_t eo_bundle_artifact_count(const eo_bundle *bundle);
 EO_API int eo_bundle_artifact(const eo_bundle *bundle, uint32_t index, eo_artifact *artifact);
+
+/* A dual encoder (zero-shot-image-classification) has the graphs "text" and "image", each with
+ * artifacts of its own; a session runs one of them and gives embeddings of length 1. Other bundles
+ * have the graph "main". NULL: none such. */
+EO_API uint32_t eo_bundle_graph_count(const eo_bundle *bundle);
+EO_API const char *eo_bundle_graph(const eo_bundle *bundle, uint32_t index);
+EO_API const char *eo_bundle_artifact_graph(const eo_bundle *bundle, uint32_t artifact);
+
+/* Compares an image's embedding, `size` floats, with those of `count` texts, one after the other:
+ * writes `count` logits, and the scores that the model makes of them (softmax over the texts, or of
+ * each by itself); either may be NULL. */
+EO_API int eo_bundle_compare(const eo_bundle *bundle, const float *image, const float *texts,
+                             uint32_t count, uint32_t size, float *logits, float *scores,
+                             eo_failure *failure);
 
 /* The bytes of a file of the bundle, by its name there, checked against its hash. They live as long
  * as the bundle. */
@@ -142,6 +157,7 @@ typedef struct eo_session_options {
     /* CPUs that the engine's threads may use, such as "4-7" or "0,2". NULL: as the target says, if
      * this machine has them. The calling thread, which computes too, is the caller's own to pin. */
     const char *cpus;
+    const char *graph; /* of a bundle with several; NULL: the only one */
 } eo_session_options;
 #define EO_SESSION_OPTIONS {.struct_bytes = (uint32_t)sizeof(eo_session_options)}
 
@@ -154,6 +170,7 @@ EO_API void eo_session_close(eo_session *session);
 /* What was opened. */
 EO_API const char *eo_session_engine(const eo_session *session);
 EO_API const char *eo_session_engine_version(const eo_session *session); /* the library's */
+EO_API const char *eo_session_graph(const eo_session *session);
 EO_API const char *eo_session_precision(const eo_session *session);
 EO_API const char *eo_session_library(const eo_session *session); /* the path that was opened */
 

@@ -60,6 +60,25 @@ public:
         const char *found = eo_bundle_label(get(), index);
         return found == nullptr ? std::string_view{} : std::string_view{found};
     }
+    /* A dual encoder's scores of an image for some texts, by their embeddings. */
+    std::vector<float> compare(const std::vector<float> &image,
+                               const std::vector<std::vector<float>> &texts) const
+    {
+        std::vector<float> joined, scores(texts.size());
+        for (const std::vector<float> &one : texts) {
+            if (one.size() != image.size()) {
+                throw std::invalid_argument("an embedding of another size than the image's");
+            }
+            joined.insert(joined.end(), one.begin(), one.end());
+        }
+        eo_failure failure{};
+        check(eo_bundle_compare(get(), image.data(), joined.data(),
+                                static_cast<uint32_t>(texts.size()),
+                                static_cast<uint32_t>(image.size()), nullptr, scores.data(),
+                                &failure),
+              failure);
+        return scores;
+    }
     eo_bundle *get() const { return handle_.get(); }
 
 private:

@@ -18,7 +18,17 @@ import importlib.util
 import os
 import sys
 
-__all__ = ["Artifact", "Bundle", "Cascade", "Failure", "Item", "Result", "Session", "open"]
+__all__ = [
+    "Artifact",
+    "Bundle",
+    "Cascade",
+    "Comparison",
+    "Failure",
+    "Item",
+    "Result",
+    "Session",
+    "open",
+]
 
 ABI_VERSION = 1
 LIBRARY = "libedgeopt_rt.so"
@@ -51,7 +61,10 @@ class Failure(Exception):
         self.message = message
 
 
-Artifact = collections.namedtuple("Artifact", "engine engine_version precision bytes")
+Artifact = collections.namedtuple("Artifact", "engine engine_version precision bytes graph")
+
+Comparison = collections.namedtuple("Comparison", "logits scores")
+Comparison.__doc__ = """An image with each of some texts: the model's logits, and its scores."""
 
 Item = collections.namedtuple("Item", "label score begin end text")
 Item.__doc__ = """One finding: a label with its score; for token classification and question
@@ -122,6 +135,7 @@ class _Options(ctypes.Structure):
         ("max_text_bytes", ctypes.c_uint32),
         ("max_image_side", ctypes.c_uint32),
         ("cpus", ctypes.c_char_p),
+        ("graph", ctypes.c_char_p),
     ]
 
 
@@ -182,6 +196,22 @@ _SIGNATURES = {
         ctypes.c_int,
         [_HANDLE, ctypes.c_uint32, ctypes.POINTER(_Artifact)],
     ),
+    "eo_bundle_graph_count": (ctypes.c_uint32, [_HANDLE]),
+    "eo_bundle_graph": (ctypes.c_char_p, [_HANDLE, ctypes.c_uint32]),
+    "eo_bundle_artifact_graph": (ctypes.c_char_p, [_HANDLE, ctypes.c_uint32]),
+    "eo_bundle_compare": (
+        ctypes.c_int,
+        [
+            _HANDLE,
+            ctypes.POINTER(ctypes.c_float),
+            ctypes.POINTER(ctypes.c_float),
+            ctypes.c_uint32,
+            ctypes.c_uint32,
+            ctypes.POINTER(ctypes.c_float),
+            ctypes.POINTER(ctypes.c_float),
+            _FAILURE,
+        ],
+    ),
     "eo_session_open": (
         ctypes.c_int,
         [_HANDLE, ctypes.POINTER(_Options), ctypes.POINTER(_HANDLE), _FAILURE],
@@ -189,6 +219,7 @@ _SIGNATURES = {
     "eo_session_close": (None, [_HANDLE]),
     "eo_session_engine": (ctypes.c_char_p, [_HANDLE]),
     "eo_session_engine_version": (ctypes.c_char_p, [_HANDLE]),
+    "eo_session_graph": (ctypes.c_char_p, [_HANDLE]),
     "eo_session_precision": (ctypes.c_char_p, [_HANDLE]),
     "eo_session_library": (ctypes.c_char_p, [_HANDLE]),
     "eo_session_select": (
@@ -305,7 +336,8 @@ def _bytes(text):
 def open(bundle, **options):
     """Return a Session on ``bundle``, the path of its directory or packed file.
 
-    Options: ``engine``, ``precision``, ``libraries`` (paths of the engines' libraries, or of
+    Options: ``graph`` (of a bundle with several: "text" or "image" of a dual encoder),
+    ``engine``, ``precision``, ``libraries`` (paths of the engines' libraries, or of
     folders with them, ':' between), ``threads``, ``batch``, ``seq_lens``, ``max_text_bytes``,
     ``max_image_side``, ``cpus``, ``options`` (a dict of the engine's own) and ``library`` (the
     path of libedgeopt_rt.so). Raises Failure.
@@ -355,6 +387,10 @@ class Bundle(_Closing):
             self._library.eo_bundle_label(handle, i).decode()
             for i in range(self._library.eo_bundle_label_count(handle))
         ]
+        self.graphs = [
+            self._library.eo_bundle_graph(handle, i).decode()
+            for i in range(self._library.eo_bundle_graph_count(handle))
+        ]
         self.artifacts = []
         for i in range(self._library.eo_bundle_artifact_count(handle)):
             found = _Artifact()
@@ -365,6 +401,7 @@ class Bundle(_Closing):
                     found.engine_version.decode(),
                     found.precision.decode(),
                     found.bytes,
+                    self._library.eo_bundle_artifact_graph(handle, i).decode(),
                 )
             )
 
@@ -376,6 +413,32 @@ class Bundle(_Closing):
                 failure.where.decode("utf-8", "replace"),
                 failure.message.decode("utf-8", "replace"),
             )
+
+    def compare(self, image, texts):
+        """Return the Comparison of a dual encoder's embedding of an image with those of texts.
+
+        They are the vectors of Results: sequences of floats of one size. Raises Failure for a
+        bundle that is no dual encoder's.
+        """
+        size, count = len(image), len(texts)
+        if any(len(text) != size for text in texts):
+            raise Failure(INPUT, "texts", f"an embedding of another size than the image's, {size}")
+        flat = [float(value) for text in texts for value in text]
+        logits, scores, failure = (ctypes.c_float * count)(), (ctypes.c_float * count)(), _Failure()
+        self._check(
+            self._library.eo_bundle_compare(
+                self._handle,
+                (ctypes.c_float * size)(*[float(value) for value in image]),
+                (ctypes.c_float * len(flat))(*flat),
+                count,
+                size,
+                logits,
+                scores,
+                failure,
+            ),
+            failure,
+        )
+        return Comparison(list(logits), list(scores))
 
     def _now(self):
         try:
@@ -410,6 +473,7 @@ def _asked(
     max_image_side=0,
     cpus=None,
     options=None,
+    graph=None,
 ):
     """Return the _Options of what is to be opened of ``bundles``."""
     own = [_Option(_bytes(k), _bytes(str(v))) for k, v in (options or {}).items()]
@@ -427,6 +491,7 @@ def _asked(
         max_text_bytes=max_text_bytes,
         max_image_side=max_image_side,
         cpus=_bytes(cpus),
+        graph=_bytes(graph),
     )
 
 
@@ -446,6 +511,7 @@ class Session(_Closing):
         max_image_side=0,
         cpus=None,
         options=None,
+        graph=None,
         owns_bundle=False,
     ):
         """Open the artifact. Raises Failure."""
@@ -461,6 +527,7 @@ class Session(_Closing):
             max_image_side=max_image_side,
             cpus=cpus,
             options=options,
+            graph=graph,
         )
         self.bundle = bundle
         self._library = bundle._library
@@ -478,6 +545,7 @@ class Session(_Closing):
         self.engine = self._library.eo_session_engine(handle).decode()
         self.engine_version = self._library.eo_session_engine_version(handle).decode()
         self.precision = self._library.eo_session_precision(handle).decode()
+        self.graph = self._library.eo_session_graph(handle).decode()
         self.library = os.fsdecode(self._library.eo_session_library(handle))
 
     def close(self):

@@ -173,6 +173,22 @@ const char *eo_bundle_label(const eo_bundle *bundle, uint32_t label)
     return label < bundle->manifest.label_count ? bundle->manifest.labels[label] : NULL;
 }
 
+uint32_t eo_bundle_graph_count(const eo_bundle *bundle)
+{
+    return bundle->manifest.graph_count;
+}
+
+const char *eo_bundle_graph(const eo_bundle *bundle, uint32_t index)
+{
+    return index < bundle->manifest.graph_count ? bundle->manifest.graphs[index].graph : NULL;
+}
+
+const char *eo_bundle_artifact_graph(const eo_bundle *bundle, uint32_t artifact)
+{
+    return artifact < bundle->manifest.artifact_count ? bundle->manifest.artifacts[artifact].graph
+                                                      : NULL;
+}
+
 uint32_t eo_bundle_artifact_count(const eo_bundle *bundle)
 {
     return bundle->manifest.artifact_count;

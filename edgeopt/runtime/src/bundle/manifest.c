@@ -172,9 +172,9 @@ static int64_t read_dim(struct reader *reader, uint32_t node)
     return size;
 }
 
-static const struct eo_task *task_member(struct reader *reader)
+static const struct eo_task *task_member(struct reader *reader, uint32_t node)
 {
-    uint32_t found = member(reader, 0, "task");
+    uint32_t found = member(reader, node, "task");
 
     for (size_t i = 0; found != 0 && i < sizeof tasks / sizeof *tasks; i++) {
         if (eo_json_is(reader->tree, found, tasks[i].name)) {
@@ -192,8 +192,8 @@ static void not_run(struct reader *reader, const char *what)
     }
 }
 
-/* The node of the one graph of `node`, which is that itself in schema 2. */
-static uint32_t graph_member(struct reader *reader, uint32_t node)
+/* The node of the one graph `name` of `node`, which is that itself in schema 2. */
+static uint32_t graph_member(struct reader *reader, uint32_t node, const char *name)
 {
     uint32_t graphs, graph, states;
 
@@ -201,11 +201,7 @@ static uint32_t graph_member(struct reader *reader, uint32_t node)
         return node;
     }
     graphs = member(reader, node, "graphs");
-    if (graphs != 0 && reader->tree->nodes[graphs].type == EO_JSON_OBJECT &&
-        eo_json_length(reader->tree, graphs) > 1) {
-        not_run(reader, "has several graphs, this runtime runs one");
-    }
-    graph = graphs == 0 ? 0 : member(reader, graphs, "main");
+    graph = graphs == 0 ? 0 : member(reader, graphs, name);
     states = reader->result == EO_OK ? eo_json_member(reader->tree, graph, "states") : 0;
     if (states != 0 && eo_json_length(reader->tree, states) > 0) {
         not_run(reader, "has states, which this runtime does not keep");
@@ -433,6 +429,28 @@ static void read_options(struct reader *reader, uint32_t node, struct eo_artifac
     artifact->option_count = count;
 }
 
+/* The manifest of the graph that the artifact `node` is of; `manifest` itself after a failure. */
+static const struct eo_manifest *graph_of(struct reader *reader, uint32_t node,
+                                          const struct eo_manifest *manifest)
+{
+    uint32_t graphs = reader->schema == 2 ? 0 : member(reader, node, "graphs");
+
+    if (manifest->graph_count == 1) {
+        if (graphs != 0 && eo_json_length(reader->tree, graphs) > 1) {
+            wrong(reader, "artifacts.graphs", "as many graphs as the model has");
+        }
+        return manifest;
+    }
+    for (uint32_t i = 0; i < manifest->graph_count; i++) {
+        if (reader->result == EO_OK && eo_json_length(reader->tree, graphs) == 1 &&
+            eo_json_member(reader->tree, graphs, manifest->graphs[i].graph) != 0) {
+            return &manifest->graphs[i];
+        }
+    }
+    wrong(reader, "artifacts.graphs", "one of the model's");
+    return manifest;
+}
+
 static void read_artifacts(struct reader *reader, struct eo_manifest *manifest)
 {
     uint32_t array, item = 0;
@@ -443,7 +461,9 @@ static void read_artifacts(struct reader *reader, struct eo_manifest *manifest)
     for (uint32_t i = 0; next_item(reader, array, &item); i++) {
         struct eo_artifact_entry *artifact = &artifacts[i];
         uint32_t own = reader->schema == 2 ? item : member(reader, item, "artifact");
-        uint32_t graph = graph_member(reader, own);
+        const struct eo_manifest *of = graph_of(reader, own, manifest);
+        uint32_t graph = graph_member(reader, own, of->graph);
+        artifact->graph = of->graph;
         artifact->engine = text_member(reader, own, "engine");
         artifact->engine_version = text_member(reader, item, "engine_version");
         artifact->precision = text_member(reader, own, "precision");
@@ -454,10 +474,10 @@ static void read_artifacts(struct reader *reader, struct eo_manifest *manifest)
         }
         read_artifact_files(reader, graph, manifest, artifact);
         read_signature(reader, graph, &artifact->signature);
-        read_seq_lens(reader, graph, manifest->max_seq_len, artifact);
+        read_seq_lens(reader, graph, of->max_seq_len, artifact);
         read_options(reader, own, artifact);
-        if (artifact->signature.input_count != manifest->signature.input_count ||
-            artifact->signature.output_count != manifest->signature.output_count) {
+        if (artifact->signature.input_count != of->signature.input_count ||
+            artifact->signature.output_count != of->signature.output_count) {
             wrong(reader, "artifacts.signature", "as many tensors as the model's");
         }
     }
@@ -473,6 +493,9 @@ static void read_goldens(struct reader *reader, struct eo_manifest *manifest)
     struct eo_golden_entry *goldens = take(reader, count, sizeof *goldens);
 
     for (uint32_t i = 0; next_item(reader, array, &item); i++) {
+        uint32_t graph =
+            reader->result == EO_OK ? eo_json_member(reader->tree, item, "graph") : 0;
+        goldens[i].graph = graph == 0 ? EO_MAIN_GRAPH : text_of(reader, graph, "graph");
         goldens[i].directory = text_member(reader, item, "directory");
         goldens[i].seq_len = (int32_t)integer_member(reader, item, "seq_len", 0, INT32_MAX);
     }
@@ -543,9 +566,9 @@ static void read_text(struct reader *reader, uint32_t node, struct eo_manifest *
 }
 
 /* Schema 2 has all of a text's settings for a model of images too, and null for one of texts. */
-static void read_input(struct reader *reader, struct eo_manifest *manifest)
+static void read_input(struct reader *reader, uint32_t from, struct eo_manifest *manifest)
 {
-    uint32_t node = member(reader, 0, reader->schema == 2 ? "image" : "input");
+    uint32_t node = member(reader, from, reader->schema == 2 ? "image" : "input");
 
     manifest->prompt = "";
     if (reader->schema == 2) {
@@ -566,25 +589,110 @@ static void read_input(struct reader *reader, struct eo_manifest *manifest)
     }
 }
 
+/* Reads what depends on the graph `name`, whose input stands in node `input`. */
+static void read_graph(struct reader *reader, const char *name, uint32_t input,
+                       struct eo_manifest *manifest)
+{
+    manifest->graph = name;
+    if (manifest->task->outputs == 0) {
+        wrong(reader, "task", "one of a single graph");
+    }
+    read_input(reader, input, manifest);
+    read_signature(reader, graph_member(reader, 0, name), &manifest->signature);
+}
+
+/* The graphs of a model whose task has no outputs itself: each has a task of its own. */
+static struct eo_manifest *read_graphs(struct reader *reader, uint32_t graphs,
+                                       struct eo_manifest *manifest)
+{
+    const struct eo_json_tree *tree = reader->tree;
+    uint32_t count = limited(reader, "graphs", eo_json_length(tree, graphs), EO_MAX_TENSORS);
+    uint32_t similarity = member(reader, 0, "similarity"), i = 0;
+    struct eo_manifest *found = take(reader, count, sizeof *found);
+
+    for (uint32_t key = graphs + 1; reader->result == EO_OK && key < tree->nodes[graphs].next;
+         key = tree->nodes[key + 1].next, i++) {
+        found[i] = *manifest;
+        found[i].task = task_member(reader, key + 1);
+        read_graph(reader, text_of(reader, key, "graphs"),
+                   reader->result == EO_OK && eo_json_member(tree, key + 1, "input") != 0 ? key + 1
+                                                                                          : 0,
+                   &found[i]);
+        manifest->tokenizer =
+            found[i].tokenizer == NULL ? manifest->tokenizer : found[i].tokenizer;
+        found[i].activation = EO_NO_ACTIVATION;
+    }
+    manifest->graph = "";
+    manifest->graphs = found;
+    manifest->graph_count = count;
+    manifest->scale = number_of(reader, member(reader, similarity, "scale"), "scale");
+    if (reader->result == EO_OK && eo_json_member(tree, similarity, "bias") != 0) {
+        manifest->bias = number_of(reader, member(reader, similarity, "bias"), "bias");
+    }
+    return found;
+}
+
+/* Each graph's manifest lists what was read after it, and itself alone. */
+static void complete_graphs(struct eo_manifest *all, struct eo_manifest *graphs)
+{
+    for (uint32_t i = 0; i < all->graph_count; i++) {
+        graphs[i].artifacts = all->artifacts;
+        graphs[i].artifact_count = all->artifact_count;
+        graphs[i].goldens = all->goldens;
+        graphs[i].golden_count = all->golden_count;
+        graphs[i].graphs = &graphs[i];
+        graphs[i].graph_count = 1;
+    }
+}
+
+const struct eo_manifest *eo_manifest_graph(const struct eo_manifest *manifest, const char *name)
+{
+    if (name == NULL) {
+        return manifest->graph_count == 1 ? manifest->graphs : NULL;
+    }
+    for (uint32_t i = 0; i < manifest->graph_count; i++) {
+        if (strcmp(manifest->graphs[i].graph, name) == 0) {
+            return &manifest->graphs[i];
+        }
+    }
+    return NULL;
+}
+
 static void read_document(struct reader *reader, struct eo_manifest *manifest)
 {
-    uint32_t activation;
+    uint32_t activation, graphs = 0;
+    struct eo_manifest *several = NULL;
 
     manifest->name = text_member(reader, 0, "name");
-    manifest->task = task_member(reader);
+    manifest->task = task_member(reader, 0);
     activation = member(reader, 0, "activation");
     manifest->activation = choice_of(reader, activation, "activation", activation_names);
     read_labels(reader, manifest);
     read_pooling(reader, manifest);
-    read_input(reader, manifest);
-    read_signature(reader, graph_member(reader, 0), &manifest->signature);
+    read_target(reader, manifest);
+    read_files(reader, manifest);
+    if (reader->schema != 2) {
+        graphs = member(reader, 0, "graphs");
+    }
+    if (graphs != 0 && reader->tree->nodes[graphs].type == EO_JSON_OBJECT &&
+        eo_json_length(reader->tree, graphs) > 1) {
+        if (manifest->task->outputs != 0) {
+            not_run(reader, "has several graphs, this runtime runs one");
+        }
+        several = read_graphs(reader, graphs, manifest);
+    } else {
+        read_graph(reader, EO_MAIN_GRAPH, 0, manifest);
+        manifest->graphs = manifest;
+        manifest->graph_count = 1;
+    }
     if (reader->schema == 2) {
         read_limits(reader, &manifest->signature);
     }
-    read_target(reader, manifest);
-    read_files(reader, manifest);
     read_artifacts(reader, manifest);
     read_goldens(reader, manifest);
+    if (several != NULL) {
+        complete_graphs(manifest, several);
+    }
 }
 
 static void check_digest(struct reader *reader, struct eo_manifest *manifest)

@@ -47,6 +47,7 @@ struct eo_listed_file {
 };
 
 struct eo_artifact_entry {
+    const char *graph;
     const char *engine;
     const char *engine_version;
     const char *precision;
@@ -62,12 +63,22 @@ struct eo_artifact_entry {
 };
 
 struct eo_golden_entry {
+    const char *graph;
     const char *directory;
     int32_t seq_len;
 };
 
-/* All is owned by the arena. */
+#define EO_MAIN_GRAPH "main" /* of a model that has one graph */
+
+/* All is owned by the arena. `graphs` has the manifest of each graph as if its model had that one;
+ * its artifacts and goldens are those of all, each with its `graph`. A model of one graph has
+ * itself there. Another one has neither signature nor input of its own. */
 struct eo_manifest {
+    const char *graph;
+    const struct eo_manifest *graphs;
+    uint32_t graph_count;
+    double scale; /* of a logit: of the product of two embeddings, to which the bias is added */
+    double bias;
     const char *name;
     const char *digest; /* 64 hex digits */
     const struct eo_task *task;
@@ -99,6 +110,10 @@ struct eo_manifest {
  * EO_EUNSUPPORTED (of another schema version). */
 int eo_manifest_read(const char *text, size_t bytes, struct eo_arena *arena,
                      struct eo_manifest *manifest, struct eo_failure *failure);
+
+/* The manifest of the graph `name`; NULL if there is none. With NULL for a name that of the one
+ * graph there is, and NULL if there are more. */
+const struct eo_manifest *eo_manifest_graph(const struct eo_manifest *manifest, const char *name);
 
 /* The index of file `name`, -1 if the manifest does not list it. */
 int64_t eo_manifest_find(const struct eo_manifest *manifest, const char *name);

@@ -31,6 +31,9 @@ struct eo_task {
         {"token-classification", EO_TEXT, EO_ENTITIES, 1, 3, true, true}, \
         {"question-answering", EO_TEXT, EO_SPANS, 2, 2, true, false}, \
         {"image-classification", EO_IMAGE, EO_SCORES, 1, 2, false, true}, \
+        {"text-embedding", EO_TEXT, EO_EMBEDDING, 1, 2, false, false}, \
+        {"image-embedding", EO_IMAGE, EO_EMBEDDING, 1, 2, false, false}, \
+        {"zero-shot-image-classification", EO_IMAGE, EO_SCORES, 0, 0, false, true}, \
     }
 
 #endif

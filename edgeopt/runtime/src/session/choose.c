@@ -129,7 +129,7 @@ static int open_entry(struct eo_session *session, const struct eo_artifact_entry
     }
     how.library = session->library;
     how.files = files;
-    how.threads = options->threads != 0 ? options->threads : session->bundle->manifest.threads;
+    how.threads = options->threads != 0 ? options->threads : session->manifest->threads;
     if (engine->open(&how, &session->model, failure) != 0) {
         return failure->code;
     }
@@ -160,7 +160,7 @@ static void add_reason(struct eo_failure *all, const struct eo_artifact_entry *e
 int eo_choose(struct eo_session *session, const struct eo_session_options *options,
               struct eo_failure *failure)
 {
-    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_manifest *manifest = session->manifest;
     struct eo_failure all = {.code = EO_EENGINE}, one;
     uint32_t tried = 0;
     const int ranks = (int)(sizeof by_preference / sizeof by_preference[0]) + 1;
@@ -169,7 +169,7 @@ int eo_choose(struct eo_session *session, const struct eo_session_options *optio
         for (uint32_t i = 0; i < manifest->artifact_count; i++) {
             const struct eo_artifact_entry *entry = &manifest->artifacts[i];
             int result;
-            if (rank(entry->precision) != wanted ||
+            if (strcmp(entry->graph, manifest->graph) != 0 || rank(entry->precision) != wanted ||
                 (options->engine != NULL && strcmp(options->engine, entry->engine) != 0) ||
                 (options->precision != NULL && strcmp(options->precision, entry->precision) != 0)) {
                 continue;

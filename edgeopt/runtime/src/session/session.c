@@ -54,6 +54,11 @@ const char *eo_session_engine_version(const eo_session *session)
     return session->version;
 }
 
+const char *eo_session_graph(const eo_session *session)
+{
+    return session->manifest->graph;
+}
+
 const char *eo_session_precision(const eo_session *session)
 {
     return session->entry->precision;
@@ -77,14 +82,14 @@ uint32_t eo_session_output_count(const eo_session *session)
 const char *eo_session_input_name(const eo_session *session, uint32_t index)
 {
     return index < eo_session_input_count(session)
-               ? session->bundle->manifest.signature.inputs[index].name
+               ? session->manifest->signature.inputs[index].name
                : NULL;
 }
 
 const char *eo_session_output_name(const eo_session *session, uint32_t index)
 {
     return index < eo_session_output_count(session)
-               ? session->bundle->manifest.signature.outputs[index].name
+               ? session->manifest->signature.outputs[index].name
                : NULL;
 }
 
@@ -104,7 +109,7 @@ const eo_tensor *eo_session_output(const eo_session *session, uint32_t index)
  * others again; so the values are looked at first. */
 static int check_limits(const struct eo_session *session, struct eo_failure *failure)
 {
-    const struct eo_signature *signature = &session->bundle->manifest.signature;
+    const struct eo_signature *signature = &session->manifest->signature;
 
     for (uint32_t i = 0; i < signature->input_count; i++) {
         const struct eo_tensor *tensor = &session->selected->inputs[i];

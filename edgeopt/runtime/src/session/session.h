@@ -20,6 +20,7 @@ struct eo_reading; /* what text and images need: see tasks/reading.h */
 
 struct eo_session {
     struct eo_bundle *bundle;
+    const struct eo_manifest *manifest; /* of the graph that it runs */
     const struct eo_artifact_entry *entry;
     const struct eo_engine *engine;
     struct eo_model *model;

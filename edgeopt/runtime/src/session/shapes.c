@@ -52,7 +52,7 @@ static int asked_lens(const struct eo_session *session, const struct eo_session_
         for (uint32_t j = 0; j < entry->seq_len_count; j++) {
             known = known || entry->seq_lens[j] == len;
         }
-        if (!known || len < 1 || len > session->bundle->manifest.max_seq_len) {
+        if (!known || len < 1 || len > session->manifest->max_seq_len) {
             return eo_fail(failure, EO_EINPUT, "seq_lens", "%s %s does not take %d tokens",
                            entry->engine, entry->precision, (int)len);
         }
@@ -64,7 +64,7 @@ static int asked_lens(const struct eo_session *session, const struct eo_session_
 static int list_lens(const struct eo_session *session, const struct eo_session_options *options,
                      int32_t *lens, uint32_t *count, struct eo_failure *failure)
 {
-    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_manifest *manifest = session->manifest;
     const struct eo_artifact_entry *entry = session->entry;
 
     *count = 0;

@@ -62,6 +62,21 @@ static const char *target_cpus(const struct eo_manifest *manifest)
     return manifest->cpus;
 }
 
+/* The manifest of the graph that is asked for, or of the only one. */
+static int find_graph(struct eo_session *session, const char *name, struct eo_failure *failure)
+{
+    const struct eo_manifest *manifest = &session->bundle->manifest;
+
+    session->manifest = eo_manifest_graph(manifest, name);
+    if (session->manifest != NULL) {
+        return EO_OK;
+    }
+    return name != NULL ? eo_fail(failure, EO_EINPUT, manifest->name, "has no graph %s", name)
+                        : eo_fail(failure, EO_EINPUT, manifest->name,
+                                  "has %u graphs, such as %s: name the one to open (graph)",
+                                  (unsigned)manifest->graph_count, manifest->graphs[0].graph);
+}
+
 int eo_session_open(eo_bundle *bundle, const eo_session_options *given, eo_session **out,
                     eo_failure *failure)
 {
@@ -77,6 +92,9 @@ int eo_session_open(eo_bundle *bundle, const eo_session_options *given, eo_sessi
     }
     session->bundle = bundle;
     result = eo_session_take_options(given, &options, told);
+    if (result == EO_OK) {
+        result = find_graph(session, options.graph, told);
+    }
     if (result == EO_OK && options.cpus == NULL) {
         options.cpus = target_cpus(&bundle->manifest);
     }

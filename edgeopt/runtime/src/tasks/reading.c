@@ -30,7 +30,7 @@ static uint32_t width_of(const struct eo_session *session)
 /* What the outputs must look like for the task; hand-made bundles may differ. */
 static int check_outputs(const struct eo_session *session, struct eo_failure *failure)
 {
-    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_manifest *manifest = session->manifest;
     const struct eo_signature *signature = &session->entry->signature;
     const struct eo_task *task = manifest->task;
     bool embeds = task->result == EO_EMBEDDING && manifest->pooling == EO_NO_POOLING &&
@@ -66,13 +66,13 @@ static int open_tokenizer(struct eo_session *session, struct eo_failure *failure
     struct eo_file file;
     int result;
 
-    if (bundle->manifest.tokenizer == NULL) {
+    if (session->manifest->tokenizer == NULL) {
         return eo_fail(failure, EO_EUNSUPPORTED, bundle->manifest.name,
                        "the bundle has no tokenizer");
     }
-    index = eo_manifest_find(&bundle->manifest, bundle->manifest.tokenizer);
+    index = eo_manifest_find(&bundle->manifest, session->manifest->tokenizer);
     if (index < 0) {
-        return eo_fail(failure, EO_EBUNDLE, bundle->manifest.tokenizer, "is not among the files");
+        return eo_fail(failure, EO_EBUNDLE, session->manifest->tokenizer, "is not among the files");
     }
     result = eo_bundle_map(bundle, (uint32_t)index, &file, failure);
     if (result != EO_OK) {
@@ -90,7 +90,7 @@ static int open_tokenizer(struct eo_session *session, struct eo_failure *failure
 
 static int take_memory(struct eo_session *session, struct eo_failure *failure)
 {
-    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_manifest *manifest = session->manifest;
     struct eo_reading *reading = session->reading;
     size_t rows = session->max_batch;
     size_t tokens = session->max_seq_len > 0 ? (size_t)session->max_seq_len : 1;
@@ -140,7 +140,7 @@ static int take_memory(struct eo_session *session, struct eo_failure *failure)
 
 static int take_image_memory(struct eo_session *session, struct eo_failure *failure)
 {
-    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_manifest *manifest = session->manifest;
     const struct eo_tensor *pixels = &session->shapes[0].inputs[0];
     uint32_t side = session->max_image_side;
     size_t bytes = eo_image_scratch_bytes(side, side, &manifest->image);
@@ -166,7 +166,7 @@ static int take_image_memory(struct eo_session *session, struct eo_failure *fail
 
 int eo_reading_open(struct eo_session *session, struct eo_failure *failure)
 {
-    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_manifest *manifest = session->manifest;
     struct eo_reading *reading = eo_arena_take(&session->arena, 1, sizeof *reading);
     int result;
 
@@ -223,8 +223,8 @@ static void fill_row(struct eo_session *session, uint32_t row, const struct eo_t
 {
     const struct eo_reading *reading = session->reading;
     const struct eo_shape *shape = session->selected;
-    const int32_t pad_id = session->bundle->manifest.pad_id;
-    const bool typed = session->bundle->manifest.token_types;
+    const int32_t pad_id = session->manifest->pad_id;
+    const bool typed = session->manifest->token_types;
     const size_t seq_len = (size_t)shape->seq_len;
 
     for (size_t i = 0; i < seq_len; i++) {
@@ -267,7 +267,7 @@ static struct eo_result *begin_result(struct eo_reading *reading, uint32_t row)
 /* The result of one row of a task that reads each text once. */
 static void finish_row(struct eo_session *session, uint32_t row)
 {
-    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_manifest *manifest = session->manifest;
     struct eo_reading *reading = session->reading;
     struct eo_result *result = &reading->results[row];
     struct eo_item *items = reading->items + (size_t)row * reading->item_max;
@@ -403,8 +403,8 @@ int eo_session_run_texts(eo_session *session, const eo_text *texts, uint32_t cou
     int result = EO_OK;
 
     reading->result_count = 0;
-    if (session->bundle->manifest.task->input == EO_IMAGE) {
-        return eo_fail(failure, EO_EINPUT, session->bundle->manifest.name,
+    if (session->manifest->task->input == EO_IMAGE) {
+        return eo_fail(failure, EO_EINPUT, session->manifest->name,
                        "is a model of images, not of texts");
     }
     if (reading->tokenizer == NULL) {
@@ -415,7 +415,7 @@ int eo_session_run_texts(eo_session *session, const eo_text *texts, uint32_t cou
         return eo_fail(failure, EO_EINPUT, "texts", "%u of them, the session was opened for 1 to %u",
                        (unsigned)count, (unsigned)session->max_batch);
     }
-    if (session->bundle->manifest.task->result == EO_SPANS) {
+    if (session->manifest->task->result == EO_SPANS) {
         for (uint32_t row = 0; result == EO_OK && row < count; row++) {
             result = answer(session, &texts[row], row, failure);
         }
@@ -429,7 +429,7 @@ int eo_session_run_texts(eo_session *session, const eo_text *texts, uint32_t cou
 int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t count,
                           eo_failure *failure)
 {
-    const struct eo_manifest *manifest = &session->bundle->manifest;
+    const struct eo_manifest *manifest = session->manifest;
     struct eo_reading *reading = session->reading;
     const struct eo_tensor *pixels;
     size_t values = (size_t)manifest->image.height * manifest->image.width * EO_IMAGE_CHANNELS;

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "tasks/results.h"
 
+#include "bundle/bundle.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -72,6 +74,43 @@ uint32_t eo_results_classify(const float *logits, uint32_t count, enum eo_activa
     }
     sort_items(items, count);
     return count;
+}
+
+int eo_bundle_compare(const eo_bundle *bundle, const float *image, const float *texts,
+                      uint32_t count, uint32_t size, float *logits, float *scores,
+                      eo_failure *failure)
+{
+    const struct eo_manifest *manifest = &bundle->manifest;
+    float sum = 0, most = -INFINITY;
+
+    if (manifest->task->outputs != 0) {
+        return eo_fail(failure, EO_EINPUT, manifest->name,
+                       "is for %s: it compares no image with texts", manifest->task->name);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        double product = 0;
+        float logit;
+        for (uint32_t j = 0; j < size; j++) {
+            product += (double)image[j] * (double)texts[(size_t)i * size + j];
+        }
+        logit = (float)(product * manifest->scale + manifest->bias);
+        most = logit > most ? logit : most;
+        if (logits != NULL) {
+            logits[i] = logit;
+        }
+        if (scores != NULL) {
+            scores[i] = logit;
+        }
+    }
+    for (uint32_t i = 0; scores != NULL && i < count; i++) {
+        scores[i] = manifest->activation == EO_SOFTMAX ? expf(scores[i] - most)
+                                                       : 1 / (1 + expf(-scores[i]));
+        sum += scores[i];
+    }
+    for (uint32_t i = 0; scores != NULL && manifest->activation == EO_SOFTMAX && i < count; i++) {
+        scores[i] /= sum;
+    }
+    return EO_OK;
 }
 
 /* The entity that a label is of: what follows "B-" or "I-". */

@@ -4,6 +4,8 @@
 
 #include "base/utf8.h"
 
+#include <string.h>
+
 #define NO_SLOT UINT32_MAX
 #define NO_RANK UINT32_MAX
 #define MAX_PROBES 1024
@@ -215,6 +217,18 @@ static bool falls_back(struct word *word, const char *bytes, uint32_t count)
     return true;
 }
 
+/* The token of the last byte or character of a word, which has the suffix. */
+static uint32_t last_token(const struct eo_tokenizer *tokenizer, const char *text, uint32_t bytes)
+{
+    const char *suffix = tokenizer->bpe.suffix;
+    uint32_t hash = eo_hash(EO_HASH_START, text, bytes);
+    uint32_t id = eo_vocabulary_find_joined(&tokenizer->vocabulary,
+                                            eo_hash(hash, suffix, strlen(suffix)), text, bytes,
+                                            suffix, strlen(suffix));
+
+    return id < tokenizer->model_count ? id : EO_NO_TOKEN;
+}
+
 static void fill(struct word *word)
 {
     const struct eo_bpe *bpe = &word->tokenizer->bpe;
@@ -223,13 +237,21 @@ static void fill(struct word *word)
     for (uint32_t i = 0; i < word->from->count; i++) {
         char bytes[4];
         uint32_t count = eo_utf8_write(word->from->codes[i], bytes), id;
+        bool last = bpe->suffix[0] != '\0' && i + 1 == word->from->count;
         if (bpe->byte_level) {
             for (uint32_t j = 0; j < count; j++) {
-                add_part(word, bpe->byte_ids[(uint8_t)bytes[j]], 1, &unknown);
+                char one[4];
+                uint8_t byte = (uint8_t)bytes[j];
+                id = last && j + 1 == count
+                         ? last_token(word->tokenizer, one, eo_utf8_write(eo_byte_char(byte), one))
+                         : bpe->byte_ids[byte];
+                add_part(word, id, 1, &unknown);
             }
             continue;
         }
-        id = eo_model_token(word->tokenizer, eo_hash(EO_HASH_START, bytes, count), bytes, count);
+        id = last ? last_token(word->tokenizer, bytes, count)
+                  : eo_model_token(word->tokenizer, eo_hash(EO_HASH_START, bytes, count), bytes,
+                                   count);
         if (id != EO_NO_TOKEN || !falls_back(word, bytes, count)) {
             add_part(word, id, count, &unknown);
         }

@@ -8,23 +8,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Refuses what is not computed here. */
+/* Reads the suffix of words' ends, and refuses what is not computed here. */
 static int check_bpe_options(const struct eo_reader *reader, uint32_t model)
 {
-    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    char *suffix = reader->tokenizer->bpe.suffix;
     uint32_t dropout = eo_read_child(reader, model, "dropout");
+    uint32_t prefix = eo_read_child(reader, model, "continuing_subword_prefix");
+    uint32_t end = eo_read_child(reader, model, "end_of_word_suffix");
+    const size_t room = sizeof reader->tokenizer->bpe.suffix;
+    int64_t bytes = 0;
     double share;
 
     if (!eo_read_is_null(reader, dropout) &&
         (!eo_json_number(&reader->tree, dropout, &share) || share != 0)) {
         return eo_read_unsupported(reader, "model.dropout", dropout, "null or 0");
     }
-    for (size_t i = 0; i < LENGTH(affixes); i++) {
-        char key[MAX_KEY];
-        uint32_t affix = eo_read_member(reader, model, "model", affixes[i], key);
-        if (!eo_read_is_null(reader, affix) && !eo_json_is(&reader->tree, affix, "")) {
-            return eo_read_unsupported(reader, key, affix, "null or \"\"");
-        }
+    if (!eo_read_is_null(reader, prefix) && !eo_json_is(&reader->tree, prefix, "")) {
+        return eo_read_unsupported(reader, "model.continuing_subword_prefix", prefix,
+                                   "null or \"\"");
+    }
+    if (!eo_read_is_null(reader, end)) {
+        bytes = eo_json_string(&reader->tree, end, suffix, room);
+    }
+    if (bytes < 0 || strlen(suffix) != (size_t)bytes) {
+        return eo_read_unsupported(reader, "model.end_of_word_suffix", end,
+                                   "null or up to 15 bytes");
+    }
+    if (suffix[0] != '\0' && reader->tokenizer->bpe.byte_fallback) {
+        return eo_read_unsupported(reader, "model.end_of_word_suffix", end,
+                                   "none with byte_fallback");
     }
     return EO_OK;
 }
@@ -212,9 +224,6 @@ int eo_read_bpe(const struct eo_reader *reader, uint32_t model)
     int result = eo_read_keys(reader, model, "model", keys, LENGTH(keys));
 
     if (result == EO_OK) {
-        result = check_bpe_options(reader, model);
-    }
-    if (result == EO_OK) {
         result = eo_read_optional_bool(reader, model, "model", "fuse_unk", &bpe->fuse_unknown);
     }
     if (result == EO_OK) {
@@ -224,6 +233,9 @@ int eo_read_bpe(const struct eo_reader *reader, uint32_t model)
     if (result == EO_OK) {
         result =
             eo_read_optional_bool(reader, model, "model", "byte_fallback", &bpe->byte_fallback);
+    }
+    if (result == EO_OK) {
+        result = check_bpe_options(reader, model);
     }
     if (result == EO_OK) {
         result = find_unknown(reader, model);

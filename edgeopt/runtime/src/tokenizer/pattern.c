@@ -9,6 +9,7 @@
 
 #define SUFFIXES "'s|'t|'re|'ve|'m|'ll|'d"
 #define GPT4_START "(?i:" SUFFIXES ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define CLIP SUFFIXES "|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"
 #define GPT4_END "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static const uint32_t line_feed = '\n';
@@ -23,6 +24,9 @@ static const struct {
     {GPT4_START "\\p{N}{1,3}" GPT4_END, {.kind = EO_GPT4, .digits = 3}},
     /* Qwen2: transformers, models/qwen2/tokenization_qwen2.py */
     {GPT4_START "\\p{N}" GPT4_END, {.kind = EO_GPT4, .digits = 1}},
+    /* CLIP: tokenizer.json of its checkpoints, and transformers, models/clip/tokenization_clip.py */
+    {CLIP, {.kind = EO_CLIP}},
+    {"<\\|startoftext\\|>|<\\|endoftext\\|>|" CLIP, {.kind = EO_CLIP, .marks = true}},
     {" {2,}", {.kind = EO_RUN, .class = EO_BLANK, .least = 2}},
     {" +", {.kind = EO_RUN, .class = EO_BLANK, .least = 1}},
     {"\\s+", {.kind = EO_RUN, .class = EO_WHITE, .least = 1}},
@@ -247,6 +251,35 @@ static uint32_t gpt4_end(struct view view, uint32_t at, uint32_t digits)
     return line_end(view, at);
 }
 
+/* The end of `text` at `at`; `at` if it does not stand there. */
+static uint32_t mark_end(struct view view, uint32_t at, const char *text)
+{
+    uint32_t i = 0;
+
+    while (text[i] != '\0' && code_at(view, at + i) == (uint32_t)text[i]) {
+        i++;
+    }
+    return text[i] == '\0' ? at + i : at;
+}
+
+/* The next match from *begin on, which is moved to it, to the end if there is none, of
+ *   <\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+
+ * without the first two unless there are `marks`. */
+static uint32_t clip_end(struct view view, uint32_t *begin, bool marks)
+{
+    uint32_t at = *begin = skip(view, *begin, SPACE), end = at;
+
+    if (code_at(view, at) == '\'') {
+        end = contraction(view, at, false);
+    } else if (marks && code_at(view, at) == '<') {
+        end = mark_end(view, at, "<|startoftext|>");
+        end = end == at ? mark_end(view, at, "<|endoftext|>") : end;
+    }
+    return end != at || at == view.end ? end
+           : look(view, at) == NUMBER  ? at + 1
+                                       : skip(view, at, look(view, at));
+}
+
 /* The next \w+|[^\w\s]+ from *begin on; *begin is moved to it, to the end if there is none. */
 static uint32_t word_end(struct view view, uint32_t *begin)
 {
@@ -279,6 +312,9 @@ bool eo_pattern_find(const struct eo_pattern *pattern, const uint32_t *codes, ui
     case EO_GPT4:
         *stop = gpt4_end(view, from, pattern->digits);
         return from < end;
+    case EO_CLIP:
+        *stop = clip_end(view, begin, pattern->marks);
+        return *begin < end;
     case EO_WORDS:
         *stop = word_end(view, begin);
         return *begin < end;

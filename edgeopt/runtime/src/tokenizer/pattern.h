@@ -12,6 +12,7 @@ enum eo_pattern_kind {
     EO_LITERAL,
     EO_RUN,
     EO_WORDS, /* \w+|[^\w\s]+ */
+    EO_CLIP,
     EO_GPT2,  /* what its words are matches all that there is, as with the next */
     EO_GPT4,
 };
@@ -33,6 +34,7 @@ struct eo_pattern {
     bool at_start;  /* of the text; with at_end, at its start or its end */
     bool at_end;
     uint8_t digits; /* of EO_GPT4: the most that are one word */
+    bool marks;     /* of EO_CLIP: the marks of a text's ends are one word */
     const uint32_t *codes; /* of EO_LITERAL */
     uint32_t count;
 };

@@ -32,6 +32,7 @@ struct eo_bpe {
     bool byte_fallback;
     bool fuse_unknown;
     bool ignore_merges;
+    char suffix[16]; /* of the last byte or character of a word; "": none */
     uint32_t byte_ids[256];  /* of byte_level, or those of byte_fallback; or EO_NO_TOKEN */
     struct eo_merge *merges; /* by rank */
     uint32_t merge_count;

@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Images compared with texts by a dual encoder, in the runtime on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeopt.bundle import Bundle
+from edgeopt.errors import InputError
+from edgeopt.model import images as pictures
+from edgeopt.model.dual_encoder import IMAGE, TEXT
+from edgeopt.run.reading import Reading, reading_of
+from edgeopt.runtime.host import failed, graph_for, open_session
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """A text beside an image: the model's logit, and the score that it makes of it."""
+
+    text: str
+    logit: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """What each image shows, of the texts: ``matches`` by image, the best first.
+
+    ``image`` and ``text`` are the embeddings, and what computed them.
+    """
+
+    matches: tuple[tuple[Match, ...], ...]
+    image: Reading
+    text: Reading
+
+
+def compare(
+    bundle: str | Path | Bundle,
+    images: Sequence[Path | str | pictures.Image],
+    texts: Sequence[str],
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Comparison:
+    """Return how well each text fits each image, by a dual encoder (CLIP, SigLIP) on this machine.
+
+    ``images`` are files, or uint8 RGB arrays (height, width, 3). Scores are those of transformers'
+    pipeline "zero-shot-image-classification" with the texts as they are: softmax over the texts
+    for CLIP, of each by itself for SigLIP. Raises BundleError for a damaged bundle, InputError for
+    one that is no dual encoder's and for images that cannot be read, BoardError if nothing runs.
+    """
+    from edgeopt.runtime.python import edgeopt_rt
+
+    if not images or not texts:
+        raise InputError("needs an image and a text at least", where="compare")
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    options = {"engine": engine, "precision": precision, "threads": threads or 0}
+    pixels = [_pixels(image) for image in images]
+    with contextlib.ExitStack() as stack:
+        by_text = stack.enter_context(open_session(path, graph=TEXT, **options))
+        by_image = stack.enter_context(open_session(path, graph=IMAGE, **options))
+        try:
+            read = [by_text.run(text) for text in texts]
+            seen = [by_image.run(image=image) for image in pixels]
+            vectors = [result.vector for result in read]
+            found = [by_image.bundle.compare(result.vector, vectors) for result in seen]
+        except edgeopt_rt.Failure as exc:
+            raise failed(exc) from exc
+        return Comparison(
+            matches=tuple(_matches(texts, one) for one in found),
+            image=reading_of(by_image, seen),
+            text=reading_of(by_text, read),
+        )
+
+
+def _matches(texts: Sequence[str], found: Any) -> tuple[Match, ...]:
+    made = (
+        Match(text=text, logit=logit, score=score)
+        for text, logit, score in zip(texts, found.logits, found.scores, strict=True)
+    )
+    return tuple(sorted(made, key=lambda match: -match.logit))
+
+
+def _pixels(image: Path | str | pictures.Image) -> tuple[int, int, bytes]:
+    """Return an image as the runtime takes it."""
+    found = pictures.read_image(Path(image)) if isinstance(image, str | Path) else image
+    return found.shape[1], found.shape[0], found.tobytes()
+
+
+def read_images(
+    bundle: str | Path | Bundle,
+    images: Sequence[Path | str | pictures.Image],
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Reading:
+    """Return what a model of images, or a dual encoder, makes of ``images`` on this machine.
+
+    Those are labels with their scores, or embeddings. Raises as ``compare`` does.
+    """
+    from edgeopt.runtime.python import edgeopt_rt
+
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    pixels = [_pixels(image) for image in images]
+    options = {"engine": engine, "precision": precision, "threads": threads or 0}
+    with open_session(path, graph=graph_for(path, IMAGE), **options) as session:
+        try:
+            return reading_of(session, [session.run(image=image) for image in pixels])
+        except edgeopt_rt.Failure as exc:
+            raise failed(exc) from exc
