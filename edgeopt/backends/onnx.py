@@ -18,6 +18,7 @@ import numpy as np
 from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, only_lengths, traced_length
 from edgeopt.backends.onnx_quantize import quantize as quantize_graph
 from edgeopt.backends.onnx_quantize import shared, unshare
+from edgeopt.backends.tensorflow_convert import file_of, write_onnx
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.host import overflows_int8
@@ -67,6 +68,10 @@ def lower(
     path = directory / _FILE
     if isinstance(model.main.source, OnnxSource):
         route = _ship(model.main.source.path, path, spec.opset, spec.ir_version)
+    elif (given := file_of(model, "onnxruntime")) is not None:
+        write_onnx(model, given, path, spec.opset, spec.ir_version)
+        _check_versions(path, spec.opset, spec.ir_version, "Build for a target")
+        route = f"tf2onnx (opset {spec.opset})"
     else:
         export_fp32(
             model, path, opset=spec.opset, ir_version=spec.ir_version, batch=None, seq_len=None

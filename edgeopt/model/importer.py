@@ -13,15 +13,19 @@ from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.model import Model
 
+_KERAS = (".keras", ".h5", ".hdf5")
 
-def import_model(source: str | Path, prompt: str | None = None) -> Model:
-    """Return the Model of a checkpoint directory, an ``.onnx`` file or a hub name.
 
-    ``prompt`` names one of a checkpoint's prompts, in the place of its default.
+def import_model(source: str | Path, prompt: str | None = None, signature: str = "") -> Model:
+    """Return the Model of a checkpoint directory, a file or a hub name.
+
+    Files are ``.onnx``, ``.tflite``, ``.keras`` and ``.h5``, and a directory may be a SavedModel.
+    ``prompt`` names one of a checkpoint's prompts, in the place of its default, and ``signature``
+    one of a SavedModel's.
     Raises InputError if there is no such model, and what the importers raise.
     """
     with _reading(source):
-        return _import(source, prompt)
+        return _import(source, prompt, signature)
 
 
 @contextlib.contextmanager
@@ -38,20 +42,35 @@ def _reading(source: str | Path) -> Iterator[None]:
         ) from exc
 
 
-def _import(source: str | Path, prompt: str | None) -> Model:
+def _is_saved_model(path: Path) -> bool:
+    return (path / "saved_model.pb").is_file()
+
+
+def _import(source: str | Path, prompt: str | None, signature: str) -> Model:
+    from edgeopt.model.file_import import import_tensorflow, import_tflite
     from edgeopt.model.huggingface import import_huggingface
     from edgeopt.model.onnx_file import import_onnx
 
     path = Path(source)
     if prompt is not None and path.is_file():
         raise InputError("only checkpoints have prompts", where=str(path))
+    if signature and not _is_saved_model(path):
+        raise InputError(
+            f"the signature {signature!r} can be chosen of a SavedModel alone", where=str(path)
+        )
     if path.suffix == ".onnx" and not path.is_dir():
         return import_onnx(path)
+    if path.suffix == ".tflite" and not path.is_dir():
+        return import_tflite(path, prompt)
+    if _is_saved_model(path) or (path.suffix in _KERAS and not path.is_dir()):
+        return import_tensorflow(path, prompt, signature)
     if path.is_file():
         raise InputError(
-            "expected a checkpoint directory or an .onnx file",
+            "is no file of a kind that edgeopt reads",
             where=str(path),
-            hint="A PyTorch module is imported with edgeopt.import_torch().",
+            hint="It reads checkpoint directories and SavedModels, and files ending in "
+            f"{', '.join(('.onnx', '.tflite', *_KERAS))}. A PyTorch module is imported with "
+            "edgeopt.import_torch().",
         )
     if path.is_dir() and (graph := _graph(path)) is not None:
         if _has_config(path):
@@ -112,9 +131,15 @@ def fingerprint(source: str | Path) -> str | None:
 
 def _fingerprint(path: Path) -> str | None:
     from edgeopt.model import onnx_file
+    from edgeopt.model.file_import import home_of
 
     if path.is_file() and path.suffix == ".onnx":
         return _hash(path.parent, [path, *onnx_file.beside(path)])
+    if path.is_file() and path.suffix in (".tflite", *_KERAS):
+        return _hash(path.parent, [path, *_beside(path)])
+    if _is_saved_model(path):
+        inside = {p for p in path.rglob("*") if p.is_file()}
+        return _hash(path, inside | _beside(home_of(path)))
     if path.is_file():
         return cache.file_sha256(path)
     if not path.is_dir():
@@ -124,6 +149,15 @@ def _fingerprint(path: Path) -> str | None:
         graph = _graph(path)
         files |= set(() if graph is None else onnx_file.settings(graph))
     return _hash(path, files)
+
+
+def _beside(path: Path) -> set[Path]:
+    """Return the settings that are read with a file, those of images among them."""
+    from edgeopt.model import image, onnx_file
+
+    found = set(onnx_file.settings(path))
+    images = {p.with_name(image.FILE) for p in (path, *found)}
+    return found | {p for p in images if p.is_file()}
 
 
 def _hash(folder: Path, files: Iterable[Path]) -> str:
