@@ -19,6 +19,8 @@ from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, only_lengt
 from edgeopt.backends.onnx_quantize import quantize as quantize_graph
 from edgeopt.backends.onnx_quantize import shared, unshare
 from edgeopt.backends.tensorflow_convert import file_of, write_onnx
+from edgeopt.backends.torch_program import is_exported
+from edgeopt.backends.torch_program import write_onnx as write_program
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.host import overflows_int8
@@ -76,7 +78,8 @@ def lower(
         export_fp32(
             model, path, opset=spec.opset, ir_version=spec.ir_version, batch=None, seq_len=None
         )
-        route = f"torch.onnx.export (TorchScript, opset {spec.opset})"
+        exporter = "torch.export" if is_exported(model) else "TorchScript"
+        route = f"torch.onnx.export ({exporter}, opset {spec.opset})"
     if precision in QUANTIZED:
         route += " -> " + quantize_graph(
             model, path, precision, quantize, calibration, spec.version
@@ -125,6 +128,11 @@ def export_fp32(
         )
     torch = require("torch", "torch")
     require("onnx", "onnx")
+    if is_exported(model):
+        write_program(model, path, opset, ir_version)
+        _check_versions(path, opset, ir_version, "Give the target a higher one")
+        _check_inputs(model, path)
+        return
     inputs = [spec.name for spec in model.main.signature.inputs]
     outputs = [spec.name for spec in model.main.signature.outputs]
     # Free dimensions get sizes that no weight has, so that the tracer takes none for a constant.

@@ -17,6 +17,7 @@ import numpy as np
 from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, only_lengths, traced_length
 from edgeopt.backends.openvino_quantize import quantize as quantize_graph
 from edgeopt.backends.tensorflow_convert import file_of, write_saved_model
+from edgeopt.backends.torch_program import is_exported, program_of
 from edgeopt.errors import CompileError, EdgeoptError
 from edgeopt.extras import require
 from edgeopt.host import overflows_int8
@@ -98,6 +99,10 @@ def _convert(model: Model) -> Any:
                 return openvino.convert_model(str(model.main.source.path))
             if (given := file_of(model, "OpenVINO")) is not None:
                 return _of_tensorflow(model, given)
+            if is_exported(model):
+                converted = openvino.convert_model(program_of(model))
+                _name(model, converted)
+                return converted
             torch = require("torch", "torch")
             sizes = {"batch": 2, "seq": traced_length(model)}
             inputs = model.main.signature.inputs

@@ -33,10 +33,12 @@ class TorchSource:
     """A graph as a module in eval mode and FP32.
 
     It is called with the signature's inputs by position and returns a tuple of tensors in the
-    order of the outputs.
+    order of the outputs. If it was ``exported`` by torch.export, sizes are symbols in it, which
+    torch's older tracer does not follow.
     """
 
     module: torch.nn.Module
+    exported: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -151,7 +153,7 @@ class Model:
 def name_of(source: str | Path) -> str:
     """Return the name that the Model of ``source`` gets: the last part of its path or hub name.
 
-    If that part is just ``model``, it is the name of the folder around it.
+    If that part is just ``model`` or ``pytorch_model``, it is the name of the folder around it.
     """
     path = Path(source)
     if path.is_file():  # a file of a hub's cache is a link to one that is named by its hash
@@ -161,7 +163,7 @@ def name_of(source: str | Path) -> str:
     name = path.name
     for suffix in SUFFIXES:
         name = name.removesuffix(suffix)
-    if name != "model" or not path.parent.name:
+    if name not in ("model", "pytorch_model") or not path.parent.name:
         return name
     # As Optimum and sentence-transformers lay it out: NAME/onnx/model.onnx.
     around = path.parent.parent if path.parent.name == "onnx" else path.parent

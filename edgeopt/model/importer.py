@@ -19,7 +19,8 @@ _KERAS = (".keras", ".h5", ".hdf5")
 def import_model(source: str | Path, prompt: str | None = None, signature: str = "") -> Model:
     """Return the Model of a checkpoint directory, a file or a hub name.
 
-    Files are ``.onnx``, ``.tflite``, ``.keras`` and ``.h5``, and a directory may be a SavedModel.
+    Files are ``.onnx``, ``.tflite``, ``.keras`` and ``.h5``, an ExportedProgram (``.pt2``), or a
+    state_dict with its config.json beside it; a directory may be a SavedModel.
     ``prompt`` names one of a checkpoint's prompts, in the place of its default, and ``signature``
     one of a SavedModel's.
     Raises InputError if there is no such model, and what the importers raise.
@@ -47,12 +48,15 @@ def _is_saved_model(path: Path) -> bool:
 
 
 def _import(source: str | Path, prompt: str | None, signature: str) -> Model:
+    from edgeopt.model import state_dict
+    from edgeopt.model.exported_program import import_program
     from edgeopt.model.file_import import import_tensorflow, import_tflite
     from edgeopt.model.huggingface import import_huggingface
     from edgeopt.model.onnx_file import import_onnx
 
     path = Path(source)
-    if prompt is not None and path.is_file():
+    has_prompts = path.suffix in state_dict.SUFFIXES
+    if prompt is not None and path.is_file() and not has_prompts:
         raise InputError("only checkpoints have prompts", where=str(path))
     if signature and not _is_saved_model(path):
         raise InputError(
@@ -62,6 +66,10 @@ def _import(source: str | Path, prompt: str | None, signature: str) -> Model:
         return import_onnx(path)
     if path.suffix == ".tflite" and not path.is_dir():
         return import_tflite(path, prompt)
+    if path.suffix == ".pt2" and not path.is_dir():
+        return import_program(path, prompt)
+    if path.suffix in state_dict.SUFFIXES and path.is_file():
+        return state_dict.import_state_dict(path, prompt)
     if _is_saved_model(path) or (path.suffix in _KERAS and not path.is_dir()):
         return import_tensorflow(path, prompt, signature)
     if path.is_file():
@@ -69,8 +77,8 @@ def _import(source: str | Path, prompt: str | None, signature: str) -> Model:
             "is no file of a kind that edgeopt reads",
             where=str(path),
             hint="It reads checkpoint directories and SavedModels, and files ending in "
-            f"{', '.join(('.onnx', '.tflite', *_KERAS))}. A PyTorch module is imported with "
-            "edgeopt.import_torch().",
+            f"{', '.join(('.onnx', '.tflite', '.pt2', *_KERAS, *state_dict.SUFFIXES))}. A PyTorch "
+            "module is imported with edgeopt.import_torch().",
         )
     if path.is_dir() and (graph := _graph(path)) is not None:
         if _has_config(path):
@@ -130,12 +138,14 @@ def fingerprint(source: str | Path) -> str | None:
 
 
 def _fingerprint(path: Path) -> str | None:
-    from edgeopt.model import onnx_file
+    from edgeopt.model import onnx_file, state_dict
     from edgeopt.model.file_import import home_of
 
     if path.is_file() and path.suffix == ".onnx":
         return _hash(path.parent, [path, *onnx_file.beside(path)])
-    if path.is_file() and path.suffix in (".tflite", *_KERAS):
+    if path.is_file() and path.suffix in state_dict.SUFFIXES:
+        return _hash(path.parent, [path, *state_dict.settings(path)])
+    if path.is_file() and path.suffix in (".tflite", ".pt2", *_KERAS):
         return _hash(path.parent, [path, *_beside(path)])
     if _is_saved_model(path):
         inside = {p for p in path.rglob("*") if p.is_file()}

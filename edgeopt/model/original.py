@@ -29,7 +29,6 @@ from edgeopt.model import (
     Model,
     OnnxSource,
     TextInput,
-    TorchSource,
     image,
     images,
     network_call,
@@ -584,7 +583,9 @@ def _images(model: Model, folder: Path | None) -> Original | str:
     if model.source is None:
         return f"{model.name} has no folder with an image processor of its own"
     source = model.main.source
-    home = model.source if isinstance(source, TorchSource) else _source_of(model).parent
+    home = model.source
+    if home.is_file() or isinstance(source, FileSource):
+        home = _source_of(model).parent
     if not (home / image.FILE).is_file():
         home = home.parent
     processor = transformers.AutoImageProcessor.from_pretrained(
@@ -605,6 +606,8 @@ def _images(model: Model, folder: Path | None) -> Original | str:
     def call(image: Any) -> Answer:
         pixels = images.read_image(image) if isinstance(image, Path) else image
         given = processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+        if model.main.signature.inputs[0].dims[1] != CHANNELS:
+            given = given.permute(0, 2, 3, 1)
         with torch.inference_mode():
             found = network(given)
         logits = found[0] if isinstance(found, tuple) else found.logits
