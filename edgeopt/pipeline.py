@@ -28,6 +28,7 @@ from edgeopt.lower import answers, tokenization
 from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
 from edgeopt.model import Model, importer, name_of, samples, texts
+from edgeopt.model.network_call import TFLITE, FileSource
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
 from edgeopt.recipe import INT4, Recipe, load_recipe
@@ -84,6 +85,8 @@ def compile(
     # Refused before the long work, not after it.
     with reserved(job.output, [Path(p) for p in read]):
         model = _model(source, job)
+        if not precisions:
+            job = replace(job, pairs=_packed_as_it_is(model, job))
         given, held = _samples(model, job)
         return _compile(model, job, given, held)
 
@@ -221,6 +224,21 @@ def _model(source: str | Path | Model, job: Job) -> Model:
             return importer.import_model(source, job.prompt, job.signature)
     aiming = counting(job.target, *artifact(job.pairs))
     return compressed(source, job.recipe, job.texts, job.held_out, aiming)[0]
+
+
+def _packed_as_it_is(model: Model, job: Job) -> tuple[tuple[EngineSpec, str], ...]:
+    """Return the pairs to build; of a .tflite file the one precision for TFLite that it is in."""
+    source = model.main.source
+    if not isinstance(source, FileSource) or source.given.kind != TFLITE:
+        return job.pairs
+    own = source.given.precision
+    if own not in job.recipe.bounds:
+        return job.pairs
+    made: list[tuple[EngineSpec, str]] = []
+    for spec, precision in job.pairs:
+        pair = (spec, own if spec.engine == "tflite" else precision)
+        made += [] if pair in made else [pair]
+    return tuple(made)
 
 
 def _samples(model: Model, job: Job) -> tuple[Samples, Data | None]:

@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf: Any = pytest.importorskip("tensorflow", reason="needs edgeopt[tensorflow]")
 keras: Any = pytest.importorskip("keras", reason="needs edgeopt[tensorflow]")
 pytest.importorskip("tf2onnx", reason="needs edgeopt[tensorflow]")
+litert: Any = pytest.importorskip("ai_edge_litert.interpreter", reason="needs edgeopt[tflite]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytest.importorskip("PIL", reason="needs pillow")
 
@@ -245,6 +246,61 @@ def test_a_damaged_saved_model_is_refused(tmp_path: Path) -> None:
     graph = path / "saved_model.pb"
     graph.write_bytes(graph.read_bytes()[:300])
     assert refused(path).startswith("TensorFlow cannot load it (")
+
+
+def test_half_a_saved_model_is_refused(tmp_path: Path) -> None:
+    path = saved(texts(), tmp_path / "saved")
+    (path / "saved_model.pb").unlink()
+    assert refused(path) == (
+        "has variables but no saved_model.pb, so it is no whole SavedModel\nCopy or save it again."
+    )
+
+
+def test_a_file_that_tf_lite_quantised_is_packed_in_int8(tmp_path: Path) -> None:
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved(convolutions(), tmp_path / "saved"))
+    )
+    rng = np.random.default_rng(0)
+    samples = [[rng.normal(size=(1, SIDE, SIDE, 3)).astype(np.float32)] for _ in range(8)]
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: iter(samples)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    path = tmp_path / "own.tflite"
+    path.write_bytes(converter.convert())
+    image_processor(tmp_path)
+    bundle = compile(path, "host", output=tmp_path / "b", engines=["tflite"])
+    (entry,) = bundle.manifest.artifacts
+    assert (entry.precision, entry.artifact.route) == ("int8", "the imported file, byte for byte")
+    assert entry.judged is not None
+    assert entry.judged["error"] < 1e-6
+    runner = litert.Interpreter(str(path)).get_signature_runner()
+    ((name, given),) = runner.get_input_details().items()
+    ((_, gives),) = runner.get_output_details().items()
+    scale, zero_point = given["quantization"]
+    stored = np.clip(np.round(samples[0][0] / scale) + zero_point, 0, 255).astype(np.uint8)
+    ((_, numbers),) = runner(**{name: stored}).items()
+    scale, zero_point = gives["quantization"]
+    with open_session(bundle.path) as session:
+        session.select(1, 0)
+        session.inputs()["pixel_values"][...] = samples[0][0]
+        session.execute()
+        found = session.outputs()["logits"]
+        np.testing.assert_allclose(found, (numbers.astype(np.float32) - zero_point) * scale)
+
+
+def test_a_tflite_file_whose_weights_nothing_sets_is_refused(tmp_path: Path) -> None:
+    given = keras.Input((SIDE, SIDE, 3), name="pixel_values")
+    holder = tf.Module()
+    holder.model = keras.Model(given, keras.layers.GlobalAveragePooling2D()(given))
+    holder.model = keras.Model(given, keras.layers.Dense(3)(holder.model.output))
+    spec = tf.TensorSpec([1, SIDE, SIDE, 3], name="pixel_values")
+    call = tf.function(lambda pixel_values: {"logits": holder.model(pixel_values)})
+    signature = call.get_concrete_function(spec)
+    tf.saved_model.save(holder, str(tmp_path / "saved"), signatures={"serving_default": signature})
+    path = tmp_path / "own.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert())
+    assert refused(path).startswith("keeps variables (READ_VARIABLE, VAR_HANDLE), which no call")
 
 
 def test_a_damaged_keras_file_is_refused(tmp_path: Path) -> None:

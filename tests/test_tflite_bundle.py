@@ -38,13 +38,14 @@ def test_a_file_of_texts_is_packed_and_run_as_it_is(tmp_path: Path) -> None:
     word_pieces(tmp_path)
     path = tmp_path / "own.tflite"
     path.write_bytes(content)
-    bundle = compile(path, "host", output=tmp_path / "own.edgeopt", precisions=["fp32"])
+    bundle = compile(path, "host", output=tmp_path / "own.edgeopt")
     (entry,) = bundle.manifest.artifacts
     assert (entry.engine, entry.precision) == ("tflite", "fp32")
     assert (bundle.path / entry.artifact.main.files[0]).read_bytes() == content
     assert entry.judged is not None
     assert entry.judged["error"] < 1e-6
-    assert {s.engine: s.reason for s in bundle.manifest.skipped} == {
+    skipped = {s.engine: s.reason for s in bundle.manifest.skipped}
+    assert skipped == {
         engine: f"own: {said} does not read .tflite files, and nothing is converted from one\n"
         "Compile what it was converted from: a checkpoint, an .onnx file, a SavedModel or a Keras "
         "file."
@@ -82,9 +83,7 @@ def test_the_runtime_quantises_and_dequantises_as_litert_does(
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(spec))
     path = tmp_path / "own.tflite"
     path.write_bytes(content)
-    bundle = compile(
-        path, "host", output=tmp_path / "own.edgeopt", precisions=["fp32"], engines=["tflite"]
-    )
+    bundle = compile(path, "host", output=tmp_path / "own.edgeopt", engines=["tflite"])
     (entry,) = bundle.manifest.artifacts
     assert entry.fidelity.max_abs_error == 0
     assert entry.judged is not None

@@ -88,8 +88,11 @@ def write_tflite(model: Model, given: NetworkFile, names: Mapping[int, str], pat
 
 
 def _constant(tf: Any, function: Any, specs: Sequence[Any]) -> Any:
-    """Return ``function`` without variables: tf.lite makes them state that nothing sets if there
-    are several signatures (2.21)."""
+    """Return ``function`` without variables.
+
+    tf.lite (2.21) leaves those of a Keras model as state that nothing sets if the SavedModel's
+    signatures are not Keras's own (``findings/tf-lite-leaves-keras-weights-unset.sh``).
+    """
     made, names = frozen(function), sorted(function.structured_outputs)
 
     def call(*tensors: Any) -> dict[str, Any]:

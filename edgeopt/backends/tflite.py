@@ -109,10 +109,11 @@ def _packed(
         raise CompileError(
             f"the .tflite file is in {given.precision} and is packed as it is",
             where=model.name,
-            hint=f"Ask for it with --precision {given.precision}, or compile what it was converted "
-            "from.",
+            hint="Take a recipe that asks for int4, or compile what it was converted from."
+            if given.precision == "int4"
+            else "Leave --precision out, or compile what it was converted from.",
         )
-    if not quantize.is_plain:
+    if not quantize.is_plain and precision != "int4":  # which a recipe has to ask for
         raise CompileError(
             "the .tflite file is packed as it is, and the recipe asks for another quantisation",
             where=model.name,

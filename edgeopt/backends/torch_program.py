@@ -14,6 +14,8 @@ from edgeopt.model import Model, TextInput, TorchSource
 from edgeopt.model.onnx_versions import lowered
 from edgeopt.quiet import quiet
 
+_LOWEST = 18  # what torch's exporter of programs writes without a conversion that may fail
+
 
 def is_exported(model: Model) -> bool:
     """Tell whether the tracer of TorchScript would fail on ``model``."""
@@ -40,7 +42,7 @@ def program_of(model: Model) -> Any:
 def write_onnx(model: Model, path: Path, opset: int, ir_version: int) -> None:
     """Write an ONNX file with the model's signature. Raises CompileError.
 
-    torch's exporter of programs writes opset 18 at least, which is lowered.
+    An opset below that of torch's exporter of programs comes by lowering its own.
     """
     torch: Any = require("torch", "torch")
     onnx: Any = require("onnx", "onnx")
@@ -62,6 +64,3 @@ def write_onnx(model: Model, path: Path, opset: int, ir_version: int) -> None:
         lines = str(exc).strip().splitlines() or [type(exc).__name__]
         raise CompileError(f"torch.onnx.export failed ({lines[0]})", where=model.name) from exc
     onnx.save(lowered(proto, opset, ir_version, model.name), str(path))
-
-
-_LOWEST = 18

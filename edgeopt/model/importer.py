@@ -44,7 +44,9 @@ def _reading(source: str | Path) -> Iterator[None]:
 
 
 def _is_saved_model(path: Path) -> bool:
-    return (path / "saved_model.pb").is_file()
+    """Tell whether ``path`` is a SavedModel, and no checkpoint that one was put into."""
+    weights = ("model.safetensors*", "pytorch_model.bin*")
+    return (path / "saved_model.pb").is_file() and not any(p for w in weights for p in path.glob(w))
 
 
 def _import(source: str | Path, prompt: str | None, signature: str) -> Model:
@@ -64,6 +66,8 @@ def _import(source: str | Path, prompt: str | None, signature: str) -> Model:
         )
     if path.suffix == ".onnx" and not path.is_dir():
         return import_onnx(path)
+    if path.suffix in (".tflite", ".pt2", *_KERAS) and not path.exists():
+        raise InputError("no such file", where=str(path))
     if path.suffix == ".tflite" and not path.is_dir():
         return import_tflite(path, prompt)
     if path.suffix == ".pt2" and not path.is_dir():
@@ -79,6 +83,12 @@ def _import(source: str | Path, prompt: str | None, signature: str) -> Model:
             hint="It reads checkpoint directories and SavedModels, and files ending in "
             f"{', '.join(('.onnx', '.tflite', '.pt2', *_KERAS, *state_dict.SUFFIXES))}. A PyTorch "
             "module is imported with edgeopt.import_torch().",
+        )
+    if (path / "variables").is_dir() and not _has_config(path):
+        raise InputError(
+            "has variables but no saved_model.pb, so it is no whole SavedModel",
+            where=str(path),
+            hint="Copy or save it again.",
         )
     if path.is_dir() and (graph := _graph(path)) is not None:
         if _has_config(path):

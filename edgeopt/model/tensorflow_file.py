@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def tensorflow() -> Any:
     """Return TensorFlow, which leaves GPUs alone. Raises MissingDependencyError."""
     with quiet():
         tf: Any = require("tensorflow", "tensorflow")
-        tf.config.set_visible_devices([], "GPU")
+        with contextlib.suppress(RuntimeError):  # if the process used them before
+            tf.config.set_visible_devices([], "GPU")
     return tf
 
 
@@ -150,16 +152,16 @@ def _signature(path: Path, names: Sequence[str], asked: str) -> str:
 
 def _keras(path: Path) -> TensorFlowNetwork:
     tf = tensorflow()
-    keras: Any = require("keras", "tensorflow")
-    if keras.config.backend() != "tensorflow":
+    keras = tf.keras
+    if keras.backend.backend() != "tensorflow":
         raise InputError(
-            f"Keras is set to compute with {keras.config.backend()}",
+            f"Keras is set to compute with {keras.backend.backend()}",
             where=str(path),
             hint="Unset KERAS_BACKEND, or set it to tensorflow.",
         )
     try:
         with quiet():
-            model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
+            model = keras.models.load_model(str(path), compile=False, safe_mode=True)
     # Keras raises ValueError and TypeError, h5py OSError and KeyError, zipfile its own.
     except Exception as exc:
         unsafe = "Lambda" in str(exc) or "unsafe" in str(exc).lower()
@@ -194,8 +196,8 @@ def _of_model(model: Any, path: Path, tf: Any, keras: Any) -> TensorFlowNetwork:
         outputs = sorted(gives) if isinstance(gives, dict) else list(model.output_names)
 
     def function(**feeds: Any) -> dict[str, Any]:
-        given = keras.tree.pack_sequence_as(given_as, [feeds[name] for name in names])
-        found = keras.tree.flatten(model(given, training=False))
+        given = tf.nest.pack_sequence_as(given_as, [feeds[name] for name in names])
+        found = tf.nest.flatten(model(given, training=False))
         return dict(zip(outputs, found, strict=True))
 
     try:

@@ -212,6 +212,11 @@ def test_a_file_without_signature_is_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["own.tflite", "own.pt2", "own.keras", "own.h5"])
+def test_an_absent_file_is_named(tmp_path: Path, name: str) -> None:
+    assert refused(tmp_path / name) == "no such file"
+
+
 def test_a_prompt_needs_a_text(tmp_path: Path) -> None:
     path = save(tmp_path, tflite_files.texts())
     with pytest.raises(InputError, match="prompt"):
