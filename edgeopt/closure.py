@@ -36,6 +36,7 @@ DISTRIBUTIONS = {
     "onnx": ("onnx", "onnxscript"),  # through which torch writes it
     "sklearn": ("scikit-learn",),
     "sentence_transformers": ("sentence-transformers", "scikit-learn"),  # SetFit's heads
+    "tensorflow": ("tensorflow-cpu", "tensorflow", "keras"),
     "transformers": ("transformers", "tokenizers", "safetensors"),
     "tvm": ("apache-tvm", "apache-tvm-ffi"),
 }

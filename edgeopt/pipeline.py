@@ -36,6 +36,7 @@ from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
 from edgeopt.model import MAIN, Model, TextInput, importer, name_of, samples, texts
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
+from edgeopt.model.network_call import TFLITE, FileSource
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH
@@ -58,21 +59,23 @@ def compile(
     data: str | Path | None = None,
     held_out: str | Path | None = None,
     prompt: str | None = None,
+    signature: str | None = None,
 ) -> Bundle:
     """Make a bundle of ``source`` for ``target`` and return it.
 
-    ``source`` is a Hugging Face directory or hub name, an ``.onnx`` file, or a Model that the
-    Python API imported. ``output`` is the bundle's directory (``NAME-TARGET.edgeopt`` here by
-    default). ``engines`` and ``precisions`` narrow what the target builds. ``data`` holds the
-    user's own samples, used for calibration and for the check in the place of the shipped ones: a
-    file of texts (.jsonl with "text", or lines), or for a model of images a folder of images; of a
-    dual encoder (CLIP, SigLIP) it is for the graph of that kind.
+    ``source`` is a Hugging Face directory or hub name, another file or folder that ``import_model``
+    reads, or a Model that the Python API imported. ``output`` is the bundle's directory (here
+    ``NAME-TARGET.edgeopt`` by default). ``engines`` and ``precisions`` narrow what the target
+    builds. ``data`` holds the user's own samples, used for calibration and for the check in the
+    place of the shipped ones: a file of texts (.jsonl with "text", or lines), or for a model of
+    images a folder of images; of a dual encoder (CLIP, SigLIP) it is for the graph of that kind.
 
     ``held_out`` has the texts on which a recipe's bounds on accuracy are checked, by default a
     fifth of ``data``.
 
     ``prompt`` is the name of the prompt that is put before every text, of those that an embedding
-    model of sentence-transformers has, by default its own default.
+    model of sentence-transformers has, by default its own default. ``signature`` is the one of a
+    SavedModel to take.
 
     If the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compression``), for
     the target by counts (``edgeopt.estimate.latency``), and artifacts are checked against the
@@ -83,7 +86,9 @@ def compile(
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError if no
     format could be made.
     """
-    job = _job(source, target, output, recipe, engines, precisions, data, held_out, prompt)
+    job = _job(
+        source, target, output, recipe, engines, precisions, data, held_out, prompt, signature
+    )
     if job.fingerprint and (done := _up_to_date(job.output, job.inputs)) is not None:
         return done
     read = [
@@ -94,6 +99,8 @@ def compile(
         model = _model(source, job)
         if isinstance(model, DualEncoder):
             return _compile_dual(model, job)
+        if not precisions:
+            job = replace(job, pairs=_packed_as_it_is(model, job))
         given, held = _samples(model, job)
         return _compile(model, job, given, held)
 
@@ -104,9 +111,9 @@ class Job:
 
     ``pairs`` are the engines and precisions to build. ``given`` are the user's own samples of the
     file or folder ``data``, None for those that edgeopt ships. ``held_out`` has the texts to check
-    on, and ``prompt`` the name of the prompt to put before texts. ``fingerprint`` is a
-    hash of the source, "" if it has to be fetched first, and ``inputs`` one of all that the bundle
-    depends on.
+    on, ``prompt`` the name of the prompt to put before texts, and ``signature`` that of a
+    SavedModel, "" for its default. ``fingerprint`` is a hash of the source, "" if it has to be
+    fetched first, and ``inputs`` one of all that the bundle depends on.
     """
 
     target: Target
@@ -117,6 +124,7 @@ class Job:
     given: Samples | None
     held_out: Path | None
     prompt: str | None
+    signature: str
     fingerprint: str
     inputs: str
 
@@ -136,6 +144,7 @@ def _job(
     data: str | Path | None,
     held_out: str | Path | None,
     prompt: str | None,
+    signature: str | None,
 ) -> Job:
     """Read and check all that was asked for. Raises InputError."""
     target = target if isinstance(target, Target) else load_target(target)
@@ -143,6 +152,8 @@ def _job(
     texts_file = Path(data) if data else None
     apart = Path(held_out) if held_out else None
     _check_asked(source, recipe, texts_file, apart, prompt)
+    if signature and isinstance(source, Model):
+        raise InputError(f"the signature {signature!r} can be chosen of a SavedModel alone")
     pairs = selected(target, recipe, engines, precisions)
     given = samples.read(texts_file, _sample_limit(recipe)) if texts_file else None
     if isinstance(source, Model | DualEncoder):
@@ -158,6 +169,7 @@ def _job(
         given=given,
         held_out=apart,
         prompt=prompt,
+        signature=signature or "",
         fingerprint=fingerprint,
         inputs="",
     )
@@ -223,9 +235,24 @@ def _model(source: str | Path | Model | DualEncoder, job: Job) -> Model | DualEn
         return source
     if not job.recipe.compress:
         with progress.step(f"Importing {source}"):
-            return importer.import_whole(source, job.prompt)
+            return importer.import_whole(source, job.prompt, job.signature)
     aiming = counting(job.target, *artifact(job.pairs))
     return compressed(source, job.recipe, job.texts, job.held_out, aiming)[0]
+
+
+def _packed_as_it_is(model: Model, job: Job) -> tuple[tuple[EngineSpec, str], ...]:
+    """Return the pairs to build; of a .tflite file the one precision for TFLite that it is in."""
+    source = model.main.source
+    if not isinstance(source, FileSource) or source.given.kind != TFLITE:
+        return job.pairs
+    own = source.given.precision
+    if own not in job.recipe.bounds:
+        return job.pairs
+    made: list[tuple[EngineSpec, str]] = []
+    for spec, precision in job.pairs:
+        pair = (spec, own if spec.engine == "tflite" else precision)
+        made += [] if pair in made else [pair]
+    return tuple(made)
 
 
 def _samples(model: Model, job: Job) -> tuple[Samples, Data | None]:
@@ -255,6 +282,7 @@ def _inputs_digest(name: str, job: Job) -> str:
         # The shipped ones go with the code.
         samples=None if job.given is None else samples.digest(job.given),
         prompt=job.prompt,
+        signature=job.signature,
         code=closure.code(__name__, *techniques(job.recipe)),
         backends={spec.engine: backends.code(spec.engine) for spec, _ in job.pairs},
         runtime=sources_digest(),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,13 +48,14 @@ class ArtifactGraph:
 
     ``files`` are names relative to the artifact's directory; the first is the one that the engine
     opens. ``signature`` has the tensor names and dtypes as this engine's file has them, in the
-    model's order. ``seq_lens`` are the lengths that it takes, () for any length, and if nothing
-    runs along a sequence.
+    model's order; ``names`` has the model's for those that the file calls otherwise. ``seq_lens``
+    are the lengths that it takes, () for any length, and if nothing runs along a sequence.
     """
 
     files: tuple[Annotated[str, Check(outside)], ...]
     signature: Signature
     seq_lens: Annotated[tuple[Annotated[int, Range(1, 1 << 20, "tokens")], ...], Ascending()]
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,11 +193,14 @@ def run_on_host(artifact: Artifact, directory: Path, batches: Sequence[Batch]) -
     not take, and CompileError if its engine fails: engines raise exceptions of many kinds
     without a common base.
     """
+    ours = artifact.main.names
+    theirs = {name: own for own, name in ours.items()}
+    batches = [{theirs.get(n, n): value for n, value in batch.items()} for batch in batches]
     for batch in batches:
         _check_input(artifact, batch)
     try:
         session = backend(artifact.engine).open_on_host(artifact, directory, threads=1)
-        return [session.run(batch) for batch in batches]
+        return [{ours.get(n, n): v for n, v in session.run(b).items()} for b in batches]
     except EdgeoptError:
         raise
     except Exception as exc:

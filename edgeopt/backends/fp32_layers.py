@@ -30,8 +30,8 @@ class Kept:
         known = linears(model) if names else {}
         if names and not known:
             raise CompileError(
-                "came as an .onnx file; layers are kept in floating point by the modules of a "
-                "checkpoint",
+                "came as a file without modules; layers are kept in floating point by the modules "
+                "of a checkpoint",
                 where=model.name,
                 hint="Import the checkpoint itself.",
             )

@@ -26,6 +26,9 @@ from edgeopt.backends import (
 )
 from edgeopt.backends.onnx_quantize import quantize as quantize_graph
 from edgeopt.backends.onnx_quantize import shared, unshare
+from edgeopt.backends.tensorflow_convert import file_of, write_onnx
+from edgeopt.backends.torch_program import is_exported
+from edgeopt.backends.torch_program import write_onnx as write_program
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.host import overflows_int8
@@ -75,11 +78,16 @@ def lower(
     path = directory / _FILE
     if isinstance(model.main.source, OnnxSource):
         route = _ship(model.main.source.path, path, spec.opset, spec.ir_version)
+    elif (given := file_of(model, "onnxruntime")) is not None:
+        write_onnx(model, given, path, spec.opset, spec.ir_version)
+        _check_versions(path, spec.opset, spec.ir_version, "Build for a target")
+        route = f"tf2onnx (opset {spec.opset})"
     else:
         export_fp32(
             model, path, opset=spec.opset, ir_version=spec.ir_version, batch=None, seq_len=None
         )
-        route = f"torch.onnx.export (TorchScript, opset {spec.opset})"
+        exporter = "torch.export" if is_exported(model) else "TorchScript"
+        route = f"torch.onnx.export ({exporter}, opset {spec.opset})"
     if precision in QUANTIZED:
         route += " -> " + quantize_graph(
             model, path, precision, quantize, calibration, spec.version
@@ -128,6 +136,11 @@ def export_fp32(
         )
     torch = require("torch", "torch")
     require("onnx", "onnx")
+    if is_exported(model):
+        write_program(model, path, opset, ir_version)
+        _check_versions(path, opset, ir_version, "Give the target a higher one")
+        _check_inputs(model, path)
+        return
     inputs = [spec.name for spec in model.main.signature.inputs]
     outputs = [spec.name for spec in model.main.signature.outputs]
     # Free dimensions get sizes that no weight has, so that the tracer takes none for a constant.

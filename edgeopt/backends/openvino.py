@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +24,14 @@ from edgeopt.backends import (
     traced_length,
 )
 from edgeopt.backends.openvino_quantize import quantize as quantize_graph
-from edgeopt.errors import CompileError
+from edgeopt.backends.tensorflow_convert import file_of, write_saved_model
+from edgeopt.backends.torch_program import is_exported, program_of
+from edgeopt.errors import CompileError, EdgeoptError
 from edgeopt.extras import require
 from edgeopt.host import overflows_int8
 from edgeopt.model import MAIN, Model, OnnxSource
+from edgeopt.model.network_call import NetworkFile
+from edgeopt.model.onnx_outputs import plain
 from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
@@ -100,6 +105,12 @@ def _convert(model: Model) -> Any:
         try:
             if isinstance(model.main.source, OnnxSource):
                 return openvino.convert_model(str(model.main.source.path))
+            if (given := file_of(model, "OpenVINO")) is not None:
+                return _of_tensorflow(model, given)
+            if is_exported(model):
+                converted = openvino.convert_model(program_of(model))
+                _name(model, converted)
+                return converted
             torch = require("torch", "torch")
             sizes = {"batch": 2, "seq": traced_length(model)}
             inputs = model.main.signature.inputs
@@ -109,11 +120,40 @@ def _convert(model: Model) -> Any:
             free = [openvino.PartialShape(t.shape(batch=-1, seq=-1)) for t in inputs]
             converted = openvino.convert_model(traceable(model), example_input=example, input=free)
         # The frontends raise RuntimeError and their own kinds without a common base.
+        except EdgeoptError:
+            raise
         except Exception as exc:
             text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
             raise CompileError(f"openvino.convert_model failed ({text})", where=model.name) from exc
     _name(model, converted)
     return converted
+
+
+def _of_tensorflow(model: Model, given: NetworkFile) -> Any:
+    """Return the openvino.Model of a SavedModel with our names, in the signature's order."""
+    openvino = _openvino()
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(model, given, Path(folder))
+        converted = openvino.convert_model(folder)
+        # Constants are read when they are needed, which is after the folder is gone.
+        converted = converted.clone()
+    signature = model.main.signature
+    for ports, specs in (
+        (converted.inputs, signature.inputs),
+        (converted.outputs, signature.outputs),
+    ):
+        for spec in specs:
+            port = next(p for p in ports if spec.name in _plain_names(p))
+            port.get_tensor().set_names({spec.name})
+            if specs is signature.inputs:
+                port.get_node().set_friendly_name(spec.name)
+    order = [converted.input(spec.name).get_node() for spec in signature.inputs]
+    results = [converted.output(spec.name).get_node() for spec in signature.outputs]
+    return openvino.Model(results, order, model.name)
+
+
+def _plain_names(port: Any) -> set[str]:
+    return {plain(name) for name in port.get_tensor().get_names()}
 
 
 def _name(model: Model, converted: Any) -> None:

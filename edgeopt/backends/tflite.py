@@ -4,21 +4,33 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, ArtifactGraph, Batch, Outputs, static_lengths, traceable
+from edgeopt.backends import (
+    Artifact,
+    ArtifactGraph,
+    Batch,
+    Outputs,
+    only_lengths,
+    static_lengths,
+    traceable,
+)
+from edgeopt.backends.tensorflow_convert import write_tflite
 from edgeopt.backends.tflite_quantize import quantize as quantize_file
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
-from edgeopt.model import MAIN, Model
+from edgeopt.model import MAIN, Model, OnnxSource, tflite_file
+from edgeopt.model.network_call import TFLITE, FileSource, NetworkFile
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.model.tasks import INPUTS, PIXELS
+from edgeopt.model.tflite_file import TfliteNetwork
 from edgeopt.quantize import PLAIN, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
@@ -46,24 +58,34 @@ def lower(
     by name). FP16 keeps weights in half precision and leaves activations to the engine; INT8 has
     int8 weights by channel
     (the embeddings as well) and quantises activations call by call, unless ``quantize`` says
-    otherwise; ``calibration`` is not used. Raises CompileError for a model that came as an .onnx
-    file.
+    otherwise; ``calibration`` is not used. A model that came as a .tflite file is that file, byte
+    for byte, under its own names. Raises CompileError for a model that came as an .onnx file, and
+    for a precision that a .tflite file is not in.
     """
     del spec, calibration
-    if not model.main.is_torch:
+    source = model.main.source
+    if isinstance(source, OnnxSource):
         raise CompileError(
-            "TFLite is lowered from a PyTorch module, and this model came as an .onnx file",
+            "TFLite is lowered from a PyTorch module or TensorFlow, and this model came as an "
+            ".onnx file",
             where=model.name,
             hint="Import the checkpoint itself.",
         )
     lengths = static_lengths(model, target)
     path = directory / _FILE
-    _convert(model, lengths, path)
-    route = f"litert-torch, signatures {', '.join(_name(n) for n in lengths)}"
+    if isinstance(source, FileSource):
+        if source.given.kind == TFLITE:
+            return _packed(model, source.given, precision, quantize, path)
+        write_tflite(model, source.given, {n: _name(n) for n in lengths}, path)
+    else:
+        _convert(model, lengths, path)
+    converter = "tf.lite" if isinstance(source, FileSource) else "litert-torch"
+    route = f"{converter}, signatures {', '.join(_name(n) for n in lengths)}"
     if precision != "fp32":
         route += " -> ai-edge-quantizer "
         route += quantize_file(model, path, precision, quantize)
-    packages = ["torch", "litert-torch"] + ([] if precision == "fp32" else ["ai-edge-quantizer"])
+    packages = ["torch", "litert-torch"] if model.main.is_torch else [_tensorflow_package()]
+    packages += [] if precision == "fp32" else ["ai-edge-quantizer"]
     return Artifact(
         engine="tflite",
         precision=precision,
@@ -78,6 +100,66 @@ def lower(
         options={},
         tools={name: version(name) for name in packages},
     )
+
+
+def _packed(
+    model: Model, given: NetworkFile, precision: str, quantize: Quantize, path: Path
+) -> Artifact:
+    """Return the artifact that is the file as it came."""
+    if precision != given.precision:
+        raise CompileError(
+            f"the .tflite file is in {given.precision} and is packed as it is",
+            where=model.name,
+            hint="Take a recipe that asks for int4, or compile what it was converted from."
+            if given.precision == "int4"
+            else "Leave --precision out, or compile what it was converted from.",
+        )
+    if not quantize.is_plain and precision != "int4":  # which a recipe has to ask for
+        raise CompileError(
+            "the .tflite file is packed as it is, and the recipe asks for another quantisation",
+            where=model.name,
+            hint="Take a recipe without [quantize].",
+        )
+    shutil.copyfile(given.path, path)
+    signature = model.main.signature
+    inputs = [
+        replace(t, name=feed.name, dtype=feed.dtype, dims=(1, *t.dims[1:]))
+        for t, feed in zip(signature.inputs, given.feeds, strict=True)
+    ]
+    outputs = [
+        replace(t, name=name, dims=(1, *t.dims[1:]))
+        for t, name in zip(signature.outputs, given.outputs, strict=True)
+    ]
+    pairs = zip((*signature.inputs, *signature.outputs), (*inputs, *outputs), strict=True)
+    return Artifact(
+        engine="tflite",
+        precision=precision,
+        graphs={
+            MAIN: ArtifactGraph(
+                files=(_FILE,),
+                signature=Signature(inputs=tuple(inputs), outputs=tuple(outputs)),
+                seq_lens=only_lengths(model),
+                names={own.name: ours.name for ours, own in pairs if own.name != ours.name},
+            )
+        },
+        route="the imported file, byte for byte",
+        options={},
+        tools={"ai-edge-litert": version("ai-edge-litert")},
+    )
+
+
+def _tensorflow_package() -> str:
+    """Return the package that TensorFlow is from: it has one for CPUs and one for GPUs too."""
+    known = ("tensorflow-cpu", "tensorflow")
+    return next((n for n in known if _is_installed(n)), known[-1])
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _name(seq_len: int) -> str:
@@ -147,6 +229,20 @@ def _named(model: Model) -> torch.nn.Module:
     return Named().eval()
 
 
+class _Packed:
+    """A file that came as it is, by its own names."""
+
+    def __init__(self, network: TfliteNetwork, artifact: Artifact) -> None:
+        self._network = network
+        self._signature = artifact.main.signature
+
+    def run(self, batch: Batch) -> Outputs:
+        """Run one batch of one of the file's shapes."""
+        given = {t.name: batch[t.name].astype(t.dtype) for t in self._signature.inputs}
+        found = self._network.run(given)
+        return {t.name: np.asarray(found[t.name], np.float32) for t in self._signature.outputs}
+
+
 class _Session:
     """A LiteRT interpreter that takes and gives the model's names."""
 
@@ -177,9 +273,12 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
     return {}
 
 
-def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
+def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session | _Packed:
     """Open the artifact in LiteRT (XNNPACK kernels) with ``threads`` threads."""
     path = directory / artifact.main.files[0]
+    if artifact.tools.get("ai-edge-litert"):  # which converts nothing: the file is as it came
+        functions = tflite_file.functions(tflite_file.read(path), str(path))
+        return _Packed(TfliteNetwork(path, functions, threads), artifact)
     with quiet():
         interpreter = require("ai_edge_litert.interpreter", "tflite").Interpreter(
             model_path=str(path), num_threads=threads

@@ -35,6 +35,7 @@ from edgeopt.backends import (
     static_lengths,
 )
 from edgeopt.backends.onnx import export_fp32
+from edgeopt.backends.tensorflow_convert import file_of, write_onnx
 from edgeopt.backends.tvm_graph import (
     function_name,
     import_onnx,
@@ -116,6 +117,8 @@ def lower(
         source = Path(folder) / "model.onnx"
         if isinstance(model.main.source, OnnxSource):
             source = _lowered(model.main.source.path, source)
+        elif (given := file_of(model, "TVM")) is not None:
+            write_onnx(model, given, source, _OPSET, _IR_VERSION)
         else:
             export_fp32(
                 model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None

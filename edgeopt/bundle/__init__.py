@@ -38,9 +38,11 @@ class Bundle:
         It is what a backend needs to open it. Raises BundleError for a bundle that this version
         does not run.
         """
-        limits = {spec.name: spec.limit for spec in self.manifest.main.signature.inputs}
+        limits = [spec.limit for spec in self.manifest.main.signature.inputs]
         graph = entry.artifact.main
-        inputs = tuple(replace(t, limit=limits.get(t.name)) for t in graph.signature.inputs)
+        inputs = tuple(
+            replace(t, limit=limit) for t, limit in zip(graph.signature.inputs, limits, strict=True)
+        )
         graph = replace(graph, signature=replace(graph.signature, inputs=inputs))
         return replace(entry.artifact, graphs={MAIN: graph})
 

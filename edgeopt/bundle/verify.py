@@ -254,10 +254,9 @@ def _golden_in(session: Any, bundle: Bundle, entry: ArtifactEntry) -> fidelity.F
     given = session.inputs()
     for model, own in zip(signature.inputs, entry.artifact.main.signature.inputs, strict=True):
         value = call[0][model.name]
-        if given[own.name].shape != value.shape:
-            raise BundleError(f"{own.name} takes {given[own.name].shape}, not {value.shape}")
-        given[own.name][...] = value
+        if given[model.name].shape != value.shape:
+            raise BundleError(f"{own.name} takes {given[model.name].shape}, not {value.shape}")
+        given[model.name][...] = value
     session.execute()
     got = session.outputs()
-    names = zip(signature.outputs, entry.artifact.main.signature.outputs, strict=True)
-    return _compared([{model.name: got[own.name] for model, own in names}], [call])
+    return _compared([{spec.name: got[spec.name] for spec in signature.outputs}], [call])

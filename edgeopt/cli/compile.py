@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--data", help="Your texts (.jsonl, lines), or folder of images.")
 @click.option("--held-out", help="Texts to check each step of compression on.")
 @click.option("--prompt", metavar="NAME", help="The prompt before every text [the model's own].")
+@click.option("--signature", metavar="NAME", help="A SavedModel's signature [serving_default].")
 @json_option
 def compile_(
     model: str,
@@ -40,13 +41,15 @@ def compile_(
     data: str | None,
     held_out: str | None,
     prompt: str | None,
+    signature: str | None,
     as_json: bool,
 ) -> None:
     """Make a bundle of MODEL for a target.
 
-    MODEL is a Hugging Face directory or hub name, or an .onnx file. Every artifact is checked
-    on real text, or on images: its tensors against the original network, and its answers, from the
-    C runtime, against the tool that you would otherwise use. One beyond the recipe's bounds is not
+    MODEL is a Hugging Face directory or hub name, an .onnx, .tflite, .keras, .h5 or .pt2 file, a
+    SavedModel, or a state_dict with its config.json beside it. Every artifact is checked on real
+    text, or on images: its tensors against the original network, and its answers, from the C
+    runtime, against the tool that you would otherwise use. One beyond the recipe's bounds is not
     shipped.
     """
     from edgeopt.pipeline import compile
@@ -61,6 +64,7 @@ def compile_(
         data=data,
         held_out=held_out,
         prompt=prompt,
+        signature=signature,
     )
     emit(document(bundle), as_json, lambda console: render(bundle, console))
 

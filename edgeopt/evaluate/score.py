@@ -20,7 +20,7 @@ def check(model: Model) -> None:
     """Raise InputError if the outputs of ``model`` are of a kind that is not scored here."""
     if not model.main.is_torch:
         raise InputError(
-            "is an ONNX file; only checkpoints of transformers can be compressed", where=model.name
+            "is no checkpoint of transformers, and only those can be compressed", where=model.name
         )
     if not hasattr(model.module, "network"):
         raise InputError(

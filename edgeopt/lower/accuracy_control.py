@@ -125,7 +125,7 @@ def _choices(model: Model, prepared: Prepared, asked: Quantize) -> Iterator[tupl
     modules = linears(model)
     if not modules:
         raise CompileError(
-            "came as an .onnx file; layers are kept in floating point by the modules of a "
+            "came as a file without modules; layers are kept in floating point by the modules of a "
             "checkpoint",
             where=model.name,
             hint="Import the checkpoint itself, or leave mixed and keep_fp out.",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.model.image import ImageInput
+from edgeopt.model.network_call import FileSource
 from edgeopt.model.onnx_call import OnnxFile
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.signature import Signature, State
@@ -22,16 +23,22 @@ if TYPE_CHECKING:
 MAIN = "main"
 """The graph of a model that has one."""
 
+SUFFIXES = (".onnx", ".tflite", ".keras", ".h5", ".hdf5", ".pt2", ".pt", ".pth", ".bin", ".ckpt",
+            ".safetensors")  # fmt: skip
+"""How files end that a model comes in."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TorchSource:
     """A graph as a module in eval mode and FP32.
 
     It is called with the signature's inputs by position and returns a tuple of tensors in the
-    order of the outputs.
+    order of the outputs. If it was ``exported`` by torch.export, sizes are symbols in it, which
+    torch's older tracer does not follow.
     """
 
     module: torch.nn.Module
+    exported: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,12 +59,13 @@ class Graph:
 
     Inputs are ``input_ids``, ``attention_mask`` and, if the model has them,
     ``token_type_ids``: int64, (batch, seq); for images ``pixel_values``: float32,
-    (batch, 3, height, width). Outputs are those of the task (``edgeopt.model.tasks``). If
-    modules behind the network are part of it, feature extraction returns ``sentence_embedding``
-    (batch, size). ``states`` go from call to call.
+    (batch, 3, height, width), or (batch, height, width, 3) if the network was made so. Outputs are
+    those of the task (``edgeopt.model.tasks``). If modules behind the network are part of it,
+    feature extraction returns ``sentence_embedding`` (batch, size). ``states`` go from call to
+    call.
     """
 
-    source: TorchSource | OnnxSource
+    source: TorchSource | OnnxSource | FileSource
     signature: Signature
     states: tuple[State, ...] = ()
 
@@ -68,9 +76,9 @@ class Graph:
 
     @property
     def module(self) -> torch.nn.Module:
-        """The module. Raises TypeError for a graph that came as an .onnx file."""
+        """The module. Raises TypeError for a graph that is no PyTorch module."""
         if not isinstance(self.source, TorchSource):
-            raise TypeError("an .onnx file has no module")
+            raise TypeError("a network in a file has no module")
         return self.source.module
 
 
@@ -145,15 +153,17 @@ class Model:
 def name_of(source: str | Path) -> str:
     """Return the name that the Model of ``source`` gets: the last part of its path or hub name.
 
-    If that part is just ``model``, it is the name of the folder around it.
+    If that part is just ``model`` or ``pytorch_model``, it is the name of the folder around it.
     """
     path = Path(source)
     if path.is_file():  # a file of a hub's cache is a link to one that is named by its hash
         path = Path(os.path.abspath(path))
     elif path.exists():
         path = path.resolve()
-    name = path.name.removesuffix(".onnx")
-    if name != "model" or not path.parent.name:
+    name = path.name
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    if name not in ("model", "pytorch_model") or not path.parent.name:
         return name
     # As Optimum and sentence-transformers lay it out: NAME/onnx/model.onnx.
     around = path.parent.parent if path.parent.name == "onnx" else path.parent

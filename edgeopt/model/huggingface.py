@@ -101,7 +101,7 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     folder = beside.body
     name = name_of(source)
     config = read_config(folder)
-    architecture, task, loader = _task(config, folder, beside)
+    architecture, task, loader = task_of(config, folder, beside)
     weights = weight_files(folder)
     shape = config.get(shape_config.SECTION)
     network = load(folder, loader, task, shape)
@@ -317,7 +317,7 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _task(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str, Task, str]:
+def task_of(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[str, Task, str]:
     """Return the architecture's name, the task, and the class of transformers that loads it."""
     where = str(folder / "config.json")
     architectures = config.get("architectures") or ["Model"]
@@ -489,7 +489,7 @@ def _check_keys(network: Any, info: Mapping[str, Any], task: Task, folder: Path)
     # A layer more than config.json says was trained and would be missed.
     layers = {_NUMBER.sub("N", key) for key in network.state_dict() if _NUMBER.search(key)}
     prefix = network.base_model_prefix + "."
-    unread = {key for key in info["unexpected_keys"] if not _buffer(key)}
+    unread = {key for key in info["unexpected_keys"] if not is_buffer(key)}
     extra = {
         key
         for key in unread
@@ -512,10 +512,10 @@ def _check_keys(network: Any, info: Mapping[str, Any], task: Task, folder: Path)
 
 def _unused(key: str, task: Task) -> bool:
     """Tell whether the outputs do not depend on ``key``."""
-    return _buffer(key) or ("pooler" in key.split(".") and task != SEQUENCE_CLASSIFICATION)
+    return is_buffer(key) or ("pooler" in key.split(".") and task != SEQUENCE_CLASSIFICATION)
 
 
-def _buffer(key: str) -> bool:
+def is_buffer(key: str) -> bool:
     """Tell whether ``key`` is one of those that older versions of transformers stored."""
     return key.rsplit(".", 1)[-1] in ("position_ids", "token_type_ids", "inv_freq")
 

@@ -181,10 +181,14 @@ def prepare(image: Image, spec: ImageInput) -> np.ndarray:
 
 
 def calls(
-    images: Sequence[Image | Path], spec: ImageInput, name: str
+    images: Sequence[Image | Path], spec: ImageInput, name: str, *, channels_last: bool = False
 ) -> list[dict[str, np.ndarray]]:
-    """Return one call per image: the input ``name``, float32 (1, 3, height, width)."""
-    return [
-        {name: prepare(read_image(image) if isinstance(image, Path) else image, spec)}
-        for image in images
-    ]
+    """Return one call per image: the input ``name``, float32 (1, 3, height, width).
+
+    If the channels stand last it is (1, height, width, 3).
+    """
+    prepared = (
+        prepare(read_image(image) if isinstance(image, Path) else image, spec) for image in images
+    )
+    order = (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
+    return [{name: np.ascontiguousarray(pixels.transpose(order))} for pixels in prepared]

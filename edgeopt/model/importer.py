@@ -14,18 +14,26 @@ from edgeopt.errors import InputError
 from edgeopt.model import Model, name_of
 from edgeopt.model.dual_encoder import DualEncoder
 
+_KERAS = (".keras", ".h5", ".hdf5")
+_FILES = (".onnx", ".tflite", ".pt2", *_KERAS)
 
-def import_model(source: str | Path, prompt: str | None = None) -> Model:
-    """Return the Model of a checkpoint directory, an ``.onnx`` file or a hub name.
 
-    ``prompt`` names one of a checkpoint's prompts, in the place of its default.
+def import_model(source: str | Path, prompt: str | None = None, signature: str = "") -> Model:
+    """Return the Model of a checkpoint directory, a file or a hub name.
+
+    Files are ``.onnx``, ``.tflite``, ``.keras`` and ``.h5``, an ExportedProgram (``.pt2``), or a
+    state_dict with its config.json beside it; a directory may be a SavedModel.
+    ``prompt`` names one of a checkpoint's prompts, in the place of its default, and ``signature``
+    one of a SavedModel's.
     Raises InputError if there is no such model, and what the importers raise.
     """
     with _reading(source):
-        return _import(source, prompt)
+        return _import(source, prompt, signature)
 
 
-def import_whole(source: str | Path, prompt: str | None = None) -> Model | DualEncoder:
+def import_whole(
+    source: str | Path, prompt: str | None = None, signature: str = ""
+) -> Model | DualEncoder:
     """Return what ``import_model`` does, or both networks of a checkpoint that has two.
 
     Raises InputError if one of those is asked for a prompt, and what ``import_model`` raises.
@@ -35,10 +43,10 @@ def import_whole(source: str | Path, prompt: str | None = None) -> Model | DualE
 
     with _reading(source):
         path = Path(source)
-        named = not path.exists() and path.suffix != ".onnx"  # on the hub
+        named = not path.exists() and path.suffix.lower() not in _FILES  # on the hub
         folder = body(checkpoint(source) if named else path)
-        if folder is None:
-            return _import(source, prompt)
+        if folder is None or signature:
+            return _import(source, prompt, signature)
         if prompt is not None:
             raise InputError(f"has no prompts, and was asked for {prompt!r}", where=str(source))
         return import_dual(folder, name_of(source))
@@ -58,22 +66,55 @@ def _reading(source: str | Path) -> Iterator[None]:
         ) from exc
 
 
-def _import(source: str | Path, prompt: str | None) -> Model:
+def _is_saved_model(path: Path) -> bool:
+    """Tell whether ``path`` is a SavedModel, and no checkpoint that one was put into."""
+    weights = ("model.safetensors*", "pytorch_model.bin*")
+    return (path / "saved_model.pb").is_file() and not any(p for w in weights for p in path.glob(w))
+
+
+def _import(source: str | Path, prompt: str | None, signature: str) -> Model:
+    from edgeopt.model import state_dict
+    from edgeopt.model.exported_program import import_program
+    from edgeopt.model.file_import import import_tensorflow, import_tflite
     from edgeopt.model.huggingface import import_huggingface
     from edgeopt.model.onnx_file import import_onnx
 
     path = Path(source)
-    if prompt is not None and path.is_file():
+    suffix = path.suffix.lower()
+    has_prompts = suffix in state_dict.SUFFIXES
+    if prompt is not None and path.is_file() and not has_prompts:
         raise InputError("only checkpoints have prompts", where=str(path))
-    if path.suffix == ".onnx" and not path.is_dir():
+    if signature and not _is_saved_model(path):
+        raise InputError(
+            f"the signature {signature!r} can be chosen of a SavedModel alone", where=str(path)
+        )
+    if suffix == ".onnx" and not path.is_dir():
         return import_onnx(path)
+    if suffix in (".tflite", ".pt2", *_KERAS) and not path.exists():
+        raise InputError("no such file", where=str(path))
+    if suffix == ".tflite" and not path.is_dir():
+        return import_tflite(path, prompt)
+    if suffix == ".pt2" and not path.is_dir():
+        return import_program(path, prompt)
+    if suffix in state_dict.SUFFIXES and path.is_file():
+        return state_dict.import_state_dict(path, prompt)
+    if _is_saved_model(path) or (suffix in _KERAS and not path.is_dir()):
+        return import_tensorflow(path, prompt, signature)
     if path.is_file():
         raise InputError(
-            "expected a checkpoint directory or an .onnx file",
+            "is no file of a kind that edgeopt reads",
             where=str(path),
-            hint="A PyTorch module is imported with edgeopt.import_torch().",
+            hint="It reads checkpoint directories and SavedModels, and files ending in "
+            f"{', '.join(('.onnx', '.tflite', '.pt2', *_KERAS, *state_dict.SUFFIXES))}. A PyTorch "
+            "module is imported with edgeopt.import_torch().",
         )
-    if path.is_dir() and (graph := _graph(path)) is not None:
+    if (path / "variables").is_dir() and not _has_config(path):
+        raise InputError(
+            "has variables but no saved_model.pb, so it is no whole SavedModel",
+            where=str(path),
+            hint="Copy or save it again.",
+        )
+    if path.is_dir() and (graph := onnx_of(path)) is not None:
         if _has_config(path):
             progress.note(f"{source} has no weights but {graph.relative_to(path)}")
         else:
@@ -82,7 +123,7 @@ def _import(source: str | Path, prompt: str | None) -> Model:
     return import_huggingface(source, prompt)
 
 
-def _graph(folder: Path) -> Path | None:
+def onnx_of(folder: Path) -> Path | None:
     """Return the .onnx file that is imported of a folder, None if that is a checkpoint.
 
     Raises InputError for a folder with neither, and if it is not plain which file is meant.
@@ -112,7 +153,8 @@ def _has_config(folder: Path) -> bool:
 
 def _graphs(folder: Path) -> list[Path]:
     """Return the .onnx files of a folder: model.onnx alone if there is one."""
-    found = [*sorted(folder.glob("*.onnx")), *sorted(folder.glob("onnx/*.onnx"))]
+    kind = "*.[oO][nN][nN][xX]"
+    found = [*sorted(folder.glob(kind)), *sorted(folder.glob(f"onnx/{kind}"))]
     return [p for p in found if p.name == "model.onnx"][:1] or found
 
 
@@ -131,19 +173,37 @@ def fingerprint(source: str | Path) -> str | None:
 
 
 def _fingerprint(path: Path) -> str | None:
-    from edgeopt.model import onnx_file
+    from edgeopt.model import onnx_file, state_dict
+    from edgeopt.model.file_import import home_of
 
-    if path.is_file() and path.suffix == ".onnx":
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix == ".onnx":
         return _hash(path.parent, [path, *onnx_file.beside(path)])
+    if path.is_file() and suffix in state_dict.SUFFIXES:
+        return _hash(path.parent, [path, *state_dict.settings(path)])
+    if path.is_file() and suffix in (".tflite", ".pt2", *_KERAS):
+        return _hash(path.parent, [path, *_beside(path)])
+    if _is_saved_model(path):
+        inside = {p for p in path.rglob("*") if p.is_file()}
+        return _hash(path, inside | _beside(home_of(path)))
     if path.is_file():
         return cache.file_sha256(path)
     if not path.is_dir():
         return None
     files = {p for p in path.rglob("*") if p.is_file()}
     with contextlib.suppress(InputError):  # which the import raises
-        graph = _graph(path)
+        graph = onnx_of(path)
         files |= set(() if graph is None else onnx_file.settings(graph))
     return _hash(path, files)
+
+
+def _beside(path: Path) -> set[Path]:
+    """Return the settings that are read with a file, those of images among them."""
+    from edgeopt.model import image, onnx_file
+
+    found = set(onnx_file.settings(path))
+    images = {p.with_name(image.FILE) for p in (path, *found)}
+    return found | {p for p in images if p.is_file()}
 
 
 def _hash(folder: Path, files: Iterable[Path]) -> str:

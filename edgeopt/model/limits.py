@@ -26,9 +26,16 @@ def limits(model: Model) -> dict[str, int]:
     """
     if isinstance(model.input, ImageInput):
         return {}
+    specs = model.main.signature.inputs
+    known = {spec.name: spec.limit for spec in specs if spec.limit is not None}
     source = model.main.source
     names = [spec.name for spec in model.main.signature.inputs if spec.dtype != "float32"]
-    found = _of_graph(str(source.path)) if isinstance(source, OnnxSource) else _of_module(model)
+    if isinstance(source, OnnxSource):
+        found = _of_graph(str(source.path))
+    elif known or not model.main.is_torch:  # it was asked when it was imported
+        found = dict(known)
+    else:
+        found = _of_module(model)
     if "attention_mask" in names:
         found["attention_mask"] = _MASK
     return {name: found[name] for name in names if name in found}

@@ -25,12 +25,23 @@ import numpy as np
 
 from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
-from edgeopt.model import Model, OnnxSource, TextInput, images, onnx_call, reference, sentence
+from edgeopt.model import (
+    Model,
+    OnnxSource,
+    TextInput,
+    image,
+    images,
+    network_call,
+    onnx_call,
+    reference,
+    sentence,
+)
 from edgeopt.model.dual_import import PADDED_TOKENS, normalized
 from edgeopt.model.huggingface import without_bars
-from edgeopt.model.image import ImageInput
+from edgeopt.model.image import CHANNELS, ImageInput
 from edgeopt.model.network import shape_config
-from edgeopt.model.onnx_call import OnnxFile
+from edgeopt.model.network_call import FileSource
+from edgeopt.model.network_open import open_network
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.setfit import HEAD, read_head
 from edgeopt.model.tasks import (
@@ -128,7 +139,9 @@ def open_original(model: Model) -> Original | str:
     """
     if isinstance(model.input, TextInput) and model.input.tokenizer is None:
         return f"{model.name} has no tokenizer, so that no tool takes its texts"
+    is_file = isinstance(model.main.source, OnnxSource | FileSource)
     folder = model.source if model.source is not None and model.source.is_dir() else None
+    folder = None if is_file else folder
     compressed = folder is not None and shape_config.SECTION in _json(folder / "config.json")
     kind = "" if folder is None or compressed else _kind(folder)
     if kind and importlib.util.find_spec("sentence_transformers") is None:
@@ -309,9 +322,10 @@ def _texts(model: Model, folder: Path | None) -> Original:
     """Return transformers' way with the network of ``folder``, of the file, or of the module."""
     transformers = require("transformers", "torch")
     home: Path | None
-    if isinstance(model.main.source, OnnxSource):
-        network, config, home = _of_file(model, model.main.source.given, transformers)
-        name = f"{_version('onnxruntime')} with transformers' AutoTokenizer"
+    if isinstance(model.main.source, OnnxSource | FileSource):
+        call, tool = _opened(model.main.source)
+        network, config, home = _of_file(model, call, transformers)
+        name = f"{tool} with transformers' AutoTokenizer"
     elif folder is not None:
         loader = _loader(model)
         network, config = _of_folder(folder, getattr(transformers, loader))
@@ -398,23 +412,34 @@ def _config(model: Model) -> Any:
     )
 
 
-def _of_file(model: Model, file: OnnxFile, transformers: Any) -> tuple[Network, Any, Path]:
-    """Return the session on the user's own file, and the folder with tokenizer and config.json."""
-    session = onnx_call.open_session(str(file.path))
+_Call = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
+
+
+def _opened(source: OnnxSource | FileSource) -> tuple[_Call, str]:
+    """Return what calls the user's own file by our names, and the tool that runs it."""
+    if isinstance(source, FileSource):
+        network, file = open_network(source.given), source.given
+        return lambda batch: network_call.call(network, file, batch), network.tool
+    session, given = onnx_call.open_session(str(source.given.path)), source.given
+    return lambda batch: onnx_call.run(session, given, batch), _version("onnxruntime")
+
+
+def _of_file(model: Model, call: _Call, transformers: Any) -> tuple[Network, Any, Path]:
+    """Return the user's own file as a network, and the folder with tokenizer and config.json."""
     names = [output.name for output in model.main.signature.outputs]
 
     def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         length = inputs["input_ids"].shape[1]
-        missing = max(model.text.seq_lens, default=length) - length
+        missing = min((n for n in model.text.seq_lens if n >= length), default=length) - length
         fills = {"input_ids": model.text.pad_id}
         batch = {
             name: np.pad(value, ((0, 0), (0, missing)), constant_values=fills.get(name, 0))
             for name, value in inputs.items()
         }
-        return dict(zip(names, onnx_call.run(session, file, batch), strict=True))
+        return dict(zip(names, call(batch), strict=True))
 
     # Exports of today lie in a folder of their own: onnx/model.onnx.
-    path = model.source or file.path
+    path = _source_of(model)
     places = (path.parent, path.parent.parent)
     config = next((p for p in places if (p / "config.json").is_file()), None)
     tokens = next((p for p in places if (p / "tokenizer_config.json").is_file()), None)
@@ -605,9 +630,17 @@ def _images(model: Model, folder: Path | None) -> Original | str:
 
     if model.source is None:
         return f"{model.name} has no folder with an image processor of its own"
+    source = model.main.source
+    home = model.source
+    if home.is_file() or isinstance(source, FileSource):
+        home = _source_of(model).parent
+    if not (home / image.FILE).is_file():
+        home = home.parent
     processor = transformers.AutoImageProcessor.from_pretrained(
-        str(model.source), local_files_only=True, trust_remote_code=False
+        str(home), local_files_only=True, trust_remote_code=False
     )
+    if isinstance(source, FileSource):
+        return _images_of_file(model, source, processor)
     if folder is None or shape_config.SECTION in _json(folder / "config.json"):
         config, name = _config(model), _MODULE
         network: Any = model.module
@@ -621,6 +654,8 @@ def _images(model: Model, folder: Path | None) -> Original | str:
     def call(image: Any) -> Answer:
         pixels = images.read_image(image) if isinstance(image, Path) else image
         given = processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+        if model.main.signature.inputs[0].dims[1] != CHANNELS:
+            given = given.permute(0, 2, 3, 1)
         with torch.inference_mode():
             found = network(given)
         logits = found[0] if isinstance(found, tuple) else found.logits
@@ -628,4 +663,42 @@ def _images(model: Model, folder: Path | None) -> Original | str:
 
     return Original(
         name=name, answer=_answering(call), labels=_names(config), limit=None, tokenizer=None
+    )
+
+
+def _source_of(model: Model) -> Path:
+    """Return the file that the user gave; a SavedModel's graph, which lies in its folder."""
+    source = model.main.source
+    path = model.source
+    if path is None and isinstance(source, OnnxSource | FileSource):
+        path = source.given.path
+    if path is None:
+        raise TypeError(f"{model.name} came in no file")
+    return path / "saved_model.pb" if path.is_dir() else path
+
+
+def _images_of_file(model: Model, source: FileSource, processor: Any) -> Original:
+    import transformers
+    from PIL import Image
+
+    call, tool = _opened(source)
+    config = _config(model)
+    (spec,) = model.main.signature.inputs
+    order = (0, 1, 2, 3) if spec.dims[1] == CHANNELS else (0, 2, 3, 1)
+
+    def answer(sample: Any) -> Answer:
+        import torch
+
+        pixels = images.read_image(sample) if isinstance(sample, Path) else sample
+        given = processor(Image.fromarray(pixels), return_tensors="np")["pixel_values"]
+        (logits,) = call({spec.name: np.asarray(given, np.float32).transpose(order)})
+        found = torch.from_numpy(logits)
+        return Answer(scores=_scores(transformers.ImageClassificationPipeline, found, config))
+
+    return Original(
+        name=f"{tool} with transformers' AutoImageProcessor",
+        answer=_answering(answer),
+        labels=model.labels,
+        limit=None,
+        tokenizer=None,
     )

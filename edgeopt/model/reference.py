@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgeopt.extras import require
-from edgeopt.model import Model, OnnxSource, onnx_call
+from edgeopt.model import Model, OnnxSource, network_call, network_open, onnx_call
+from edgeopt.model.network_call import FileSource
 
 Outputs = dict[str, np.ndarray]
 
@@ -22,13 +23,16 @@ def name(model: Model) -> str:
     source = model.main.source
     if isinstance(source, OnnxSource):
         return f"onnxruntime {source.given.precision}"
+    if isinstance(source, FileSource):
+        tool = "LiteRT" if source.given.kind == network_call.TFLITE else "TensorFlow"
+        return f"{tool}, the file itself"
     return "PyTorch FP32"
 
 
 def run(model: Model, batches: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
     """Run ``batches`` (the inputs by name, batch 1) one by one and return float32 outputs by name.
 
-    Raises MissingDependencyError if torch (or onnxruntime for an .onnx model) is missing.
+    Raises MissingDependencyError if torch (or what else runs the model's file) is missing.
     """
     names = [spec.name for spec in model.main.signature.outputs]
     source = model.main.source
@@ -37,6 +41,12 @@ def run(model: Model, batches: Sequence[Mapping[str, np.ndarray]]) -> list[Outpu
         session = onnx_call.open_session(str(file.path))
         return [
             dict(zip(names, onnx_call.run(session, file, batch), strict=True)) for batch in batches
+        ]
+    if isinstance(source, FileSource):
+        network = network_open.open_network(source.given)
+        return [
+            dict(zip(names, network_call.call(network, source.given, batch), strict=True))
+            for batch in batches
         ]
     torch = require("torch", "torch")
     outputs: list[Outputs] = []

@@ -17,7 +17,7 @@ import numpy as np
 from edgeopt import cache
 from edgeopt.errors import InputError
 from edgeopt.model import Model, images, texts
-from edgeopt.model.image import ImageInput
+from edgeopt.model.image import CHANNELS, ImageInput
 from edgeopt.model.signature import NO_LENGTH
 
 Samples = tuple[str, ...] | tuple[images.Image, ...] | tuple[Path, ...]
@@ -91,9 +91,11 @@ def calls(model: Model, samples: Samples, seq_len: int) -> list[dict[str, np.nda
         return texts.tokenize(model, [str(text) for text in samples], seq_len)
     if seq_len != NO_LENGTH:
         raise ValueError(f"images have no length, asked for {seq_len}")
-    (name,) = (spec.name for spec in model.main.signature.inputs)
+    (pixels,) = model.main.signature.inputs
     files_or_arrays = [sample for sample in samples if not isinstance(sample, str)]
-    return images.calls(files_or_arrays, model.input, name)
+    return images.calls(
+        files_or_arrays, model.input, pixels.name, channels_last=pixels.dims[1] != CHANNELS
+    )
 
 
 def name(model: Model) -> str:

@@ -161,6 +161,9 @@ def vocabulary_size(model: Model) -> int:
         import onnx
 
         return onnx_read.vocabulary(onnx.load(str(source.path)), "input_ids") or _FEWEST
+    known = model.main.signature.inputs[0].limit
+    if known is not None or not model.main.is_torch:
+        return known or _FEWEST
     # Of torch.nn.Embedding, and of a packed table.
-    sizes = [getattr(module, "num_embeddings", 0) for module in source.module.modules()]
+    sizes = [getattr(module, "num_embeddings", 0) for module in model.module.modules()]
     return max(*sizes, _FEWEST)

@@ -75,6 +75,7 @@ def test_an_onnx_file_is_refused(tiny: Callable, target: Target, tmp_path: Path)
     with pytest.raises(CompileError) as caught:
         backend("tflite").lower(model, target, spec, "fp32", [], tmp_path)
     assert caught.value.message == (
-        "TFLite is lowered from a PyTorch module, and this model came as an .onnx file"
+        "TFLite is lowered from a PyTorch module or TensorFlow, and this model came as an .onnx "
+        "file"
     )
     assert caught.value.hint == "Import the checkpoint itself."

@@ -82,7 +82,7 @@ static int prepare(char **words)
         abort();
     }
     memset(scratch.memory, 0xa5, scratch_bytes);
-    if (eo_image_prepare(&image, &spec, &scratch, pixels, &failure) != EO_OK) {
+    if (eo_image_prepare(&image, &spec, &scratch, 0, pixels, &failure) != EO_OK) {
         failed(&failure);
     } else {
         FILE *out = fopen(words[1], "wb");

@@ -13,6 +13,7 @@ import pytest
 from edgeopt.boards.emulated.rootfs import userland
 from edgeopt.engines.fetch import fetch
 from edgeopt.engines.releases import find
+from tests import tflite_files
 from tests.runtime.compiled import ARCHITECTURES, Compiled, lower
 from tests.runtime.engine_runs import Call, Drive, build_driver, build_driver_aarch64, call_of
 
@@ -52,6 +53,50 @@ def test_int8_agrees_with_litert_in_python(
     results = [line for line in lines if line.startswith("result")]
     assert all(line.endswith("in place") for line in results)  # no output is copied
     assert max(*drive.errors(0).values(), *drive.errors(1).values()) < 1e-5
+
+
+def in_8_bits(folder: Path) -> tuple[Path, Call]:
+    """Return a file of others with uint8 in and int8 out and a free batch, and a call of it."""
+    content = tflite_files.images(
+        given=(tflite_files.Type.UINT8, (1 / 64, 128)),
+        gives=(tflite_files.Type.INT8, (0.05, -3)),
+        batch=-1,
+    )
+    path = folder / "own.tflite"
+    path.write_bytes(content)
+    stored = np.random.default_rng(0).integers(0, 256, (1, tflite_files.SIDE, tflite_files.SIDE, 3))
+    numbers = tflite_files.ask(content, "serving_default", {"pixel_values": stored})["logits"]
+    return path, Call(
+        inputs={"pixel_values": ((stored - 128) / 64).astype(np.float32)},
+        outputs={"logits": (numbers.astype(np.float32) + 3) * np.float32(0.05)},
+    )
+
+
+def test_tensors_in_8_bits_are_float32_to_the_caller(
+    driver: Path, library: Path, tmp_path: Path
+) -> None:
+    model, call = in_8_bits(tmp_path)
+    drive = Drive(driver, "tflite", library, tmp_path).artifact([model], True, {}).bind(call)
+    drive.run(0, 2).say("unbind", "0").done()
+    assert drive.errors(0)["logits"] < 1e-6
+
+
+@pytest.mark.board
+def test_an_older_library_takes_tensors_in_8_bits(tmp_path: Path) -> None:
+    pytest.importorskip("ziglang", reason="needs edgeopt[cross]")
+    qemu = shutil.which("qemu-aarch64")
+    if qemu is None:
+        pytest.skip("qemu-aarch64 (qemu-user) is not installed")
+    model, call = in_8_bits(tmp_path)
+    drive = Drive(
+        build_driver_aarch64(tmp_path),
+        "tflite",
+        fetch(find("tflite", "2.1.0"), "aarch64").library,
+        tmp_path,
+        emulator=(qemu, "-cpu", "cortex-a72", "-L", str(userland("bullseye"))),
+    ).artifact([model], True, {})
+    drive.bind(call).run(0).run(0).done()
+    assert drive.errors(0)["logits"] < 1e-6
 
 
 @pytest.mark.board

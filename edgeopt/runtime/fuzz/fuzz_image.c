@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         float pixels[EO_IMAGE_CHANNELS * 5 * 4];
 
         scratch.memory = malloc(eo_image_scratch_bytes(image.width, image.height, &spec));
-        if (scratch.memory == NULL || eo_image_prepare(&image, &spec, &scratch, pixels, NULL) != 0) {
+        if (scratch.memory == NULL || eo_image_prepare(&image, &spec, &scratch, 0, pixels, NULL) != 0) {
             abort();
         }
         free(scratch.memory);

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 /* LiteRtElementType and TfLiteType share their numbers. */
-enum { LITERT_FLOAT32 = 1, LITERT_INT32 = 2, LITERT_INT64 = 4 };
+enum { LITERT_FLOAT32 = 1, LITERT_INT32 = 2, LITERT_UINT8 = 3, LITERT_INT64 = 4, LITERT_INT8 = 9 };
 
 /* ---- LiteRt*: libLiteRt.so from 2.1.6 ---- */
 
@@ -56,6 +56,12 @@ struct litert_tensor_type {
     struct litert_layout layout;
 };
 
+/* LiteRtQuantizationPerTensor: a value is (number - zero_point) * scale. */
+struct litert_scale {
+    float scale;
+    int64_t zero_point;
+};
+
 struct litert_environment;
 struct litert_model;
 struct litert_signature;
@@ -87,6 +93,7 @@ struct litert_api {
     int (*output_tensor)(struct litert_signature *signature, size_t index,
                          struct litert_tensor **tensor);
     int (*tensor_type)(struct litert_tensor *tensor, struct litert_tensor_type *type);
+    int (*tensor_scale)(struct litert_tensor *tensor, struct litert_scale *scale);
     int (*create_options)(struct litert_options **options);
     void (*destroy_options)(struct litert_options *options);
     int (*set_accelerators)(struct litert_options *options, int set);
@@ -106,6 +113,12 @@ struct litert_api {
 };
 
 /* ---- TfLite*: libLiteRt.so 2.1.0 for aarch64, libtensorflowlite_c.so ---- */
+
+/* TfLiteQuantizationParams, which comes back by value; a scale of 0 says that there is none. */
+struct tfl_scale {
+    float scale;
+    int32_t zero_point;
+};
 
 struct tfl_model;
 struct tfl_options;
@@ -157,6 +170,7 @@ struct tfl_api {
     int (*allocate)(struct tfl_runner *runner);
     int (*invoke)(struct tfl_runner *runner);
     int (*type)(const struct tfl_tensor *tensor);
+    struct tfl_scale (*scale)(const struct tfl_tensor *tensor);
     int32_t (*rank)(const struct tfl_tensor *tensor);
     int32_t (*dim)(const struct tfl_tensor *tensor, int32_t index);
     size_t (*bytes)(const struct tfl_tensor *tensor);

@@ -58,6 +58,7 @@ static int litert_load(void *library, const char *path, struct tflite_model *mod
         {"LiteRtGetSignatureInputTensorByIndex", &api->input_tensor},
         {"LiteRtGetSignatureOutputTensorByIndex", &api->output_tensor},
         {"LiteRtGetRankedTensorType", &api->tensor_type},
+        {"LiteRtGetPerTensorQuantization", &api->tensor_scale},
         {"LiteRtCreateOptions", &api->create_options},
         {"LiteRtDestroyOptions", &api->destroy_options},
         {"LiteRtSetOptionsHardwareAccelerators", &api->set_accelerators},
@@ -91,6 +92,7 @@ static int litert_form(const struct tflite_model *model, struct litert_signature
 {
     const struct litert_api *api = &model->litert;
     struct litert_tensor *tensor = NULL;
+    struct litert_scale scale = {0};
 
     if (check(is_input ? api->input_name(signature, index, &form->name)
                        : api->output_name(signature, index, &form->name),
@@ -100,6 +102,12 @@ static int litert_form(const struct tflite_model *model, struct litert_signature
               file, failure) != 0 ||
         check(api->tensor_type(tensor, &form->type), file, failure) != 0) {
         return -1;
+    }
+    if (api->tensor_scale(tensor, &scale) == 0) { /* an error if it has none */
+        form->scale = scale.scale;
+        form->zero_point = scale.zero_point < INT8_MIN || scale.zero_point > UINT8_MAX
+                               ? INT32_MIN /* which no form may have */
+                               : (int32_t)scale.zero_point;
     }
     return eo_tflite_set_form(form, file, failure);
 }
@@ -213,14 +221,24 @@ static int litert_open(struct tflite_model *model, const struct eo_open *how,
     return compile_model(model, how, failure);
 }
 
+/* Over the caller's data, or for a tensor in 8 bits over memory of our own in `*stored`. */
 static int buffer_over(const struct tflite_model *model, const struct tflite_form *form,
-                       const struct eo_tensor *tensor, struct litert_buffer **buffer,
-                       struct eo_failure *failure)
+                       const struct eo_tensor *tensor, void **stored,
+                       struct litert_buffer **buffer, struct eo_failure *failure)
 {
-    return check(model->litert.buffer_over(&form->type, tensor->data,
-                                           (size_t)tensor->count * eo_dtype_bytes(tensor->dtype),
-                                           NULL, buffer),
-                 form->name, failure);
+    void *data = tensor->data;
+    size_t bytes = (size_t)tensor->count * eo_dtype_bytes(tensor->dtype);
+
+    if (form->is_quantised) {
+        bytes = (size_t)tensor->count;
+        *stored = aligned_alloc(EO_ALIGNMENT, (bytes / EO_ALIGNMENT + 1) * EO_ALIGNMENT);
+        if (*stored == NULL) {
+            return eo_fail(failure, EO_ENOMEM, form->name, "no memory for %zu bytes", bytes);
+        }
+        data = *stored;
+    }
+    return check(model->litert.buffer_over(&form->type, data, bytes, NULL, buffer), form->name,
+                 failure);
 }
 
 static int litert_bind(struct tflite_binding *binding, const struct eo_tensor *inputs,
@@ -230,14 +248,15 @@ static int litert_bind(struct tflite_binding *binding, const struct eo_tensor *i
     const struct tflite_signature *signature = &model->signatures[binding->signature];
 
     for (uint32_t i = 0; i < signature->input_count; i++) {
-        if (buffer_over(model, &signature->inputs[i], &inputs[i], &binding->inputs[i], failure) !=
-            0) {
+        binding->given[i] = inputs[i];
+        if (buffer_over(model, &signature->inputs[i], &inputs[i], &binding->stored_inputs[i],
+                        &binding->inputs[i], failure) != 0) {
             return -1;
         }
     }
     for (uint32_t i = 0; i < signature->output_count; i++) {
-        if (buffer_over(model, &signature->outputs[i], &outputs[i], &binding->outputs[i],
-                        failure) != 0) {
+        if (buffer_over(model, &signature->outputs[i], &outputs[i], &binding->stored_outputs[i],
+                        &binding->outputs[i], failure) != 0) {
             return -1;
         }
     }
@@ -249,9 +268,22 @@ static int litert_run(struct tflite_binding *binding, struct eo_failure *failure
     const struct tflite_model *model = binding->model;
     const struct tflite_signature *signature = &model->signatures[binding->signature];
     char *messages = NULL;
-    int status = model->litert.run(model->compiled, binding->signature, signature->input_count,
-                                   binding->inputs, signature->output_count, binding->outputs);
+    int status;
 
+    for (uint32_t i = 0; i < signature->input_count; i++) {
+        if (binding->stored_inputs[i] != NULL) {
+            eo_tflite_quantise(&signature->inputs[i], binding->given[i].data,
+                               (size_t)binding->given[i].count, binding->stored_inputs[i]);
+        }
+    }
+    status = model->litert.run(model->compiled, binding->signature, signature->input_count,
+                               binding->inputs, signature->output_count, binding->outputs);
+    for (uint32_t i = 0; status == 0 && i < signature->output_count; i++) {
+        if (binding->stored_outputs[i] != NULL) {
+            eo_tflite_dequantise(&signature->outputs[i], binding->stored_outputs[i],
+                                 (size_t)binding->results[i].count, binding->results[i].data);
+        }
+    }
     if (status == 0) {
         return 0;
     }
@@ -274,6 +306,8 @@ static void litert_unbind(struct tflite_binding *binding)
         if (binding->outputs[i] != NULL) {
             binding->model->litert.destroy_buffer(binding->outputs[i]);
         }
+        free(binding->stored_inputs[i]);
+        free(binding->stored_outputs[i]);
     }
 }
 

@@ -13,10 +13,14 @@ enum { EO_TFLITE_SAID = 512 };
 /* XNNPACK's name for a cache without a file; without one it packs the weights for each signature. */
 #define EO_TFLITE_WEIGHT_CACHE ":memory"
 
-/* One input or output of one signature. */
+/* One input or output of one signature. One that is stored in 8 bits is float32 to the caller:
+ * numbers become (number - zero_point) * scale, and back. */
 struct tflite_form {
     const char *name; /* owned by the engine's library */
     int32_t dtype;
+    int32_t is_quantised;
+    float scale; /* 0 until it is set: numbers stand for themselves */
+    int32_t zero_point;
     struct litert_tensor_type type;
 };
 
@@ -51,9 +55,11 @@ struct tflite_binding {
     uint32_t signature;
     struct litert_buffer *inputs[EO_MAX_TENSORS]; /* LiteRt: over the caller's buffers */
     struct litert_buffer *outputs[EO_MAX_TENSORS];
-    struct eo_tensor given[EO_MAX_TENSORS];   /* TfLite: what is copied in */
+    struct eo_tensor given[EO_MAX_TENSORS];   /* what is copied in */
     struct tfl_tensor *taken[EO_MAX_TENSORS]; /* TfLite: and where to */
-    struct eo_tensor results[EO_MAX_TENSORS];
+    void *stored_inputs[EO_MAX_TENSORS];      /* LiteRt: of those in 8 bits, else NULL */
+    void *stored_outputs[EO_MAX_TENSORS];
+    struct eo_tensor results[EO_MAX_TENSORS]; /* of those in 8 bits in the caller's buffers */
 };
 
 /* What differs between the two. `load` and `version` come before a model is open, and `close` does

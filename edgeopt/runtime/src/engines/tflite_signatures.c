@@ -4,6 +4,7 @@
 
 #include "base/failure.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,22 @@ enum { MAX_SIGNATURES = 256, SHAPES_SIZE = 512 };
 
 int eo_tflite_set_form(struct tflite_form *form, const char *file, struct eo_failure *failure)
 {
+    if (form->type.layout.rank > 0 && form->type.layout.dims[0] < 0) {
+        form->type.layout.dims[0] = 1;
+    }
+    form->is_quantised = form->type.element == LITERT_UINT8 || form->type.element == LITERT_INT8;
+    if (form->is_quantised && form->scale == 0) {
+        form->scale = 1;
+    }
+    if (form->is_quantised && (!isfinite(form->scale) || form->scale < 0 ||
+                               form->zero_point < INT8_MIN || form->zero_point > UINT8_MAX)) {
+        return eo_fail(failure, EO_EENGINE, file,
+                       "%s has the scale %g and the zero point %d, of no number in 8 bits",
+                       form->name, (double)form->scale, (int)form->zero_point);
+    }
     switch (form->type.element) {
+    case LITERT_UINT8:
+    case LITERT_INT8:
     case LITERT_FLOAT32:
         form->dtype = EO_FLOAT32;
         return 0;
@@ -24,8 +40,39 @@ int eo_tflite_set_form(struct tflite_form *form, const char *file, struct eo_fai
         return 0;
     default:
         return eo_fail(failure, EO_EENGINE, file,
-                       "%s has element type %d, expected float32 (1), int32 (2) or int64 (4)",
+                       "%s has element type %d, expected float32 (1), int32 (2), uint8 (3), "
+                       "int64 (4) or int8 (9)",
                        form->name, (int)form->type.element);
+    }
+}
+
+void eo_tflite_quantise(const struct tflite_form *form, const float *values, size_t count,
+                        void *stored)
+{
+    const int is_signed = form->type.element == LITERT_INT8;
+    const float low = is_signed ? -128 : 0, high = is_signed ? 127 : 255;
+
+    for (size_t i = 0; i < count; i++) {
+        float number = roundf(values[i] / form->scale) + (float)form->zero_point;
+
+        number = number > low ? number : low; /* what is no number becomes the least one */
+        number = number < high ? number : high;
+        if (is_signed) {
+            ((int8_t *)stored)[i] = (int8_t)number;
+        } else {
+            ((uint8_t *)stored)[i] = (uint8_t)number;
+        }
+    }
+}
+
+void eo_tflite_dequantise(const struct tflite_form *form, const void *stored, size_t count,
+                          float *values)
+{
+    for (size_t i = 0; i < count; i++) {
+        int32_t number = form->type.element == LITERT_INT8 ? ((const int8_t *)stored)[i]
+                                                           : ((const uint8_t *)stored)[i];
+
+        values[i] = (float)(number - form->zero_point) * form->scale;
     }
 }
 

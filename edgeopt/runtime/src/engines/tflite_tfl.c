@@ -40,6 +40,7 @@ static int tfl_load(void *library, const char *path, struct tflite_model *model,
         {"TfLiteSignatureRunnerAllocateTensors", &api->allocate},
         {"TfLiteSignatureRunnerInvoke", &api->invoke},
         {"TfLiteTensorType", &api->type},
+        {"TfLiteTensorQuantizationParams", &api->scale},
         {"TfLiteTensorNumDims", &api->rank},
         {"TfLiteTensorDim", &api->dim},
         {"TfLiteTensorByteSize", &api->bytes},
@@ -89,6 +90,8 @@ static int tfl_form(const struct tfl_api *api, const struct tfl_tensor *tensor, 
     }
     form->name = name;
     form->type.element = api->type(tensor);
+    form->scale = api->scale(tensor).scale;
+    form->zero_point = api->scale(tensor).zero_point;
     form->type.layout.rank = (unsigned int)rank & 0x7f;
     for (int32_t i = 0; i < rank; i++) {
         form->type.layout.dims[i] = api->dim(tensor, i);
@@ -182,6 +185,11 @@ static int tfl_open(struct tflite_model *model, const struct eo_open *how, struc
     return 0;
 }
 
+static size_t stored_bytes(const struct tflite_form *form, const struct eo_tensor *tensor)
+{
+    return (size_t)tensor->count * (form->is_quantised ? 1 : eo_dtype_bytes(tensor->dtype));
+}
+
 static int tfl_bind(struct tflite_binding *binding, const struct eo_tensor *inputs,
                     const struct eo_tensor *outputs, struct eo_failure *failure)
 {
@@ -195,7 +203,7 @@ static int tfl_bind(struct tflite_binding *binding, const struct eo_tensor *inpu
     }
     for (uint32_t i = 0; i < signature->input_count; i++) {
         const char *name = signature->inputs[i].name;
-        size_t bytes = (size_t)inputs[i].count * eo_dtype_bytes(inputs[i].dtype);
+        size_t bytes = stored_bytes(&signature->inputs[i], &inputs[i]);
         struct tfl_tensor *tensor = api->input(signature->runner, name);
         if (tensor == NULL || api->bytes(tensor) != bytes) {
             return eo_fail(failure, EO_EENGINE, name, "takes another size than its shape says");
@@ -213,7 +221,14 @@ static int tfl_run(struct tflite_binding *binding, struct eo_failure *failure)
     const struct tflite_signature *signature = &model->signatures[binding->signature];
 
     for (uint32_t i = 0; i < signature->input_count; i++) {
-        memcpy(api->data(binding->taken[i]), binding->given[i].data, api->bytes(binding->taken[i]));
+        void *stored = api->data(binding->taken[i]);
+
+        if (signature->inputs[i].is_quantised) {
+            eo_tflite_quantise(&signature->inputs[i], binding->given[i].data,
+                               (size_t)binding->given[i].count, stored);
+        } else {
+            memcpy(stored, binding->given[i].data, api->bytes(binding->taken[i]));
+        }
     }
     if (api->invoke(signature->runner) != 0) {
         return tfl_fail(model, "run", "failed", failure);
@@ -222,11 +237,16 @@ static int tfl_run(struct tflite_binding *binding, struct eo_failure *failure)
         struct eo_tensor *result = &binding->results[i];
         const char *name = signature->outputs[i].name;
         const struct tfl_tensor *tensor = api->output(signature->runner, name);
-        size_t bytes = (size_t)result->count * eo_dtype_bytes(result->dtype);
+        size_t bytes = stored_bytes(&signature->outputs[i], result);
         if (tensor == NULL || api->bytes(tensor) != bytes || api->data(tensor) == NULL) {
             return eo_fail(failure, EO_EENGINE, name, "has another size than its shape says");
         }
-        result->data = api->data(tensor);
+        if (signature->outputs[i].is_quantised) {
+            eo_tflite_dequantise(&signature->outputs[i], api->data(tensor),
+                                 (size_t)result->count, result->data);
+        } else {
+            result->data = api->data(tensor);
+        }
     }
     return 0;
 }

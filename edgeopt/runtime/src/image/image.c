@@ -362,13 +362,14 @@ static void fill_levels(const struct eo_image_spec *spec, float *levels)
 }
 
 int eo_image_prepare(const struct eo_image *image, const struct eo_image_spec *spec,
-                     const struct eo_image_scratch *scratch, float *pixels,
+                     const struct eo_image_scratch *scratch, int last, float *pixels,
                      struct eo_failure *failure)
 {
     const struct eo_image_spec own = spec_for(image->width, image->height, spec);
     const size_t source_bytes = (size_t)image->width * EO_IMAGE_CHANNELS;
     const size_t row_bytes = (size_t)spec->width * EO_IMAGE_CHANNELS;
-    const size_t plane = (size_t)spec->width * spec->height;
+    const size_t plane = last ? 1 : (size_t)spec->width * spec->height;
+    const size_t step = last ? EO_IMAGE_CHANNELS : 1;
     const bool columns_first = is_columns_first(image->width, image->height, &own);
     struct layout layout;
     struct axis across;
@@ -422,7 +423,7 @@ int eo_image_prepare(const struct eo_image *image, const struct eo_image_spec *s
             resize_row(row, &across, ring);
             result = ring;
         }
-        for (uint32_t x = 0; x < spec->width; x++, pixels++, result += EO_IMAGE_CHANNELS) {
+        for (uint32_t x = 0; x < spec->width; x++, pixels += step, result += EO_IMAGE_CHANNELS) {
             for (uint32_t c = 0; c < EO_IMAGE_CHANNELS; c++) {
                 pixels[c * plane] = levels[c * LEVELS + result[c]];
             }

@@ -49,11 +49,12 @@ int eo_image_check(const struct eo_image_spec *spec, struct eo_failure *failure)
 size_t eo_image_scratch_bytes(uint32_t max_width, uint32_t max_height,
                               const struct eo_image_spec *spec);
 
-/* Writes the network's input, float32 (3, height, width), into `pixels`. The resized image is
+/* Writes the network's input, float32 (3, height, width), or (height, width, 3) if the channels are
+ * `last`, into `pixels`. The resized image is
  * Pillow 13's to the last bit, the rest transformers' PIL path. `spec` was checked. Returns EO_EINPUT
  * for an empty image and for one that is larger than the scratch. */
 int eo_image_prepare(const struct eo_image *image, const struct eo_image_spec *spec,
-                     const struct eo_image_scratch *scratch, float *pixels,
+                     const struct eo_image_scratch *scratch, int last, float *pixels,
                      struct eo_failure *failure);
 
 #endif

@@ -138,6 +138,22 @@ static int take_memory(struct eo_session *session, struct eo_failure *failure)
     return EO_OK;
 }
 
+/* Whether the channels stand last: (batch, height, width, 3) for (batch, 3, height, width). */
+static int channels_last(const struct eo_tensor *pixels)
+{
+    return pixels->dims[1] != EO_IMAGE_CHANNELS;
+}
+
+static int is_image(const struct eo_tensor *pixels, const struct eo_image_spec *image,
+                    uint32_t batch)
+{
+    const int last = channels_last(pixels);
+
+    return pixels->dtype == EO_FLOAT32 && pixels->rank == 4 && pixels->dims[0] == (int64_t)batch &&
+           pixels->dims[last ? 3 : 1] == EO_IMAGE_CHANNELS &&
+           pixels->dims[last ? 1 : 2] == image->height && pixels->dims[last ? 2 : 3] == image->width;
+}
+
 static int take_image_memory(struct eo_session *session, struct eo_failure *failure)
 {
     const struct eo_manifest *manifest = session->manifest;
@@ -146,10 +162,7 @@ static int take_image_memory(struct eo_session *session, struct eo_failure *fail
     size_t bytes = eo_image_scratch_bytes(side, side, &manifest->image);
 
     if (!manifest->has_image || session->entry->signature.input_count != 1 ||
-        pixels->dtype != EO_FLOAT32 || pixels->rank != 4 ||
-        pixels->dims[0] != (int64_t)session->shapes[0].batch ||
-        pixels->dims[1] != EO_IMAGE_CHANNELS || pixels->dims[2] != manifest->image.height ||
-        pixels->dims[3] != manifest->image.width) {
+        !is_image(pixels, &manifest->image, session->shapes[0].batch)) {
         return eo_fail(failure, EO_EBUNDLE, manifest->name,
                        "its input is not an image of the size in the manifest");
     }
@@ -448,7 +461,7 @@ int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t 
     pixels = eo_session_input(session, 0);
     for (uint32_t row = 0; result == EO_OK && row < count; row++) {
         result = eo_image_prepare(&images[row], &manifest->image, &reading->image_scratch,
-                                  (float *)pixels->data + row * values, failure);
+                                  channels_last(pixels), (float *)pixels->data + row * values, failure);
     }
     if (result == EO_OK) {
         result = eo_session_run(session, failure);
