@@ -45,7 +45,7 @@ def _import(source: str | Path, prompt: str | None) -> Model:
     path = Path(source)
     if prompt is not None and path.is_file():
         raise InputError("only checkpoints have prompts", where=str(path))
-    if path.suffix == ".onnx" and not path.is_dir():
+    if path.suffix.lower() == ".onnx" and not path.is_dir():
         return import_onnx(path)
     if path.is_file():
         raise InputError(
@@ -53,7 +53,7 @@ def _import(source: str | Path, prompt: str | None) -> Model:
             where=str(path),
             hint="A PyTorch module is imported with edgeopt.import_torch().",
         )
-    if path.is_dir() and (graph := _graph(path)) is not None:
+    if path.is_dir() and (graph := onnx_of(path)) is not None:
         if _has_config(path):
             progress.note(f"{source} has no weights but {graph.relative_to(path)}")
         else:
@@ -62,7 +62,7 @@ def _import(source: str | Path, prompt: str | None) -> Model:
     return import_huggingface(source, prompt)
 
 
-def _graph(folder: Path) -> Path | None:
+def onnx_of(folder: Path) -> Path | None:
     """Return the .onnx file that is imported of a folder, None if that is a checkpoint.
 
     Raises InputError for a folder with neither, and if it is not plain which file is meant.
@@ -92,7 +92,8 @@ def _has_config(folder: Path) -> bool:
 
 def _graphs(folder: Path) -> list[Path]:
     """Return the .onnx files of a folder: model.onnx alone if there is one."""
-    found = [*sorted(folder.glob("*.onnx")), *sorted(folder.glob("onnx/*.onnx"))]
+    kind = "*.[oO][nN][nN][xX]"
+    found = [*sorted(folder.glob(kind)), *sorted(folder.glob(f"onnx/{kind}"))]
     return [p for p in found if p.name == "model.onnx"][:1] or found
 
 
@@ -113,7 +114,7 @@ def fingerprint(source: str | Path) -> str | None:
 def _fingerprint(path: Path) -> str | None:
     from edgeopt.model import onnx_file
 
-    if path.is_file() and path.suffix == ".onnx":
+    if path.is_file() and path.suffix.lower() == ".onnx":
         return _hash(path.parent, [path, *onnx_file.beside(path)])
     if path.is_file():
         return cache.file_sha256(path)
@@ -121,7 +122,7 @@ def _fingerprint(path: Path) -> str | None:
         return None
     files = {p for p in path.rglob("*") if p.is_file()}
     with contextlib.suppress(InputError):  # which the import raises
-        graph = _graph(path)
+        graph = onnx_of(path)
         files |= set(() if graph is None else onnx_file.settings(graph))
     return _hash(path, files)
 
