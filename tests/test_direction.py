@@ -39,7 +39,7 @@ FLOORS = [
     {"train"},
     {"compression"},
     {"bundle"},
-    {"lower"},
+    {"lower", "support"},
     {"pipeline"},
     {"boards"},
     {"deploy"},

@@ -8,6 +8,11 @@ A backend is a module of this package with three functions, found by the engine'
     host_options(artifact, directory) -> Mapping[str, str]
     open_on_host(artifact, directory, threads) -> Session
 
+One that makes artifacts of ``.onnx`` files as well has a fourth, which ``edgeopt inspect`` asks
+what its engine runs:
+
+    open_onnx(file, inputs, spec, directory) -> Run
+
 Third parties add one through the entry point group ``edgeopt.backends``.
 """
 
@@ -15,7 +20,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -40,6 +45,11 @@ Batch = Mapping[str, np.ndarray]
 
 Outputs = dict[str, np.ndarray]
 """One call's outputs by the *model's* output names, float32."""
+
+Run = Callable[[Mapping[str, Any]], list[Any]]
+"""Any ONNX file opened in an engine: inputs by the file's names to outputs in the file's order.
+
+Values are numpy arrays, or lists of them for sequences."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +146,30 @@ def backend(engine: str) -> Backend:
     for point in entry_points(group="edgeopt.backends", name=engine):
         return cast(Backend, point.load())
     raise _unknown(engine)
+
+
+def takes_onnx(engine: str) -> bool:
+    """Tell whether artifacts of ``engine`` are made of ``.onnx`` files as well."""
+    return hasattr(backend(engine), "open_onnx")
+
+
+def open_onnx(
+    engine: str, file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory: Path
+) -> Run:
+    """Open any ONNX file in ``engine`` on this host, in FP32, as its backend would lower it.
+
+    ``file`` holds its weights itself; ``inputs`` are of a call that it is to run; ``directory`` is
+    for what is written on the way. Raises CompileError if the engine does not take it, or its
+    backend no ONNX file, and what the engine itself raises.
+    """
+    module: Any = backend(engine)
+    if not takes_onnx(engine):
+        raise CompileError(
+            f"{engine} artifacts are made of a checkpoint, not of an .onnx file",
+            hint="Compile the checkpoint that the file was exported from.",
+        )
+    opened: Run = module.open_onnx(file, inputs, spec, directory)
+    return opened
 
 
 def code(engine: str) -> str:

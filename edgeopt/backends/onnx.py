@@ -9,7 +9,7 @@ The dynamo exporter gives opset 18 whatever it is asked for, and IR 10, which on
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from edgeopt.backends import (
     ArtifactGraph,
     Batch,
     Outputs,
+    Run,
     only_lengths,
     traceable,
     traced_length,
@@ -257,3 +258,21 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
         str(directory / artifact.main.files[0]), options, providers=["CPUExecutionProvider"]
     )
     return _Session(session, [spec.name for spec in artifact.main.signature.outputs])
+
+
+def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory: Path) -> Run:
+    """Open ``file`` within the opset and IR version of ``spec``, if it has these.
+
+    Raises CompileError if it cannot be brought there.
+    """
+    del inputs
+    ort = require("onnxruntime", "onnx")
+    path = file
+    if spec.opset is not None and spec.ir_version is not None:
+        path = directory / _FILE
+        _ship(file, path, spec.opset, spec.ir_version)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # fatal: what goes wrong is raised as well
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda given: list(session.run(None, dict(given)))

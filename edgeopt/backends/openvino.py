@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from edgeopt.backends import (
     ArtifactGraph,
     Batch,
     Outputs,
+    Run,
     only_lengths,
     traceable,
     traced_length,
@@ -123,8 +125,7 @@ def _convert(model: Model) -> Any:
         except EdgeoptError:
             raise
         except Exception as exc:
-            text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-            raise CompileError(f"openvino.convert_model failed ({text})", where=model.name) from exc
+            raise _failed(exc, model.name) from exc
     _name(model, converted)
     return converted
 
@@ -169,6 +170,19 @@ def _name(model: Model, converted: Any) -> None:
         port.get_node().set_friendly_name(tensor.name)
     for port, tensor in zip(converted.outputs, model.main.signature.outputs, strict=True):
         port.get_tensor().set_names({tensor.name})
+
+
+_PLACES = re.compile(
+    r"Check .* failed at|Exception from|FrontEnd API failed|Model wasn't fully|Summary:|"
+    r"Loading input"
+)
+"""Lines of OpenVINO's messages that tell where in its code they arose, and no cause."""
+
+
+def _failed(exc: Exception, where: str) -> CompileError:
+    lines = [line.strip(" -") for line in str(exc).splitlines() if line.strip()]
+    causes = [line for line in lines if not _PLACES.match(line)] or lines or [type(exc).__name__]
+    return CompileError(f"openvino.convert_model failed ({'; '.join(causes[:2])})", where=where)
 
 
 def _openvino() -> ModuleType:
@@ -246,3 +260,34 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
         compiled = core.compile_model(str(directory / artifact.main.files[0]), "CPU", options)
         request = compiled.create_infer_request()
     return _Session(request, [spec.name for spec in artifact.main.signature.outputs])
+
+
+def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory: Path) -> Run:
+    """Open ``file`` on the CPU plugin, held to FP32 as an artifact is.
+
+    Raises CompileError if it cannot be converted.
+    """
+    del inputs, spec, directory
+    with quiet():
+        openvino = _openvino()
+        try:
+            converted = openvino.convert_model(str(file))
+        # The frontends raise RuntimeError and their own kinds without a common base.
+        except Exception as exc:
+            raise _failed(exc, file.name) from exc
+        options = {_HINT: "f32", _GROUP: "0", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+        request = openvino.Core().compile_model(converted, "CPU", options).create_infer_request()
+    ports = request.model_outputs
+    entries = request.model_inputs
+    named = {name: port for port in entries for name in port.get_names()}
+
+    def run(given: Mapping[str, Any]) -> list[Any]:
+        inputs = {named[name]: value for name, value in given.items() if name in named}
+        if len(inputs) < len(entries):  # one that is handed on as it is has lost its name
+            if len(given) != len(entries):
+                raise ValueError("OpenVINO has inputs of other names than the file")
+            inputs = dict(zip(entries, given.values(), strict=True))
+        results = request.infer(inputs)
+        return [np.array(results[port]) for port in ports]
+
+    return run

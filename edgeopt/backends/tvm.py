@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ from edgeopt.backends import (
     Batch,
     OtherMachineError,
     Outputs,
+    Run,
     Session,
     static_lengths,
 )
@@ -54,6 +55,7 @@ from edgeopt.backends.tvm_schedule import (
 from edgeopt.errors import CompileError, InputError
 from edgeopt.extras import require
 from edgeopt.model import MAIN, Model, OnnxSource
+from edgeopt.model.onnx_adapt import rename
 from edgeopt.model.onnx_versions import lowered
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.quantize import PLAIN, Quantize
@@ -188,6 +190,55 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
         tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
     return _Session(machine=machine, artifact=artifact)
+
+
+def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory: Path) -> Run:
+    """Compile ``file`` for this host's CPU and the shapes of ``inputs``; no library is linked.
+
+    Raises CompileError for what TVM does not take.
+    """
+    del spec
+    require("tvm", "tvm")
+    onnx = require("onnx", "onnx")
+    import tvm
+    from tvm import relax
+
+    if strange := [name for name, value in inputs.items() if not isinstance(value, np.ndarray)]:
+        raise CompileError(f"input {', '.join(strange)} is no tensor", where=file.name)
+    proto = onnx.load(str(_lowered(file, directory / "lowered.onnx")))
+    # TVM has letters of its own for names.
+    names = {name: f"edgeopt_input_{i}" for i, name in enumerate(inputs)}
+    rename(proto.graph, names)
+    for value in proto.graph.input:
+        if value.name in inputs:
+            sizes = value.type.tensor_type.shape
+            del sizes.dim[:]
+            for size in inputs[value.name].shape:
+                sizes.dim.add().dim_value = size
+            value.name = names[value.name]
+    source = directory / "sized.onnx"
+    onnx.save(proto, str(source))
+    specs = [
+        TensorSpec(name=names[name], dtype=str(value.dtype), dims=value.shape)
+        for name, value in inputs.items()
+    ]
+    cpu = _host_cpu()
+    with quiet():
+        module = import_onnx(source, specs, (NO_LENGTH,))
+        with mapped_errors("compile it", file.name):
+            module = schedule_module(module, _registers(cpu))
+            with cpu:
+                executable = tvm.compile(module, target=cpu)
+            machine = relax.VirtualMachine(executable, tvm.cpu())
+    function = function_name(NO_LENGTH)
+    order = [parameter.name for parameter in module[function].params]
+
+    def run(given: Mapping[str, Any]) -> list[Any]:
+        values = {names[name]: tvm.runtime.tensor(value) for name, value in given.items()}
+        made = machine[function](*(values[name] for name in order))
+        return [tensor.numpy() for tensor in ([made] if hasattr(made, "numpy") else made)]
+
+    return run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

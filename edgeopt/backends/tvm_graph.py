@@ -16,7 +16,11 @@ from edgeopt import progress
 from edgeopt.backends.tvm_operators import legalize_map
 from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
 from edgeopt.errors import CompileError, EdgeoptError
-from edgeopt.model.signature import TensorSpec
+from edgeopt.model.onnx_read import nodes
+from edgeopt.model.signature import NO_LENGTH, TensorSpec
+
+_ONE_OUTPUT = ("LayerNormalization", "Dropout", "BatchNormalization")
+"""Operators of which the importer gives the first output alone as it should be."""
 
 
 def function_name(seq_len: int) -> str:
@@ -38,14 +42,20 @@ def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[i
     imported = {}
     for seq_len in seq_lens:
         with (
-            mapped_errors(f"import the graph for {seq_len} tokens", source.name),
+            mapped_errors(_importing(seq_len), source.name),
             tempfile.TemporaryDirectory() as folder,
         ):
             fixed = Path(folder) / "fixed.onnx"
             shapes = {spec.name: spec.shape(batch=1, seq=seq_len) for spec in inputs}
             _fix_shapes(source, shapes, fixed)
-            module = from_onnx(onnx.load(fixed), keep_params_in_input=False)
+            proto = onnx.load(fixed)
+            _require_one_output(proto)
+            module = from_onnx(proto, keep_params_in_input=False)
         for parameter in module["main"].params:
+            if parameter.name not in shapes:
+                raise CompileError(
+                    f"TVM takes the weight {parameter.name} for an input", where=source.name
+                )
             shape = ", ".join(str(getattr(d, "value", d)) for d in parameter.ty.shape)
             expected = ", ".join(map(str, shapes[parameter.name]))
             if shape != expected:
@@ -70,6 +80,27 @@ def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[i
     )
     with mapped_errors("fuse the graph", source.name):
         return fuse(_merged(imported))
+
+
+def _require_one_output(proto: Any) -> None:
+    """Raise CompileError for outputs that TVM 0.26's importer has zeros in the place of.
+
+    They are read by a node, or are the graph's.
+    """
+    used = {n for node in nodes(proto.graph) for n in node.input}
+    used |= {value.name for value in proto.graph.output}
+    for node in nodes(proto.graph):
+        if node.op_type in _ONE_OUTPUT and (more := [n for n in node.output[1:] if n in used]):
+            raise CompileError(
+                f"TVM computes {node.op_type} without {', '.join(more)} "
+                f"({node.name or node.output[0]})",
+                hint="Export it again without these outputs, or leave tvm out of the target's "
+                "engines.",
+            )
+
+
+def _importing(seq_len: int) -> str:
+    return "import the graph" + (f" for {seq_len} tokens" if seq_len != NO_LENGTH else "")
 
 
 def _merged(imported: Mapping[str, Any]) -> Any:
@@ -125,6 +156,8 @@ def _fix_shapes(source: Path, shapes: Mapping[str, tuple[int, ...]], fixed: Path
     options.optimized_model_filepath = str(fixed)
     options.log_severity_level = 3
     for value in onnx.load(source, load_external_data=False).graph.input:
+        if value.name not in shapes:  # a weight, which old files list among the inputs
+            continue
         dims = value.type.tensor_type.shape.dim
         for dim, size in zip(dims, shapes[value.name], strict=True):
             if dim.dim_param:

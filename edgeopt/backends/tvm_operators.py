@@ -36,6 +36,7 @@ def legalize_map() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.sigmoid": unary(_sigmoid, "sigmoid"),
         "relax.power": _legalize_power,
         "relax.take": _legalize_take,
+        "relax.gather_elements": _legalize_gather_elements,
         "relax.nn.softmax": _legalize_softmax,
         "relax.nn.layer_norm": _legalize_layer_norm,
     }
@@ -71,6 +72,27 @@ def _legalize_take(builder: Any, call: Any) -> Any:
 
     axis = None if call.attrs.axis is None else int(call.attrs.axis)
     return builder.call_te(compute, *call.args, primfunc_name_hint="take")
+
+
+def _legalize_gather_elements(builder: Any, call: Any) -> Any:
+    """Count a negative index from the end, and clip: the importer's own reads before the tensor."""
+    from tvm import te, tirx
+
+    axis = int(call.attrs.axis) % len(call.args[0].ty.shape)
+
+    def compute(data: Any, index: Any) -> Any:
+        last = tirx.const(int(data.shape[axis]) - 1, index.dtype)
+        zero = tirx.const(0, index.dtype)
+
+        def at(*i: Any) -> Any:
+            given = index(*i)
+            place = tirx.if_then_else(given < zero, given + last + 1, given)
+            place = tirx.max(zero, tirx.min(last, place))
+            return data(*i[:axis], place, *i[axis + 1 :])
+
+        return te.compute(index.shape, at, name="gather_elements")
+
+    return builder.call_te(compute, *call.args, primfunc_name_hint="gather_elements")
 
 
 def _legalize_softmax(builder: Any, call: Any) -> Any:

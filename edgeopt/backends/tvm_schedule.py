@@ -77,10 +77,10 @@ def schedule_function(function: Any, registers: Registers, constants: frozenset[
     from tvm.s_tir import Schedule, ScheduleError
 
     schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
-    one_result = all(schedule.get_consumers(b) for b in blocks[:-1])
     packing = None
     try:
+        blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+        one_result = all(schedule.get_consumers(b) for b in blocks[:-1])
         if not any(_is_reduction(schedule.get(b)) for b in blocks):
             _schedule_elements(schedule, blocks, registers)
         elif not one_result:
@@ -93,7 +93,9 @@ def schedule_function(function: Any, registers: Registers, constants: frozenset[
             _schedule_sum(schedule, blocks, registers)
         else:
             _schedule_rows(schedule, blocks, registers)
-    except ScheduleError as exc:  # a block of a form that the rule did not foresee
+    # A block of a form that the rule did not foresee: TVM's checks raise ValueError as well, and a
+    # size that only a run tells a TypeError.
+    except (ScheduleError, ValueError, TypeError) as exc:
         return Scheduled(function=function, plain=str(exc).strip().splitlines()[-1])
     return Scheduled(function=schedule.mod["main"], packing=packing)
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ``edgeopt`` command. Thin: each command parses, calls the Python API, and renders.
 
-Exit codes: 0 done; 1 a check failed (``verify``, ``board check``); 2-8 as in ``edgeopt.errors``;
-70 a fault of edgeopt's own; 130 interrupted. With ``--json`` exactly one JSON document goes to
-stdout (``{"error": ...}`` if the command failed) and everything else to stderr.
+Exit codes: 0 done; 1 a check failed (``verify``, ``inspect``, ``board check``); 2-8 as in
+``edgeopt.errors``; 70 a fault of edgeopt's own; 130 interrupted. With ``--json`` exactly one JSON
+document goes to stdout (``{"error": ...}`` if the command failed) and everything else to stderr.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _COMMANDS = {
         "Make a model smaller, checked on your texts.",
     ),
     "recipes": ("edgeopt.cli.recipes", "recipes", "List recipes; show one, or a step's options."),
-    "inspect": ("edgeopt.cli.bundle", "inspect", "Show what is in a bundle."),
+    "inspect": (
+        "edgeopt.cli.bundle",
+        "inspect",
+        "Show what is in a bundle, or which engines run a model's file.",
+    ),
     "verify": ("edgeopt.cli.bundle", "verify", "Check a bundle's hashes, and its artifacts."),
     "run": ("edgeopt.cli.run", "run", "Run texts through a bundle, here or on a board."),
     "evaluate": (

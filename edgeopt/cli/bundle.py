@@ -23,13 +23,39 @@ _SHOWN = 100  # files that are wrong
 
 
 @click.command()
-@click.argument("bundle")
+@click.argument("path")
+@click.option("--target", "-t", help="For a model's file: the target whose engines are asked.")
+@click.option("--engine", "-e", "engines", multiple=True, metavar="ENGINE", help="Only these.")
 @json_option
-def inspect(bundle: str, as_json: bool) -> None:
-    """Show what is in BUNDLE: artifacts, fidelity, origin. Only its manifest is read."""
-    from edgeopt.bundle import open_bundle
+def inspect(path: str, target: str | None, engines: tuple[str, ...], as_json: bool) -> None:
+    """Show what is in a bundle, or which engines run a model's file.
 
-    opened = open_bundle(bundle)
+    PATH is a bundle, of which only the manifest is read. With --target it is an .onnx file, or a
+    folder with one, made by anybody: each engine of the target is asked for it here, on one call,
+    and the answers are compared with onnxruntime's. Of an engine that does not run it, the
+    operators in the way are named, with what to do. Exits with 1 unless every engine that was
+    asked runs it. A file is code to an engine: inspect only whom you trust.
+    """
+    from edgeopt.errors import InputError
+
+    if target is not None:
+        from edgeopt.cli.support import inspect_file
+
+        inspect_file(path, target, engines, as_json)
+        return
+    from edgeopt.bundle import open_bundle
+    from edgeopt.support import FORMATS
+
+    if engines:
+        raise InputError("--engine belongs to --target", hint="Name the target whose engine it is.")
+    if any(path.lower().endswith(suffix) for suffix in FORMATS):
+        raise InputError(
+            "is a model's file, not a bundle",
+            where=path,
+            hint="Name the target whose engines are asked for it: --target TARGET.",
+        )
+
+    opened = open_bundle(path)
     document = {"bundle": str(opened.path)} | write(opened.manifest)
     emit(document, as_json, lambda console: _render(opened, console))
 

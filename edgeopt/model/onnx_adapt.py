@@ -34,7 +34,7 @@ def used_inputs(proto: Any) -> set[str]:
     """Return the names of the graph's inputs that an output depends on."""
     graph = proto.graph
     stored = {t.name for t in graph.initializer}
-    read = {name for node in _in_order(graph) for name in _reads(node)}
+    read = {name for node in _in_order(graph) for name in reads(node)}
     return {v.name for v in graph.input if v.name in read and v.name not in stored}
 
 
@@ -144,7 +144,7 @@ def _inputs(graph: Any, file: OnnxFile, specs: Sequence[TensorSpec]) -> None:
     renamed = {t.name: _fresh(t.name, taken) for t in specs if t.name in taken - given}
     for one in file.feeds:
         renamed[one.name] = one.ours if one.name in direct else _fresh(one.name, taken)
-    _rename(graph, renamed)
+    rename(graph, renamed)
     first = []
     for one in file.feeds:
         if one.name in direct:
@@ -196,7 +196,7 @@ def _outputs(graph: Any, file: OnnxFile, specs: Sequence[TensorSpec]) -> None:
             renamed[name] = ours[name]
         elif name not in stored:
             renamed[name] = _fresh(name, taken)
-    _rename(graph, renamed)
+    rename(graph, renamed)
     for name in file.outputs:
         source = renamed.get(name, name)
         if file.column:
@@ -222,7 +222,7 @@ def _fresh(name: str, taken: set[str]) -> str:
     return name
 
 
-def _rename(graph: Any, names: Mapping[str, str]) -> None:
+def rename(graph: Any, names: Mapping[str, str]) -> None:
     """Rename values everywhere in ``graph``, but for its inputs and outputs as they are listed."""
     for tensor in graph.initializer:
         tensor.name = names.get(tensor.name, tensor.name)
@@ -253,11 +253,11 @@ def _in_order(graph: Any) -> list[Any]:
             order.append(node)
             continue
         waiting.append((node, True))
-        waiting += [(made[n], False) for n in reversed(_reads(node)) if n in made]
+        waiting += [(made[n], False) for n in reversed(reads(node)) if n in made]
     return order
 
 
-def _reads(node: Any) -> list[str]:
+def reads(node: Any) -> list[str]:
     """Return the names that ``node``, or a graph inside it, may read of the graph around."""
     names = list(node.input)
     for attribute in node.attribute:
@@ -279,7 +279,7 @@ def _drop_unused(graph: Any) -> None:
         copy = NodeProto()
         copy.CopyFrom(node)
         kept.append(copy)
-    needed = {name for node in kept for name in _reads(node)} | {v.name for v in graph.output}
+    needed = {name for node in kept for name in reads(node)} | {v.name for v in graph.output}
     del graph.node[:]
     graph.node.extend(kept)
     for i in reversed([i for i, t in enumerate(graph.initializer) if t.name not in needed]):

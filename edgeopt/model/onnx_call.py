@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from edgeopt.extras import require
 
 POSITIONS = "position_ids"
 """An input that no tokenizer gives: it is 0, 1, 2, ... for every text."""
+
+FOLDERS = re.compile(r"/(?:[^\s/'\":]+/)*(?=[^\s/'\":]+\.(?:onnx|cc|cpp|h|xml|bin)\b)")
+"""The folders before a file's name in what an engine says; a node's name has slashes as well."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +49,15 @@ class OnnxFile:
     column: bool = False
 
 
-def open_session(source: str | bytes) -> Any:
-    """Return the onnxruntime session of a path, or of a file's bytes, on one thread of the CPU."""
+def open_session(source: str | bytes, *, optimize: bool = True) -> Any:
+    """Return the onnxruntime session of a path, or of a file's bytes, on one thread of the CPU.
+
+    Without ``optimize`` it runs every operator as it stands in the graph.
+    """
     ort = require("onnxruntime", "onnx")
     options = ort.SessionOptions()
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4  # fatal: what goes wrong is raised as well
     options.intra_op_num_threads = 1
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])

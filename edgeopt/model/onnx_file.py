@@ -30,6 +30,7 @@ from edgeopt.model import (
     TextInput,
     name_of,
     onnx_adapt,
+    onnx_batch,
     onnx_call,
     onnx_outputs,
     onnx_read,
@@ -56,7 +57,13 @@ _SHORT, _LONG = 8, 11  # tokens of the made-up texts; no size of a network is 11
 _LONGEST = 1 << 16  # tokens; attention over more takes gigabytes a head
 _PROBED = 1024  # up to so many tokens the longest text is tried: attention grows with the square
 _SAME = 1e-3  # of the largest value: what padding may change, a hundred times float32 rounding
+_BATCH = 256  # texts of a fixed batch; each is run
 _OLDEST = 17  # the opset that a file too new for this onnxruntime is rewritten in
+
+_NO_CODE = ("Could not find an implementation", "during initialization", "not supported")
+"""What onnxruntime says of a sound file with an operator that it has no code for."""
+
+_IMAGES = "A model of images is imported from its checkpoint, not from an .onnx file."
 
 _SYNONYMS = {
     "ids": "input_ids",
@@ -120,8 +127,11 @@ def import_onnx(
     if home != path.parent:
         progress.note(f"{where}: its config.json and tokenizer are those of {home}")
     opened = _open(proto, path, whole=bool(parts))
-    proto = opened.proto
     feeds, batch, fixed = _feeds(opened, config, where)
+    if batch is not None and batch > 1:
+        opened = _of_one_text(opened, feeds, batch, fixed, where)
+        batch = 1
+    proto = opened.proto
     folder = Path(tokenizer_folder) if tokenizer_folder else _tokens_home(path, said.body)
     tokens = tokenizer.collect(folder, lower=said.lower)
     if tokens is None:
@@ -244,13 +254,68 @@ def _open(proto: Any, path: Path, *, whole: bool) -> _Opened:
         # onnxruntime's exceptions have no common base.
         except Exception as exc:
             if "Unsupported model IR version" not in str(exc) and "opset" not in str(exc).lower():
-                raise onnx_read.damaged(where, _reason(exc)) from exc
+                raise _unopened(where, exc) from exc
     newest = _newest(proto, where)
     copy = _kept(newest, "whole")
     try:
         return _Opened(session=onnx_call.open_session(str(copy)), proto=newest, path=copy)
     except Exception as exc:
-        raise onnx_read.damaged(where, _reason(exc)) from exc
+        raise _unopened(where, exc) from exc
+
+
+def _unopened(where: str, exc: Exception) -> InputError:
+    """Return the error for a file that onnxruntime does not open."""
+    if not any(text in str(exc) for text in _NO_CODE):
+        return onnx_read.damaged(where, _reason(exc))
+    return InputError(
+        f"onnxruntime does not run it ({_reason(exc)})",
+        where=where,
+        hint="Export it in FP32 or FP16, without this operator or this form of it.",
+    )
+
+
+def _of_one_text(
+    opened: _Opened, feeds: tuple[Feed, ...], batch: int, fixed: int | None, where: str
+) -> _Opened:
+    """Return a file that takes ``batch`` texts as one that takes one, with the same answers.
+
+    Raises InputError if it cannot be had.
+    """
+    refused = InputError(
+        f"takes a fixed batch of {batch} texts; a device reads one at a time",
+        where=where,
+        hint="Export it again with a free batch, or a batch of 1.",
+    )
+    if batch > _BATCH:
+        raise refused
+    copy = _kept(onnx_batch.of_one(opened.proto, batch), "one text")
+    try:
+        session = onnx_call.open_session(str(copy))
+    except Exception as exc:
+        raise refused from exc
+    tokens = fixed or _SHORT
+    rows = onnx_read.vocabulary(opened.proto, feeds[0].name) or 2
+    ids = (np.arange(batch * tokens, dtype=np.int64).reshape(batch, tokens) * 7 + 5) % rows
+    mask = (np.arange(tokens) < tokens - np.arange(batch)[:, None] % tokens).astype(np.int64)
+    texts = {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids * 0}
+    try:
+        together = opened.session.run(None, onnx_call.feed(feeds, texts))
+        for row in range(batch):
+            alone = session.run(
+                None, onnx_call.feed(feeds, {n: t[row : row + 1] for n, t in texts.items()})
+            )
+            if not all(
+                all_.shape[:1] == (batch,) and _near(one, all_[row : row + 1])
+                for one, all_ in zip(alone, together, strict=True)
+            ):
+                raise refused
+    except InputError:
+        raise
+    except Exception as exc:
+        raise refused from exc
+    progress.note(f"{where}: takes {batch} texts at once, and is rewritten for one")
+    proto = require("onnx", "onnx").load(str(copy))
+    return _Opened(session=session, proto=proto, path=copy)
 
 
 def _newest(proto: Any, where: str) -> Any:
@@ -318,7 +383,7 @@ def _adapted(proto: Any, file: OnnxFile, signature: Signature, as_it_came: Path)
 def _reason(exc: Exception) -> str:
     lines = str(exc).strip().splitlines() or [type(exc).__name__]
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", lines[0])
-    return re.sub(r"/\S*/", "", text)[:240]
+    return onnx_call.FOLDERS.sub("", text)[:240]
 
 
 def _feeds(
@@ -343,9 +408,7 @@ def _feeds(
                 f"inputs are {', '.join(names)}; expected input_ids, attention_mask and "
                 "maybe token_type_ids",
                 where=where,
-                hint="A model of images is imported from its checkpoint, not from an .onnx file."
-                if names == [PIXELS]
-                else "Export it again with these input names.",
+                hint=_IMAGES if names == [PIXELS] else "Export it again with these input names.",
             )
         kind = re.sub(r"^tensor\((.*)\)$", r"\1", ports[name].type)
         kind = {"float": "float32", "double": "float64"}.get(kind, kind)
@@ -356,6 +419,8 @@ def _feeds(
                 where=where,
                 hint="Export the network alone: the tokenizer stands beside it in its own files."
                 if kind == "string"
+                else _IMAGES
+                if len(dims) == 4
                 else None,
             )
         batches |= {dims[0]} if isinstance(dims[0], int) and dims[0] > 0 else set()
@@ -390,11 +455,10 @@ def _check_feeds(
             where=where,
             hint="Export it again with these input names.",
         )
-    if batches - {1}:
+    if len(batches) > 1:
         raise InputError(
-            f"takes a fixed batch of {max(batches)} texts; a device reads one at a time",
+            f"its inputs are of different batches: {', '.join(map(str, sorted(batches)))}",
             where=where,
-            hint="Export it again with a free batch, or a batch of 1.",
         )
     if max(lengths, default=0) > _LONGEST:
         raise InputError(

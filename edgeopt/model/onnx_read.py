@@ -21,8 +21,10 @@ _QUANTISED = re.compile(
 )
 """Operators of onnx and onnxruntime whose weights or activations are integers."""
 
-_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
-           "Multinomial")  # fmt: skip
+RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
+          "Multinomial")  # fmt: skip
+"""Operators whose answers are another at each call."""
+
 _TRAINED = ("Dropout", "BatchNormalization", "TrainableDropout")
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _SMALL = 4096  # integers of a table of positions or of token types, not of a weight matrix
@@ -44,7 +46,9 @@ def read(path: Path) -> tuple[Any, tuple[Path, ...]]:
     try:
         if path.stat().st_size > _LARGEST:
             raise InputError(
-                f"has {path.stat().st_size} bytes; an ONNX file holds less than 2 GB", where=where
+                f"has {path.stat().st_size} bytes; an ONNX file holds less than 2 GB",
+                where=where,
+                hint="Give a smaller model, or one with a smaller vocabulary.",
             )
         proto = onnx.load(where, load_external_data=False)
     except OSError as exc:
@@ -129,45 +133,49 @@ def _is_inside(folder: Path, name: object) -> bool:
 
 def _embed(proto: Any, path: Path) -> tuple[Path, ...]:
     """Put external weights into ``proto`` itself and return the files they came from."""
-    tensors, total, files = _external(proto), 0, set()
-    for tensor in tensors:
-        name, where = _location(tensor), f"{path}: weight {tensor.name}"
-        given = {item.key: item.value for item in tensor.external_data}
-        if not _is_inside(path.parent, name):
-            raise InputError(
-                f"lies in {name!r}, which is not a file of the same folder", where=where
-            )
-        file = path.parent / name
-        if not file.is_file():
-            raise InputError(
-                f"lies in {name}, which is not there",
-                where=where,
-                hint=f"Copy it beside {path.name}; the two belong together.",
-            )
-        try:
-            offset, size = int(given.get("offset", 0)), file.stat().st_size
-            length = int(given["length"]) if "length" in given else size - offset
-        except ValueError as exc:
-            raise damaged(where, exc) from exc
-        if offset < 0 or length < 0 or offset + length > size:
-            raise InputError(
-                f"ends at byte {offset + length} of {name}, which has {size}",
-                where=where,
-                hint="The file is cut short, or of another export: copy both again.",
-            )
-        total += length
-        if total > _LARGEST:
-            raise InputError(
-                "its weights are over 2 GB; an artifact is one ONNX file, which holds less",
-                where=str(path),
-            )
+    places = [(tensor, *_place(tensor, path)) for tensor in _external(proto)]
+    total = sum(length for *_, length in places)
+    if total > _LARGEST:  # known before any of it is read
+        raise InputError(
+            f"its weights have {total} bytes; an artifact is one ONNX file, which holds less than "
+            "2 GB",
+            where=str(path),
+            hint="Give a smaller model, or one with a smaller vocabulary.",
+        )
+    for tensor, file, offset, length in places:
         with file.open("rb") as opened:
             opened.seek(offset)
             tensor.raw_data = opened.read(length)
         del tensor.external_data[:]
         tensor.ClearField("data_location")
-        files.add(file)
-    return tuple(sorted(files))
+    return tuple(sorted({file for _, file, *_ in places}))
+
+
+def _place(tensor: Any, path: Path) -> tuple[Path, int, int]:
+    """Return the file of an external weight, and offset and length in it, in bytes."""
+    name, where = _location(tensor), f"{path}: weight {tensor.name}"
+    given = {item.key: item.value for item in tensor.external_data}
+    if not _is_inside(path.parent, name):
+        raise InputError(f"lies in {name!r}, which is not a file of the same folder", where=where)
+    file = path.parent / name
+    if not file.is_file():
+        raise InputError(
+            f"lies in {name}, which is not there",
+            where=where,
+            hint=f"Copy it beside {path.name}; the two belong together.",
+        )
+    try:
+        offset, size = int(given.get("offset", 0)), file.stat().st_size
+        length = int(given["length"]) if "length" in given else size - offset
+    except ValueError as exc:
+        raise damaged(where, exc) from exc
+    if offset < 0 or length < 0 or offset + length > size:
+        raise InputError(
+            f"ends at byte {offset + length} of {name}, which has {size}",
+            where=where,
+            hint="The file is cut short, or of another export: copy both again.",
+        )
+    return file, offset, length
 
 
 def nodes(graph: Any) -> Iterator[Any]:
@@ -209,7 +217,7 @@ def check(proto: Any, where: str) -> None:
             hint="Give the FP32 file that it was made of: edgeopt quantises and checks against it.",
         )
     for node in found:
-        if node.op_type in _RANDOM or (node.op_type in _TRAINED and _trains(node, proto)):
+        if node.op_type in RANDOM or (node.op_type in _TRAINED and _trains(node, proto)):
             raise InputError(
                 f"{node.op_type} {node.name or node.output[0]} makes its answers random, as in "
                 "training",

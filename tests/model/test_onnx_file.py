@@ -281,6 +281,47 @@ def test_a_fixed_length_is_the_only_one(tmp_path: Path, dims: list[Any]) -> None
     assert model.main.signature.inputs[0].dims == (dims[0], "seq")
 
 
+def written_down(batch: int, seq: int) -> list[Any]:
+    """Return nodes that reshape tokens to sum as an exporter does that knows every size."""
+    shape = np.array([batch, seq, 1, WIDTH])
+    rows = np.arange(batch).reshape(batch, 1, 1)
+    constant = onnx.helper.make_node
+    arrays = {"known": shape, "row": np.concatenate([rows, rows * 0], 2)}
+    return [
+        *(
+            constant("Constant", [], [name], value=onnx.numpy_helper.from_array(array))
+            for name, array in arrays.items()
+        ),
+        constant("Reshape", ["tokens", "known"], ["apart"]),
+        constant("GatherND", ["apart", "row"], ["firsts"]),
+        constant("ReduceMean", ["firsts"], ["pooled"], keepdims=0, axes=[1, 2]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dims", "inside"),
+    [([4, "seq"], "free"), ([4, 6], "free"), ([4, 6], "written down")],
+)
+def test_a_fixed_batch_becomes_one_text(
+    tmp_path: Path, notes: list[str], dims: list[Any], inside: str
+) -> None:
+    changes: dict[str, Any] = {"outputs": {"logits": "sum"}}
+    if inside == "written down":
+        changes = {"outputs": {"logits": "pooled"}, "more": written_down(4, 6)}
+    path = save(tmp_path, dims=dims, **changes)
+    four = {n: np.repeat(v[:1], 4, 0) for n, v in OURS.items()}
+    four["input_ids"] = (np.arange(24).reshape(4, 6) * 11) % ROWS
+    expected = ask(path, four)["logits"]
+    model = import_onnx(path)
+    assert model.main.signature.inputs[0].dims == (1, "seq")
+    assert any("takes 4 texts at once, and is rewritten for one" in text for text in notes)
+    session = ort.InferenceSession(str(model.main.source.path), providers=["CPUExecutionProvider"])
+    for row in range(4):
+        one = {i.name: four[i.name][row : row + 1] for i in session.get_inputs()}
+        (found,) = session.run(None, one)
+        np.testing.assert_allclose(found, expected[row : row + 1], rtol=0, atol=1e-6)
+
+
 def test_labels_come_from_the_config_beside_it(tmp_path: Path) -> None:
     beside(tmp_path, id2label={"1": "yes", "0": "no"}, max_position_embeddings=64)
     model = import_onnx(save(tmp_path, outputs={"logits": "sum"}))
@@ -392,7 +433,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown output": ({"outputs": {"answer": "sum"}}, "outputs are answer; expected feature-"),
     "another domain": ({"domain": "my.ops"}, r"uses operators of my\.ops"),
-    "a fixed batch": ({"dims": [8, "seq"]}, "takes a fixed batch of 8 texts; a device reads one"),
+    "a fixed batch of texts that know each other": (
+        {"dims": [8, "seq"], "outputs": {"logits": "centred"},
+         "more": [onnx.helper.make_node("ReduceMean", ["sum"], ["mean"], axes=[0]),
+                  onnx.helper.make_node("Sub", ["sum", "mean"], ["centred"])]},
+        "takes a fixed batch of 8 texts; a device reads one",
+    ),
     "no mask": (
         {"masked": False, "outputs": {"logits": "sum"}, "inputs": ["input_ids"]},
         "gives another answer for a padded text: it uses no attention_mask",
@@ -506,6 +552,44 @@ def test_weights_outside_of_the_folder_are_refused(tmp_path: Path, name: str) ->
         tensor.external_data[0].value = name
     onnx.save(proto, path)
     with pytest.raises(InputError, match="which is not a file of the same folder"):
+        import_onnx(path)
+
+
+def test_more_than_2_gb_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    path = save(tmp_path)
+    apart(path)
+    proto = onnx.load(path, load_external_data=False)
+    vast = proto.graph.initializer.add(name="vast", data_type=Kind.FLOAT, dims=[1 << 29, 2])
+    vast.data_location = Kind.EXTERNAL
+    for key, value in {"location": "vast.bin", "offset": 0, "length": 1 << 32}.items():
+        vast.external_data.add(key=key, value=str(value))
+    onnx.save(proto, path)
+    with (tmp_path / "vast.bin").open("wb") as file:
+        file.truncate(1 << 32)  # it takes no room: nothing was written
+    with pytest.raises(InputError, match=r"its weights have 42949\d+ bytes; an artifact is one"):
+        import_onnx(path)
+    with (tmp_path / "one.onnx").open("wb") as file:
+        file.truncate(1 << 32)
+    with pytest.raises(InputError, match="has 4294967296 bytes; an ONNX file holds less than 2 GB"):
+        import_onnx(tmp_path / "one.onnx")
+
+
+def test_capital_letters_in_the_end_of_a_name(tmp_path: Path) -> None:
+    path = save(tmp_path).rename(tmp_path / "TINY.ONNX")
+    assert (
+        import_model(path).task.name == import_model(tmp_path).task.name == "token-classification"
+    )
+
+
+def test_a_type_that_onnxruntime_does_not_compute_in(tmp_path: Path) -> None:
+    add = onnx.helper.make_node
+    more = [
+        add("Cast", ["sum"], ["half"], to=Kind.BFLOAT16),
+        add("Add", ["half", "half"], ["twice"], name="/layer/Add"),
+        add("Cast", ["twice"], ["back"], to=Kind.FLOAT),
+    ]
+    path = save(tmp_path, more=more, outputs={"logits": "back"})
+    with pytest.raises(InputError, match=r"onnxruntime does not run it \(.*Add\(14\).*/layer/Add"):
         import_onnx(path)
 
 
