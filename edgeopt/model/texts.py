@@ -114,13 +114,19 @@ def tokenize(model: Model, texts: Sequence[str], seq_len: int) -> list[dict[str,
     """Return one call per text: the model's inputs by name, int64, (1, seq_len).
 
     The model's prompt stands before each. Longer texts are cut, shorter ones padded. For a model
-    without a tokenizer the ids are random
-    (seeded; as many as the text has words) and a note says so.
+    without a tokenizer the ids are random (seeded; as many as the text has words) and a note says
+    so. Raises InputError if what the tokenizer adds to a text is longer than ``seq_len``.
     """
     if model.text.tokenizer is None:
         progress.note(f"{model.name} has no tokenizer: random token ids stand for the texts")
         return _random(model, texts, seq_len)
     tokens = tokenizer.load(model.text.tokenizer)
+    if (added := tokens.num_special_tokens_to_add()) > seq_len:
+        raise InputError(
+            f"takes {seq_len} tokens of a text at most, and its tokenizer adds {added} to each",
+            where=model.name,
+            hint="model_max_length in tokenizer_config.json may be wrong.",
+        )
     names = [spec.name for spec in model.main.signature.inputs]
     calls = []
     for text in texts:

@@ -14,8 +14,10 @@ import pytest
 from edgeopt.errors import InputError
 from edgeopt.lower.lowering import FIDELITY_SAMPLES
 from edgeopt.model import texts as texts_module
+from edgeopt.model.importer import import_model
 from edgeopt.model.texts import read_labelled, read_texts
 from edgeopt.recipe import load_recipe
+from tests import checkpoints
 
 
 def scripts(texts: Sequence[str]) -> set[str]:
@@ -113,3 +115,18 @@ def test_packed_files_and_labels(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b'{"text": "eins", "label": 0.5}\n'))
     with pytest.raises(InputError, match='line 1: expected a "label" that is a name or an index'):
         read_labelled(path)
+
+
+def test_a_length_that_the_tokenizer_alone_fills_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+    folder = checkpoints.write(tmp_path / "model")
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(
+        settings.read_text().replace('"model_max_length": 38', '"model_max_length": 1')
+    )
+    model = import_model(folder)
+    assert model.text.max_seq_len == 1
+    with pytest.raises(
+        InputError, match="model: takes 1 tokens of a text at most, and its tokenizer adds 2"
+    ):
+        texts_module.tokenize(model, ["a tool"], 1)
