@@ -343,7 +343,9 @@ def _compile(model: Model, job: Job, given: Samples, held: Data | None) -> Bundl
         else:
             made.append((_entry(found, spec, job.recipe), found.lowered.directory))
     if not made:
-        reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
+        reasons = "\n".join(
+            f"  {s.engine} {s.precision}: " + s.reason.replace("\n", "\n    ") for s in skipped
+        )
         raise CompileError(f"no artifact could be made for {job.target.name}\n{reasons}")
     with progress.step(f"Writing {job.output}"):
         return _write(model, job, checks, made, skipped)

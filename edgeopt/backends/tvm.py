@@ -113,13 +113,7 @@ def lower(
     command = host_linker() if target.is_host else linker(device.arch)
     cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "model.onnx"
-        if isinstance(model.main.source, OnnxSource):
-            source = _lowered(model.main.source.path, source)
-        else:
-            export_fp32(
-                model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None
-            )
+        source = source_graph(model, Path(folder) / "model.onnx")
         with quiet():
             module = import_onnx(source, model.main.signature.inputs, lengths)
     signature = _signature(model, module, lengths[0])
@@ -153,6 +147,31 @@ def lower(
         },
         tools={name: version(name) for name in _TOOLS},
     )
+
+
+def source_graph(model: Model, path: Path) -> Path:
+    """Return the ONNX file that ``model`` is compiled from: ``path``, or the user's own."""
+    if isinstance(model.main.source, OnnxSource):
+        return _lowered(model.main.source.path, path)
+    export_fp32(model, path, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None)
+    return path
+
+
+def compile_for_host(model: Model, source: Path, seq_len: int, folder: Path) -> Any:
+    """Return a machine that runs the ONNX file ``source``, compiled for this host in ``folder``.
+
+    It takes the inputs of ``model`` at the length ``seq_len`` and gives the file's outputs.
+    """
+    import tvm
+    from tvm import relax
+
+    cpu = _host_cpu()
+    with quiet():
+        module = import_onnx(source, model.main.signature.inputs, [seq_len])
+    with mapped_errors("schedule it", model.name):
+        module = schedule_module(module, _registers(cpu))
+    _build(module, cpu, host_linker(), folder / LIBRARY)
+    return relax.VirtualMachine(tvm.runtime.load_module(str(folder / LIBRARY)), tvm.cpu())
 
 
 def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
