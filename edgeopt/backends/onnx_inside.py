@@ -52,7 +52,8 @@ def of_file(path: Path, outputs: list[str], batch: Batch, options: Any = None) -
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     proto = onnx.load(str(path))
-    nodes = [node for node in proto.graph.node if node.op_type not in ("Constant", "Identity")]
+    used = _used(proto, outputs)
+    nodes = [node for node in used if node.op_type not in ("Constant", "Identity")]
     made = {name: node for node in nodes for name in node.output if name}
     more = [name for name in made if name not in outputs]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in more)
@@ -76,3 +77,13 @@ def of_file(path: Path, outputs: list[str], batch: Batch, options: Any = None) -
         ],
         outputs={name: np.asarray(values[name], np.float32) for name in outputs},
     )
+
+
+def _used(proto: Any, outputs: Sequence[str]) -> list[Any]:
+    """Return the nodes that ``outputs`` depend on, in order."""
+    wanted, found = set(outputs), []
+    for node in reversed(proto.graph.node):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            found.append(node)
+    return found[::-1]

@@ -37,6 +37,12 @@ from edgeopt.quantize import QUANTIZED
 
 Step = Literal["conversion", "fusion", "half precision", "quantisation", "answers"]
 
+EXACT = 1e-3
+"""A layer in FP32 is off if by more, relative to its length: sound ones are by 1e-5 or less."""
+
+SMALL = 1e-4
+"""An output in FP32 that is off by less is none that a check of answers would see."""
+
 SAME = 1e-2
 """A tensor of an artifact in FP32 is a layer's if it is off by less, relative to its length."""
 
@@ -145,16 +151,11 @@ def localise(
         step = "quantisation"
     elif precision == "fp16":
         step = "half precision"
-    if cosine >= bound:
-        # What the tensors lost, if anything, was too little to fail: the answers did.
-        step = "answers" if precision == "fp32" else step
     root = reference_layers(model, batch)
     layers = [layer for layer in root.walk() if _counts(layer)]
     nothing = Diagnosis(
         step=step, precision=precision, first=None, worst=(), seen=0, layers=len(layers)
     )
-    if step == "answers":
-        return nothing
     try:
         got = look_inside(model, artifact, lowered.directory, batch)
         plain = None if fp32 is None else look_inside(model, fp32.artifact, fp32.directory, batch)
@@ -162,13 +163,16 @@ def localise(
         return _with(nothing, why=exc.message)
     mask = batch.get("attention_mask")
     (wanted,) = reference.run(model, [batch])
+    if precision == "fp32" and cosine >= bound and _output_off(got, wanted, mask) < SMALL:
+        return _with(nothing, step="answers", why="the output's tensors are the reference's")
     if _cosine(got, wanted, batch) >= bound > cosine:
         return _with(nothing, step="fusion", why=_fused_at(lowered, batch, got, wanted, bound))
     seen = find(layers, got, plain, wanted, mask)
     worst = _out_of_line(seen.values()) if step == "quantisation" else ()
-    first = _first_off(root, seen, _tolerance(bound))
+    first = _first_off(root, seen, EXACT if precision == "fp32" else _tolerance(bound))
     if worst:
-        first = min(worst, key=lambda s: layers.index(s.layer))
+        main = [s for s in worst if (s.own or 0.0) >= 0.25 * (worst[0].own or 0.0)]
+        first = min(main, key=lambda s: layers.index(s.layer))
     elif step == "quantisation":
         first = _first_jump(layers, seen) or first
     return Diagnosis(
@@ -270,6 +274,15 @@ def _counts(layer: Layer) -> bool:
     return layer.output is not None and layer.output.size > 1 and layer.kind not in _PASS
 
 
+def _output_off(inside: Inside, wanted: Outputs, mask: np.ndarray | None) -> float:
+    """Return how far the outputs are off, of their length; infinity if one has another shape."""
+    errors = [
+        _off(got, wanted[name], mask) if got.shape == wanted[name].shape else math.inf
+        for name, got in inside.outputs.items()
+    ]
+    return max(errors, default=math.inf)
+
+
 def _cosine(inside: Inside, wanted: Outputs, batch: Batch) -> float:
     """Return the cosine of an artifact's outputs with nothing fused."""
     try:
@@ -308,13 +321,19 @@ def find(
         by_name = best is not None
         if best is None:
             best = _nearest(layer.output, pools.sizes.get(layer.output.size, ()), mask)
+        if others is None and best is not None and best[0] > EXACT:
+            # A tensor that is right shows that a name was kept for another one.
+            other = _nearest(layer.output, pools.sizes.get(layer.output.size, ()), mask)
+            best = other if other is not None and other[0] <= EXACT else best
         if best is None or (not by_name and best[0] > NEAR):
             continue
         error, tensor, value = best
+        own = _own(layer, value, tensor, pools.sizes, mask)
         found[id(layer)] = Seen(
             layer=layer,
             error=error,
-            own=_own(layer, value, tensor, pools.sizes, mask),
+            # A layer adds no more than it is off by, unless its input was mistaken for another.
+            own=None if own is None or own > 2 * error + SAME else own,
             operator=tensor.operator,
             tensor=tensor.name,
         )
