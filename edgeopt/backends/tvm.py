@@ -162,16 +162,13 @@ def compile_for_host(model: Model, source: Path, seq_len: int, folder: Path) -> 
 
     It takes the inputs of ``model`` at the length ``seq_len`` and gives the file's outputs.
     """
-    import tvm
-    from tvm import relax
-
     cpu = _host_cpu()
     with quiet():
         module = import_onnx(source, model.main.signature.inputs, [seq_len])
     with mapped_errors("schedule it", model.name):
         module = schedule_module(module, _registers(cpu))
     _build(module, cpu, host_linker(), folder / LIBRARY)
-    return relax.VirtualMachine(tvm.runtime.load_module(str(folder / LIBRARY)), tvm.cpu())
+    return _machine(folder / LIBRARY, threads=1)
 
 
 def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
@@ -186,9 +183,6 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
     Raises OtherMachineError if neither can run here.
     """
     require("tvm", "tvm")
-    import tvm
-    from tvm import relax
-
     library = directory / artifact.main.files[0]
     beside = library.parent / HOST_CHECK / LIBRARY
     if beside.is_file():
@@ -199,11 +193,18 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
             where=str(library),
             hint="It was checked when it was made, as a build of the same schedule for that host.",
         )
+    return _Session(machine=_machine(library, threads), artifact=artifact)
+
+
+def _machine(library: Path, threads: int) -> Any:
+    """Load a library and return the virtual machine that runs its functions."""
+    import tvm
+    from tvm import relax
+
     # Read when the pool starts: how far it can grow, and that it must not pin this process.
     with environment({"TVM_NUM_THREADS": str(os.cpu_count()), "TVM_BIND_THREADS": "0"}):
         tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
-    return _Session(machine=machine, artifact=artifact)
+    return relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -63,6 +63,8 @@ def explain(failed: Failed, held: Held) -> str:
         with progress.step(f"Trying {what}"):
             reason = route()
         if not reason:
+            if tried:
+                lines.append("Tried in vain: " + "; ".join(tried) + ".")
             lines.append(f"What mends it (tried, within all bounds): {what}.")
             return "\n".join(lines)
         tried.append(f"{what} ({reason.split(' (')[0]})")

@@ -2,17 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plant every kind of fault, and write what caught it as a page of docs.
 
-Usage: python -m tools.planted_faults [WORD...] (with words only kinds that have one of them are
-tried, and no page is written; "sound" stands for the artifacts without a fault)
+Usage: python -m tools.planted_faults [--log FILE] [WORD...] (with words only kinds that have one of
+them are tried, and no page is written; "sound" stands for the artifacts without a fault). It takes
+half an hour. What is done goes into the log, line by line, and what is in it is not done again.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
-import sys
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from edgeopt.target import load_target
@@ -23,6 +26,7 @@ from tools.reference.markdown import literal, table
 
 PAGE = Path(__file__).parent.parent.parent / "docs/reference/planted-faults.md"
 MISSED = "**missed**"
+NOT_IT = " (not it)"
 
 WHY_MISSED = {
     "epsilon 1e-5 for 1e-12": "with variances near 1 it changes an answer by 1e-5 of itself; the "
@@ -40,7 +44,7 @@ WHY_MISSED = {
 def row(outcome: Outcome) -> tuple[str, ...]:
     """Return a fault's row: kind, place, artifact, the check, the layer that the message names."""
     fault = outcome.fault
-    named = {None: "", True: literal(outcome.said), False: f"{outcome.said or 'none'} (not it)"}
+    named = {None: "", True: literal(outcome.said), False: f"{outcome.said or 'none'}{NOT_IT}"}
     return (
         fault.kind,
         fault.place,
@@ -50,10 +54,11 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def page(outcomes: Sequence[Outcome], artifacts: Sequence[Sound], date: str) -> str:
-    """Return the page."""
-    caught = [o for o in outcomes if o.caught]
-    told = [o.named for o in caught if o.named is not None]
+def page(rows: Sequence[tuple[str, ...]], artifacts: Sequence[Sound], date: str) -> str:
+    """Return the page. ``rows`` are those of ``row``."""
+    missed = [kind for kind, *_, check, _ in rows if check == MISSED]
+    told = [layer for *_, check, layer in rows if layer and check != MISSED]
+    right = [layer for layer in told if not layer.endswith(NOT_IT)]
     alarms = [a for a in artifacts if a.alarm]
     engines = ", ".join(f"{s.engine} {s.version}" for s in load_target("host").engines)
     counts = Counter((a.engine, a.precision) for a in artifacts)
@@ -61,9 +66,10 @@ def page(outcomes: Sequence[Outcome], artifacts: Sequence[Sound], date: str) -> 
     parts = [
         "<!-- Written by: python -m tools.planted_faults -->",
         "# Planted faults",
-        f"Of {len(outcomes)} kinds of faults the checks caught {len(caught)}; of {len(artifacts)} "
+        f"Of {len(rows)} kinds of faults the checks caught {len(rows) - len(missed)}; of "
+        f"{len(artifacts)} "
         f"artifacts without a fault they refused {len(alarms)}. Where one layer has the fault, the "
-        f"message named it in {sum(told)} of {len(told)} cases. Tried on {date} for the target "
+        f"message named it in {len(right)} of {len(told)} cases. Tried on {date} for the target "
         f"`host` ({engines}).",
         "Each fault is planted into a small network with random weights on its way through "
         "`edgeopt compile`: into the file behind the backend, the calls that calibrate, the "
@@ -77,11 +83,10 @@ def page(outcomes: Sequence[Outcome], artifacts: Sequence[Sound], date: str) -> 
         "that tool's. hashes, verify: `edgeopt verify` of the bundle.",
         table(
             ("fault", "planted into", "artifact", "caught by", "layer named"),
-            [row(o) for o in outcomes],
+            rows,
         ).rstrip(),
         "## What was missed, and why",
     ]
-    missed = [o.fault.kind for o in outcomes if not o.caught]
     reasons = [f"* {kind}: {WHY_MISSED.get(kind, 'not understood yet')}." for kind in missed]
     parts.append("\n".join(reasons) or "Nothing.")
     parts += [
@@ -115,23 +120,48 @@ def _reason(found: Sound) -> str:
 
 def main() -> None:
     """Try what is asked for."""
-    words = sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m tools.planted_faults")
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("words", nargs="*")
+    asked = parser.parse_args()
+    rows, artifacts = _known(asked.log)
+
+    def keep(what: str, value: object) -> None:
+        line = json.dumps({what: value})
+        print(line, flush=True)
+        if asked.log is not None:
+            with asked.log.open("a") as file:
+                file.write(line + "\n")
+
     with tempfile.TemporaryDirectory(prefix="edgeopt-faults-") as folder:
         workshop = Workshop(Path(folder))
-        outcomes, artifacts = [], []
         for fault in FAULTS:
-            if not words or any(word in fault.kind for word in words):
-                outcomes.append(workshop.try_fault(fault))
-                print(" | ".join(row(outcomes[-1])), flush=True)
-        if not words or "sound" in words:
-            for found in sound(workshop):
+            wanted = not asked.words or any(word in fault.kind for word in asked.words)
+            if wanted and fault.kind not in rows:
+                rows[fault.kind] = row(workshop.try_fault(fault))
+                keep("fault", rows[fault.kind])
+        if not asked.words or "sound" in asked.words:
+            for found in sound(workshop, tuple(artifacts)):
                 artifacts.append(found)
-                name = f"{found.architecture} {found.seed} {found.engine} {found.precision}"
-                print(f"{name}: {found.alarm or 'no alarm'}", flush=True)
+                keep("sound", asdict(found))
         workshop.close()
-    if not words:
-        PAGE.write_text(page(outcomes, artifacts, datetime.date.today().isoformat()))
+    if not asked.words:
+        ordered = [rows[fault.kind] for fault in FAULTS]
+        PAGE.write_text(page(ordered, artifacts, datetime.date.today().isoformat()))
         print(PAGE)
+
+
+def _known(log: Path | None) -> tuple[dict[str, tuple[str, ...]], list[Sound]]:
+    rows: dict[str, tuple[str, ...]] = {}
+    artifacts: list[Sound] = []
+    if log is not None and log.exists():
+        for line in log.read_text().splitlines():
+            ((what, value),) = json.loads(line).items()
+            if what == "fault":
+                rows[value[0]] = tuple(value)
+            else:
+                artifacts.append(Sound(**value))
+    return rows, artifacts
 
 
 if __name__ == "__main__":
