@@ -67,7 +67,7 @@ def test_what_is_sound_is_let_through(workshop: Workshop, tmp_path: Path) -> Non
     from edgeopt.pipeline import compile
     from tools.planted_faults.harness import host, verified
 
-    workshop._forget()
+    workshop.forget()
     bundle = compile(
         workshop.network("classifier"),
         host(("onnx",)),

@@ -98,7 +98,7 @@ class Diagnosis:
     why: str = ""
 
     def text(self, name: str) -> str:
-        """Say it in one or two lines. ``name`` is the artifact's: "onnx int8"."""
+        """Say it in a few lines. ``name`` is the artifact's: "onnx int8"."""
         steps = {
             "conversion": f"the graph that {name.partition(' ')[0]} was given is wrong in "
             f"{self.precision.upper()} already, with nothing fused: the export or conversion",

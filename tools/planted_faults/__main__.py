@@ -95,8 +95,8 @@ def page(rows: Sequence[tuple[str, ...]], artifacts: Sequence[Sound], date: str)
     parts.append("\n".join(reasons) or "Nothing.")
     parts += [
         "## Artifacts without a fault",
-        f"Networks of {len({a.architecture for a in artifacts})} classes, up to {SEEDS} times with other "
-        "weights, at two choices of lengths.",
+        f"Networks of {len({a.architecture for a in artifacts})} classes, up to {SEEDS} times with "
+        "other weights, at two choices of lengths.",
         table(
             ("artifact", "made", "refused"),
             [

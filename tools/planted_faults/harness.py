@@ -90,7 +90,7 @@ class Workshop:
         target = host((fault.engine,))
         if fault.bundled is not None:
             return self._try_bundle(fault, target, scratch)
-        self._forget()
+        self.forget()
         text = caught = ""
         told: list[str] = []
         try:
@@ -112,7 +112,7 @@ class Workshop:
             caught = next((name for name, words in CHECKS if re.search(words, text, re.M)), "")
             caught = caught or f"refused ({type(exc).__name__})"
         finally:
-            self._forget()
+            self.forget()
         return Outcome(fault=fault, caught=caught, said=_layer(text), text=text)
 
     def _try_bundle(self, fault: Fault, target: Target, scratch: Path) -> Outcome:
@@ -135,7 +135,8 @@ class Workshop:
         kind = "hashes" if text.startswith("changed") else "verify"
         return Outcome(fault=fault, caught=kind if text else "", said="", text=text)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Throw away what the cache holds of a fault."""
         for kind in _FRESH:
             shutil.rmtree(self.cache / kind, ignore_errors=True)
 
