@@ -435,7 +435,9 @@ def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowe
         else:
             made.append((_entry(found, spec, job.recipe), found.lowered.directory))
     if not made:
-        reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
+        reasons = "\n".join(
+            f"  {s.engine} {s.precision}: " + s.reason.replace("\n", "\n    ") for s in skipped
+        )
         what = "no artifact" if model.task not in TOWERS else f"no artifact of {model.name}"
         raise CompileError(f"{what} could be made for {job.target.name}\n{reasons}")
     return _Lowered(model=model, target=job.target, checks=checks, made=made, skipped=skipped)

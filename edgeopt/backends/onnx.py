@@ -245,8 +245,8 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
     return {} if shared(directory / artifact.main.files[0]) else dict(_WIDER)
 
 
-def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
-    """Open the artifact in onnxruntime on the CPU with ``threads`` threads."""
+def session_options(artifact: Artifact, directory: Path, threads: int) -> Any:
+    """Return onnxruntime's options for an artifact on this host."""
     ort = require("onnxruntime", "onnx")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -254,6 +254,13 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
     options.log_severity_level = 3  # errors
     for key, value in (dict(artifact.options) | host_options(artifact, directory)).items():
         options.add_session_config_entry(key, value)
+    return options
+
+
+def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
+    """Open the artifact in onnxruntime on the CPU with ``threads`` threads."""
+    ort = require("onnxruntime", "onnx")
+    options = session_options(artifact, directory, threads)
     session = ort.InferenceSession(
         str(directory / artifact.main.files[0]), options, providers=["CPUExecutionProvider"]
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -250,6 +250,17 @@ def _largest_weight(product: Any) -> int:
 
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
     """Open the artifact on the CPU plugin with ``threads`` threads and the artifact's options."""
+    request = compiled_on_host(artifact, directory, threads).create_infer_request()
+    return _Session(request, [spec.name for spec in artifact.main.signature.outputs])
+
+
+def compiled_on_host(
+    artifact: Artifact,
+    directory: Path,
+    threads: int,
+    change: Callable[[Any], None] | None = None,
+) -> Any:
+    """Return the openvino.CompiledModel of the artifact, changed by ``change`` before."""
     with quiet():
         core = _openvino().Core()
         options: dict[str, Any] = {**artifact.options, **host_options(artifact, directory)}
@@ -257,9 +268,12 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
         if "FP16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             options[_HINT] = "f32"
         options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        compiled = core.compile_model(str(directory / artifact.main.files[0]), "CPU", options)
-        request = compiled.create_infer_request()
-    return _Session(request, [spec.name for spec in artifact.main.signature.outputs])
+        path = str(directory / artifact.main.files[0])
+        if change is None:
+            return core.compile_model(path, "CPU", options)
+        model = core.read_model(path)
+        change(model)
+        return core.compile_model(model, "CPU", options)
 
 
 def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory: Path) -> Run:

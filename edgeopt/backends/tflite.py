@@ -76,11 +76,11 @@ def lower(
     if isinstance(source, FileSource):
         if source.given.kind == TFLITE:
             return _packed(model, source.given, precision, quantize, path)
-        write_tflite(model, source.given, {n: _name(n) for n in lengths}, path)
+        write_tflite(model, source.given, {n: signature_name(n) for n in lengths}, path)
     else:
         _convert(model, lengths, path)
     converter = "tf.lite" if isinstance(source, FileSource) else "litert-torch"
-    route = f"{converter}, signatures {', '.join(_name(n) for n in lengths)}"
+    route = f"{converter}, signatures {', '.join(signature_name(n) for n in lengths)}"
     if precision != "fp32":
         route += " -> ai-edge-quantizer "
         route += quantize_file(model, path, precision, quantize)
@@ -162,7 +162,8 @@ def _is_installed(package: str) -> bool:
     return True
 
 
-def _name(seq_len: int) -> str:
+def signature_name(seq_len: int) -> str:
+    """Return the name of the signature for texts of ``seq_len`` tokens, 0 for images."""
     return f"seq_{seq_len}"
 
 
@@ -193,7 +194,7 @@ def _convert(model: Model, seq_lens: Sequence[int], path: Path) -> None:
                     )
                     for spec in model.main.signature.inputs
                 }
-                conversion = conversion.signature(_name(n), module, (), example)
+                conversion = conversion.signature(signature_name(n), module, (), example)
             conversion.convert().export(str(path))
         # torch.export, MLIR and the converter each raise their own kinds.
         except Exception as exc:
@@ -261,7 +262,7 @@ class _Session:
         tensors = {t.name: batch[t.name].astype(t.dtype) for t in self._signature.inputs}
         if seq_len not in self._runners:
             with quiet():  # XNNPACK announces itself when a graph is first prepared
-                runner = self._interpreter.get_signature_runner(_name(seq_len))
+                runner = self._interpreter.get_signature_runner(signature_name(seq_len))
                 runner(**tensors)
             self._runners[seq_len] = runner
         results = self._runners[seq_len](**tensors)
@@ -284,3 +285,19 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session 
             model_path=str(path), num_threads=threads
         )
     return _Session(interpreter, artifact)
+
+
+def run_plain(artifact: Artifact, directory: Path, batch: Batch) -> tuple[Any, Outputs]:
+    """Run one call with LiteRT's plain kernels instead of XNNPACK's.
+
+    Return the interpreter, which still holds every tensor, and the outputs.
+    """
+    with quiet():
+        litert = require("ai_edge_litert.interpreter", "tflite")
+        interpreter = litert.Interpreter(
+            model_path=str(directory / artifact.main.files[0]),
+            num_threads=1,
+            experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+        return interpreter, _Session(interpreter, artifact).run(batch)

@@ -116,15 +116,7 @@ def lower(
     command = host_linker() if target.is_host else linker(device.arch)
     cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "model.onnx"
-        if isinstance(model.main.source, OnnxSource):
-            source = _lowered(model.main.source.path, source)
-        elif (given := file_of(model, "TVM")) is not None:
-            write_onnx(model, given, source, _OPSET, _IR_VERSION)
-        else:
-            export_fp32(
-                model, source, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None
-            )
+        source = source_graph(model, Path(folder) / "model.onnx")
         with quiet():
             module = import_onnx(source, model.main.signature.inputs, lengths)
     signature = _signature(model, module, lengths[0])
@@ -160,6 +152,31 @@ def lower(
     )
 
 
+def source_graph(model: Model, path: Path) -> Path:
+    """Return the ONNX file that ``model`` is compiled from: ``path``, or the user's own."""
+    if isinstance(model.main.source, OnnxSource):
+        return _lowered(model.main.source.path, path)
+    if (given := file_of(model, "TVM")) is not None:
+        write_onnx(model, given, path, _OPSET, _IR_VERSION)
+        return path
+    export_fp32(model, path, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None)
+    return path
+
+
+def compile_for_host(model: Model, source: Path, seq_len: int, folder: Path) -> Any:
+    """Return a machine that runs the ONNX file ``source``, compiled for this host in ``folder``.
+
+    It takes the inputs of ``model`` at the length ``seq_len`` and gives the file's outputs.
+    """
+    cpu = _host_cpu()
+    with quiet():
+        module = import_onnx(source, model.main.signature.inputs, [seq_len])
+    with mapped_errors("schedule it", model.name):
+        module = schedule_module(module, _registers(cpu))
+    _build(module, cpu, host_linker(), folder / LIBRARY)
+    return _machine(folder / LIBRARY, threads=1)
+
+
 def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
     """Return nothing: this host computes as the device does."""
     return {}
@@ -172,9 +189,6 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
     Raises OtherMachineError if neither can run here.
     """
     require("tvm", "tvm")
-    import tvm
-    from tvm import relax
-
     library = directory / artifact.main.files[0]
     beside = library.parent / HOST_CHECK / LIBRARY
     if beside.is_file():
@@ -185,11 +199,18 @@ def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
             where=str(library),
             hint="It was checked when it was made, as a build of the same schedule for that host.",
         )
+    return _Session(machine=_machine(library, threads), artifact=artifact)
+
+
+def _machine(library: Path, threads: int) -> Any:
+    """Load a library and return the virtual machine that runs its functions."""
+    import tvm
+    from tvm import relax
+
     # Read when the pool starts: how far it can grow, and that it must not pin this process.
     with environment({"TVM_NUM_THREADS": str(os.cpu_count()), "TVM_BIND_THREADS": "0"}):
         tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
-    return _Session(machine=machine, artifact=artifact)
+    return relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
 
 
 def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory: Path) -> Run:

@@ -18,6 +18,9 @@ import numpy as np
 
 from edgeopt.values import Range
 
+MOST_ERROR = 1e30
+"""What stands for an infinite error in a summary: JSON has no infinity."""
+
 Cosine = Annotated[float, Range(-1.001, 1.001)]
 
 
@@ -36,7 +39,7 @@ class Fidelity:
 
     cosine_min: Cosine
     cosine_mean: Cosine
-    max_abs_error: Annotated[float, Range(0, 1e30)]
+    max_abs_error: Annotated[float, Range(0, MOST_ERROR)]
     same_top1: Annotated[float, Range(0, 1)] | None
     calls: Annotated[int, Range(1, 2**53)]
 
@@ -91,7 +94,7 @@ def summarise(
     return Fidelity(
         cosine_min=min(c.cosine for c in calls),
         cosine_mean=sum(c.cosine for c in calls) / len(calls),
-        max_abs_error=max(c.max_abs_error for c in calls),
+        max_abs_error=min(max(c.max_abs_error for c in calls), MOST_ERROR),
         same_top1=same / positions if positions else None,
         calls=len(calls),
     )

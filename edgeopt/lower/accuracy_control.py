@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lower within the recipe's bounds: the most sensitive layers stay in FP32 until they hold.
 
-Which layers those are is found once, in torch (``edgeopt.lower.sensitivity``); what an artifact
-loses is measured in its own engine, every time.
+Those that the engine itself computes worst come first (``edgeopt.lower.fault_localisation``), then
+the others as torch ranks them (``edgeopt.lower.sensitivity``); what an artifact loses is measured
+in its own engine, every time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from edgeopt.backends.grid import Grid, linears
 from edgeopt.errors import CompileError
 from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.accuracy import Accuracy, HeldOut
-from edgeopt.lower import answers
+from edgeopt.lower import answers, remedies
 from edgeopt.lower.answers import Expected, Judged
 from edgeopt.lower.lowering import Lowered, Prepared, lower
 from edgeopt.lower.sensitivity import by_sensitivity
@@ -67,30 +68,65 @@ def lower_within(
     Raises CompileError if the bounds cannot be held, with what was missed, and what a backend
     raises.
     """
-    prepared, expected, held = checks.prepared, checks.expected, checks.held
+    prepared = checks.prepared
     asked = recipe.quantize if precision in QUANTIZED else PLAIN
     reason = ""
-    for names in _choices(model, prepared, asked):
+    lead: list[str] = []
+
+    def held(engine: EngineSpec, lowered: Lowered) -> str:
+        return _held(model, target, engine, lowered, recipe, checks)[0]
+
+    def failed(lowered: Lowered) -> remedies.Failed:
+        return remedies.Failed(
+            model=model,
+            target=target,
+            spec=spec,
+            precision=precision,
+            asked=asked,
+            recipe=recipe,
+            prepared=prepared,
+            lowered=lowered,
+        )
+
+    for names in _choices(model, prepared, asked, lead):
         if reason:
             progress.note(
                 f"{spec.engine} {precision}: {reason}; {len(names)} linear modules stay in FP32"
             )
         lowered = lower(model, target, spec, precision, prepared, asked.lowering(names))
-        found = judged = None
-        reason = _beyond_cosine(lowered, recipe, samples.name(model))
-        if not reason and expected is not None:
-            limits = recipe.bounds[precision].limits(precision)
-            judged = answers.judge(model, target, spec, lowered, expected, limits)
-            if judged is not None:
-                reason = answers.beyond(judged, limits, expected.tool)
-        if not reason and asked.max_drop is not None and held is not None:
-            found = accuracy.judge(model, lowered.artifact, lowered.directory, held)
-            reason = _beyond_drop(found, asked.max_drop)
+        reason, judged, found = _held(model, target, spec, lowered, recipe, checks)
         if not reason:
             return Made(lowered=lowered, accuracy=found, judged=judged, kept=names)
+        if asked.mixed and names == asked.keep:
+            lead += remedies.blamed(failed(lowered), held)
     if asked.mixed:
         reason += f", with {len(names)} linear modules in FP32"
-    raise CompileError(reason)
+    raise CompileError(reason, hint=remedies.explain(failed(lowered), held) or None)
+
+
+def _held(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    lowered: Lowered,
+    recipe: Recipe,
+    checks: Checks,
+) -> tuple[str, Judged | None, Accuracy | None]:
+    """Hold an artifact against all bounds; return what is beyond them ("" for nothing), and what
+    was found of its answers and its accuracy as far as it came."""
+    precision, expected = lowered.artifact.precision, checks.expected
+    judged, most = None, recipe.quantize.max_drop if precision in QUANTIZED else None
+    if reason := _beyond_cosine(lowered, recipe, samples.name(model)):
+        return reason, None, None
+    if expected is not None:
+        limits = recipe.bounds[precision].limits(precision)
+        judged = answers.judge(model, target, spec, lowered, expected, limits)
+        if judged is not None and (reason := answers.beyond(judged, limits, expected.tool)):
+            return reason, judged, None
+    if most is None or checks.held is None:
+        return "", judged, None
+    found = accuracy.judge(model, lowered.artifact, lowered.directory, checks.held)
+    return _beyond_drop(found, most), judged, found
 
 
 def _beyond_cosine(lowered: Lowered, recipe: Recipe, what: str) -> str:
@@ -114,10 +150,13 @@ def _beyond_drop(found: Accuracy, most: float) -> str:
     )
 
 
-def _choices(model: Model, prepared: Prepared, asked: Quantize) -> Iterator[tuple[str, ...]]:
+def _choices(
+    model: Model, prepared: Prepared, asked: Quantize, lead: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
     """Yield the modules to keep in floating point: first those asked for, then ever more.
 
-    Their number doubles, so that the engine is tried few times.
+    Their number doubles, so that the engine is tried few times. ``lead`` come before all others:
+    the caller fills it once the first choice has failed.
     """
     if not asked.mixed and not asked.keep_fp:
         yield asked.keep
@@ -135,9 +174,10 @@ def _choices(model: Model, prepared: Prepared, asked: Quantize) -> Iterator[tupl
     if not count:
         yield asked.keep
         count = 1
-    order = [n for n in _order(model, prepared, asked) if n not in asked.keep]
+    order = dict.fromkeys((*lead, *_order(model, prepared, asked)))
+    left = [n for n in order if n not in asked.keep]
     while True:
-        yield (*asked.keep, *order[:count])
+        yield (*asked.keep, *left[:count])
         if not asked.mixed or 2 * count > MOST_KEPT * len(modules):
             return
         count *= 2

@@ -123,6 +123,8 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     }
     if beside.files:
         origin["beside"] = dict(beside.files)
+    if prompt is not None:
+        origin["prompt"] = prompt
     if isinstance(done := read_json(whole / "compress.json"), dict) and done:
         origin["compressed"] = {key: value for key, value in done.items() if key != "files"}
     return Model(

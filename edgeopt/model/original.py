@@ -229,7 +229,8 @@ def _sentence_transformer(folder: Path, model: Model) -> Original:
         with torch.inference_mode():
             found = tool.encode(
                 text,
-                prompt=model.text.prompt,
+                # By its name if the user chose one; what the import made of it would say nothing.
+                prompt_name=model.origin.get("prompt"),
                 show_progress_bar=False,
                 convert_to_numpy=True,
                 normalize_embeddings=normalize,
@@ -257,7 +258,10 @@ def _cross_encoder(folder: Path, model: Model) -> Original:
 
     def call(pair: tuple[str, str]) -> Answer:
         found = tool.predict(
-            [pair], prompt=model.text.prompt, show_progress_bar=False, convert_to_numpy=True
+            [pair],
+            prompt_name=model.origin.get("prompt"),
+            show_progress_bar=False,
+            convert_to_numpy=True,
         )
         return Answer(scores=tuple(map(float, np.asarray(found[0], np.float32).reshape(-1))))
 
