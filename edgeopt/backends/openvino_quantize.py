@@ -10,17 +10,13 @@ none      ``nncf.compress_weights``: the weights alone, in 8 bits by channel or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from edgeopt.backends import Batch
 from edgeopt.backends.fp32_layers import Kept
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model
-from edgeopt.model.image import ImageInput
 from edgeopt.quantize import GROUP_SIZES, Abilities, Plan, Quantize, plan
 from edgeopt.quiet import quiet
 
@@ -36,8 +32,6 @@ ABILITIES = Abilities(
         "calibration entropy": "NNCF has no such estimator",
     },
 )
-
-_NO_SMOOTH_QUANT = -1.0
 
 
 def quantize(
@@ -63,9 +57,6 @@ def quantize(
             where=model.name,
         )
     kept = Kept(model, asked.keep)
-    ways = [asked]
-    if isinstance(model.input, ImageInput) and asked.smooth_quant is None:
-        ways.append(replace(asked, smooth_quant=_NO_SMOOTH_QUANT))
     with quiet():
         nncf = require("nncf", "openvino")
         names = [n for n, w in _products(converted) if w in kept]
@@ -74,11 +65,7 @@ def quantize(
         kept.check("openvino")
         try:
             if how.activations == "static":
-                made = [
-                    _static(nncf, converted, how, way, ignored, calibration, overflows)
-                    for way in ways
-                ]
-                return made[0] if len(made) == 1 else _nearest(converted, made, calibration)
+                return _static(nncf, converted, how, asked, ignored, calibration, overflows)
             return _weights(nncf, converted, how, ignored, calibration)
         # NNCF raises its own kinds, RuntimeError and what OpenVINO's nodes raise.
         except Exception as exc:
@@ -145,8 +132,7 @@ def _static(
     if asked.smooth_quant is not None:
         alphas = nncf.AdvancedSmoothQuantParameters(matmul=asked.smooth_quant)
         advanced["smooth_quant_alphas"] = alphas
-        some = asked.smooth_quant >= 0
-        told.append(f"SmoothQuant {asked.smooth_quant:g}" if some else "no SmoothQuant")
+        told.append(f"SmoothQuant {asked.smooth_quant:g}")
     if asked.bias_correction is not None:
         advanced["disable_bias_correction"] = asked.bias_correction == "off"
         told.append(f"bias correction {asked.bias_correction}")
@@ -163,38 +149,6 @@ def _static(
         advanced_parameters=nncf.AdvancedQuantizationParameters(**advanced) if advanced else None,
     )
     return made, f"nncf.quantize ({', '.join(told)})"
-
-
-def _nearest(
-    converted: Any, made: Sequence[tuple[Any, str]], calls: Sequence[Batch]
-) -> tuple[Any, str]:
-    """Return the one of ``made`` whose outputs on ``calls`` are nearest to those of ``converted``.
-
-    Whether SmoothQuant helps depends on the network. It does for MiniLM on texts (worst cosine .978
-    with it, .920 without); of small random networks of images most are better without (CLIP .54
-    and .93), and Swin with it (.97 and .95).
-    """
-    wanted = _outputs(converted, calls)
-
-    def error(model: Any) -> float:
-        found = _outputs(model, calls)
-        parts = [
-            np.square(a - b).sum() / np.square(b).sum() for a, b in zip(found, wanted, strict=True)
-        ]
-        return float(np.mean(parts))
-
-    return min(made, key=lambda one: error(one[0]))
-
-
-def _outputs(model: Any, calls: Sequence[Batch]) -> list[np.ndarray]:
-    """Return each call's outputs in float64, one after another."""
-    compiled = require("openvino", "openvino").compile_model(
-        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    return [
-        np.concatenate([np.float64(values).ravel() for values in compiled(dict(call)).values()])
-        for call in calls
-    ]
 
 
 def _weights(

@@ -127,6 +127,6 @@ def test_a_length_that_the_tokenizer_alone_fills_is_refused(tmp_path: Path) -> N
     model = import_model(folder)
     assert model.text.max_seq_len == 1
     with pytest.raises(
-        InputError, match="model: takes 1 tokens of a text at most, and its tokenizer adds 2"
+        InputError, match="takes 1 tokens of a text at most, and its tokenizer adds 2"
     ):
         texts_module.tokenize(model, ["a tool"], 1)
