@@ -73,7 +73,9 @@ _SIZES: dict[str, dict[str, Any]] = {
     "deit": _IMAGE,
     "resnet": {"depths": [1, 1], "embedding_size": 8, "hidden_sizes": [16, 32]},
     "clip": {
-        "text_config": _SMALL | {"vocab_size": 64, "model_type": "clip_text_model"},
+        # As the hub has it: with this id the text's last token is the one of the largest id.
+        "text_config": _SMALL
+        | {"model_type": "clip_text_model", "bos_token_id": 0, "eos_token_id": 2},
         "vision_config": _IMAGE | {"model_type": "clip_vision_model"},
     },
 }
@@ -114,7 +116,9 @@ def write(layout: Layout, folder: Path) -> Path:
     vocabulary = _tokenizer(layout, folder) if layout.tokenizer else None
     config = json.loads(layout.config)
     sizes = _SIZES[config["model_type"]]
-    config |= sizes if vocabulary is None else sizes | {"vocab_size": vocabulary}
+    config |= sizes
+    if vocabulary is not None:
+        config.get("text_config", config)["vocab_size"] = vocabulary
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     torch.manual_seed(0)
     _save(_weights(layout, folder), folder / layout.stored)
@@ -178,6 +182,7 @@ def _tokenizer(layout: Layout, folder: Path) -> int:
         "xlm-roberta": _unigram,
         "deberta-v3": _unigram,
         "t5": _unigram,
+        "clip": _clip,
     }[kind]
     with quiet():
         return make(kind, files, folder, layout.tokenizer.get("padded"))
@@ -263,3 +268,16 @@ def _unigram(kind: str, files: list[str], folder: Path, padded: int | None) -> i
     if "tokenizer.json" in files:
         made.backend_tokenizer.save(str(folder / "tokenizer.json"))
     return max(made.get_vocab().values()) + 1
+
+
+def _clip(kind: str, files: list[str], folder: Path, padded: int | None) -> int:
+    import transformers
+
+    from tests.runtime import tokenizer_families as families
+
+    document = families.clip()["model"]
+    merges = [tuple(pair) for pair in document["merges"]]
+    made = transformers.CLIPTokenizer(document["vocab"], merges)
+    made.backend_tokenizer.model.save(str(folder))
+    made.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    return len(document["vocab"])

@@ -50,6 +50,9 @@ def test_a_checkpoint_of_the_hub(layout: Layout, tmp_path: Path) -> None:
         return
     bundle = compiled()
     tool, _, kind = layout.tool.partition(":")
+    if kind == "zero-shot-image-classification":
+        _dual_encoder(bundle, folder, kind)
+        return
     with open_session(bundle.path) as session:
         _HELD[tool](session, folder, kind)
 
@@ -111,6 +114,21 @@ def _images(session: Any, made: Any) -> None:
         pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
         wanted = made(image.fromarray(pixels), top_k=100)
         _same_scores(session.run(image=(width, height, pixels.tobytes())).items, wanted)
+
+
+def _dual_encoder(bundle: edgeopt.Bundle, folder: Path, kind: str) -> None:
+    import transformers
+
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    with quiet():
+        made = transformers.pipeline(kind, model=str(folder), device="cpu")
+    texts = TEXTS[:-1]  # this pipeline does not cut
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    wanted = made(image.fromarray(pixels), candidate_labels=texts, hypothesis_template="{}")
+    (found,) = edgeopt.compare(bundle, [pixels], texts).matches
+    assert {m.text: m.score for m in found} == pytest.approx(
+        {w["label"]: w["score"] for w in wanted}, abs=SAME
+    )
 
 
 def _same_scores(items: Any, wanted: list[dict[str, Any]]) -> None:
