@@ -211,8 +211,10 @@ def test_each_import_is_of_a_package_that_is_known() -> None:
 DYNAMIC = {
     "__init__.py": 1,  # the face: public names, each with its home
     "backends/__init__.py": 2,  # ``code`` there counts the engine's module
+    "backends/inside.py": 1,  # so it does
     "cli/__init__.py": 1,  # no result depends on a command
     "compression/technique.py": 1,  # ``run.techniques`` counts it
+    "lower/remedies.py": 1,  # the engine's quantiser, which its module imports
     "extras.py": 1,  # ``require``, whose calls count as imports
     "support/__init__.py": 1,  # a format counts itself in what it keeps
     "runtime/python/edgeopt_rt.py": 1,  # wheels that hold an engine's library

@@ -170,15 +170,17 @@ def test_many_labels(make: Make, tmp_path: Path) -> None:
     ]
     data = labelled.lines(tmp_path / "dev.jsonl", rows)
     classify = pipeline("text-classification", folder, top_k=None)
-    got = np.zeros((60, 3), bool)
+    scores = np.zeros((60, 3))
     for i, row in enumerate(rows):
         for item in classify(row["text"])[0]:
-            got[i, checkpoints.LABELS.index(item["label"])] = item["score"] >= 0.5
+            scores[i, checkpoints.LABELS.index(item["label"])] = item["score"]
+    got = scores >= 0.5
     check(
         edgeopt.evaluate_bundle(bundle, data, original=folder),
         {
             "f1_micro": metrics.f1_score(expected, got, average="micro"),
             "f1_macro": metrics.f1_score(expected, got, average="macro", zero_division=0),
+            "mean_average_precision": metrics.average_precision_score(expected, scores),
             "accuracy": metrics.accuracy_score(expected, got),
         },
     )

@@ -175,7 +175,7 @@ def open_onnx(
 def code(engine: str) -> str:
     """Return a hash of the code that lowers for ``engine`` and runs it here, with its packages."""
     if engine in ENGINES:
-        return closure.code(f"edgeopt.backends.{engine}")
+        return closure.code(f"edgeopt.backends.{engine}", f"edgeopt.backends.{engine}_inside")
     for point in entry_points(group="edgeopt.backends", name=engine):
         found = find_spec(point.module)
         file = found.origin if found else None
