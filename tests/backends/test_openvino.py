@@ -117,13 +117,15 @@ def test_a_model_of_images(
     assert agreement(model, artifact, directory).cosine_min > bound
 
 
-def test_a_classifier_of_a_mean_is_right_in_int8(
-    lower: Callable, agreement: Callable, tmp_path: Path
+@pytest.mark.parametrize("family", ["CLIP", "ConvNextV2", "MobileNetV2"])
+def test_what_openvino_computes_wrongly_in_int8_is_left_in_fp32(
+    family: str, lower: Callable, agreement: Callable, tmp_path: Path
 ) -> None:
-    (clip,) = (row for row in test_image_families.FAMILIES if row[0] == "CLIP")
-    model = import_model(test_image_families.write(tmp_path / "model", *clip))
+    """A product that takes a mean; convolutions beside depthwise ones."""
+    (chosen,) = (row for row in test_image_families.FAMILIES if row[0] == family)
+    model = import_model(test_image_families.write(tmp_path / "model", *chosen))
     artifact, directory = lower(model, "openvino", "int8")
-    assert agreement(model, artifact, directory).cosine_min > 0.95
+    assert agreement(model, artifact, directory).cosine_min > 0.9
 
 
 def constant(node: Any) -> np.ndarray | None:
