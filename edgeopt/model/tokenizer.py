@@ -100,6 +100,12 @@ def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
             where=str(where),
             hint="Only tokenizers of the tokenizers library run on a device.",
         )
+    most = tokenizer.model_max_length
+    if isinstance(most, bool) or not isinstance(most, int | float):
+        raise InputError(
+            f"model_max_length: expected a number, found {most!r}",
+            where=str(where / "tokenizer_config.json"),
+        )
     if tokenizer.truncation_side != "right":
         raise InputError(
             f"its tokenizer cuts long texts at the {tokenizer.truncation_side} (truncation_side); "

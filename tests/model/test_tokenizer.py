@@ -162,6 +162,14 @@ def test_cutting_at_the_left_is_refused(folder: Path) -> None:
         import_model(folder)
 
 
+@pytest.mark.parametrize("value", ["", "512", True, [512]])
+def test_a_greatest_length_that_is_no_number_is_refused(folder: Path, value: object) -> None:
+    settings(folder, model_max_length=value)
+    with pytest.raises(InputError) as caught:
+        import_model(folder)
+    assert caught.value.message == f"model_max_length: expected a number, found {value!r}"
+
+
 def test_a_tokenizer_without_its_file_is_refused(folder: Path) -> None:
     vocabulary_alone(folder)
     settings(folder, tokenizer_class="BertJapaneseTokenizer", word_tokenizer_type="basic")
