@@ -161,6 +161,7 @@ def piece_starts(pre_tokenizer: Any, before: str, after: str) -> dict[int, tuple
     return found
 
 
+@pytest.mark.heavy
 def test_every_code_point_is_classed_and_mapped_as_in_the_package(driver: Path) -> None:
     clean = normalized("a", clean_text=True)
     spaced = normalized("\n", handle_chinese_chars=True)
@@ -828,6 +829,7 @@ def test_files_that_are_no_tokenizer_are_refused(driver: Path) -> None:
 FIXED_TOKENIZERS = 9  # of fuzz_tokenizer.c
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("target", ["json", "tokenizer"])
 def test_fuzz_targets_find_nothing_in_a_few_seconds(
     tmp_path: Path, roberta: dict[str, Any], target: str

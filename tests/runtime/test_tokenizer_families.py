@@ -28,6 +28,8 @@ from tests.runtime.tokenizer_runs import (
     tokenizers,
 )
 
+pytestmark = pytest.mark.heavy  # thousands of texts for each family and step
+
 TEXTS = 20_000
 
 

@@ -44,6 +44,8 @@ from tests.runtime.tokenizer_runs import (
 )
 from tools.charsmap import charsmap
 
+pytestmark = pytest.mark.heavy  # thousands of texts for each family and step
+
 Json = dict[str, Any]
 
 
