@@ -173,7 +173,7 @@ def fingerprint(source: str | Path) -> str | None:
 
 
 def _fingerprint(path: Path) -> str | None:
-    from edgeopt.model import onnx_file, state_dict
+    from edgeopt.model import file_settings, onnx_file, state_dict
     from edgeopt.model.file_import import home_of
 
     suffix = path.suffix.lower()
@@ -193,15 +193,15 @@ def _fingerprint(path: Path) -> str | None:
     files = {p for p in path.rglob("*") if p.is_file()}
     with contextlib.suppress(InputError):  # which the import raises
         graph = onnx_of(path)
-        files |= set(() if graph is None else onnx_file.settings(graph))
+        files |= set(() if graph is None else file_settings.settings(graph))
     return _hash(path, files)
 
 
 def _beside(path: Path) -> set[Path]:
     """Return the settings that are read with a file, those of images among them."""
-    from edgeopt.model import image, onnx_file
+    from edgeopt.model import file_settings, image
 
-    found = set(onnx_file.settings(path))
+    found = set(file_settings.settings(path))
     images = {p.with_name(image.FILE) for p in (path, *found)}
     return found | {p for p in images if p.is_file()}
 

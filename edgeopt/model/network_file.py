@@ -25,6 +25,7 @@ from edgeopt.model import (
     OnnxSource,
     TextInput,
     TorchSource,
+    file_settings,
     image,
     name_of,
     onnx_file,
@@ -94,22 +95,22 @@ def import_network(opened: Opened, prompt: str | None = None) -> Model:
 
 def _texts(opened: Opened, prompt: str | None) -> Model:
     where, path = str(opened.path), opened.home
-    home = onnx_file._home(path)
+    home = file_settings.home_of(path)
     said = sentence.read(home, prompt)
-    config = onnx_file._config(said.body)
+    config = file_settings.read_config(said.body)
     if home.absolute() != path.absolute().parent:
         progress.note(f"{where}: its config.json and tokenizer are those of {home}")
     feeds, batch = _feeds(opened, config)
     fixed = opened.network.seq_lens
-    folder = onnx_file._tokens_home(path, said.body)
+    folder = file_settings.tokens_home(path, said.body)
     tokens = tokenizer.collect(folder, lower=said.lower)
     if tokens is None:
         progress.note(f"{opened.path.name} has no tokenizer: it is checked on made-up token ids")
-    limit = max(fixed) if fixed else onnx_file._limit(config, folder, said)
+    limit = max(fixed) if fixed else file_settings.limit(config, folder, said)
     tried = (fixed[0], fixed[-1]) if fixed else (min(_SHORT, limit), min(_LONG, limit))
     probe = _Probe(opened.network, feeds, where)
     rows = {f.ours: probe.rows(f.ours, tried[0]) for f in feeds if f.ours in _TABLES}
-    vocabulary = rows["input_ids"] or onnx_file._number(config, "vocab_size")
+    vocabulary = rows["input_ids"] or file_settings.number(config, "vocab_size")
     if tokens is not None and vocabulary:
         tokenizer.check_ids(tokens, vocabulary, where)
     pad_id = tokenizer.padding(tokens, vocabulary or 1 << 31, config.get("pad_token_id"))
@@ -118,7 +119,7 @@ def _texts(opened: Opened, prompt: str | None) -> Model:
     probe.check_same(*runs[0])
     chosen = onnx_outputs.choose(
         runs,
-        architecture=onnx_file._architecture(config),
+        architecture=file_settings.architecture(config),
         vocabulary=vocabulary or 2,
         task=None,
         where=where,
@@ -136,7 +137,7 @@ def _texts(opened: Opened, prompt: str | None) -> Model:
         probe.check_padding(tried[0], tried[-1], chosen)
     if not fixed:
         limit = probe.longest(limit)
-    labels = onnx_file._labels(config, said.body, chosen, where)
+    labels = file_settings.labels_of(config, said.body, chosen, where)
     ours = [f for f in feeds if f.used and f.ours != POSITIONS]
     first: int | str = batch or "batch"
     dims: tuple[int | str, ...] = (chosen.width,)
@@ -169,7 +170,7 @@ def _texts(opened: Opened, prompt: str | None) -> Model:
             source=opened.path,
             labels=labels,
             activation=_activation(opened, chosen, labels, config, said.activation),
-            pooling=onnx_file._pooling(said, chosen, where),
+            pooling=file_settings.pooling_of(said, chosen, where),
             origin={},
             digest="",
         ),
@@ -217,7 +218,7 @@ def _feeds(opened: Opened, config: Mapping[str, Any]) -> tuple[tuple[Feed, ...],
     batches: set[int] = set()
     names = [port.name for port in ports]
     for port in ports:
-        ours = onnx_file._SYNONYMS.get(plain(port.name), plain(port.name))
+        ours = onnx_file.SYNONYMS.get(plain(port.name), plain(port.name))
         if len(ports) == 1 and ours not in INPUTS and len(port.dims) == 2:
             ours = "input_ids"
         if ours not in (*INPUTS, POSITIONS) or ours in {f.ours for f in feeds}:
@@ -250,7 +251,7 @@ def _feeds(opened: Opened, config: Mapping[str, Any]) -> tuple[tuple[Feed, ...],
             where=where,
             hint="Convert it again without this input: the network then makes them itself.",
         )
-    onnx_file._check_feeds(
+    onnx_file.check_feeds(
         feeds, names, batches, {n for n in lengths if n and n > _LONGEST}, config, where
     )
     if changed := [f for f in feeds if f.name != f.ours]:
@@ -458,10 +459,10 @@ class _Images:
     def model(self) -> Model:
         """Return the Model. Raises InputError if it is no classifier of RGB images."""
         opened = self._opened
-        home = onnx_file._home(opened.home)
+        home = file_settings.home_of(opened.home)
         if (opened.home.parent / image.FILE).is_file():
             home = opened.home.parent
-        config = onnx_file._config(home)
+        config = file_settings.read_config(home)
         spec = image.read_spec(home, str(config.get("model_type", "")))
         last, batch = self._layout(spec)
         feeds = (Feed(name=self._port.name, ours=PIXELS, dtype=self._port.dtype),)
@@ -479,7 +480,7 @@ class _Images:
             )
         if batch is None and (opened.exact or not self._takes_two(feeds, dims, one, chosen)):
             batch = 1
-        labels = onnx_file._labels(config, home, chosen, self._where)
+        labels = file_settings.labels_of(config, home, chosen, self._where)
         first: int | str = batch or "batch"
         signature = Signature(
             inputs=(TensorSpec(name=PIXELS, dtype="float32", dims=(first, *dims)),),
@@ -539,7 +540,7 @@ class _Images:
 
     def _choose(self, found: Mapping[str, np.ndarray]) -> Chosen:
         fitting = [n for n, a in found.items() if a.ndim == 2 and a.shape[0] == 1]
-        named = [n for n in fitting if onnx_outputs._NAMES.get(plain(n)) == "logits"]
+        named = [n for n in fitting if onnx_outputs.NAMES.get(plain(n)) == "logits"]
         if len(named or fitting) != 1:
             shown = ", ".join(f"{n} {a.shape}" for n, a in found.items())
             raise InputError(

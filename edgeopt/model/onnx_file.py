@@ -8,9 +8,7 @@ texts of several lengths, and what it answers decides. That run is the reference
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from edgeopt.model import (
     Model,
     OnnxSource,
     TextInput,
+    file_settings,
     name_of,
     onnx_adapt,
     onnx_batch,
@@ -40,11 +39,9 @@ from edgeopt.model import (
 from edgeopt.model.onnx_call import POSITIONS, Feed, OnnxFile
 from edgeopt.model.onnx_outputs import Chosen, plain
 from edgeopt.model.onnx_versions import lowered, opset_of
-from edgeopt.model.pooling import Pooling
 from edgeopt.model.sentence import Beside
 from edgeopt.model.signature import Signature, TensorSpec
 from edgeopt.model.tasks import (
-    FEATURE_EXTRACTION,
     INPUTS,
     PIXELS,
     QUESTION_ANSWERING,
@@ -52,7 +49,6 @@ from edgeopt.model.tasks import (
     activation,
 )
 
-_DEFAULT_MAX_SEQ_LEN = 512
 _SHORT, _LONG = 8, 11  # tokens of the made-up texts; no size of a network is 11
 _LONGEST = 1 << 16  # tokens; attention over more takes gigabytes a head
 _PROBED = 1024  # up to so many tokens the longest text is tried: attention grows with the square
@@ -65,7 +61,7 @@ _NO_CODE = ("Could not find an implementation", "during initialization", "not su
 
 _IMAGES = "A model of images is imported from its checkpoint, not from an .onnx file."
 
-_SYNONYMS = {
+SYNONYMS = {
     "ids": "input_ids",
     "input": "input_ids",
     "tokens": "input_ids",
@@ -92,10 +88,6 @@ _FROM_ZERO = ("albert", "bert", "big_bird", "convbert", "deberta", "deberta-v2",
               "roformer", "squeezebert")  # fmt: skip
 """Values of config.json's model_type whose positions count from 0 and stop for no padding."""
 
-_FROM_PADDING = ("camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta",
-                 "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")  # fmt: skip
-"""Those whose positions count from the padding's id + 1, which so many of the table are for."""
-
 
 def import_onnx(
     path: str | Path,
@@ -121,9 +113,9 @@ def import_onnx(
     where = str(path)
     proto, parts = onnx_read.read(path)
     onnx_read.check(proto, where)
-    home = _home(path)
+    home = file_settings.home_of(path)
     said = sentence.read(home, prompt)
-    config = _config(said.body)
+    config = file_settings.read_config(said.body)
     if home != path.parent:
         progress.note(f"{where}: its config.json and tokenizer are those of {home}")
     opened = _open(proto, path, whole=bool(parts))
@@ -132,22 +124,24 @@ def import_onnx(
         opened = _of_one_text(opened, feeds, batch, fixed, where)
         batch = 1
     proto = opened.proto
-    folder = Path(tokenizer_folder) if tokenizer_folder else _tokens_home(path, said.body)
+    folder = (
+        Path(tokenizer_folder) if tokenizer_folder else file_settings.tokens_home(path, said.body)
+    )
     tokens = tokenizer.collect(folder, lower=said.lower)
     if tokens is None:
         progress.note(f"{path.name} has no tokenizer: it is checked on made-up token ids")
-    rows = onnx_read.vocabulary(proto, feeds[0].name) or _number(config, "vocab_size")
+    rows = onnx_read.vocabulary(proto, feeds[0].name) or file_settings.number(config, "vocab_size")
     if tokens is not None and rows:
         tokenizer.check_ids(tokens, rows, where)
     pad_id = tokenizer.padding(tokens, rows or 1 << 31, config.get("pad_token_id"))
     probe = _Probe(session=opened.session, feeds=feeds, rows=rows or 2, pad_id=pad_id, where=where)
-    limit = fixed or _limit(config, folder, said)
+    limit = fixed or file_settings.limit(config, folder, said)
     tried = (fixed,) if fixed else (min(_SHORT, limit), min(_LONG, limit))
     runs = [(n, probe.run(n)) for n in tried]
     probe.check_same(*runs[0])
     chosen = onnx_outputs.choose(
         runs,
-        architecture=_architecture(config),
+        architecture=file_settings.architecture(config),
         vocabulary=probe.rows,
         task=task,
         where=where,
@@ -175,7 +169,7 @@ def import_onnx(
         progress.note(f"{where}: is in FP16; its weights are made FP32, and checked against it")
     signature = _signature(feeds, chosen, batch)
     graph = _adapted(proto, file, signature, opened.path)
-    labels = _labels(config, said.body, chosen, where)
+    labels = file_settings.labels_of(config, said.body, chosen, where)
     weights = {p.name: cache.file_sha256(p) for p in (path, *parts)}
     return Model(
         name=name_of(path),
@@ -191,7 +185,7 @@ def import_onnx(
         source=path,
         labels=labels,
         activation=_activation(proto, chosen, labels, config, said, where),
-        pooling=_pooling(said, chosen, where),
+        pooling=file_settings.pooling_of(said, chosen, where),
         origin={"kind": "onnx", "source": path.name, "weights_sha256": weights},
         digest=cache.key(
             weights=weights,
@@ -211,31 +205,7 @@ def import_onnx(
 
 def beside(path: Path) -> tuple[Path, ...]:
     """Return the files besides ``path`` that its import reads: weights, settings, tokenizer."""
-    return tuple(sorted({*settings(path), *onnx_read.external_files(path)} - {path}))
-
-
-def settings(path: Path) -> tuple[Path, ...]:
-    """Return those of ``beside`` that hold no weights; the file itself is not opened.
-
-    They lie in the folder of ``path``, in the one with config.json, in those of the modules of a
-    sentence encoder, and in the one with the tokenizer.
-    """
-    home = _home(path)
-    folders = {path.parent, home}
-    found: set[Path] = set()
-    with contextlib.suppress(InputError):  # which the import raises
-        body = sentence.body_of(home)
-        folders |= {body, _tokens_home(path, body)}
-        for folder in set(sentence.module_folders(home)) - folders:
-            found |= set(folder.glob("*"))  # of a Dense its weights, too
-    for folder in folders:
-        found |= {p for p in folder.glob("*") if _is_setting(p)}
-    return tuple(sorted(p for p in found if p.is_file()))
-
-
-def _is_setting(path: Path) -> bool:
-    names = (*tokenizer.FILES, "modules.json", sentence.HEAD)
-    return path.name in names or path.name.endswith("config.json") or "sentence" in path.name
+    return tuple(sorted({*file_settings.settings(path), *onnx_read.external_files(path)} - {path}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -400,7 +370,7 @@ def _feeds(
     batches: set[int] = set()
     lengths: set[int] = set()
     for name in names:
-        ours = _SYNONYMS.get(plain(name), plain(name))
+        ours = SYNONYMS.get(plain(name), plain(name))
         if len(names) == 1 and ours not in INPUTS and ours != PIXELS:
             ours = "input_ids"
         if ours not in (*INPUTS, POSITIONS) or ours in {f.ours for f in feeds}:
@@ -426,7 +396,7 @@ def _feeds(
         batches |= {dims[0]} if isinstance(dims[0], int) and dims[0] > 0 else set()
         lengths |= {dims[1]} if isinstance(dims[1], int) and dims[1] > 0 else set()
         feeds.append(Feed(name=name, ours=ours, dtype=kind, used=name in used))
-    _check_feeds(feeds, names, batches, lengths, config, where)
+    check_feeds(feeds, names, batches, lengths, config, where)
     changed = [f.name for f in feeds if f.name != f.ours]
     if changed:
         taken = ", ".join(f.ours for f in feeds if f.name != f.ours)
@@ -440,7 +410,7 @@ def _feeds(
     return tuple(ordered), next(iter(batches), None), next(iter(lengths), None)
 
 
-def _check_feeds(
+def check_feeds(
     feeds: Sequence[Feed],
     names: Sequence[str],
     batches: set[int],
@@ -448,6 +418,7 @@ def _check_feeds(
     config: Mapping[str, Any],
     where: str,
 ) -> None:
+    """Raise InputError if inputs are not a text's, or their free sizes do not go together."""
     if "input_ids" not in {f.ours for f in feeds if f.used}:
         raise InputError(
             f"inputs are {', '.join(names) or 'none'}; expected input_ids, attention_mask and "
@@ -598,88 +569,6 @@ def _signature(feeds: Sequence[Feed], chosen: Chosen, batch: int | None) -> Sign
     )
 
 
-def _home(path: Path) -> Path:
-    """Return the folder with config.json: the file's own, or the one around ``onnx``."""
-    above = path.absolute().parent.parent
-    own = [path.parent / name for name in ("config.json", "tokenizer.json", "modules.json")]
-    if not any(p.is_file() for p in own) and _is_checkpoint(above):
-        return path.parent.parent if path.parent.name not in ("", ".", "..") else above
-    return path.parent
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    try:
-        config = _config(folder)
-    except InputError:
-        return False
-    return bool({"model_type", "architectures"} & set(config))
-
-
-def _tokens_home(path: Path, home: Path) -> Path:
-    """Return the folder with the tokenizer: that of config.json, or the one around it."""
-    above = path.absolute().parent.parent
-    if _has_tokenizer(home) or not _is_checkpoint(above):
-        return home
-    return above if _has_tokenizer(above) else home
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in tokenizer.VOCABULARIES)
-
-
-def _limit(config: Mapping[str, Any], tokens: Path, said: Beside) -> int:
-    """Return the most tokens that config.json and the tokenizer's settings allow."""
-    limits = []
-    positions = config.get("max_position_embeddings")
-    if positions is not None and _is_size(positions):
-        first = 0
-        if config.get("model_type") in _FROM_PADDING:
-            first = _number(config, "pad_token_id") + 1
-        limits.append(int(positions) - first)
-    value = said.max_seq_len  # sentence-transformers takes it in the place of the tokenizer's
-    if value is None:
-        value = _json(tokens / "tokenizer_config.json").get("model_max_length")
-    if value is not None and _is_size(value):  # 1e30 stands for "no limit"
-        limits.append(int(value))
-    return max(1, min(limits, default=_DEFAULT_MAX_SEQ_LEN))
-
-
-def _number(config: Mapping[str, Any], key: str) -> int:
-    value = config.get(key)
-    return value if type(value) is int else 0
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1_000_000
-
-
-def _architecture(config: Mapping[str, Any]) -> str:
-    listed = config.get("architectures")
-    return str(listed[0]) if isinstance(listed, list) and listed else ""
-
-
-def _labels(config: Mapping[str, Any], home: Path, chosen: Chosen, where: str) -> tuple[str, ...]:
-    """Return a label for each logit: config.json's, which must be as many, or LABEL_0, ..."""
-    if not chosen.task.labelled:
-        return ()
-    named = config.get("id2label")
-    if named is None:
-        return tuple(f"LABEL_{i}" for i in range(chosen.width))
-    wrong = f"names labels {named!r}"[:200]
-    try:
-        by_index = {int(key): str(value) for key, value in named.items()}
-    except (AttributeError, TypeError, ValueError):
-        by_index = {}
-    if sorted(by_index) != list(range(chosen.width)):
-        raise InputError(
-            f"{wrong}, but {chosen.given[0]} of {Path(where).name} has {chosen.width} values: "
-            f"expected the labels 0 to {chosen.width - 1}",
-            where=f"{home / 'config.json'}: id2label",
-            hint="Put the config.json beside it that it was exported with.",
-        )
-    return tuple(by_index[i] for i in range(chosen.width))
-
-
 def _activation(
     proto: Any,
     chosen: Chosen,
@@ -707,38 +596,3 @@ def _activation(
             )
         return known[function]
     return activation(chosen.task, len(labels), config.get("problem_type"))
-
-
-def _pooling(said: Beside, chosen: Chosen, where: str) -> Pooling | None:
-    """Return how an embedding is made of the tokens', if a sentence encoder's folder says so.
-
-    Raises InputError for what stands beside the file and would have to be inside the graph.
-    """
-    tokens_alone = chosen.ours == ("last_hidden_state",)
-    lost = [module.kind for module in said.modules] if tokens_alone else []
-    lost += ["the head of SetFit"] * (said.head is not None)
-    lost += [f"truncate_dim {said.dims}"] * (said.dims is not None)
-    kept_out = any(m.options.get("include_prompt") is False for m in said.modules)
-    lost += ["a prompt that is not pooled"] * bool(said.prompt and kept_out)
-    if lost and chosen.task == FEATURE_EXTRACTION:
-        raise InputError(
-            f"gives {chosen.given[0]}, and its folder goes on from there with {', '.join(lost)}",
-            where=where,
-            hint="Import the folder itself, or export the whole.",
-        )
-    return said.pooling if tokens_alone else None
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    return _json(folder / "config.json")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Return the object in a file, an empty one if there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f"is not JSON ({exc})", where=str(path)) from exc
-    return found if isinstance(found, dict) else {}

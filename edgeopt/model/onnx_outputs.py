@@ -37,7 +37,7 @@ _HEADS = {
 _WORDS = ("ForMaskedLM", "ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """Networks whose logits are over the words of the vocabulary."""
 
-_NAMES = {
+NAMES = {
     "logits": "logits",
     "output_logits": "logits",
     "probabilities": "logits",
@@ -140,7 +140,7 @@ def _by_name(
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     by_name: dict[str, str] = {}
     for name, array in outputs.items():
-        ours = _NAMES.get(plain(name))
+        ours = NAMES.get(plain(name))
         if ours == SENTENCE and array.ndim == 3:  # "embeddings" of tokens
             ours = "last_hidden_state"
         if ours and ours not in by_name:
