@@ -279,7 +279,7 @@ def _held(subject: str, folder: Path, bundle: Path) -> tuple[str, str]:
             else:
                 (layout,) = (one for one in build.layouts() if one.name == subject)
                 tool, _, kind = layout.tool.partition(":")
-                test_checkpoints._HELD[tool](session, folder, kind)
+                test_checkpoints.HELD[tool](session, folder, kind)
         except AssertionError as exc:
             return "wrong", str(exc)[:500]
         # The tool may end in anything on a damaged folder.

@@ -388,9 +388,9 @@ def _run(model: Model, target: Target, lowered: Lowered, bundle: Path, expected:
 
     def read(session: Any, numbers: Sequence[int]) -> list[tuple[Answer | None, int]]:
         """Return the answers to some samples, None for one that is cut short, and their tokens."""
-        chosen = [expected.samples[i] for i in numbers]
+        chosen: list[Any] = [expected.samples[i] for i in numbers]
         if isinstance(model.input, ImageInput):
-            found = session.run_images([_pixels(sample) for sample in chosen])
+            found = session.run_images([images.as_rgb(sample) for sample in chosen])
         elif by_hand:
             return [_by_hand(session, expected.answers[i], most) for i in numbers]
         else:
@@ -458,11 +458,6 @@ def _some(sizes: Mapping[int, int], numbers: Sequence[int], most: int) -> list[i
     return [
         i for pair in zip_longest(some[:half], some[: half - 1 : -1]) for i in pair if i is not None
     ]
-
-
-def _pixels(sample: Sample) -> tuple[int, int, bytes]:
-    found = images.read_image(sample) if isinstance(sample, Path) else np.asarray(sample)
-    return found.shape[1], found.shape[0], found.tobytes()
 
 
 def _unpooled(expected: Expected) -> bool:

@@ -109,6 +109,12 @@ def read_image(path: Path) -> Image:
         raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
 
 
+def as_rgb(image: Image | Path | str) -> tuple[int, int, bytes]:
+    """Return width, height and the RGB bytes of an image or a file, as the runtime takes them."""
+    pixels = read_image(Path(image)) if isinstance(image, Path | str) else image
+    return pixels.shape[1], pixels.shape[0], pixels.tobytes()
+
+
 def parse_ppm(data: bytes, where: str) -> Image:
     """Return the image of a binary PPM's bytes. Raises InputError if they are not one."""
     if data[:2] != b"P6":

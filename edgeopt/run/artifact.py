@@ -80,15 +80,9 @@ def _run_here(
                 if isinstance(sample, str | tuple):
                     found += session.run_texts([sample])
                 else:
-                    pixels = images.read_image(sample) if not hasattr(sample, "shape") else sample
-                    found += session.run_images([_ppm(pixels)])
+                    found += session.run_images([images.as_rgb(sample)])
             except edgeopt_rt.Failure as exc:
                 error = failed(exc)
                 raise type(error)(error.message, where=place) from exc
             told(len(found))
         return reading_of(session, found)
-
-
-def _ppm(pixels: Any) -> tuple[int, int, bytes]:
-    """Return an image as the runtime takes it."""
-    return pixels.shape[1], pixels.shape[0], pixels.tobytes()

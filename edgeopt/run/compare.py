@@ -61,7 +61,7 @@ def compare(
         raise InputError("needs an image and a text at least", where="compare")
     path = bundle.path if isinstance(bundle, Bundle) else bundle
     options = {"engine": engine, "precision": precision, "threads": threads or 0}
-    pixels = [_pixels(image) for image in images]
+    pixels = [pictures.as_rgb(image) for image in images]
     with contextlib.ExitStack() as stack:
         by_text = stack.enter_context(open_session(path, graph=TEXT, **options))
         by_image = stack.enter_context(open_session(path, graph=IMAGE, **options))
@@ -87,12 +87,6 @@ def _matches(texts: Sequence[str], found: Any) -> tuple[Match, ...]:
     return tuple(sorted(made, key=lambda match: -match.logit))
 
 
-def _pixels(image: Path | str | pictures.Image) -> tuple[int, int, bytes]:
-    """Return an image as the runtime takes it."""
-    found = pictures.read_image(Path(image)) if isinstance(image, str | Path) else image
-    return found.shape[1], found.shape[0], found.tobytes()
-
-
 def read_images(
     bundle: str | Path | Bundle,
     images: Sequence[Path | str | pictures.Image],
@@ -108,7 +102,7 @@ def read_images(
     from edgeopt.runtime.python import edgeopt_rt
 
     path = bundle.path if isinstance(bundle, Bundle) else bundle
-    pixels = [_pixels(image) for image in images]
+    pixels = [pictures.as_rgb(image) for image in images]
     options = {"engine": engine, "precision": precision, "threads": threads or 0}
     with open_session(path, graph=graph_for(path, IMAGE), **options) as session:
         try:

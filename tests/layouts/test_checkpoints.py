@@ -54,7 +54,7 @@ def test_a_checkpoint_of_the_hub(layout: Layout, tmp_path: Path) -> None:
         _dual_encoder(bundle, folder, kind)
         return
     with open_session(bundle.path) as session:
-        _HELD[tool](session, folder, kind)
+        HELD[tool](session, folder, kind)
 
 
 def _model(session: Any, folder: Path, kind: str) -> None:
@@ -161,7 +161,7 @@ def _cross_encoder(session: Any, folder: Path, kind: str) -> None:
     assert found == pytest.approx(wanted.tolist(), abs=SAME)
 
 
-_HELD: dict[str, Callable[[Any, Path, str], None]] = {
+HELD: dict[str, Callable[[Any, Path, str], None]] = {
     "model": _model,
     "pipeline": _pipeline,
     "sentence-transformers": _sentence_transformers,
