@@ -31,6 +31,7 @@ from edgeopt.estimate.latency import artifact, counting
 from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.data import Data
 from edgeopt.fields import nearest
+from edgeopt.garbage import rarely_collected
 from edgeopt.lower import answers, tokenization
 from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
@@ -414,6 +415,7 @@ def _compile_dual(model: DualEncoder, job: Job) -> Bundle:
         return _write(manifest, job, lowered)
 
 
+@rarely_collected()
 def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowered:
     """Lower ``model`` to every engine and precision. Raises CompileError if none could be made."""
     seq_lens = samples.lengths(model, job.target.seq_lens)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test keeps its boards and their state apart from the user's own; one board serves all."""
 
+import gc
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,16 @@ import pytest
 
 from edgeopt.boards.registry import BoardEntry
 from edgeopt.boards.transport import Transport
+from edgeopt.garbage import rarely_collected
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rarely_collected() -> Iterator[None]:
+    """Spare the run what the collector would do: torch's and onnx's modules are a million objects,
+    which it walks again and again."""
+    with rarely_collected():
+        gc.freeze()
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

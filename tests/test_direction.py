@@ -24,6 +24,7 @@ FLOORS = [
         "retention",
         "cache",
         "closure",
+        "garbage",
         "quiet",
         "place",
     },

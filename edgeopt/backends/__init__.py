@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -31,7 +32,7 @@ import numpy as np
 
 from edgeopt import cache, closure
 from edgeopt.errors import CompileError, EdgeoptError, InputError
-from edgeopt.model import Model, TextInput
+from edgeopt.model import Model, TextInput, TorchSource
 from edgeopt.model.signature import NO_LENGTH, Signature
 from edgeopt.quantize import Quantize
 from edgeopt.target import ENGINES, EngineSpec, Target
@@ -202,6 +203,25 @@ def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
 def only_lengths(model: Model) -> tuple[int, ...]:
     """Return the only lengths that ``model`` takes, () for any, and for a model of images."""
     return model.input.seq_lens if isinstance(model.input, TextInput) else ()
+
+
+def converted(
+    model: Model, path: Path, convert: Callable[[Path], None], converter: str, **how: Any
+) -> None:
+    """Have ``convert`` write the FP32 file ``path`` of ``model``, or copy what it wrote before.
+
+    Every precision of an engine starts from that file, and so does another recipe. ``converter``
+    is the module that ``convert`` is of, and ``how`` are all its options (plain JSON values). A
+    module that is not known by what it was made of (``TorchSource.identity``) is converted each
+    time.
+    """
+    source = model.main.source
+    if not isinstance(source, TorchSource) or not source.identity:
+        convert(path)
+        return
+    key = cache.key(model=source.identity, code=closure.code(converter), how=how)
+    kept = cache.entry("conversion", key, lambda folder: convert(folder / path.name))
+    shutil.copyfile(kept / path.name, path)
 
 
 def traceable(model: Model) -> torch.nn.Module:

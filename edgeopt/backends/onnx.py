@@ -21,6 +21,7 @@ from edgeopt.backends import (
     Batch,
     Outputs,
     Run,
+    converted,
     only_lengths,
     traceable,
     traced_length,
@@ -84,9 +85,7 @@ def lower(
         _check_versions(path, spec.opset, spec.ir_version, "Build for a target")
         route = f"tf2onnx (opset {spec.opset})"
     else:
-        export_fp32(
-            model, path, opset=spec.opset, ir_version=spec.ir_version, batch=None, seq_len=None
-        )
+        export_free(model, path, spec.opset, spec.ir_version)
         exporter = "torch.export" if is_exported(model) else "TorchScript"
         route = f"torch.onnx.export ({exporter}, opset {spec.opset})"
     if precision in QUANTIZED:
@@ -113,6 +112,15 @@ def lower(
         tools={n: require(n, "onnx").__version__ for n in ("onnx", "onnxruntime")}
         | ({"torch": require("torch", "torch").__version__} if model.main.is_torch else {}),
     )
+
+
+def export_free(model: Model, path: Path, opset: int, ir_version: int) -> None:
+    """``export_fp32`` with free dimensions; what was exported before is not exported again."""
+
+    def export(path: Path) -> None:
+        export_fp32(model, path, opset=opset, ir_version=ir_version, batch=None, seq_len=None)
+
+    converted(model, path, export, __name__, opset=opset, ir_version=ir_version)
 
 
 def export_fp32(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from edgeopt.backends import (
     ArtifactGraph,
     Batch,
     Outputs,
+    converted,
     only_lengths,
     static_lengths,
     traceable,
@@ -78,7 +80,7 @@ def lower(
             return _packed(model, source.given, precision, quantize, path)
         write_tflite(model, source.given, {n: signature_name(n) for n in lengths}, path)
     else:
-        _convert(model, lengths, path)
+        converted(model, path, partial(_convert, model, lengths), __name__, lengths=lengths)
     converter = "tf.lite" if isinstance(source, FileSource) else "litert-torch"
     route = f"{converter}, signatures {', '.join(signature_name(n) for n in lengths)}"
     if precision != "fp32":

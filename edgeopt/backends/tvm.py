@@ -35,7 +35,7 @@ from edgeopt.backends import (
     Session,
     static_lengths,
 )
-from edgeopt.backends.onnx import export_fp32
+from edgeopt.backends.onnx import export_free
 from edgeopt.backends.tensorflow_convert import file_of, write_onnx
 from edgeopt.backends.tvm_graph import (
     function_name,
@@ -159,7 +159,7 @@ def source_graph(model: Model, path: Path) -> Path:
     if (given := file_of(model, "TVM")) is not None:
         write_onnx(model, given, path, _OPSET, _IR_VERSION)
         return path
-    export_fp32(model, path, opset=_OPSET, ir_version=_IR_VERSION, batch=None, seq_len=None)
+    export_free(model, path, _OPSET, _IR_VERSION)
     return path
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from edgeopt.backends import Artifact, Batch, Outputs, backend, run_on_host
 from edgeopt.evaluate import fidelity
 from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.fields import Table
-from edgeopt.model import Model, reference, samples
+from edgeopt.model import Model, TorchSource, reference, samples
 from edgeopt.model.network.first_token import narrowed
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH
@@ -114,7 +114,7 @@ def lower(
         files.mkdir()
         with progress.step(f"Lowering to {spec.engine} {precision}"):
             artifact = engine.lower(
-                narrowed(model),
+                _known(model),
                 target,
                 spec,
                 precision,
@@ -145,6 +145,16 @@ def lower(
     return Lowered(
         artifact=record.artifact, fidelity=record.fidelity, directory=directory / "files"
     )
+
+
+def _known(model: Model) -> Model:
+    """Return what is lowered of ``model``, known by what it was made of."""
+    found = narrowed(model)
+    source = found.main.source
+    if not isinstance(source, TorchSource):
+        return found
+    identity = cache.key(model=model.digest, code=closure.code(narrowed.__module__))
+    return found.with_source(replace(source, identity=identity))
 
 
 def _check(artifact: Artifact, directory: Path, prepared: Prepared) -> Fidelity:

@@ -34,11 +34,13 @@ class TorchSource:
 
     It is called with the signature's inputs by position and returns a tuple of tensors in the
     order of the outputs. If it was ``exported`` by torch.export, sizes are symbols in it, which
-    torch's older tracer does not follow.
+    torch's older tracer does not follow. ``identity`` is a hash of all that the module was made of,
+    "" if that is not known: what a converter makes of it can be kept under it.
     """
 
     module: torch.nn.Module
     exported: bool = False
+    identity: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -146,8 +148,11 @@ class Model:
 
     def with_module(self, module: torch.nn.Module) -> Model:
         """Return this model with another module for its one graph."""
-        graph = replace(self.main, source=TorchSource(module=module))
-        return replace(self, graphs={MAIN: graph})
+        return self.with_source(TorchSource(module=module))
+
+    def with_source(self, source: TorchSource) -> Model:
+        """Return this model with another source for its one graph."""
+        return replace(self, graphs={MAIN: replace(self.main, source=source)})
 
 
 def name_of(source: str | Path) -> str:

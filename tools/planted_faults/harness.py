@@ -26,7 +26,7 @@ from tests import checkpoints, sentences
 from tools.planted_faults.faults import Fault
 
 LENGTHS = (16, 32)
-_FRESH = ("artifact", "judged", "reference", "answers", "tokens")
+_FRESH = ("artifact", "conversion", "judged", "reference", "answers", "tokens")
 """What of the cache is thrown away before a fault is planted: it has no key for one."""
 
 CHECKS = (
