@@ -117,6 +117,7 @@ def test_packed_files_and_labels(tmp_path: Path) -> None:
         read_labelled(path)
 
 
+@pytest.mark.heavy  # transformers
 def test_a_length_that_the_tokenizer_alone_fills_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs edgeopt[torch]")
     folder = checkpoints.write(tmp_path / "model")

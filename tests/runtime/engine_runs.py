@@ -5,16 +5,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
+from edgeopt.runtime.build import FLAGS, SOURCES
+from tests.programs import compiled as compiled_program
 from tests.runtime.compiled import Compiled
 
 _DRIVER = Path(__file__).with_name("engine_driver.c")
@@ -26,26 +24,19 @@ _SOURCES = [
 Tensors = dict[str, np.ndarray]
 
 
-def build_driver(folder: Path, sanitizers: str) -> Path:
+def build_driver(sanitizers: str) -> Path:
     """Build the driver with every engine, under ``sanitizers`` (gcc's -fsanitize)."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    program = folder / f"engine_driver-{sanitizers.replace(',', '-')}"
-    flags = [flag for flag in FLAGS if flag not in ("-O2", "-s")]
-    flags += ["-O1", "-g", *INCLUDES]
+    flags = [*FLAGS, "-O1", "-g"]
     if sanitizers:
         flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
-    subprocess.run(["gcc", *flags, *_SOURCES, "-o", str(program), "-ldl", "-lm"], check=True)
-    return program
+    return compiled_program("engine_driver", *flags, *_SOURCES, "-ldl", "-lm")
 
 
-def build_driver_aarch64(folder: Path) -> Path:
-    """Build the driver with zig for aarch64 and an old glibc."""
-    program = folder / "engine_driver-aarch64"
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu.2.17"]
-    command += [*FLAGS, *INCLUDES, *_SOURCES, "-o", str(program), "-ldl", "-lm"]
-    subprocess.run(command, check=True)
-    return program
+def build_driver_aarch64() -> Path:
+    """Build the driver for aarch64 and an old glibc."""
+    return compiled_program(
+        "engine_driver", *FLAGS, *_SOURCES, "-ldl", "-lm", triple="aarch64-linux-gnu.2.17"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

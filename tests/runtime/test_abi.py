@@ -13,7 +13,6 @@ import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from edgeopt._version import __version__
 from edgeopt.engines.elf import read_needs, version_key
 from edgeopt.runtime.build import PLATFORMS, ROOT, build_for_host, build_runtime
 from edgeopt.runtime.python import edgeopt_rt
+from tests.programs import compiled
 
 PROMISED = Path(__file__).with_name("abi.txt")
 HEADER = ROOT / "include" / "edgeopt_rt.h"
@@ -89,18 +89,12 @@ def layout_program() -> str:
     return "\n".join([*lines, "    return 0;", "}", ""])
 
 
-def layout(folder: Path, triple: str | None) -> list[str]:
+def layout(folder: Path, triple: str) -> list[str]:
     """Lines of name, offset (or size, or value) and size (or alignment), told by a C program."""
-    program = folder / f"layout-{triple}"
     source = folder / "layout.c"
     source.write_text(layout_program())
-    if triple is None:
-        compiler, runner = ["gcc"], []
-    else:
-        compiler = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static"]
-        runner = ["qemu-arm"]
-    command = [*compiler, "-std=c11", f"-I{HEADER.parent}", str(source), "-o", str(program)]
-    subprocess.run(command, check=True, capture_output=True)
+    program = compiled("layout", "-std=c11", *["-static"] * bool(triple), source, triple=triple)
+    runner = ["qemu-arm"] if triple else []
     done = subprocess.run([*runner, str(program)], check=True, capture_output=True, text=True)
     return done.stdout.splitlines()
 
@@ -135,7 +129,7 @@ def exported(path: Path) -> set[str]:
 
 
 def current(folder: Path) -> str:
-    wide, narrow = layout(folder, None), layout(folder, "arm-linux-musleabihf")
+    wide, narrow = layout(folder, ""), layout(folder, "arm-linux-musleabihf")
     text = "# Written by: python -m tests.runtime.test_abi; what it means is in ABI.md.\n"
     text += "".join(f"{function};\n" for function in functions())
     text += "# constant, value and 0; struct, size and alignment; member, offset and size: on\n"

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 import edgeopt
-from edgeopt.runtime.build import FLAGS, INCLUDES, library_sources
+from edgeopt.runtime.build import FLAGS, library_sources
 from tests import checkpoints
+from tests.programs import compiled
 from tests.runtime.allocations import COUNTER, WRAPPED
 from tests.runtime.poolings import write_pooling
 
@@ -68,8 +68,6 @@ int main(int argc, char **argv)
 def test_runs_allocate_nothing(
     architecture: str, onnxruntime_library: Path, tmp_path: Path
 ) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
     folder = checkpoints.write(tmp_path / "checkpoint", architecture)
     if architecture == "BertModel":  # an embedding behind a prompt
         write_pooling(folder, "mean")
@@ -79,12 +77,11 @@ def test_runs_allocate_nothing(
         folder, "host",
         output=tmp_path / "b.edgeopt", engines=["onnx"], precisions=["fp32"],
     )  # fmt: skip
-    (tmp_path / "driver.c").write_text(DRIVER)
-    program = tmp_path / "driver"
-    command = ["gcc", *FLAGS, "-O1", *INCLUDES]
-    command += [f"-Wl,--wrap={name}" for name in WRAPPED]
-    command += [str(tmp_path / "driver.c"), *map(str, library_sources())]
-    subprocess.run([*command, "-o", str(program), "-ldl", "-lm", "-lpthread"], check=True)
+    source = tmp_path / "driver.c"
+    source.write_text(DRIVER)
+    wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
+    libraries = ("-ldl", "-lm", "-lpthread")
+    program = compiled("driver", *FLAGS, "-O1", *wraps, source, *library_sources(), *libraries)
     home = tmp_path / "home"
     home.mkdir()
     done = subprocess.run(

@@ -8,7 +8,6 @@ import ctypes
 import itertools
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,9 +21,10 @@ import edgeopt
 from edgeopt.errors import InputError
 from edgeopt.run.cascade import _logits
 from edgeopt.run.early_exit import Cascade, Part, confidence, load
-from edgeopt.runtime.build import FLAGS, INCLUDES, build_for_host, library_sources
+from edgeopt.runtime.build import build_for_host, library_sources
 from edgeopt.runtime.python import edgeopt_rt
 from tests import checkpoints
+from tests.programs import SANITIZED, compiled
 from tests.runtime.allocations import COUNTER, WRAPPED
 
 for name in ("torch", "transformers", "onnxruntime", "ziglang"):
@@ -487,15 +487,11 @@ int main(int argc, char **argv)
 def test_runs_allocate_nothing_and_no_damage_is_read(
     pair: Pair, onnxruntime_library: Path, tmp_path: Path
 ) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    (tmp_path / "driver.c").write_text(DRIVER)
-    program = tmp_path / "driver"
-    command = ["gcc", *FLAGS, "-O1", "-g", *INCLUDES]
-    command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command += [f"-Wl,--wrap={name}" for name in WRAPPED]
-    command += [str(tmp_path / "driver.c"), *map(str, library_sources())]
-    subprocess.run([*command, "-o", str(program), "-ldl", "-lm", "-lpthread"], check=True)
+    source = tmp_path / "driver.c"
+    source.write_text(DRIVER)
+    wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
+    libraries = ("-ldl", "-lm", "-lpthread")
+    program = compiled("driver", *SANITIZED, *wraps, source, *library_sources(), *libraries)
     threshold = between(confidence(pair.logits, 1.0), 0.5)
     path = pair.save(tmp_path / "cascade.json", threshold=threshold)
     words = [program, path, pair.small.path, pair.large.path, onnxruntime_library]

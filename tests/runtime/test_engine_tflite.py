@@ -25,8 +25,8 @@ pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_driver(tmp_path_factory.mktemp("driver"), "address,undefined")
+def driver() -> Path:
+    return build_driver("address,undefined")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_an_older_library_takes_tensors_in_8_bits(tmp_path: Path) -> None:
         pytest.skip("qemu-aarch64 (qemu-user) is not installed")
     model, call = in_8_bits(tmp_path)
     drive = Drive(
-        build_driver_aarch64(tmp_path),
+        build_driver_aarch64(),
         "tflite",
         fetch(find("tflite", "2.1.0"), "aarch64").library,
         tmp_path,
@@ -110,7 +110,7 @@ def test_an_older_library_agrees_on_debian_11(precision: str, tmp_path: Path) ->
     compiled = lower("tflite", ARCHITECTURES[0], tmp_path, precision)
     old = fetch(find("tflite", "2.1.0"), "aarch64").library
     drive = Drive(
-        build_driver_aarch64(tmp_path),
+        build_driver_aarch64(),
         "tflite",
         old,
         tmp_path,

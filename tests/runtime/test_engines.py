@@ -38,10 +38,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def driver(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_driver(
-        tmp_path_factory.mktemp("driver"), _SANITIZERS.get(engine, "address,undefined")
-    )
+def driver(engine: str) -> Path:
+    return build_driver(_SANITIZERS.get(engine, "address,undefined"))
 
 
 @pytest.fixture(scope="module")

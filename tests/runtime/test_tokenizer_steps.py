@@ -50,8 +50,8 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build([DRIVER], tmp_path_factory.mktemp("tokenizer") / "driver")
+def driver() -> Path:
+    return build(DRIVER)
 
 
 def mirror(**parts: Any) -> Json:

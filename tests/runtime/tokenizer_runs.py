@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import struct
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -16,34 +15,24 @@ from typing import Any
 
 import pytest
 
-from edgeopt.runtime.build import FLAGS, INCLUDES, SOURCES
+from edgeopt.runtime.build import SOURCES
+from tests.programs import SANITIZED, compiled
 from tests.runtime import tokenizer_texts as texts
 
 tokenizers = pytest.importorskip("tokenizers", reason="the torch extra is not installed")
 
 DRIVER = Path(__file__).with_name("tokenizer_driver.c")
-MODULES = [str(p) for room in ("base", "tokenizer") for p in sorted((SOURCES / room).glob("*.c"))]
+MODULES = [p for room in ("base", "tokenizer") for p in sorted((SOURCES / room).glob("*.c"))]
 NO_WORD = 0xFFFFFFFF
 EO_EINPUT, EO_EBUNDLE, EO_EUNSUPPORTED = 1, 2, 6
 LONGEST_FIRST, ONLY_SECOND, ONLY_FIRST = 0, 1, 2
 STRATEGIES = ("longest_first", "only_second", "only_first")
-SANITIZED = (
-    *(flag for flag in FLAGS if flag not in ("-O2", "-s")),
-    "-O1",
-    "-g",
-    "-fsanitize=address,undefined",
-    "-fno-sanitize-recover=all",
-)
 
 
-def build(sources: Sequence[str | Path], program: Path) -> Path:
+def build(*sources: Path) -> Path:
     """Compile C files with the tokenizer's for this host, under the address and
     undefined-behaviour sanitizers."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    files = [*map(str, sources), *MODULES]
-    subprocess.run(["gcc", *SANITIZED, *INCLUDES, *files, "-o", str(program), "-lm"], check=True)
-    return program
+    return compiled(sources[0].stem, *SANITIZED, *sources, *MODULES, "-lm")
 
 
 def run(driver: Path, words: Sequence[str], data: bytes = b"") -> bytes:
@@ -153,20 +142,23 @@ def check(driver: Path, path: Path, cases: Sequence[Case]) -> None:
 
 
 def check_truncated(driver: Path, path: Path, tokenizer: Any, cases: Sequence[Case]) -> None:
-    """Hold texts that are cut, which all have one limit and strategy; what the package refuses is
+    """Hold texts that are cut, each to its limit by its strategy; what the package refuses is
     refused."""
     tokenizer.no_padding()
-    tokenizer.enable_truncation(cases[0].max_tokens or 0, strategy=STRATEGIES[cases[0].truncation])
-    ours = list(zip(cases, encode(driver, path, cases), strict=True))
-    refused = [(case, encoded.error) for case, encoded in ours if encoded.error]
-    for case, error in refused:
-        assert re.search("only the (first|second) text is cut", error)
-        with pytest.raises(Exception, match="Truncation error"):
-            reference(tokenizer, [case])
-    cut = [(case, encoded) for case, encoded in ours if not encoded.error]
-    references = reference(tokenizer, [case for case, _ in cut])
-    for (case, encoded), encoding in zip(cut, references, strict=True):
-        assert encoded.tokens == expected(encoding), case
+    alike: dict[tuple[int, int], list[tuple[Case, Encoded]]] = {}
+    for case, encoded in zip(cases, encode(driver, path, cases), strict=True):
+        alike.setdefault((case.max_tokens or 0, case.truncation), []).append((case, encoded))
+    for (limit, strategy), ours in alike.items():
+        tokenizer.enable_truncation(limit, strategy=STRATEGIES[strategy])
+        for case, encoded in ours:
+            if encoded.error:
+                assert re.search("only the (first|second) text is cut", encoded.error)
+                with pytest.raises(Exception, match="Truncation error"):
+                    tokenizer.encode(decoded(case.text), case.pair and decoded(case.pair))
+        cut = [(case, encoded) for case, encoded in ours if not encoded.error]
+        references = reference(tokenizer, [case for case, _ in cut])
+        for (case, encoded), encoding in zip(cut, references, strict=True):
+            assert encoded.tokens == expected(encoding), case
 
 
 def open_each(driver: Path, documents: Iterable[bytes]) -> list[tuple[int, str]]:
