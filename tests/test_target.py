@@ -16,6 +16,7 @@ from edgeopt.target import ENGINES, FOLDER, load_target, target_names
 GLIBC = {
     ("onnx", "1.31.1"): (2, 28),
     ("onnx", "1.27.0"): (2, 27),
+    ("onnx", "1.21.0"): (2, 38),  # of 32-bit Arm
     ("tflite", "2.3.0"): (2, 34),
     ("openvino", "2026.4.1"): (2, 34),
     ("tvm", "0.26.0"): (2, 27),
