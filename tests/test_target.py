@@ -114,6 +114,16 @@ ONNX = '"1.31.1"\nprecisions = ["fp32", "int8"]'
             "engines.tflite.opset: belongs to onnx alone, tflite has none",
         ),
         (
+            "[engines.tflite]",
+            '[engines.tflite]\nmin_runtime = "2.4"',
+            "engines.tflite.min_runtime: expected",
+        ),
+        (
+            "[engines.onnx]",
+            '[engines.onnx]\nmin_runtime = "2.8"',
+            "engines.onnx.min_runtime: belongs to tflite alone, onnx has none",
+        ),
+        (
             "[engines.onnx]",
             "[engines.onxx]",
             "engines.onxx: unknown engine; did you mean 'onnx'? (known: onnx, tflite, ",
