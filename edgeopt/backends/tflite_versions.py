@@ -22,8 +22,6 @@ from edgeopt.engines.elf import version_key
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 
-OLDEST = "2.5"
-"""The first release that calls a file by its signatures."""
 PER_CHANNEL_DYNAMIC = "2.18"
 """The first with int8 weights by channel under activations that are quantised call by call, in
 products (2.17) and in embeddings."""
@@ -252,8 +250,11 @@ def write_versions(path: Path, *, inside: bool) -> None:
     since = [need.since for _, need in found if need.since is not None]
     for entry in model.metadata or []:
         if entry.name == _METADATA.encode() and since:
-            text = max(since, key=version_key).encode()
-            model.buffers[entry.buffer].data = np.frombuffer(text.ljust(16, b"\0"), np.uint8)
+            newest = max(since, key=version_key)
+            text = newest if newest.count(".") == 2 else f"{newest}.0"  # as the converter has it
+            model.buffers[entry.buffer].data = np.frombuffer(
+                text.encode().ljust(16, b"\0"), np.uint8
+            )
     behind = [buffer for buffer in model.buffers if buffer.offset > 1]
     if inside:
         for buffer in behind:
@@ -287,15 +288,15 @@ def _needs(model: Any, schema: Any) -> Iterator[tuple[Any, Need]]:
     """Yield the operator code, which is to be numbered, and the need of each operator."""
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     for graph in model.subgraphs:
-        takers = {i: taker for taker in reversed(graph.operators) for i in taker.inputs}
+        takers = {i: taker for taker in reversed(graph.operators) for i in _inputs(taker)}
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex]
             name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
-            tensors = [graph.tensors[i] if i >= 0 else None for i in operator.inputs]
+            tensors = [graph.tensors[i] if i >= 0 else None for i in _inputs(operator)]
             asked, known = _version(name, operator, tensors, schema.TensorType)
             version = max(code.version, asked)
             releases = _RELEASES.get(name, ())
-            since = releases[version - 1] if known and version <= len(releases) else None
+            since = releases[version - 1] if known and version <= len(releases) else "-"
             shown = takers.get(operator.outputs[0], operator) if name == "DEQUANTIZE" else operator
             layer = graph.tensors[shown.outputs[0]].name or b""
             yield (
@@ -303,7 +304,7 @@ def _needs(model: Any, schema: Any) -> Iterator[tuple[Any, Need]]:
                 Need(
                     operator=name,
                     version=version,
-                    since=since,
+                    since=None if since == "-" else since,
                     layer=layer.decode("utf-8", "replace").rstrip(";").rpartition("/")[2],
                 ),
             )
@@ -339,6 +340,10 @@ def _version(name: str, operator: Any, inputs: list[Any], types: Any) -> tuple[i
     # No table says which release has products of 4 bits under floating point.
     known = weight.type == types.INT8 or name == "EMBEDDING_LOOKUP"
     return many if _by_channel(weight) or weight.type == types.INT4 else one, known
+
+
+def _inputs(operator: Any) -> list[int]:
+    return [] if operator.inputs is None else [int(i) for i in operator.inputs]
 
 
 def _by_channel(tensor: Any) -> bool:
