@@ -84,12 +84,10 @@ def test_ids_are_those_of_transformers(theirs: Any) -> None:
     assert tied <= 2
 
 
-def test_the_runtime_gives_the_same(
-    folder: Path, theirs: Any, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_the_runtime_gives_the_same(folder: Path, theirs: Any) -> None:
     path = tokenizer.collect(folder)
     assert path is not None
-    driver = runs.build([runs.DRIVER], tmp_path_factory.mktemp("driver") / "driver")
+    driver = runs.build(runs.DRIVER)
     given = some_texts()[:: TEXTS // 1000]
     cases = [runs.Case(text.encode()) for text in given]
     found = runs.encode(driver, path / "tokenizer.json", cases)

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_driver(tmp_path_factory.mktemp("driver"), "address,undefined")
+def driver() -> Path:
+    return build_driver("address,undefined")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
