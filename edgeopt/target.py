@@ -32,6 +32,8 @@ T = TypeVar("T")
 _VERSION = r"\d+(\.\d+)+(\.?(a|b|rc|post|dev)\d+)*"
 _OPSETS = 7, 28  # 7 is the oldest that onnxruntime runs, 28 the newest that onnx 1.23 writes
 _IR_VERSIONS = 3, 14  # likewise
+# From 2.5, the first that calls a file by its signatures; 2.21 is TensorFlow's newest.
+_MIN_RUNTIME = r"2\.([5-9]|1\d|2[01])(\.\d+)?"
 # How LLVM spells a CPU: cortex-a72, gracemont, x86-64-v3. LLVM itself tells whether it has it.
 _MCPU = r"[a-z][a-z0-9]*([-.][a-z0-9]+)*"
 _OPTIONS = {"tvm": {"mcpu": _MCPU}}
@@ -41,8 +43,10 @@ _OPTIONS = {"tvm": {"mcpu": _MCPU}}
 class EngineSpec:
     """One engine of a target: the version that runs on the device, and what is built for it.
 
-    ``opset`` and ``ir_version`` bound the ONNX file (None for the other engines); ``options``
-    are the backend's own (TVM: ``mcpu``); ``why`` is the reason for this choice, in a sentence.
+    ``opset`` and ``ir_version`` bound the ONNX file (None for the other engines). ``min_runtime``
+    is the oldest release of TensorFlow Lite that is to run the .tflite file, None if LiteRT alone
+    is. ``options`` are the backend's own (TVM: ``mcpu``); ``why`` is the reason for this choice,
+    in a sentence.
     """
 
     engine: str
@@ -52,6 +56,7 @@ class EngineSpec:
     ir_version: int | None
     options: Mapping[str, str]
     why: str
+    min_runtime: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +169,8 @@ def _engine(name: str, table: Table, device: DeviceProfile) -> EngineSpec:
     for key in ("opset", "ir_version"):
         if key in table and not is_onnx:
             raise table.wrong(key, f"belongs to onnx alone, {name} has none")
+    if "min_runtime" in table and name != "tflite":
+        raise table.wrong("min_runtime", f"belongs to tflite alone, {name} has none")
     spec = EngineSpec(
         engine=name,
         version=table.text("version", like=_VERSION),
@@ -176,6 +183,7 @@ def _engine(name: str, table: Table, device: DeviceProfile) -> EngineSpec:
         ),
         options=_options(name, table),
         why=table.text("why"),
+        min_runtime=table.text("min_runtime", None, like=_MIN_RUNTIME),
     )
     if name == "tvm" and "mcpu" not in spec.options and device.reach != "local":
         raise table.wrong(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,13 @@ def siglip(folder: Path, *, masked: bool = False, padding_side: str = "right") -
     return folder
 
 
-def siglip_of_sentencepiece(folder: Path) -> Path:
-    """Save a SiglipModel with the tokenizer of the first SigLIP, which no tokenizer.json holds."""
+SENTENCES = ("a photo of a cat", "two dogs run", "the house's door")
+
+
+def siglip_of_sentencepiece(
+    folder: Path, sentences: Iterable[str] = SENTENCES, **settings: Any
+) -> Path:
+    """Save a SiglipModel with the tokenizer of the first SigLIP; ``settings`` are its trainer's."""
     import sentencepiece
     import transformers
 
@@ -104,17 +110,17 @@ def siglip_of_sentencepiece(folder: Path) -> Path:
     for path in folder.glob("tokenizer*"):
         path.unlink()
     made = io.BytesIO()
+    asked = {"model_type": "unigram", "vocab_size": 60} | settings
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a photo of a cat", "two dogs run", "the house's door"] * 20),
+        sentence_iterator=iter([*sentences] * 20),
         model_writer=made,
-        model_type="unigram",
-        vocab_size=60,
         hard_vocab_limit=False,
         minloglevel=2,
         pad_id=0,
         eos_id=1,
         unk_id=2,
         bos_id=-1,
+        **asked,
     )
     with tempfile.TemporaryDirectory() as scratch, quiet():
         model = Path(scratch) / "spiece.model"

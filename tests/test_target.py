@@ -16,6 +16,7 @@ from edgeopt.target import ENGINES, FOLDER, load_target, target_names
 GLIBC = {
     ("onnx", "1.31.1"): (2, 28),
     ("onnx", "1.27.0"): (2, 27),
+    ("onnx", "1.21.0"): (2, 38),  # of 32-bit Arm
     ("tflite", "2.3.0"): (2, 34),
     ("openvino", "2026.4.1"): (2, 34),
     ("tvm", "0.26.0"): (2, 27),
@@ -111,6 +112,16 @@ ONNX = '"1.31.1"\nprecisions = ["fp32", "int8"]'
             "[engines.tflite]",
             "[engines.tflite]\nopset = 17",
             "engines.tflite.opset: belongs to onnx alone, tflite has none",
+        ),
+        (
+            "[engines.tflite]",
+            '[engines.tflite]\nmin_runtime = "2.4"',
+            "engines.tflite.min_runtime: expected",
+        ),
+        (
+            "[engines.onnx]",
+            '[engines.onnx]\nmin_runtime = "2.8"',
+            "engines.onnx.min_runtime: belongs to tflite alone, onnx has none",
         ),
         (
             "[engines.onnx]",

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +24,7 @@ from edgeopt.backends import (
     converted,
     only_lengths,
     static_lengths,
+    tflite_versions,
     traceable,
 )
 from edgeopt.backends.tensorflow_convert import write_tflite
@@ -60,11 +63,14 @@ def lower(
     by name). FP16 keeps weights in half precision and leaves activations to the engine; INT8 has
     int8 weights by channel
     (the embeddings as well) and quantises activations call by call, unless ``quantize`` says
-    otherwise; ``calibration`` is not used. A model that came as a .tflite file is that file, byte
-    for byte, under its own names. Raises CompileError for a model that came as an .onnx file, and
-    for a precision that a .tflite file is not in.
+    otherwise; ``calibration`` is not used. What the target's ``min_runtime`` has no kernel for is
+    written otherwise: GELU by its terms, products of INT8 weights as of floating point. A model
+    that came as a .tflite file is that file, byte for byte, under its own names. Raises
+    CompileError for a model that came as an .onnx file, for a precision that a .tflite file is not
+    in, and with operator and layer if ``min_runtime`` does not run the file.
     """
-    del spec, calibration
+    del calibration
+    oldest = spec.min_runtime
     source = model.main.source
     if isinstance(source, OnnxSource):
         raise CompileError(
@@ -77,15 +83,22 @@ def lower(
     path = directory / _FILE
     if isinstance(source, FileSource):
         if source.given.kind == TFLITE:
+            if oldest is not None:
+                tflite_versions.check(source.given.path, oldest, model.name)
             return _packed(model, source.given, precision, quantize, path)
         write_tflite(model, source.given, {n: signature_name(n) for n in lengths}, path)
     else:
-        converted(model, path, partial(_convert, model, lengths), __name__, lengths=lengths)
+        spelled = tflite_versions.lacks(oldest, tflite_versions.GELU)
+        convert = partial(_convert, model, lengths, spelled=spelled)
+        converted(model, path, convert, __name__, lengths=lengths, spelled=spelled)
     converter = "tf.lite" if isinstance(source, FileSource) else "litert-torch"
     route = f"{converter}, signatures {', '.join(signature_name(n) for n in lengths)}"
     if precision != "fp32":
         route += " -> ai-edge-quantizer "
-        route += quantize_file(model, path, precision, quantize)
+        route += quantize_file(model, path, precision, quantize, oldest)
+    if oldest is not None:
+        tflite_versions.check(path, oldest, model.name)
+        route += f", for TensorFlow Lite {oldest}"
     packages = ["torch", "litert-torch"] if model.main.is_torch else [_tensorflow_package()]
     packages += [] if precision == "fp32" else ["ai-edge-quantizer"]
     return Artifact(
@@ -182,7 +195,8 @@ def _dtype(tensor: TensorSpec) -> str:
     return "int32" if tensor.dtype == "int64" else tensor.dtype
 
 
-def _convert(model: Model, seq_lens: Sequence[int], path: Path) -> None:
+def _convert(model: Model, seq_lens: Sequence[int], path: Path, *, spelled: bool = False) -> None:
+    """Write the file in FP32; ``spelled``: with GELU by its terms."""
     torch = require("torch", "torch")
     with quiet():
         litert_torch = require("litert_torch", "tflite")
@@ -197,11 +211,38 @@ def _convert(model: Model, seq_lens: Sequence[int], path: Path) -> None:
                     for spec in model.main.signature.inputs
                 }
                 conversion = conversion.signature(signature_name(n), module, (), example)
-            conversion.convert().export(str(path))
+            with _gelu_by_terms() if spelled else contextlib.nullcontext():
+                conversion.convert().export(str(path))
         # torch.export, MLIR and the converter each raise their own kinds.
         except Exception as exc:
             text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
             raise CompileError(f"litert-torch failed ({text})", where=model.name) from exc
+
+
+def _gelu_by_terms() -> contextlib.AbstractContextManager[object]:
+    """Have GELU traced as the terms of its definition, which need no kernel of its own."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Spelled(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is not torch.nn.functional.gelu:
+                return func(*args, **(kwargs or {}))
+            return _gelu(*args, **(kwargs or {}))
+
+    return Spelled()
+
+
+def _gelu(input: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+    """GELU (Hendrycks and Gimpel 2016, section 2), exact or by tanh, in the input's shape."""
+    import torch
+
+    if approximate == "tanh":
+        inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
+        return 0.5 * input * (1 + torch.tanh(inner))
+    return 0.5 * input * (1 + torch.erf(input / math.sqrt(2)))
 
 
 def _named(model: Model) -> torch.nn.Module:

@@ -3,7 +3,7 @@
 """Arm cores: the names behind the ids in ``/proc/cpuinfo``, and what QEMU emulates of them.
 
 Sources: implementer and part ids from Linux ``arch/arm64/include/asm/cputype.h`` and util-linux
-``lscpu-arm.c``; MIDR values from QEMU 7.2 ``target/arm/cpu64.c``; features from each core's
+``lscpu-arm.c``; MIDR values from QEMU 7.2 ``target/arm``; features from each core's
 Technical Reference Manual, under the names that Linux prints.
 """
 
@@ -69,13 +69,21 @@ _V8_2 = (
 )
 
 
+# arch/arm/kernel/setup.c's names of a 32-bit kernel, as a Cortex-A7 has them.
+_V7_VE = "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmulatedCore:
-    """A core that QEMU models: its ``-cpu`` name, MIDR_EL1, and features by Linux's names."""
+    """A core that QEMU models: its ``-cpu`` name, MIDR, and features by Linux's names.
+
+    ``architecture`` is 7 for a 32-bit core.
+    """
 
     name: str
     midr: int
     isa: tuple[str, ...]
+    architecture: int = 8
 
     @property
     def implementer(self) -> int:
@@ -101,6 +109,7 @@ class EmulatedCore:
 EMULATED = {
     core.name: core
     for core in (
+        EmulatedCore(name="cortex-a7", midr=0x410FC075, isa=tuple(_V7_VE.split()), architecture=7),
         EmulatedCore(name="cortex-a35", midr=0x410FD040, isa=tuple(_V8_0.split())),
         EmulatedCore(name="cortex-a53", midr=0x410FD034, isa=tuple(_V8_0.split())),
         EmulatedCore(name="cortex-a57", midr=0x411FD070, isa=tuple(_V8_0.split())),

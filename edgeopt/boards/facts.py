@@ -52,11 +52,16 @@ s hwmon; cat /sys/class/hwmon/hwmon*/name
 s iio; cat /sys/bus/iio/devices/iio:device*/name /sys/bus/i2c/drivers/ina3221x/*/iio:device*/name
 s rapl; cat /sys/class/powercap/intel-rapl:*/name
 s vcgencmd; command -v vcgencmd
+s libraries
+for d in /usr/local/lib /usr/lib/*-linux-* /usr/lib64 /usr/lib; do
+  for f in "$d"/libonnxruntime.so*; do [ -e "$f" ] && echo "$f"; done
+done
 s governor; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor
 s emulated; cat /etc/edgeopt-emulated
 s end
 """
 _NAMES = tuple(re.findall("^s ([a-z]+)", SCRIPT, re.MULTILINE))
+_LATER = ("emulated", "libraries")  # what boards were recorded without
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +71,8 @@ class BoardFacts:
     ``arch`` is that of its programs (aarch64, armv7, x86_64): a 32-bit userland on a 64-bit
     kernel is armv7. ``libc`` is glibc, musl, bionic or unknown; ``glibcxx`` is the newest symbol
     version of its libstdc++, such as 3.4.30. ``cores`` names each core in order; ``isa`` holds
-    the features that every core has, by the names of /proc/cpuinfo. ``sensors`` are kind:name.
+    the features that every core has, by the names of /proc/cpuinfo. ``libraries`` are paths of
+    the engine libraries that its system has, ``sensors`` are kind:name.
     ``emulated`` is true if the board says that it is, whatever way it was reached.
     """
 
@@ -82,6 +88,7 @@ class BoardFacts:
     ram_bytes: int
     ram_available_bytes: int
     disk_free_bytes: int
+    libraries: tuple[str, ...]
     sensors: tuple[str, ...]
     governor: str | None
     home: str
@@ -97,6 +104,7 @@ class BoardFacts:
             glibcxx=self.glibcxx,
             isa=self.isa,
             cores=self.cores,
+            libraries=self.libraries,
         )
 
     @property
@@ -133,7 +141,7 @@ def gather(transport: Transport, *, timeout_s: float = TIMEOUT_S) -> BoardFacts:
 def parse(text: str) -> BoardFacts:
     """Turn the output of ``SCRIPT`` into facts. Raises ValueError naming what cannot be read."""
     sections = _sections(text)
-    if missing := [n for n in _NAMES if n not in sections and n != "emulated"]:
+    if missing := [n for n in _NAMES if n not in sections and n not in _LATER]:
         raise ValueError(f"nothing on {', '.join(missing)}")
     cpus = _stanzas(sections["cpuinfo"])
     libc, libc_version = _libc(sections["libc"])
@@ -171,6 +179,7 @@ def parse(text: str) -> BoardFacts:
         ram_bytes=meminfo["MemTotal"],
         ram_available_bytes=meminfo.get("MemAvailable", meminfo.get("MemFree", 0)),
         disk_free_bytes=disk_free_bytes,
+        libraries=_libraries(sections.get("libraries", "")),
         sensors=_sensors(sections),
         governor=_line(sections["governor"]) or None,
         home=home,
@@ -203,6 +212,12 @@ def _arch(machine: str, elf: str) -> str:
     bits = elf.split()  # 7f 45 4c 46 and then 01 for 32 bits, 02 for 64
     arch = of_machine(machine)
     return "armv7" if arch == "aarch64" and bits[4:5] == ["01"] else arch
+
+
+def _libraries(text: str) -> tuple[str, ...]:
+    lines = filter(None, map(str.strip, text.splitlines()))
+    found = [line for line in lines if line.startswith("/") and len(line) <= _MOST_PATH]
+    return tuple(line for line in found if _shows(line))
 
 
 def _stanzas(cpuinfo: str) -> list[dict[str, str]]:

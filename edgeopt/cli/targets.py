@@ -124,6 +124,8 @@ def _engine(spec: EngineSpec) -> str:
     lines = [f"{spec.engine} {spec.version}"]
     if spec.opset is not None:
         lines.append(f"opset {spec.opset}, IR {spec.ir_version}")
+    if spec.min_runtime is not None:
+        lines.append(f"TensorFlow Lite from {spec.min_runtime} on")
     lines += [f"{key} {value}" for key, value in spec.options.items()]
     return "\n".join(lines)
 

@@ -24,10 +24,11 @@ _ANSWER_S = 15.0  # a loaded board, emulated
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provided:
-    """Paths on the board: the agent, the bundle, and the directory of the engine's libraries.
+    """Paths on the board: the agent, the bundle, and where the engine's libraries are.
 
-    The libraries are in the bundle's own ``lib/``, where the runtime looks, with the runtime's
-    own beside them: an app opens the bundle and needs to be told nothing. ``files`` are the local
+    They are in the bundle's own ``lib/``, where the runtime looks, with the runtime's own beside
+    them: an app opens the bundle and needs to be told nothing. An engine that the board's system
+    has stays where it is, where the runtime finds it as well. ``files`` are the local
     files of that bundle by their names there, ``program`` that of the agent.
     """
 
@@ -57,10 +58,11 @@ def provide(bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry)
     """
     arch = board.facts.arch
     release = choose(artifact.engine, artifact.engine_version, board.platform)
-    engine = fetch(release, arch)
+    installed = release.library_among(board.platform.libraries)
+    engine = () if installed else fetch(release, arch).files
     runtime = build_runtime(arch)
     with progress.step(f"Deploying {artifact.engine} {artifact.precision} to {board.entry.name}"):
-        libraries = {f"lib/{path.name}": path for path in (*engine.files, runtime.library)}
+        libraries = {f"lib/{path.name}": path for path in (*engine, runtime.library)}
         files = _bundle_files(bundle, artifact) | libraries
         program = {AGENT: runtime.agent}
         home = store.push(files, bundle.manifest.digest)
@@ -68,7 +70,7 @@ def provide(bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry)
     return Provided(
         agent=f"{programs}/{AGENT}",
         bundle=home,
-        libraries=f"{home}/lib",
+        libraries=installed or f"{home}/lib",
         files=files,
         program=program,
     )

@@ -148,7 +148,7 @@ def _text(
             hint="Save it there with transformers' AutoProcessor.save_pretrained().",
         )
     own = tokenizer.load(folder)
-    tokens = tokenizer.collect(folder) if own.is_fast else None
+    tokens = tokenizer.collect(folder) if tokenizer.of_library(own) is not None else None
     rows = embeddings.rows(network.text_model)
     most = network.config.text_config.max_position_embeddings
     inputs: tuple[str, ...] = ("input_ids",)

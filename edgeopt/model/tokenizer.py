@@ -14,6 +14,7 @@ from typing import Any
 from edgeopt import cache, closure
 from edgeopt.errors import InputError
 from edgeopt.extras import require
+from edgeopt.model import siglip_tokenizer
 from edgeopt.quiet import quiet
 
 FILES = (
@@ -90,9 +91,16 @@ def collect(folder: Path, *, lower: bool = False) -> Path | None:
     return cache.entry("tokenizer", key, build)
 
 
+def of_library(tokenizer: Any) -> Any | None:
+    """Return a transformers tokenizer as one of the tokenizers library, None if it cannot be."""
+    if tokenizer.is_fast:
+        return getattr(tokenizer, "backend_tokenizer", None)
+    return siglip_tokenizer.converted(tokenizer)
+
+
 def _write(tokenizer: Any, directory: Path, where: Path, lower: bool) -> None:
     """Write ``tokenizer`` as the two files that ``collect`` tells of."""
-    backend = getattr(tokenizer, "backend_tokenizer", None) if tokenizer.is_fast else None
+    backend = of_library(tokenizer)
     if backend is None:
         raise InputError(
             f"its tokenizer ({type(tokenizer).__name__}) has no tokenizer.json, and transformers "

@@ -18,6 +18,15 @@ PI_4 = Platform(
 )
 PI_5 = replace(PI_4, isa=("fp", "asimd", "asimddp"), cores=("cortex-a76",) * 4)
 NANO = replace(PI_4, libc_version="2.27", glibcxx="3.4.25", cores=("cortex-a57",) * 4)
+PI_2 = replace(
+    PI_4,
+    arch="armv7",
+    libc_version="2.41",
+    glibcxx="3.4.33",
+    isa=("half", "neon"),
+    cores=("cortex-a7",) * 4,
+    libraries=("/usr/lib/arm-linux-gnueabihf/libonnxruntime.so.1.21",),
+)
 ALPINE = replace(PI_4, libc="musl", libc_version="1.2.5")
 
 
@@ -50,6 +59,39 @@ def test_debian_11_runs_an_older_litert() -> None:
     board = replace(PI_4, libc_version="2.31", glibcxx="3.4.28")
     assert told(board)["tflite"] == (True, "2.1.0")
     assert told(replace(board, arch="x86_64"))["tflite"] == (True, "2.3.0")
+
+
+def test_a_32_bit_board_runs_what_its_system_has() -> None:
+    installed = PI_2.libraries[0]
+    assert told(PI_2) == {
+        "onnx": (True, "1.21.0"),
+        "tflite": (False, "2.3.0"),
+        "openvino": (False, "2026.4.1"),
+        "tvm": (False, "0.26.0"),
+    }
+    assert choose("onnx", "1.21.0", PI_2).library_among(PI_2.libraries) == installed
+    older = replace(PI_2, libc_version="2.36", glibcxx="3.4.30")  # it was built there
+    assert told(older)["onnx"] == (True, "1.21.0")
+
+
+def test_what_a_32_bit_board_has_to_install_is_named_with_the_command() -> None:
+    bare = replace(PI_2, libraries=("/usr/lib/libonnxruntime.so.1.12.1",))
+    command = "sudo apt install libonnxruntime1.21"
+    with pytest.raises(BoardError) as caught:
+        choose("onnx", "1.21.0", bare)
+    assert str(caught.value) == (
+        f"libonnxruntime1.21 1.21.0 is not installed there: {command}\n"
+        "Do that on the board, and then run the same command again."
+    )
+    with pytest.raises(BoardError) as caught:
+        choose("onnx", "1.27.0", bare)
+    assert str(caught.value) == (
+        "onnxruntime-node 1.27.0 has no build for armv7\n"
+        f"onnx 1.21.0 would run: {command}, and set it as the version in a target of your own."
+    )
+    with pytest.raises(BoardError, match=r"needs GLIBC 2\.38, the board has 2\.36") as caught:
+        choose("onnx", "1.21.0", replace(bare, libc_version="2.36"))
+    assert caught.value.hint == "No known build of onnx runs there."
 
 
 def test_a_wrong_version_is_refused_with_the_one_that_would_run() -> None:

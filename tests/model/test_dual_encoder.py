@@ -37,6 +37,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "clip-former-eos": partial(dual_encoders.clip, eos_token_id=2),
     "siglip": dual_encoders.siglip,
     "siglip-masked": partial(dual_encoders.siglip, masked=True),
+    "siglip-first": dual_encoders.siglip_of_sentencepiece,
 }
 
 
@@ -133,7 +134,8 @@ def test_a_prompt_is_refused(tmp_path: Path) -> None:
 
 def test_a_tokenizer_of_sentencepiece_alone_leaves_ids_to_the_app(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
-    folder = dual_encoders.siglip_of_sentencepiece(tmp_path / "model")
+    settings = {"byte_fallback": True, "vocab_size": 320}
+    folder = dual_encoders.siglip_of_sentencepiece(tmp_path / "model", **settings)
     heard: list[str] = []
     with progress.listen(lambda event: heard.append(event.text)):
         text = whole(folder).towers[TEXT]

@@ -22,6 +22,7 @@ from edgeopt.boards.emulated.machine import Machine
 from edgeopt.device import DeviceProfile
 from edgeopt.errors import BoardError, MissingDependencyError
 
+ARCH = "aarch64"
 QEMU = "qemu-system-aarch64"
 # The kernel's version does not follow the userland's: what a bundle meets is the libc.
 KERNEL_SUITE = "bookworm"

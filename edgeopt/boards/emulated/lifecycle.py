@@ -29,6 +29,7 @@ from edgeopt.boards.emulated.machine import Machine
 from edgeopt.boards.registry import BoardEntry
 from edgeopt.boards.ssh import SshTransport
 from edgeopt.device import DeviceProfile
+from edgeopt.engines.releases import SYSTEM, releases
 from edgeopt.errors import BoardError, BusyError, InputError
 from edgeopt.retention import start_ticks
 from edgeopt.target import Target
@@ -89,7 +90,7 @@ def up(name: str, target: Target, *, mode: str = "auto") -> BoardEntry:
         try:
             return _start(name, target, _plan(target, mode))
         except user_mode.RefusedError as exc:
-            if mode != "auto" or full_system.missing() is not None:
+            if mode != "auto" or not _has_full_system(target.device):
                 raise
             progress.note(f"Starting a full-system board: {exc.message}")
             return _start(name, target, _plan(target, "full-system"))
@@ -143,24 +144,27 @@ class _Plan:
 
 def _plan(target: Target, mode: str) -> _Plan:
     device = target.device
-    _refuse(device)
+    _refuse(device, mode)
     chosen, remarks = mode, []
     reason = None
     if mode in ("auto", "user"):
-        reason = user_mode.missing()
+        reason = user_mode.missing(device.arch)
         chosen = "user"
         if reason is not None:
-            if mode == "user" or full_system.missing() is not None:
+            if mode == "user" or not _has_full_system(device):
                 raise reason
             chosen = "full-system"
             remarks.append(f"Starting a full-system board: {reason.message}")
     elif (absent := full_system.missing()) is not None:
         raise absent
-    available = user_mode.core_names() if chosen == "user" else full_system.core_names()
+    user = chosen == "user"
+    available = user_mode.core_names(device.arch) if user else full_system.core_names()
     core, difference = choose_core(device, available)
     suite = rootfs.suite_for(device)
     remarks += [note for note in (difference, rootfs.libc_note(device, suite)) if note]
-    if chosen == "user":
+    if packages := _system_engines(target):
+        remarks.append(f"{', '.join(packages)} is installed")
+    if user:
         remarks.append("memory and the number of cores that work at once are this machine's")
     return _Plan(
         mode=chosen,
@@ -171,7 +175,11 @@ def _plan(target: Target, mode: str) -> _Plan:
     )
 
 
-def _refuse(device: DeviceProfile) -> None:
+def _has_full_system(device: DeviceProfile) -> bool:
+    return device.arch == full_system.ARCH and full_system.missing() is None
+
+
+def _refuse(device: DeviceProfile, mode: str) -> None:
     if device.reach == "app":
         raise InputError(
             "this device has no shell and cannot be emulated",
@@ -184,11 +192,18 @@ def _refuse(device: DeviceProfile) -> None:
             where=device.id,
             hint="Connect the device itself, with sshd in Termux: edgeopt board add.",
         )
-    if device.arch != "aarch64":
+    if device.arch not in rootfs.ARCHITECTURES:
         raise InputError(
-            f"emulated boards are aarch64, this device is {device.arch}",
+            f"emulated boards are {' or '.join(rootfs.ARCHITECTURES)}, this device is "
+            f"{device.arch}",
             where=device.id,
             hint="Use the board 'host', or a real one with: edgeopt board add.",
+        )
+    if mode == "full-system" and device.arch != full_system.ARCH:
+        raise InputError(
+            f"full-system boards are {full_system.ARCH}, this device is {device.arch}",
+            where=device.id,
+            hint="Use --mode user.",
         )
 
 
@@ -232,7 +247,7 @@ def _start(name: str, target: Target, plan: _Plan) -> BoardEntry:
     (state / "log").unlink(missing_ok=True)
     machine = Machine(
         state=state,
-        root=rootfs.userland(plan.suite),
+        root=rootfs.userland(plan.suite, target.device.arch, _system_engines(target)),
         device=target.device,
         core=plan.core,
         isa=plan.isa,
@@ -270,6 +285,13 @@ def _start(name: str, target: Target, plan: _Plan) -> BoardEntry:
             (state / "running.json").unlink(missing_ok=True)
             raise
     return entry
+
+
+def _system_engines(target: Target) -> tuple[str, ...]:
+    """Return the packages that a user installs on such a board to run what is built for it."""
+    known = [r for r in releases() if r.registry == SYSTEM and target.device.arch in r.arch]
+    wanted = {(spec.engine, spec.version) for spec in target.engines}
+    return tuple(r.packages[0].name for r in known if (r.engine, r.version) in wanted)
 
 
 def _await_banner(state: Path, name: str, found: Running) -> None:

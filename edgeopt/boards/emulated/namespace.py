@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Turn this process into an arm64 userland: namespaces, mounts, binfmt_misc, then exec.
+"""Turn this process into an Arm userland: namespaces, mounts, binfmt_misc, then exec.
 
 Run as a program by ``user_mode`` (``python -I namespace.py CONFIG``); standard library only, and
 nothing of edgeopt is imported. Three processes: this one maps user ids for the child, the child
@@ -8,11 +8,12 @@ makes the namespaces, and the grandchild, process 1 of the board, mounts and exe
 has executed, its process id on the host is printed. Errors go to stderr, exit status 1.
 
 CONFIG is a JSON file:
-    root      directory of the arm64 userland; stays untouched (an overlay lies on it)
+    root      directory of the userland; stays untouched (an overlay lies on it)
     mount     empty directory that the board's file system is put together in
     home      directory of this user that becomes the board's /root
     hostname  the board's
-    qemu      qemu-aarch64 of the host, opened once and kept by the kernel (flag F)
+    arch      of its programs: aarch64 or armv7
+    qemu      QEMU of the host for them, opened once and kept by the kernel (flag F)
     libraries absolute paths of the host's files that a dynamic qemu needs inside
     files     path -> [text, mode], written into the board
     proc      file name -> host path, bound over /proc/NAME
@@ -38,12 +39,14 @@ MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}  # system call numbers
 
-# Magic and mask of a 64-bit little-endian AArch64 ELF (QEMU scripts/qemu-binfmt-conf.sh). Flags:
-# O the kernel opens the binary, C with its credentials, F the interpreter is opened now.
-AARCH64_ELF = (
-    r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00",
-    r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff",
-)
+# Magic of little-endian ELF programs: 64-bit AArch64 and 32-bit Arm, and the mask for both (QEMU
+# scripts/qemu-binfmt-conf.sh). Flags: O the kernel opens the binary, C with its credentials, F the
+# interpreter is opened now.
+MAGIC = {
+    "aarch64": r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00",
+    "armv7": r"\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x28\x00",
+}
+MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -137,8 +140,7 @@ def build(config: dict) -> None:
         bind(os.path.realpath(path), path.lstrip("/"))
     os.mkdir("run/binfmt_misc")
     mount("none", "run/binfmt_misc", "binfmt_misc")
-    magic, mask = AARCH64_ELF
-    rule = f":qemu-aarch64:M::{magic}:{mask}:{config['qemu']}:OCF"
+    rule = f":qemu:M::{MAGIC[config['arch']]}:{MASK}:{config['qemu']}:OCF"
     Path("run/binfmt_misc/register").write_text(rule)
     check(libc.syscall(PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     check(libc.umount2(b".", MNT_DETACH), "umount")  # the host's files are out of reach from here

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The arm64 userland of an emulated board: Debian packages, unpacked without root.
+"""The userland of an emulated board: Debian packages, unpacked without root.
 
 The host's apt resolves and downloads them with private state directories, so that the host's own
 package lists and architectures stay untouched. No maintainer script runs; the few files that
@@ -22,7 +22,9 @@ from edgeopt.errors import BoardError, MissingDependencyError
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # glibc of each suite's libc6 package. Debian 11 is the oldest that the mirrors still carry.
-GLIBC = {"bullseye": "2.31", "bookworm": "2.36"}
+GLIBC = {"bullseye": "2.31", "bookworm": "2.36", "trixie": "2.41"}
+ARCHITECTURES = {"aarch64": "arm64", "armv7": "armhf"}
+"""What Debian calls those of which there are emulated boards."""
 # What a small board has: a C and C++ library, sshd, ps, ip, and the mount that ?essential lacks.
 PACKAGES = (
     "?essential",
@@ -52,7 +54,8 @@ def suite_for(device: DeviceProfile) -> str:
             f"an emulated board has glibc, this device has {device.os.libc}", where=device.id
         )
     wanted = _numbers(device.os.libc_version or GLIBC["bookworm"])
-    return "bullseye" if wanted <= _numbers(GLIBC["bullseye"]) else "bookworm"
+    fitting = (suite for suite, glibc in GLIBC.items() if wanted <= _numbers(glibc))
+    return next(fitting, next(reversed(GLIBC)))
 
 
 def libc_note(device: DeviceProfile, suite: str) -> str | None:
@@ -64,22 +67,26 @@ def libc_note(device: DeviceProfile, suite: str) -> str | None:
     return f"userland has glibc {GLIBC[suite]}, {relation} than the real board's {real}"
 
 
-def userland(suite: str) -> Path:
-    """Return the root directory of ``suite``'s arm64 userland, made on first use (cached).
+def userland(suite: str, arch: str = "aarch64", besides: tuple[str, ...] = ()) -> Path:
+    """Return the root directory of ``suite``'s userland, made on first use (cached).
 
-    Nothing may write into it: boards put a writable layer over it. Raises MissingDependencyError
-    if apt or the archive's keys are absent, BoardError if the packages cannot be had.
+    ``arch`` is one of ``ARCHITECTURES``, and ``besides`` are packages that a board like this has
+    besides ``PACKAGES``. Nothing may write into it: boards put a writable layer over it. Raises
+    MissingDependencyError if apt or the archive's keys are absent, BoardError if the packages
+    cannot be had.
     """
 
+    architecture, packages = ARCHITECTURES[arch], PACKAGES + besides
+
     def build(folder: Path) -> None:
-        with progress.step(f"Unpacking Debian {suite} for arm64"):
-            debs = download(suite, PACKAGES, folder / "apt")
+        with progress.step(f"Unpacking Debian {suite} for {architecture}"):
+            debs = download(suite, packages, folder / "apt", architecture)
             (folder / "packages.txt").write_text("".join(f"{d.name}\n" for d in debs))
             unpack(debs, folder / "root")
             _configure(folder / "root")
             shutil.rmtree(folder / "apt")
 
-    key = cache.key(layout=_LAYOUT, suite=suite, packages=PACKAGES)
+    key = cache.key(layout=_LAYOUT, suite=suite, packages=packages, architecture=architecture)
     return cache.entry("userland", key, build) / "root"
 
 

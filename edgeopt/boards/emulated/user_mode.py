@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The default emulated board: an arm64 userland in namespaces, under qemu-aarch64.
+"""The default emulated board: an Arm userland in namespaces, under qemu-aarch64 or qemu-arm.
 
 Instructions, libraries, sshd and file system are real; the kernel is the host's. Not emulated:
 time, the memory limit (``/proc/meminfo`` is the host's), the number of cores a thread pool can
@@ -32,7 +32,10 @@ class RefusedError(BoardError):
     """The kernel refuses the namespaces or mounts that such a board needs."""
 
 
-def missing() -> MissingDependencyError | None:
+_QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}
+
+
+def missing(arch: str = "aarch64") -> MissingDependencyError | None:
     """Return why this machine cannot run such a board, or None if nothing is known against it.
 
     A kernel before 6.7, or one that forbids user namespaces, shows only when a board starts.
@@ -42,14 +45,14 @@ def missing() -> MissingDependencyError | None:
             f"an emulated board needs a Linux host, this is {platform.system()}",
             hint="Use a real board over SSH, or the board 'host'.",
         )
-    if platform.machine() == "aarch64":
+    if platform.machine() == arch:
         return MissingDependencyError(
             "binfmt_misc cannot run qemu-aarch64 on a machine that is aarch64 itself",
             hint="Use --mode full-system.",
         )
-    if qemu() is None:
+    if qemu(arch) is None:
         return MissingDependencyError(
-            "qemu-aarch64 is not installed", hint="Install it with: sudo apt install qemu-user"
+            f"{_QEMU[arch]} is not installed", hint="Install it with: sudo apt install qemu-user"
         )
     if os.geteuid() == 0:
         return None
@@ -69,25 +72,28 @@ def missing() -> MissingDependencyError | None:
     return None
 
 
-def qemu() -> str | None:
-    """Return the path of qemu-aarch64; the dynamic one is faster than the static one."""
-    return shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+def qemu(arch: str = "aarch64") -> str | None:
+    """Return the path of QEMU for ``arch``; the dynamic one is faster than the static one."""
+    return shutil.which(_QEMU[arch]) or shutil.which(f"{_QEMU[arch]}-static")
 
 
-def core_names() -> tuple[str, ...]:
-    """Return the cores that the installed qemu-aarch64 models."""
-    command = [str(qemu()), "-cpu", "help"]  # exits with 1
+def core_names(arch: str = "aarch64") -> tuple[str, ...]:
+    """Return the cores that the installed QEMU models."""
+    command = [str(qemu(arch)), "-cpu", "help"]  # exits with 1
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return tuple(done.stdout.split()[2:])  # after "Available CPUs:"
 
 
 def cpuinfo(core: EmulatedCore, cores: int, isa: tuple[str, ...]) -> str:
-    """Return ``/proc/cpuinfo`` as an arm64 kernel prints it for ``cores`` equal cores."""
+    """Return ``/proc/cpuinfo`` as the core's kernel prints it for ``cores`` equal cores."""
+    model = ""
+    if core.architecture == 7:
+        model = f"model name\t: ARMv7 Processor rev {core.revision} (v7l)\n"
     one = (
-        "BogoMIPS\t: 108.00\n"
+        f"{model}BogoMIPS\t: 108.00\n"
         f"Features\t: {' '.join(isa)}\n"
         f"CPU implementer\t: {core.implementer:#04x}\n"
-        "CPU architecture: 8\n"
+        f"CPU architecture: {core.architecture}\n"
         f"CPU variant\t: {core.variant:#x}\n"
         f"CPU part\t: {core.part:#05x}\n"
         f"CPU revision\t: {core.revision}\n"
@@ -106,8 +112,9 @@ def sysfs(core: EmulatedCore, cores: int, max_ghz: float) -> dict[str, str]:
     files |= {"node/online": "0\n", "node/possible": "0\n"}
     for n in range(cores):
         alone = f"{1 << n:x}\n"
+        if core.architecture == 8:
+            files[f"cpu/cpu{n}/regs/identification/midr_el1"] = f"{core.midr:#018x}\n"
         for name, text in {
-            "regs/identification/midr_el1": f"{core.midr:#018x}\n",
             "online": "1\n",
             "topology/core_id": f"{n}\n",
             "topology/physical_package_id": "0\n",
@@ -136,13 +143,15 @@ def start(machine: Machine) -> int:
     mount.mkdir(exist_ok=True)
     (state / "cpuinfo").write_text(cpuinfo(core, machine.cores, machine.isa))
     system_files = sysfs(core, machine.cores, machine.device.clusters[0].max_ghz)
+    program = qemu(machine.device.arch)
     config = {
+        "arch": machine.device.arch,
         "root": str(machine.root),
         "mount": str(mount),
         "home": str(home),
         "hostname": machine.hostname,
-        "qemu": qemu(),
-        "libraries": _libraries(str(qemu())),
+        "qemu": program,
+        "libraries": _libraries(str(program)),
         "files": {**machine.files, **{path: (t, 0o644) for path, t in system_files.items()}},
         "proc": {"cpuinfo": str(state / "cpuinfo")},
         "log": str(log),

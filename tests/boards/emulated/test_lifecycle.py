@@ -25,7 +25,9 @@ from edgeopt.errors import BoardError, InputError, MissingDependencyError
 from edgeopt.target import Target, load_target
 
 PI = load_target("raspberry-pi-4")
-QEMU_7_2 = ("a64fx", "cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76")
+QEMU_7_2 = (
+    *("a64fx", "cortex-a35", "cortex-a53", "cortex-a57", "cortex-a7", "cortex-a72", "cortex-a76"),
+)
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def read(wire: Transport, path: str) -> bytes:
     [
         ("galaxy-s23", "this is an Android device"),
         ("iphone-13", "this device has no shell and cannot be emulated"),
-        ("intel-n100", "emulated boards are aarch64, this device is x86_64"),
+        ("intel-n100", "emulated boards are aarch64 or armv7, this device is x86_64"),
         ("host", "Use the board 'host'"),
     ],
 )
@@ -67,6 +69,7 @@ def test_what_cannot_be_emulated_is_refused_with_a_way_out(target: str, expected
         ("raspberry-pi-zero-2w", "cortex-a53", None),
         ("raspberry-pi-4", "cortex-a72", None),
         ("raspberry-pi-5", "cortex-a76", None),
+        ("raspberry-pi-2", "cortex-a7", None),
         ("jetson-nano", "cortex-a57", None),
         ("jetson-orin-nano", "cortex-a76", "cortex-a78ae is emulated as cortex-a76, without "),
         ("rk3588", "cortex-a76", "all 8 cores are equal"),
@@ -78,6 +81,11 @@ def test_the_core_is_the_devices_or_says_what_differs(
     found, told = lifecycle.choose_core(load_target(target).device, QEMU_7_2)
     assert found.name == core
     assert (told is None) if difference is None else (told or "").startswith(difference)
+
+
+def test_a_32_bit_board_has_no_full_system() -> None:
+    with pytest.raises(InputError, match="full-system boards are aarch64, this device is armv7"):
+        lifecycle.up("refused", load_target("raspberry-pi-2"), mode="full-system")
 
 
 def test_a_core_that_qemu_lacks_altogether_is_refused() -> None:

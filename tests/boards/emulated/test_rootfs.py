@@ -69,7 +69,9 @@ def test_the_debian_mirrors_of_a_sources_file(text: str, deb822: bool, expected:
         ("2.31", "bullseye", None),
         ("2.35", "bookworm", "userland has glibc 2.36, newer than the real board's 2.35"),
         ("2.36", "bookworm", None),
-        ("2.41", "bookworm", "userland has glibc 2.36, older than the real board's 2.41"),
+        ("2.39", "trixie", "userland has glibc 2.41, newer than the real board's 2.39"),
+        ("2.41", "trixie", None),
+        ("2.42", "trixie", "userland has glibc 2.41, older than the real board's 2.42"),
         (None, "bookworm", None),
     ],
 )

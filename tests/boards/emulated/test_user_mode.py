@@ -19,6 +19,23 @@ def test_cpuinfo_is_what_the_real_kernel_prints_for_that_core() -> None:
     assert made.replace("108.00", "125.00") == real  # BogoMIPS: the timer's rate, not the core's
 
 
+def test_a_32_bit_kernel_prints_it_otherwise() -> None:
+    core = EMULATED["cortex-a7"]
+    first = user_mode.cpuinfo(core, 4, ("half", "neon")).split("\n\n")[0]
+    assert first.splitlines() == [
+        "processor\t: 0",
+        "model name\t: ARMv7 Processor rev 5 (v7l)",
+        "BogoMIPS\t: 108.00",
+        "Features\t: half neon",
+        "CPU implementer\t: 0x41",
+        "CPU architecture: 7",
+        "CPU variant\t: 0x0",
+        "CPU part\t: 0xc07",
+        "CPU revision\t: 5",
+    ]
+    assert not any("midr" in path for path in user_mode.sysfs(core, 4, 0.9))
+
+
 def test_what_is_shown_is_what_facts_read() -> None:
     core = EMULATED["cortex-a53"]
     text = (RECORDED / "raspberry-pi-4.txt").read_text()

@@ -35,7 +35,7 @@ struct eo_normalizer_step {
     uint32_t content_count;
 };
 
-#define EO_MAX_NORMALIZERS 16
+#define EO_MAX_NORMALIZERS 128 /* the first SigLIP's has 68 */
 
 struct eo_normalizer {
     struct eo_normalizer_step steps[EO_MAX_NORMALIZERS];

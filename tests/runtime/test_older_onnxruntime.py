@@ -1,0 +1,38 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The oldest onnxruntime that a board gets runs what targets ask for: opset 17, IR 8."""
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from edgeopt.engines.fetch import fetch
+from edgeopt.engines.releases import find
+from tests.runtime.compiled import ARCHITECTURES, lower
+from tests.runtime.engine_runs import Drive, build_driver, call_of
+
+pytest.importorskip("torch", reason="needs edgeopt[torch]")
+pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture(scope="module")
+def driver() -> Path:
+    return build_driver("address,undefined")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_1_14_answers_as_the_newest(driver: Path, precision: str, tmp_path: Path) -> None:
+    """In FP32 as PyTorch, in INT8 as the newest onnxruntime in Python."""
+    arch = platform.machine()
+    library = fetch(find("onnx", "1.14.0", arch), arch).library
+    compiled = lower("onnx", ARCHITECTURES[0], tmp_path, precision)
+    drive = Drive(driver, "onnx", library, tmp_path)
+    drive.artifact(list(compiled.files), True, compiled.options)
+    for seq_len in (16, 8):
+        drive.bind(call_of(compiled, seq_len))
+    lines = drive.run(0).run(1).done()
+    assert lines[0] == "version 1.14.0"
+    assert max(*drive.errors(0).values(), *drive.errors(1).values()) < 1e-5
