@@ -264,7 +264,7 @@ def _samples(model: Model, job: Job) -> tuple[Samples, Data | None]:
     if not _bounds_loss(job.recipe):
         return given, None
     held = accuracy.held_out(model, job.texts, job.held_out)
-    judged_on = set(held.texts)  # what is to be judged on is not calibrated on
+    judged_on = set(held.inputs)  # what is to be judged on is not calibrated on
     everything = texts.read_labelled(job.texts)[0]
     return tuple(text for text in everything if text not in judged_on)[:limit], held
 

@@ -53,7 +53,7 @@ def apply(model: Model, options: Qat, data: Data, context: Context = ALONE) -> C
     """
     check(model, options)
     if len(data) < MIN_SAMPLES:
-        raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
+        raise wrong(options, "training", f"{MIN_SAMPLES} {data.noun} are needed, found {len(data)}")
     grid = Grid(bits=options.bits, group_size=options.group_size, full=options.grid == "full")
     trained = model.with_module(copy.deepcopy(model.module))
     modules = [m for name, m in linears(trained).items() if name not in options.keep]

@@ -14,7 +14,7 @@ import numpy as np
 from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.evaluate import rows as readers
-from edgeopt.evaluate.data import index_of
+from edgeopt.evaluate.data import LABELS, index_of
 from edgeopt.evaluate.problems.answers import Answers
 from edgeopt.evaluate.problems.classification import Classification
 from edgeopt.evaluate.problems.correlation import Regression, Similarity
@@ -39,7 +39,6 @@ PAIRS = (
     ("question", "sentence"),
 )
 TEXTS = ("text", "sentence", "content", "review", "comment_text")
-LABELS = ("label", "labels", "gold_label", "is_duplicate", "class", "category", "score")
 SCORES = ("score", "label", "similarity_score", "similarity", "labels")
 TOKENS, TAGS, SPANS = ("tokens", "words"), ("ner_tags", "tags", "labels"), ("entities", "spans")
 """Columns that are found by convention, the first one that there is."""
