@@ -544,7 +544,7 @@ def test_an_answer_that_is_not_finite_is_no_answer(make: Make) -> None:
     _, bundle = make("BertForSequenceClassification")
     answer = Answer(scores=(0.5, math.nan, 0.5))
     with pytest.raises(MeasurementError) as caught:
-        _check_answer(answer, bundle.manifest, "a.csv: line 3", "onnx int8")
+        _check_answer(answer, bundle.manifest.task, "a.csv: line 3", "onnx int8")
     assert str(caught.value) == "a.csv: line 3: onnx int8 gives no finite answer"
 
 

@@ -22,7 +22,7 @@ from edgeopt.evaluate.data import Batch, Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.shape_config import describe
-from edgeopt.model.network.widths import Layer, family, keep, layers
+from edgeopt.model.network.widths import Layer, heads_stay, keep, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.movement import Movement
@@ -37,13 +37,8 @@ if TYPE_CHECKING:
 
 def check(model: Model, options: Movement) -> None:
     """Raise InputError if ``options`` cannot be done to ``model``."""
-    if "heads" in options.parts and not family(network(model)).qkv:
-        raise wrong(
-            options,
-            "parts",
-            f"{type(network(model)).__name__} has no attention heads that can go alone; "
-            'parts = ["neurons"] works',
-        )
+    if "heads" in options.parts and (why := heads_stay(network(model))):
+        raise wrong(options, "parts", f'{why}; parts = ["neurons"] works')
     for layer in layers(network(model)):
         if options.block and layer.head_dim % options.block:
             raise wrong(

@@ -21,7 +21,7 @@ from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, parameters
 from edgeopt.model.network.shape_config import describe
 from edgeopt.model.network.tokens import reductions
-from edgeopt.model.network.widths import family, keep, layers
+from edgeopt.model.network.widths import family, heads_stay, keep, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.structured import Structured
@@ -58,13 +58,8 @@ def check(model: Model, options: Structured) -> None:
 def check_widths(model: Model, options: Structured | Gradual) -> None:
     """Raise InputError if ``model`` has not the heads and neurons that are to stay."""
     found = layers(network(model))
-    if "heads" in options.parts and not family(network(model)).qkv:
-        raise wrong(
-            options,
-            "parts",
-            f"{type(network(model)).__name__} has no attention heads that can go alone; "
-            'parts = ["neurons"] works',
-        )
+    if "heads" in options.parts and (why := heads_stay(network(model))):
+        raise wrong(options, "parts", f'{why}; parts = ["neurons"] works')
     for part in ("heads", "neurons"):
         there = min(getattr(layer, part) for layer in found)
         kept = getattr(options, part)

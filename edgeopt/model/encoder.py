@@ -69,8 +69,12 @@ class Patches(torch.nn.Module):
         self.has_bias = convolution.bias is not None
         self.product = torch.nn.Linear(weight[0].numel(), weight.shape[0])
         self.product.weight = torch.nn.Parameter(weight.flatten(1), requires_grad=False)
-        bias = weight.new_zeros(len(weight)) if convolution.bias is None else convolution.bias
-        self.product.bias = torch.nn.Parameter(bias.detach(), requires_grad=False)
+        if self.has_bias and convolution.bias is not None:
+            bias = convolution.bias.detach()
+            self.product.bias = torch.nn.Parameter(bias, requires_grad=False)
+        else:  # zeros, which the convolution has no place for: they are not to be learnt
+            del self.product.bias
+            self.product.register_buffer("bias", weight.new_zeros(len(weight)), persistent=False)
 
     @staticmethod
     def fits(module: torch.nn.Module) -> bool:

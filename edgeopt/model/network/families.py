@@ -8,7 +8,7 @@ By ``model_type`` of config.json. What is not here can be compiled, but not chan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 
@@ -28,7 +28,7 @@ class Family:
 
     The rest is of config.json: ``section`` the part with these keys, "" for the whole; ``depth``
     how many layers there are; ``neurons`` how wide the FFN is, "" if nothing says it, and
-    ``neurons_are`` of what kind that number is; ``says_head_size`` whether ``head_dim`` is read.
+    ``neurons_are`` of what kind that number is ("fixed" if more hangs on it); ``says_head_size`` whether ``head_dim`` is read.
     ``first_stays`` says that the first layer of a stage also leads into it.
     """
 
@@ -44,7 +44,7 @@ class Family:
     section: str = ""
     depth: str = "num_hidden_layers"
     neurons: str = "intermediate_size"
-    neurons_are: Literal["count", "ratio", "whole ratio", "ratios"] = "count"
+    neurons_are: Literal["count", "fixed", "ratio", "whole ratio", "ratios"] = "count"
     says_head_size: bool = False
     first_stays: bool = False
 
@@ -138,7 +138,17 @@ FAMILIES: Mapping[str, Family] = {
     "dinov2": _DINOV2,
     "dinov2_with_registers": _DINOV2,
     "clip": _CLIP,
-    "siglip": _CLIP,
+    # What pools the image is as wide as the layers' FFNs, by the same key.
+    "siglip": replace(_CLIP, neurons_are="fixed"),
+    "data2vec-vision": Family(
+        blocks="encoder.layer",
+        qkv=("attention.attention.query", "attention.attention.key", "attention.attention.value"),
+        attention_output="attention.output.dense",
+        ffn_input="intermediate.dense",
+        ffn_output="output.dense",
+        head_size="attention_head_size",
+        per_head=(("attention.attention.relative_position_bias.relative_position_bias_table", 1),),
+    ),
     "swin": Family(
         blocks="encoder.layers.*.blocks",
         qkv=_QKV,

@@ -165,10 +165,11 @@ def _distilbert(self: Any, hidden_states: Any, attention_mask: Any = None, **_: 
     return self.output_layer_norm(self.ffn(attended) + attended), mask
 
 
-def _vit(self: Any, hidden_states: Any, attention_mask: Any = None, **_: Any) -> Any:
+def _vit(self: Any, hidden_states: Any, attention_mask: Any = None, **others: Any) -> Any:
     """Return the hidden states of the tokens left, of a layer of a vision transformer."""
     import torch
 
+    del others
     attended, weights = self.attention(self.layernorm_before(hidden_states), attention_mask)
     attended = attended + hidden_states
     mask = torch.zeros_like(hidden_states[:, None, None, :, 0])  # every token of an image counts

@@ -124,6 +124,16 @@ def fixed(network: Any, going: Sequence[int]) -> str | None:
     return None
 
 
+def heads_stay(network: Any) -> str | None:
+    """Say why no head of ``network`` can go alone, None if heads can."""
+    kind = type(network).__name__
+    if not family(network).qkv:
+        return f"{kind} has no attention heads that can go alone"
+    if getattr(network.config, "use_shared_relative_position_bias", False):
+        return f"the heads of all layers of this {kind} share a bias of places"
+    return None
+
+
 def layers(network: Any) -> list[Layer]:
     """Return the layers of ``network``, of a family that is known, from the input on.
 
@@ -300,6 +310,8 @@ def _say_neurons(
     if names.neurons_are == "count" and names.neurons:
         setattr(config, names.neurons, max(counts))
         return len(set(counts)) == 1
+    if names.neurons_are == "fixed":
+        return set(counts) == {getattr(config, names.neurons)}
     if not names.neurons:
         return all(4 * layer.ffn_output.out_features == layer.neurons for layer in found)
     # A ratio may be one that the width is only rounded down to.
@@ -325,7 +337,7 @@ def _say_neurons(
     ratio = common([pair for pairs in of_stages for pair in pairs])
     if ratio is None:
         return False
-    setattr(config, names.neurons, ratio)
+    setattr(config, names.neurons, float(ratio) if names.neurons_are == "ratio" else ratio)
     return True
 
 
