@@ -34,12 +34,12 @@ class Factors(torch.nn.Module):
         return self.first.out_features
 
     @property
-    def weight(self) -> torch.nn.Parameter:
+    def weight(self) -> torch.Tensor:
         """The first's, which classes of transformers ask for when they initialise weights."""
         return self.first.weight
 
     @property
-    def bias(self) -> torch.nn.Parameter:
+    def bias(self) -> torch.Tensor:
         """The second's, for the same reason."""
         return self.second.bias
 

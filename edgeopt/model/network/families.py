@@ -28,7 +28,8 @@ class Family:
 
     The rest is of config.json: ``section`` the part with these keys, "" for the whole; ``depth``
     how many layers there are; ``neurons`` how wide the FFN is, "" if nothing says it, and
-    ``neurons_are`` of what kind that number is ("fixed" if more hangs on it); ``says_head_size`` whether ``head_dim`` is read.
+    ``neurons_are`` of what kind that number is ("fixed" if more hangs on it); ``says_head_size``
+    whether ``head_dim`` is read.
     ``first_stays`` says that the first layer of a stage also leads into it.
     """
 
