@@ -188,7 +188,9 @@ def test_images_on_an_emulated_board_are_read_as_here(
     assert [m.got for m in there.artifacts[0].worst] == [m.got for m in here.artifacts[0].worst]
     files = sorted(few.glob("*/*.png"))
     if kind == "clip":
-        both = [edgeopt.compare(bundle, files, ["a", "b"], board=b) for b in (None, emulated_board.name)]
+        both = [
+            edgeopt.compare(bundle, files, ["a", "b"], board=b) for b in (None, emulated_board.name)
+        ]
         for one, other in zip(both[0].matches, both[1].matches, strict=True):
             assert [m.text for m in one] == [m.text for m in other]
             assert [m.score for m in one] == pytest.approx([m.score for m in other], abs=1e-4)
