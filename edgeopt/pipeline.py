@@ -193,7 +193,8 @@ def _file_of_texts(recipe: Recipe, data: Path | None) -> Path:
     if recipe.compress:
         raise InputError(
             f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
-            hint="Give your texts with --data, or another recipe.",
+            hint="Give your texts with --data, or another recipe. For images run "
+            "'edgeopt compress' first, and compile the folder that it writes.",
         )
     raise InputError(
         f"recipe {recipe.name} bounds what quantising may lose (max_drop), which is measured "

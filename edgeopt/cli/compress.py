@@ -122,7 +122,8 @@ def render(found: Compression, console: Console) -> None:
         "",
     )
     console.print(table)
-    console.print(f"{found.measure} on {found.held_out} held-out inputs")
+    what = "texts" if found.seq_len else "images"
+    console.print(f"{found.measure} on {found.held_out} held-out {what}")
     if latency is not None:
         console.print(str(latency))
         if latency.known_error:

@@ -22,7 +22,7 @@ from edgeopt.estimate.latency import Aiming, Gain, Judge, Source
 from edgeopt.evaluate import score
 from edgeopt.evaluate.data import SEQ_LEN, Data, divide
 from edgeopt.fields import read_json
-from edgeopt.model import Model, TextInput, checkpoint, importer, name_of
+from edgeopt.model import Model, TextInput, checkpoint, dual_import, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.recipe import Recipe, load_recipe
@@ -169,6 +169,14 @@ def compressed(
     if Path(source).is_file() or Path(source).suffix == ".onnx":
         raise InputError("only checkpoints of transformers can be compressed", where=str(source))
     folder = checkpoint_folder(source)
+    if dual_import.body(folder) is not None:
+        raise InputError(
+            "has two networks, of texts and of images; a step is held against the answers of one",
+            where=str(source),
+            hint="'edgeopt compile' makes INT8 of both, and 'edgeopt evaluate' says what it loses. "
+            "A classifier of images with the same encoder (CLIPForImageClassification, "
+            "SiglipForImageClassification) can be compressed.",
+        )
     with progress.step(f"Importing {source}"):
         original = importer.import_model(folder)
     original = replace(original, name=name_of(source))
