@@ -9,7 +9,6 @@ in its own engine, every time.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from edgeopt.lower.answers import Expected, Judged
 from edgeopt.lower.lowering import Lowered, Prepared, lower
 from edgeopt.lower.sensitivity import by_sensitivity
 from edgeopt.model import Model, samples
-from edgeopt.quantize import GROUP_SIZE_INT4, PLAIN, QUANTIZED, Abilities, Quantize
+from edgeopt.quantize import GROUP_SIZE_INT4, PLAIN, QUANTIZED, Quantize
 from edgeopt.recipe import Recipe
 from edgeopt.target import ENGINES, EngineSpec, Target
 
@@ -138,9 +137,8 @@ def _wrong_layer(
     """Return which layer of an INT8 artifact is wrong by itself, "" for none (cached)."""
     if lowered.artifact.precision != "int8" or spec.engine not in ENGINES:
         return ""
-    module = importlib.import_module(f"edgeopt.backends.{spec.engine}_quantize")
-    ways: Abilities = module.ABILITIES
-    static = (recipe.quantize.activations or ways.activations["int8"][0]) == "static"
+    ways = remedies.abilities(spec.engine).activations["int8"]
+    static = (recipe.quantize.activations or ways[0]) == "static"
 
     def build(directory: Path) -> None:
         with progress.step(f"Checking {spec.engine} int8 layer by layer"):

@@ -136,7 +136,7 @@ def _own(
     bias: Any = 0.0 if linear.bias is None else linear.bias.detach().numpy()
     named = [t for t in pools.named(layer) if t.value.size == layer.output.size]
     best = None
-    for tensor in named or pools.sizes.get(layer.output.size, ()):
+    for tensor in named or pools.sizes.get(layer.output.size, []):
         for value in shaped(tensor.value, layer.output.shape):
             for whole in (value, value + bias):
                 error = off_by(whole, layer.output, mask)
