@@ -364,8 +364,14 @@ def test_recipes_of_texts_and_dual_encoders_are_refused(
         compress(of.folder, data=images, recipe="prune", output=tmp_path / "a")
     texts = tmp_path / "texts.txt"
     texts.write_text("a text\n" * 120)
-    with pytest.raises(InputError, match="expected a word and its tag"):
+    with pytest.raises(InputError, match="has no column of image files"):
         compress(of.folder, data=texts, recipe="prune-images", output=tmp_path / "b")
+    table = tmp_path / "table.csv"  # for evaluate as well
+    names = [f"{path},{path.parent.name}" for path in sorted(images.glob("*/*.ppm"))]
+    table.write_text("\n".join(["file_name,label", *names]) + "\n")
+    assert read(table, of.model).digest() == read(images, of.model).digest()
+    found = edgeopt.evaluate_bundle(of.model, table, limit=12)
+    assert (found.noun, found.units) == ("images", 12)
     few = pictures.write_images(tmp_path / "few", 4)
     with pytest.raises(InputError, match="has 12 images, but 100 are needed"):
         compress(of.folder, data=few, recipe="prune-images", output=tmp_path / "c")

@@ -81,6 +81,8 @@ def load(path: Path, subject: Subject, asked: Asked) -> Problem:
     if folders.is_corpus(path) and subject.task.result is Result.EMBEDDING:
         return _retrieval(path, asked)
     rows = readers.read(path)
+    if subject.task.input == "image" and pictures.named(rows):
+        rows = pictures.resolved(rows)
     if (subject.task.input == "image") != rows.has("image"):
         wanted = "a folder of images for each label" if subject.task.input == "image" else "texts"
         raise InputError(

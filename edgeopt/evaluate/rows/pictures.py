@@ -27,7 +27,13 @@ def resolved(rows: Rows) -> Rows:
     A relative one counts from the table's folder. Raises InputError, with the row, for a file that
     is not there, and if there is no such column.
     """
-    column = rows.column(None, COLUMNS, "image files", "its name, one of these;")
+    column = next((name for name in COLUMNS if rows.has(name)), None)
+    if column is None:
+        raise InputError(
+            f"has no column of image files (looked for {', '.join(COLUMNS)})",
+            where=str(rows.path),
+            hint=f"It has: {', '.join(rows.columns)}. Or give a folder with images.",
+        )
     folder = rows.path if rows.path.is_dir() else rows.path.parent
     return replace(rows, rows=tuple(_resolved(row, column, folder) for row in rows.rows))
 
