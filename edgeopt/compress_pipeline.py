@@ -11,7 +11,7 @@ from edgeopt.boards import Board, connect, registry
 from edgeopt.compression.run import Compression
 from edgeopt.compression.run import compress as run
 from edgeopt.errors import BoardError, InputError
-from edgeopt.estimate.latency import Aim, Aiming, artifact, counting, length
+from edgeopt.estimate.latency import Aim, Aiming, artifact, counting, layer_tokens, length
 from edgeopt.measure.latency_check import OnBoard, OnHost
 from edgeopt.measure.latency_table import MeasuredCosts
 from edgeopt.model import Model
@@ -96,7 +96,8 @@ def _aiming(
         n = length(original, target, seq_len)
         judge = OnHost(target=target, spec=spec, precision=precision, seq_len=n, recipe=recipe)
         judge.check(original)
-        costs = MeasuredCosts(target=target, spec=spec, precision=precision, seq_len=n)
+        tokens = layer_tokens(original, n)
+        costs = MeasuredCosts(target=target, spec=spec, precision=precision, seq_len=tokens)
         return Aim(target=target, costs=costs, judge=judge)
 
     return on_host

@@ -36,8 +36,9 @@ from edgeopt.extras import require
 from edgeopt.fields import nearest
 from edgeopt.lower import answers
 from edgeopt.model import Model, importer
+from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
 from edgeopt.model.original import Answer, Original, open_original
-from edgeopt.model.tasks import Result
+from edgeopt.model.tasks import TEXT_EMBEDDING, Result, Task
 from edgeopt.run import artifact
 from edgeopt.run.reading import Reading
 
@@ -47,10 +48,10 @@ _NOT_HERE = (BoardError, CompileError, MeasurementError, MissingDependencyError)
 
 
 def evaluate_bundle(
-    source: str | Path | Bundle | Model,
+    source: str | Path | Bundle | Model | DualEncoder,
     data: str | Path,
     *,
-    original: str | Path | Model | None = None,
+    original: str | Path | Model | DualEncoder | None = None,
     board: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
@@ -61,6 +62,7 @@ def evaluate_bundle(
     labels: Sequence[str] = (),
     metric: str | None = None,
     no_answer_below: float | None = None,
+    prompts: Sequence[str] = (),
     limit: int | None = None,
     worst: int = WORST,
 ) -> Evaluation:
@@ -75,14 +77,18 @@ def evaluate_bundle(
 
     All artifacts that ``engine`` and ``precision`` allow are run by the C runtime, from text to
     answer, on ``board`` or (None) here; one that does not run there is told in ``not_run``.
-    ``metric`` names the figure to hold them against each other by. An answer to a question whose
+    A dual encoder (CLIP, SigLIP) is asked which image a caption is of, if the data has captions,
+    else which label an image has: ``prompts`` are what it reads of a label, whose name stands where
+    ``{}`` does, by default what transformers' pipeline makes of it. Both of its graphs are then run
+    in the same engine and precision. ``metric`` names the figure to hold them against each
+    other by. An answer to a question whose
     score is below ``no_answer_below`` is none. At most ``limit`` units are taken, drawn with a
     fixed seed, and the ``worst`` answers of each artifact are listed.
 
     Raises InputError for wrong data, with file and line, MissingDependencyError without
     ``edgeopt[evaluate]``, and what ``edgeopt.read`` raises if no artifact runs.
     """
-    _check(limit, worst, no_answer_below)
+    _check(limit, worst, no_answer_below, prompts)
     require("sklearn.metrics", "evaluate")
     bundle, model = _opened(source, original)
     path = Path(data)
@@ -105,17 +111,29 @@ def evaluate_bundle(
         labels=tuple(labels),
         limit=limit,
         no_answer_below=no_answer_below,
+        **({"prompts": tuple(prompts)} if prompts else {}),
     )
     with progress.step(f"Reading {path}"):
         problem = problems.load(path, subject, asked)
     main = _main(problem, metric)
     emulated = board is not None and bundle is not None and _check_board(board, bundle)
-    given = None if model is None else _ask_original(model, subject, problem)
+    given = None
+    if isinstance(model, DualEncoder):
+        given = _ask_both(model, subject, problem)
+    elif model is not None:
+        given = _ask_original(model, subject, problem)
     runs, not_run = _run_all(bundle, entries, problem, board, threads) if bundle else ([], [])
     return _evaluated(subject, path, problem, main, given, runs, not_run, board, emulated, worst)
 
 
-def _check(limit: int | None, worst: int, no_answer_below: float | None) -> None:
+def _check(
+    limit: int | None, worst: int, no_answer_below: float | None, prompts: Sequence[str]
+) -> None:
+    for text in prompts:
+        if "{}" not in text:
+            raise InputError(
+                f"expected a text with {{}} for the label, found {text!r}", where="prompt"
+            )
     if limit is not None and limit < 1:
         raise InputError(f"expected at least 1, found {limit}", where="limit")
     if worst < 0:
@@ -127,32 +145,27 @@ def _check(limit: int | None, worst: int, no_answer_below: float | None) -> None
 
 
 def _opened(
-    source: str | Path | Bundle | Model, original: str | Path | Model | None
-) -> tuple[Bundle | None, Model | None]:
+    source: str | Path | Bundle | Model | DualEncoder,
+    original: str | Path | Model | DualEncoder | None,
+) -> tuple[Bundle | None, Model | DualEncoder | None]:
     """Return the bundle, None for a model, and the model that is the original, None for none."""
     if isinstance(source, Bundle):
         bundle: Bundle | None = source
-    elif isinstance(source, Model) or not _is_bundle(Path(source)):
+    elif isinstance(source, Model | DualEncoder) or not _is_bundle(Path(source)):
         bundle = None
     else:
         bundle = open_bundle(source)
-    if bundle is not None and bundle.manifest.is_dual:
-        raise InputError(
-            f"is for {bundle.manifest.task}, which has no labels of its own to score",
-            where=str(bundle.path),
-            hint="'edgeopt run BUNDLE --image FILE --text TEXT' gives its scores.",
-        )
     if bundle is None and original is not None:
         raise InputError(
             "is a model: give the bundle first, and this as the original",
-            where=source.name if isinstance(source, Model) else str(source),
+            where=source.name if isinstance(source, Model | DualEncoder) else str(source),
         )
     wanted = original if bundle is not None else source
-    if wanted is None or isinstance(wanted, Model):
+    if wanted is None or isinstance(wanted, Model | DualEncoder):
         return bundle, wanted
     assert not isinstance(wanted, Bundle)
     with progress.step(f"Importing {wanted}"):
-        return bundle, importer.import_model(wanted)
+        return bundle, importer.import_whole(wanted)
 
 
 def _is_bundle(path: Path) -> bool:
@@ -164,6 +177,11 @@ def _entries(
     bundle: Bundle, engine: str | None, precision: str | None
 ) -> tuple[ArtifactEntry, ...]:
     held = bundle.manifest.artifacts
+    if bundle.manifest.is_dual:  # those of its images stand for both, if there is one of its texts
+        texts = {(a.engine, a.precision) for a in bundle.of_graph(TEXT).manifest.artifacts}
+        held = tuple(
+            a for a in bundle.of_graph(IMAGE).manifest.artifacts if (a.engine, a.precision) in texts
+        )
     found = tuple(
         a for a in held if engine in (None, a.engine) and precision in (None, a.precision)
     )
@@ -190,12 +208,6 @@ def _main(problem: Problem, metric: str | None) -> str:
 
 def _check_board(name: str, bundle: Bundle) -> bool:
     """Tell whether the board is emulated. Raises BoardError if the bundle is not for it."""
-    if bundle.manifest.task.input == "image":
-        raise InputError(
-            f"is for {bundle.manifest.task}, and the agent on a board reads texts alone",
-            where=str(bundle.path),
-            hint="Leave --board out: the same library runs here.",
-        )
     with connect(name) as board:
         check_architecture(bundle, board)
         return board.emulated
@@ -233,7 +245,7 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
     kept = tuple(a and answers.in_order(a, tool.labels, subject.labels) for a in found)
     for answer, place in zip(kept, problem.places, strict=True):
         if answer is not None:
-            _check_answer(answer, subject, place, model.name)
+            _check_answer(answer, subject.task, place, model.name)
     if not any(kept):
         raise InputError(f"takes none of the {len(kept)} inputs", where=tool.name)
     tokens = None
@@ -251,6 +263,28 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
     )
 
 
+def _ask_both(model: DualEncoder, subject: Subject, problem: Problem) -> _Run:
+    """Ask the user's own tool for both encoders' embeddings."""
+    if model.task != subject.task:
+        raise InputError(
+            f"is for {model.task}, but {subject.name} is for {subject.task}", where=model.name
+        )
+    found: list[Answer | None] = [None] * len(problem.inputs)
+    names = []
+    for kind, tower in model.towers.items():
+        tool = open_original(tower)
+        if isinstance(tool, str):
+            raise InputError(f"cannot be asked: {tool}", where=model.name)
+        rows = [
+            i for i, s in enumerate(problem.inputs) if isinstance(s, str | tuple) == (kind == TEXT)
+        ]
+        _, given = answers.ask(tower, tool, tuple(problem.inputs[i] for i in rows))
+        for i, answer in zip(rows, given, strict=True):
+            found[i] = answer
+        names.append(tool.name)
+    return _Run(name=names[0], engine="", precision="", answers=tuple(found), tokens=None, cut=0)
+
+
 def _check_pairs(tool: Original, model: Model, problem: Problem) -> None:
     if tool.pairs and not isinstance(problem.inputs[0], tuple):
         raise InputError(
@@ -260,19 +294,19 @@ def _check_pairs(tool: Original, model: Model, problem: Problem) -> None:
         )
 
 
-def _check_answer(answer: Answer, subject: Subject, place: str, name: str) -> None:
+def _check_answer(answer: Answer, task: Task, place: str, name: str) -> None:
     """Raise if an answer is none that can be scored."""
     values: Any = answer.scores
-    if subject.task.result is Result.EMBEDDING:
+    if task.result is Result.EMBEDDING:
         values = answer.vector
         if values is None or values.ndim != 1 or not len(values):
             raise InputError(
-                f"is for {subject.task}, and does not say how an embedding is made of it",
+                f"is for {task}, and does not say how an embedding is made of it",
                 where=name,
                 hint="A checkpoint says so in 1_Pooling/config.json, as sentence-transformers "
                 "writes it.",
             )
-    elif subject.task.result is Result.SPANS or subject.task.result is Result.ENTITIES:
+    elif task.result is Result.SPANS or task.result is Result.ENTITIES:
         values = [span.score for span in answer.spans or ()]
     if not np.isfinite(values).all():
         raise MeasurementError(f"{name} gives no finite answer", where=place)
@@ -319,10 +353,11 @@ def _run(
     reading: Reading = artifact.run(
         bundle, entry, problem.inputs, problem.places, board=board, threads=threads, told=told
     )
-    found = [answers.answer_of(manifest.task, r, manifest.labels) for r in reading.results]
+    task = TEXT_EMBEDDING if manifest.is_dual else manifest.task  # both graphs of one embed
+    found = [answers.answer_of(task, r, manifest.labels) for r in reading.results]
     name = f"{reading.engine} {reading.engine_version} {reading.precision}"
     for answer, place in zip(found, problem.places, strict=True):
-        _check_answer(answer, manifest, place, name)
+        _check_answer(answer, task, place, name)
     return _Run(
         name=name,
         engine=reading.engine,
@@ -400,7 +435,7 @@ def _system(
 
 def _lengths(problem: Problem, runs: Sequence[_Run]) -> tuple[np.ndarray | None, str]:
     """Return the length of each input in tokens, or in characters; None for images."""
-    if not isinstance(problem.inputs[0], str | tuple):
+    if not all(isinstance(sample, str | tuple) for sample in problem.inputs):
         return None, ""
     if runs[0].tokens is not None:
         return np.array(runs[0].tokens, np.float64), "tokens"

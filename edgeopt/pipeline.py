@@ -193,7 +193,8 @@ def _file_of_texts(recipe: Recipe, data: Path | None) -> Path:
     if recipe.compress:
         raise InputError(
             f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
-            hint="Give your texts with --data, or another recipe.",
+            hint="Give your texts with --data, or another recipe. For images run "
+            "'edgeopt compress' first, and compile the folder that it writes.",
         )
     raise InputError(
         f"recipe {recipe.name} bounds what quantising may lose (max_drop), which is measured "
@@ -264,7 +265,7 @@ def _samples(model: Model, job: Job) -> tuple[Samples, Data | None]:
     if not _bounds_loss(job.recipe):
         return given, None
     held = accuracy.held_out(model, job.texts, job.held_out)
-    judged_on = set(held.texts)  # what is to be judged on is not calibrated on
+    judged_on = set(held.inputs)  # what is to be judged on is not calibrated on
     everything = texts.read_labelled(job.texts)[0]
     return tuple(text for text in everything if text not in judged_on)[:limit], held
 

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.option("--recipe", "-r", default="prune", help="A recipe's name, or a .toml file [prune].")
-@click.option("--data", "-d", required=True, help="Your texts: .jsonl[.gz] with labels, or lines.")
-@click.option("--held-out", help="Texts to check each step on [a fifth of --data].")
+@click.option(
+    "--data",
+    "-d",
+    required=True,
+    help="Your texts (.jsonl[.gz] with labels, or lines), or a folder of images.",
+)
+@click.option("--held-out", help="What to check each step on [a fifth of --data].")
 @click.option("--output", "-o", help="The folder of the new model [NAME-RECIPE].")
 @click.option("--target", "-t", help="What it is made for: a target's name, or a .toml file.")
 @click.option("--board", "-b", help="Measure latency on this board; not on an emulated one.")
@@ -45,11 +50,11 @@ def compress(
 ) -> None:
     """Make MODEL smaller by the steps of a recipe.
 
-    MODEL is a Hugging Face directory or hub name. Each step is checked on texts that it has not
-    seen: accuracy if they have labels, else agreement with the original. Give texts that MODEL
-    itself has not seen either with --held-out: what it has learnt by heart makes losses look larger
-    than they are. A step that loses more than its bound is rolled back. 'edgeopt compile' takes the
-    new folder.
+    MODEL is a Hugging Face directory or hub name. Each step is checked on texts or images that it
+    has not seen: accuracy if they have labels, else agreement with the original. Give some that
+    MODEL itself has not seen either with --held-out: what it has learnt by heart makes losses look
+    larger than they are. A step that loses more than its bound is rolled back. 'edgeopt compile'
+    takes the new folder.
 
     With a target, a step that is there for latency and gains none is rolled back as well: it is
     measured on the board, or here for the target 'host', and else counted.
@@ -117,7 +122,8 @@ def render(found: Compression, console: Console) -> None:
         "",
     )
     console.print(table)
-    console.print(f"{found.measure} on {found.held_out} held-out texts")
+    what = "texts" if found.seq_len else "images"
+    console.print(f"{found.measure} on {found.held_out} held-out {what}")
     if latency is not None:
         console.print(str(latency))
         if latency.known_error:

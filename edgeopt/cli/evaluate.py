@@ -23,6 +23,13 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--pair", metavar="COLUMN", help="The column of second texts, or contexts.")
 @click.option("--label", metavar="COLUMN", help="The column of labels, tags, scores or answers.")
 @click.option("--labels", metavar="A,B,...", help="What DATA calls the labels, in their order.")
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="TEXT",
+    help="What CLIP reads of a label, {} [This is a photo of {}.]; may be repeated.",
+)
 @click.option("--metric", metavar="FIGURE", help="Compare by this figure [the task's].")
 @click.option(
     "--no-answer-below",
@@ -45,6 +52,7 @@ def evaluate(
     pair: str | None,
     label: str | None,
     labels: str | None,
+    prompts: tuple[str, ...],
     metric: str | None,
     no_answer_below: float | None,
     limit: int | None,
@@ -56,6 +64,9 @@ def evaluate(
     Each artifact runs in the runtime library, here or on a board, from text to answer; with
     --original your own tool answers too, and every difference has an interval of 95 %. A MODEL is
     evaluated alone.
+
+    A dual encoder (CLIP, SigLIP) finds the images of captions (a table with files and captions), or
+    the label of images by what it makes of --prompt.
 
     DATA is .jsonl, .json, .csv, .tsv (GLUE's as well), .parquet, a folder that datasets saved, a
     folder of images for each label, SQuAD's JSON, words with tags as in CoNLL-2003, or a folder
@@ -76,6 +87,7 @@ def evaluate(
         pair=pair,
         label=label,
         labels=tuple(labels.split(",")) if labels else (),
+        prompts=prompts,
         metric=metric,
         no_answer_below=no_answer_below,
         limit=limit,

@@ -62,9 +62,9 @@ def run(
     if cascade_file is not None and any((context, engine, precision)):
         raise click.UsageError("--cascade takes no --context, --engine or --precision.")
     if images:
-        if any((context, board, cascade_file)):
-            raise click.UsageError("--image takes no --context, --board or --cascade.")
-        _run_images(bundle, images, texts, as_json, engine, precision, threads)
+        if any((context, cascade_file)):
+            raise click.UsageError("--image takes no --context or --cascade.")
+        _run_images(bundle, images, texts, as_json, board, engine, precision, threads)
         return
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
     if cascade_file is not None and large is not None:
@@ -85,17 +85,24 @@ def _run_images(
     images: tuple[str, ...],
     texts: tuple[str, ...],
     as_json: bool,
+    board: str | None,
     engine: str | None,
     precision: str | None,
     threads: int | None,
 ) -> None:
     from edgeopt.run.compare import compare, read_images
 
+    chosen: dict[str, Any] = {
+        "board": board,
+        "engine": engine,
+        "precision": precision,
+        "threads": threads,
+    }
     if not texts:
-        seen = read_images(bundle, images, engine=engine, precision=precision, threads=threads)
+        seen = read_images(bundle, images, **chosen)
         emit(asdict(seen), as_json, lambda console: _render(seen, images, console))
         return
-    found = compare(bundle, images, texts, engine=engine, precision=precision, threads=threads)
+    found = compare(bundle, images, texts, **chosen)
     emit(asdict(found), as_json, lambda console: _render_comparison(found, images, console))
 
 

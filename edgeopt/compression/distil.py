@@ -9,7 +9,7 @@ copies of them. With the labels' loss alone it is plain fine-tuning, without a t
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from edgeopt import cache
 from edgeopt.compression import student as students
@@ -17,8 +17,11 @@ from edgeopt.compression.technique import Change
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
+from edgeopt.model.checkpoint import network
+from edgeopt.model.image import ImageInput
 from edgeopt.model.network.first_token import narrowing
 from edgeopt.model.network.shape_config import describe
+from edgeopt.model.network.widths import family, supported
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil, Losses
@@ -33,7 +36,9 @@ NO_LABEL = -100  # what torch's cross_entropy passes over
 def check(model: Model, options: Distil) -> None:
     """Raise InputError if ``options`` cannot be done to ``model``."""
     losses = _losses(model, options)
-    if model.text.tokenizer is None:
+    if isinstance(model.input, ImageInput):
+        _check_images(model, options, losses)
+    elif model.text.tokenizer is None:
         raise InputError("has no tokenizer, so nothing can be learnt of texts", where=model.name)
     if model.task == FEATURE_EXTRACTION:
         for name in ("response", "labels"):
@@ -44,6 +49,27 @@ def check(model: Model, options: Distil) -> None:
                     "is for classifiers; for embeddings there are embedding_cosine and embedding",
                 )
     students.check(model, options)
+
+
+def _check_images(model: Model, options: Distil, losses: Losses) -> None:
+    """Raise InputError for what is of texts, or of layers that do not follow each other."""
+    if options.augment:
+        raise wrong(options, "augment", "changes copies of texts, and this network takes images")
+    net = network(model)
+    if not (losses.of_tokens or losses.of_embeddings):
+        return
+    if not supported(net) or family(net).staged:
+        named = next(
+            f.name
+            for f in fields(losses)
+            if f.name not in ("response", "labels") and getattr(losses, f.name)
+        )
+        raise wrong(
+            options,
+            f"losses.{named}",
+            f"compares hidden states of one width, and {type(net).__name__} is not known to have "
+            "such in all layers; response and labels work",
+        )
 
 
 def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -> Change:
@@ -57,7 +83,7 @@ def apply(model: Model, options: Distil, data: Data, context: Context = ALONE) -
     check(model, options)
     losses = _losses(model, options)
     if losses.labels and data.labels is None:
-        raise wrong(options, "losses.labels", "the texts have no labels")
+        raise wrong(options, "losses.labels", f"the {data.noun} have no labels")
     teacher = context.teacher or model
     if losses.response and teacher.labels != model.labels:
         raise wrong(options, "losses.response", "teacher and student do not have the same labels")
@@ -104,6 +130,9 @@ def _texts(data: Data, options: Distil) -> tuple[Data, list[Data], tuple[list[in
     labels = data.labels
     if labels is not None:
         labels += (NO_LABEL,) * (len(data) * len(changed))
-    whole = Data(texts=tuple(text for part in parts for text in part.texts), labels=labels)
+    whole = Data(
+        inputs=tuple(text for part in parts for text in part.inputs),  # type: ignore[arg-type]
+        labels=labels,
+    )
     rows = [len(data) * i + row for i in range(len(parts)) for row in learning]
     return whole, parts, (rows, validation)

@@ -109,6 +109,7 @@ def _counts(model: Model, data: Data, tokens: int) -> torch.Tensor:
     counts = torch.zeros(tokens, dtype=torch.float64)
     with progress.step(f"Counting the tokens of {len(data)} texts"):
         for batch in batches(model, data):
+            assert batch.mask is not None  # of texts
             ids = batch.inputs[0][batch.mask.bool()]
             counts += torch.bincount(ids, minlength=tokens)
     return counts

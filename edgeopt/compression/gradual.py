@@ -41,7 +41,9 @@ def apply(model: Model, options: Gradual, data: Data, context: Context = ALONE) 
     check(model, options)
     chosen = data.first(options.samples)
     if len(chosen) < MIN_SAMPLES:
-        raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(chosen)}")
+        raise wrong(
+            options, "samples", f"{MIN_SAMPLES} {data.noun} are needed, found {len(chosen)}"
+        )
     answered = wanted(model, data, context, options.training)
     pruned = model
     for number in range(1, options.rounds + 1):

@@ -116,6 +116,7 @@ def _squares(model: Model, norms: Sequence[torch.nn.LayerNorm], batch: Batch) ->
     """Return (texts, channels): the squares behind all norms, means over each text's tokens."""
     import torch
 
+    assert batch.mask is not None  # of texts
     weights = (batch.mask / batch.mask.sum(1, keepdim=True)).unsqueeze(-1)
     found = torch.zeros(len(batch.rows), len(norms[0].weight))
 
@@ -182,6 +183,7 @@ def _norms(
             torch.inference_mode(),
         ):
             for batch in batches(model, data):
+                assert batch.mask is not None
                 mask = batch.mask.bool()
                 model.module(*batch.inputs)
                 tokens += int(mask.sum())

@@ -35,7 +35,7 @@ _SEED = 0
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Gradients:
-    """The gradients of a layer's gates, float32: (texts, heads) and (texts, neurons)."""
+    """The gradients of a layer's gates, float32: (inputs, heads) and (inputs, neurons)."""
 
     heads: torch.Tensor
     neurons: torch.Tensor
@@ -48,7 +48,9 @@ def gradients(model: Model, data: Data) -> list[Gradients]:
     torch_layers = layers(model.module.network)
     generator = torch.Generator().manual_seed(_SEED)
     found: list[list[torch.Tensor]] = [[] for _ in range(2 * len(torch_layers))]
-    with progress.step(f"Measuring what heads and neurons matter on {len(data)} texts") as step:
+    with progress.step(
+        f"Measuring what heads and neurons matter on {len(data)} {data.noun}"
+    ) as step:
         done = 0
         for batch in batches(model, data):
             gates, hooks = _gates(torch_layers, len(batch.rows))
@@ -58,7 +60,9 @@ def gradients(model: Model, data: Data) -> list[Gradients]:
                 for hook in hooks:
                     hook.remove()
             total = loss(model, output, batch, generator)
-            for values, gradient in zip(found, torch.autograd.grad(total, gates), strict=True):
+            for values, gradient in zip(
+                found, torch.autograd.grad(total, gates, materialize_grads=True), strict=True
+            ):
                 values.append(gradient)
             done += len(batch.rows)
             step.update(done, len(data))
@@ -78,13 +82,18 @@ def _gates(found: list[Layer], batch: int) -> tuple[list[torch.Tensor], list[Any
             (layer.ffn_output, layer.neurons),
         ):
             gate = torch.ones(batch, count, requires_grad=True)
+            gates.append(gate)
+            if linear is None:
+                continue
 
             def multiply(_: Any, inputs: Any, gate: torch.Tensor = gate) -> Any:
-                (hidden,) = inputs  # (batch, seq, count * size)
+                (hidden,) = inputs  # (batch, ..., count * size)
                 size = hidden.shape[-1] // gate.shape[1]
-                return (hidden * gate.repeat_interleave(size, 1).unsqueeze(1),)
+                wide = gate.repeat_interleave(size, 1)
+                # Windows of one image stand side by side: (batch * windows, places, ...).
+                wide = wide.repeat_interleave(len(hidden) // len(gate), 0)
+                return (hidden * wide.view(len(hidden), *(1,) * (hidden.dim() - 2), -1),)
 
-            gates.append(gate)
             hooks.append(linear.register_forward_pre_hook(multiply))
     return gates, hooks
 
@@ -115,8 +124,10 @@ def fisher(gradient: torch.Tensor) -> torch.Tensor:
 
 def magnitude(layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (heads,) and (neurons,): the norm of the weights into each times that out of it."""
-    value = layer.qkv[2].weight.reshape(layer.heads, -1)  # rows of a head stand together
-    output = layer.attention_output.weight.T.reshape(layer.heads, -1)
-    heads = value.norm(dim=1) * output.norm(dim=1)
+    heads = layer.ffn_input.weight.new_zeros(0)
+    if layer.attention_output is not None:
+        value = layer.qkv[2].weight.reshape(layer.heads, -1)  # rows of a head stand together
+        output = layer.attention_output.weight.T.reshape(layer.heads, -1)
+        heads = value.norm(dim=1) * output.norm(dim=1)
     neurons = layer.ffn_input.weight.norm(dim=1) * layer.ffn_output.weight.norm(dim=0)
     return heads, neurons

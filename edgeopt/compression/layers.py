@@ -12,8 +12,9 @@ from edgeopt.evaluate.data import Data
 from edgeopt.evaluate.score import answers, change
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
+from edgeopt.model.network import widths
 from edgeopt.model.network.shape_config import describe
-from edgeopt.model.network.widths import blocks
+from edgeopt.model.network.widths import blocks, fixed
 from edgeopt.steps import wrong
 from edgeopt.steps.layers import Layers
 from edgeopt.steps.limits import MIN_SAMPLES
@@ -30,6 +31,15 @@ def check(model: Model, options: Layers) -> None:
     if going >= count:
         option = "count" if options.count else "drop"
         raise wrong(options, option, f"{going} layers are to go, but there are {count}")
+    if options.drop and (why := fixed(network(model), options.drop)):
+        raise wrong(options, "drop", why)
+    most = len(_loose(model))
+    if options.count and options.count > most:
+        raise wrong(
+            options,
+            "count",
+            f"{options.count} layers are to go, but only {most} can, as each stage keeps one",
+        )
 
 
 def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -> Change:
@@ -49,22 +59,32 @@ def apply(model: Model, options: Layers, data: Data, context: Context = ALONE) -
 def drop(model: Model, going: Sequence[int]) -> Model:
     """Return a model without the layers ``going``, counted from 0."""
     module = copy.deepcopy(model.module)
-    found = blocks(module.network)
-    for index in sorted(going, reverse=True):
-        del found[index]
+    widths.drop(module.network, going)
     describe(module.network)
     return model.with_module(module)
+
+
+def _loose(model: Model) -> list[int]:
+    """Return the layers of which all but the last of each stage can go, one after the other."""
+    gone: list[int] = []
+    for i in range(len(blocks(network(model)))):
+        if fixed(network(model), [*gone, i]) is None:
+            gone.append(i)
+    return gone
 
 
 def _least(model: Model, options: Layers, data: Data) -> list[int]:
     """Return the ``count`` layers that change the outputs least, chosen one after the other."""
     assert options.count is not None
     if len(data) < MIN_SAMPLES:
-        raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
+        raise wrong(options, "samples", f"{MIN_SAMPLES} {data.noun} are needed, found {len(data)}")
     original = answers(model, data, "Running the model with all layers")
     gone: list[int] = []
     for _ in range(options.count):
-        left = [i for i in range(len(blocks(network(model)))) if i not in gone]
+        count = len(blocks(network(model)))
+        left = [
+            i for i in range(count) if i not in gone and fixed(network(model), [*gone, i]) is None
+        ]
         changes = {
             i: change(
                 model,

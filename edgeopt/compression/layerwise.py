@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 class Call:
     """One batch on its way: ``hidden`` (batch, seq, hidden), and what else each block is given.
 
-    ``mask`` (batch, seq) is bool: True where there is a token.
+    ``mask`` (batch, seq) is bool: True where there is a token; None if everywhere.
     """
 
     hidden: torch.Tensor
     args: tuple[Any, ...]
     named: Mapping[str, Any]
-    mask: torch.Tensor
+    mask: torch.Tensor | None
 
 
 def first_calls(model: Model, data: Data) -> list[Call]:
@@ -42,7 +42,8 @@ def first_calls(model: Model, data: Data) -> list[Call]:
 
     def see(_: Any, args: Any, named: Any) -> None:
         hidden, *others = args
-        calls.append(Call(hidden=hidden, args=tuple(others), named=named, mask=batch.mask.bool()))
+        mask = None if batch.mask is None else batch.mask.bool()
+        calls.append(Call(hidden=hidden, args=tuple(others), named=named, mask=mask))
 
     hook = blocks(model.module.network)[0].register_forward_pre_hook(see, with_kwargs=True)
     try:
@@ -64,13 +65,13 @@ def through(block: torch.nn.Module, call: Call) -> Call:
 
 
 def inputs(
-    block: torch.nn.Module, linears: Sequence[torch.nn.Linear], call: Call
+    block: torch.nn.Module, linears: Sequence[torch.nn.Module], call: Call
 ) -> list[torch.Tensor]:
     """Return what each of ``linears`` inside ``block`` is given, (tokens, inputs), no padding."""
     found: dict[torch.nn.Module, torch.Tensor] = {}
 
     def see(linear: torch.nn.Module, args: Any) -> None:
-        found[linear] = args[0][call.mask]
+        found[linear] = tokens(args[0], call.mask)
 
     hooks = [linear.register_forward_pre_hook(see) for linear in linears]
     try:
@@ -79,6 +80,11 @@ def inputs(
         for hook in hooks:
             hook.remove()
     return [found[linear] for linear in linears]
+
+
+def tokens(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Return ``hidden`` (batch, ..., width) as (tokens, width), those that ``mask`` leaves."""
+    return hidden.flatten(0, -2) if mask is None else hidden[mask]
 
 
 def with_ones(rows: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ def apply(model: Model, options: Lottery, data: Data, context: Context = ALONE) 
     """
     check(model, options)
     if len(data) < MIN_SAMPLES:
-        raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
+        raise wrong(options, "training", f"{MIN_SAMPLES} {data.noun} are needed, found {len(data)}")
     answered = wanted(model, data, context, options.training)
     ticket = search(model, options, data, answered, context)
     weights = _weights(ticket)

@@ -25,7 +25,7 @@ from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network import low_rank
 from edgeopt.model.network.shape_config import describe
-from edgeopt.model.network.widths import Layer, layers
+from edgeopt.model.network.widths import Layer, family, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.low_rank import LINEARS, LowRank
@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 def check(model: Model, options: LowRank) -> None:
     """Raise InputError if ``options`` cannot be done to ``model``, or would change nothing."""
     found = [linear for layer in layers(network(model)) for linear in _linears(layer, options)]
+    if not found:
+        raise wrong(
+            options,
+            "parts",
+            f"{type(network(model)).__name__} has no attention of four projections; "
+            'parts = ["ffn_input", "ffn_output"] works',
+        )
     most = max(_break_even(linear) for linear in found)
     for option in ("rank", "multiple"):
         value = getattr(options, option)
@@ -62,7 +69,9 @@ def apply(model: Model, options: LowRank, data: Data, context: Context = ALONE) 
     check(model, options)
     chosen = data.first(options.samples)
     if options.method == "activation" and len(chosen) < MIN_SAMPLES:
-        raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(chosen)}")
+        raise wrong(
+            options, "samples", f"{MIN_SAMPLES} {data.noun} are needed, found {len(chosen)}"
+        )
     jobs = _jobs(model, options, chosen)
     module = copy.deepcopy(model.module)
     ranks, saved, whole = [], 0, 0
@@ -95,7 +104,7 @@ def _linears(layer: Layer, options: LowRank) -> list[torch.nn.Linear]:
     for part in LINEARS:
         if part in options.parts:
             one = getattr(layer, part)
-            found += one if isinstance(one, tuple) else [one]
+            found += one if isinstance(one, tuple) else [one] if one is not None else []
     return found
 
 
@@ -107,7 +116,9 @@ def _jobs(model: Model, options: LowRank, data: Data) -> dict[str, _Job]:
     found: dict[torch.nn.Linear, torch.Tensor] = {}
     if options.method == "activation":
         # Query, key and value have one input, which is looked at once.
-        first = {q: layer.qkv[0] for layer in layers(net) for q in layer.qkv}
+        # In stages keys and values may have one that is cut down.
+        alike = [] if family(net).staged else layers(net)
+        first = {q: layer.qkv[0] for layer in alike for q in layer.qkv}
         seen = list(dict.fromkeys(first.get(linear, linear) for linear in wanted))
         by_module = dict(zip(seen, grams(model, seen, data), strict=True))
         found = {linear: by_module[first.get(linear, linear)] for linear in wanted}

@@ -68,11 +68,11 @@ def gates(found: Sequence[Layer], options: Movement) -> list[LayerGates]:
     for layer in found:
         heads: tuple[Gate, ...] = ()
         neurons: tuple[Gate, ...] = ()
+        out = layer.attention_output
         if "heads" in options.parts and options.block:
-            four = (*layer.qkv, layer.attention_output)
+            four = layer.of_attention
             heads = tuple(gate("squares", one, (options.block, options.block)) for one in four)
-        elif "heads" in options.parts:
-            out = layer.attention_output
+        elif "heads" in options.parts and out is not None:
             heads = (gate("heads", out, (out.out_features, layer.head_dim)),)
         if "neurons" in options.parts:
             neurons = (gate("neurons", layer.ffn_output, (layer.ffn_output.out_features, 1)),)

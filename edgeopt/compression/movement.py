@@ -22,7 +22,7 @@ from edgeopt.evaluate.data import Batch, Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.shape_config import describe
-from edgeopt.model.network.widths import Layer, keep, layers
+from edgeopt.model.network.widths import Layer, heads_stay, keep, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.movement import Movement
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 def check(model: Model, options: Movement) -> None:
     """Raise InputError if ``options`` cannot be done to ``model``."""
+    if "heads" in options.parts and (why := heads_stay(network(model))):
+        raise wrong(options, "parts", f'{why}; parts = ["neurons"] works')
     for layer in layers(network(model)):
         if options.block and layer.head_dim % options.block:
             raise wrong(
@@ -56,7 +58,7 @@ def apply(model: Model, options: Movement, data: Data, context: Context = ALONE)
 
     check(model, options)
     if len(data) < MIN_SAMPLES:
-        raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
+        raise wrong(options, "training", f"{MIN_SAMPLES} {data.noun} are needed, found {len(data)}")
     answered = wanted(model, data, context, options.training)
     module = copy.deepcopy(model.module)
     pruned = model.with_module(module)
@@ -139,11 +141,11 @@ def remove(model: Model, made: Sequence[LayerGates], masks: Sequence[torch.Tenso
         if layer_gates.heads and layer_gates.heads[0].kind == "squares":
             kept["heads"] = _alive(layer)
         keep(layer, kept["heads"], kept["neurons"])
-        for linear in (*layer.qkv, layer.attention_output):
+        for linear in layer.of_attention:
             zeros += int((linear.weight == 0).sum())
             count += linear.weight.numel()
     describe(network(model))
-    return zeros / count
+    return zeros / max(1, count)
 
 
 def _alive(layer: Layer) -> list[int]:
@@ -154,6 +156,7 @@ def _alive(layer: Layer) -> list[int]:
     bias of the output.
     """
     value, output = layer.qkv[2], layer.attention_output
+    assert output is not None
     alive = []
     for head in range(layer.heads):
         part = slice(head * layer.head_dim, (head + 1) * layer.head_dim)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.backends.grid import Grid, fake_tokens, linears, snap, through
 from edgeopt.compression.technique import Change
+from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Batch, Data
 from edgeopt.evaluate.score import pool
 from edgeopt.fields import nearest
@@ -37,6 +38,7 @@ def check(model: Model, options: Qat) -> None:
     """Raise InputError if ``options`` cannot be done to ``model``."""
     network(model)
     known = linears(model)
+    _check_convolutions(model, known)
     for name in options.keep:
         if name not in known:
             raise wrong(
@@ -46,6 +48,21 @@ def check(model: Model, options: Qat) -> None:
         raise wrong(options, "keep", "names all linear modules, so that none is left to quantise")
 
 
+def _check_convolutions(model: Model, known: Mapping[str, torch.nn.Linear]) -> None:
+    """Raise InputError for a network that convolves: only linear modules are rounded here."""
+    import torch
+
+    convolved = [m.weight for m in model.module.modules() if isinstance(m, torch.nn.Conv2d)]
+    linear = [m.weight for m in known.values()]
+    if sum(w.numel() for w in convolved) > sum(w.numel() for w in linear):
+        raise InputError(
+            f"rounds linear modules, and most weights of {type(network(model)).__name__} are in "
+            "convolutions",
+            where="compress step qat",
+            hint="'edgeopt compile' makes INT8 of it after training; distil takes it too.",
+        )
+
+
 def apply(model: Model, options: Qat, data: Data, context: Context = ALONE) -> Change:
     """Return the model trained with rounded weights, which lie on the grid, and a line on it.
 
@@ -53,7 +70,7 @@ def apply(model: Model, options: Qat, data: Data, context: Context = ALONE) -> C
     """
     check(model, options)
     if len(data) < MIN_SAMPLES:
-        raise wrong(options, "training", f"{MIN_SAMPLES} texts are needed, found {len(data)}")
+        raise wrong(options, "training", f"{MIN_SAMPLES} {data.noun} are needed, found {len(data)}")
     grid = Grid(bits=options.bits, group_size=options.group_size, full=options.grid == "full")
     trained = model.with_module(copy.deepcopy(model.module))
     modules = [m for name, m in linears(trained).items() if name not in options.keep]

@@ -28,10 +28,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.compression.layerwise import first_calls, inputs, through, with_ones
+from edgeopt.compression.layerwise import first_calls, inputs, through, tokens, with_ones
 from edgeopt.evaluate.data import Data, batches
 from edgeopt.model import Model
-from edgeopt.model.network.widths import blocks, layers
+from edgeopt.model.network.widths import Layer, blocks, layers
 
 if TYPE_CHECKING:
     import torch
@@ -52,24 +52,25 @@ def grams(model: Model, linears: Sequence[torch.nn.Linear], data: Data) -> list[
         torch.zeros(linear.in_features + 1, linear.in_features + 1, dtype=torch.float64)
         for linear in linears
     ]
-    mask = torch.empty(0)
+    mask: torch.Tensor | None = None
     hooks = []
     for gram, linear in zip(found, linears, strict=True):
 
         def add(_: Any, given: Any, gram: torch.Tensor = gram) -> None:
             inputs = given[0]
-            rows = with_ones(inputs[mask] if inputs.dim() == 3 else inputs)  # (tokens, inputs + 1)
+            rows = inputs if inputs.dim() == 2 else tokens(inputs, mask)
+            rows = with_ones(rows)  # (tokens, inputs + 1)
             gram.add_(rows.T @ rows)
 
         hooks.append(linear.register_forward_pre_hook(add))
     done = 0
     try:
         with (
-            progress.step(f"Collecting the layers' inputs on {len(data)} texts") as step,
+            progress.step(f"Collecting the layers' inputs on {len(data)} {data.noun}") as step,
             torch.inference_mode(),
         ):
             for batch in batches(model, data):
-                mask = batch.mask.bool()
+                mask = None if batch.mask is None else batch.mask.bool()
                 model.module(*batch.inputs)
                 done += len(batch.rows)
                 step.update(done, len(data))
@@ -115,6 +116,43 @@ def _solve(
     return solved[:, :-1].float(), solved[:, -1].float()
 
 
+def refit_at_once(
+    model: Model,
+    pruned: torch.nn.Module,
+    columns: Sequence[tuple[Sequence[int], Sequence[int]]],
+    data: Data,
+    ridge: float,
+) -> None:
+    """Refit the projections of ``pruned`` on the inputs that ``model`` gives them, in place.
+
+    For networks whose layers do not follow each other, or scale what they write: each projection
+    comes near to its own output, whatever those before it have lost.
+    """
+    jobs = [
+        (old, new, kept)
+        for whole, left, (heads, neurons) in zip(
+            layers(model.module.network), layers(pruned.network), columns, strict=True
+        )
+        for old, new, kept in (
+            (whole.attention_output, left.attention_output, heads),
+            (whole.ffn_output, left.ffn_output, neurons),
+        )
+        if old is not None and new is not None and len(kept) < old.in_features
+    ]
+    found = grams(model, [old for old, _, _ in jobs], data)
+    for (old, new, kept), gram in zip(jobs, found, strict=True):
+        weight, bias = refit(old, gram, kept, ridge)
+        new.weight.data.copy_(weight)
+        new.bias.data.copy_(bias)
+
+
+def _given_residual(layer: Layer) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return the modules that are given the residual, before attention and before the FFN."""
+    assert layer.family.residual is not None
+    first, second = (layer.block.get_submodule(name) for name in layer.family.residual)
+    return first, second
+
+
 def refit_in_turn(
     model: Model,
     pruned: torch.nn.Module,
@@ -133,22 +171,25 @@ def refit_in_turn(
     lefts = layers(pruned.network)
     pairs = list(zip(blocks(model.module.network), blocks(pruned.network), strict=True))
     before = after = first_calls(model, data)  # the embeddings are the same
-    with progress.step(f"Refitting layer by layer on {len(data)} texts") as step:
+    with progress.step(f"Refitting layer by layer on {len(data)} {data.noun}") as step:
         for number, ((block, new_block), whole, left) in enumerate(
             zip(pairs, wholes, lefts, strict=True)
         ):
+            around, new_around = (_given_residual(layer) for layer in (whole, left))
+            assert whole.attention_output is not None
+            assert left.attention_output is not None
             jobs = (  # projection, the same refitted, what is given the residual in both
-                (whole.attention_output, left.attention_output, whole.qkv[0], left.qkv[0]),
-                (whole.ffn_output, left.ffn_output, whole.ffn_input, left.ffn_input),
+                (whole.attention_output, left.attention_output, around[0], new_around[0]),
+                (whole.ffn_output, left.ffn_output, around[1], new_around[1]),
             )
-            for (old, new, around, new_around), kept in zip(jobs, columns[number], strict=True):
+            for (old, new, beside, new_beside), kept in zip(jobs, columns[number], strict=True):
                 if len(kept) == old.in_features:
                     continue
                 gram = torch.zeros(len(kept) + 1, len(kept) + 1, dtype=torch.float64)
                 right = torch.zeros(old.out_features, len(kept) + 1, dtype=torch.float64)
                 for call, new_call in zip(before, after, strict=True):
-                    x, residual = inputs(block, (old, around), call)
-                    z, new_residual = inputs(new_block, (new, new_around), new_call)
+                    x, residual = inputs(block, (old, beside), call)
+                    z, new_residual = inputs(new_block, (new, new_beside), new_call)
                     z = with_ones(z)
                     whole_sum = old(x) + residual
                     scale = whole_sum.double().std(-1, keepdim=True).clamp_min(_QUIET)

@@ -22,10 +22,11 @@ from edgeopt.estimate.latency import Aiming, Gain, Judge, Source
 from edgeopt.evaluate import score
 from edgeopt.evaluate.data import SEQ_LEN, Data, divide
 from edgeopt.fields import read_json
-from edgeopt.model import Model, TextInput, checkpoint, importer, name_of
+from edgeopt.model import Model, TextInput, checkpoint, dual_import, importer, name_of
 from edgeopt.model.huggingface import checkpoint as checkpoint_folder
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.recipe import Recipe, load_recipe
-from edgeopt.steps import Step
+from edgeopt.steps import TECHNIQUES, Step
 from edgeopt.train.context import Context
 from edgeopt.train.distributed import ALONE, Peers, trains
 from edgeopt.train.resume import read_metrics
@@ -38,7 +39,7 @@ _REPORT_BYTES = 1 << 26  # training's lines take most of it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """What one step did. Scores are means over the held-out texts, before and after it.
+    """What one step did. Scores are means over the held-out inputs, before and after it.
 
     ``drop`` is their difference and ``drop_se`` the standard error of that (texts are paired).
     Bytes are those of the weights as the checkpoint stores them: FP32, but for a packed table.
@@ -126,8 +127,9 @@ def compress(
     """Compress the checkpoint ``source`` by a recipe and write it to the folder ``output``.
 
     ``source`` is a Hugging Face directory or hub name. ``data`` has the user's texts (``.jsonl``
-    or ``.jsonl.gz`` with "text" and, for a classifier, "label"; or a text a line), which techniques
-    learn from. Each step is checked on the texts ``held_out``, or without them on a fifth of
+    or ``.jsonl.gz`` with "text" and, for a classifier, "label"; or a text a line), or images (a
+    folder for each label, a folder without, or a table of files), which techniques
+    learn from. Each step is checked on those of ``held_out``, or without them on a fifth of
     ``data``, which is then not learnt from. ``output`` (by default
     ``NAME-RECIPE`` here) appears whole or not at all, with the report ``compress.json``; it loads
     with transformers unless it has a shape that config.json has no word for (its section
@@ -167,13 +169,20 @@ def compressed(
     if Path(source).is_file() or Path(source).suffix == ".onnx":
         raise InputError("only checkpoints of transformers can be compressed", where=str(source))
     folder = checkpoint_folder(source)
+    if dual_import.body(folder) is not None:
+        raise InputError(
+            "has two networks, of texts and of images; a step is held against the answers of one",
+            where=str(source),
+            hint="'edgeopt compile' makes INT8 of both, and 'edgeopt evaluate' says what it loses. "
+            "A classifier of images with the same encoder (CLIPForImageClassification, "
+            "SiglipForImageClassification) can be compressed.",
+        )
     with progress.step(f"Importing {source}"):
         original = importer.import_model(folder)
     original = replace(original, name=name_of(source))
-    if not isinstance(original.input, TextInput):
-        raise InputError(f"is for {original.task}; only texts are supported", where=original.name)
     score.check(original)
     for step in recipe.compress:
+        _check_input(step, original)
         technique(step.technique).check(original, step)
     learning, checked = divide(data, held_out, original)
     aim = None if aiming is None else aiming(original)
@@ -234,7 +243,7 @@ def compressed(
         measure="accuracy" if checked.labels is not None else score.measure(original),
         held_out=len(checked),
         learnt_from=len(learning),
-        seq_len=min(SEQ_LEN, original.text.max_seq_len),
+        seq_len=_seq_len(original),
         score_before=mean(first),
         score_after=mean(before),
         parameters_before=sizes[0],
@@ -249,6 +258,31 @@ def compressed(
     )
     origin = dict(original.origin) | {"compressed": result.document()}
     return replace(model, name=original.name, origin=origin), result
+
+
+def _check_input(step: Step, model: Model) -> None:
+    """Raise InputError if ``step`` is of what networks of another kind of input have."""
+    kind = model.input.kind
+    if kind not in step.inputs:
+        others = [name for name, kind_of in TECHNIQUES.items() if kind in _takes(kind_of)]
+        raise InputError(
+            f"is for networks of texts, and {model.name} is for {model.task}",
+            where=f"compress step {step.technique}",
+            hint=f"Of {kind}s there are: {', '.join(others)}; the recipe prune-images begins "
+            "with structured.",
+        )
+
+
+def _seq_len(model: Model) -> int:
+    """Return to how many tokens texts are cut; ``NO_LENGTH`` for images."""
+    given = model.input
+    return min(SEQ_LEN, given.max_seq_len) if isinstance(given, TextInput) else NO_LENGTH
+
+
+def _takes(kind: type[Step]) -> frozenset[str]:
+    """Return what the networks take that a technique is for, whatever its options are."""
+    found = kind.inputs
+    return found if isinstance(found, frozenset) else frozenset({"text", "image"})
 
 
 def _judge(
@@ -276,7 +310,7 @@ def _baseline(key: str, model: Model, held_out: Data) -> np.ndarray:
     """Return the original's outputs on the held-out texts."""
 
     def build(directory: Path) -> None:
-        text = f"Running the original on {len(held_out)} held-out texts"
+        text = f"Running the original on {len(held_out)} held-out {held_out.noun}"
         np.save(directory / "answers.npy", score.answers(model, held_out, text))
 
     found: np.ndarray = np.load(cache.entry("compress", key, build) / "answers.npy")
@@ -306,7 +340,9 @@ def _step(
             change = context.peers.apply(apply, model, step, learning, context)
             changed = change.model
             metrics = read_metrics(work)
-        after = score.answers(changed, held_out, f"Checking {step.technique} on held-out texts")
+        after = score.answers(
+            changed, held_out, f"Checking {step.technique} on held-out {held_out.noun}"
+        )
         scores = [score.score(model, found, original, held_out) for found in (before, after)]
         differences = scores[0] - scores[1]
         sizes = [checkpoint.parameters(m) for m in (model, changed)]

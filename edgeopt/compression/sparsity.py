@@ -71,8 +71,10 @@ def sparsegpt(
     sparsity: float,
     group: tuple[int, int] | None,
     damp: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return the weight with its zeros and the bias, float32, by SparseGPT's algorithm 1.
+
+    The bias is None if there was none.
 
     ``gram`` is float64 (inputs + 1, inputs + 1): the mean of x x^T with a one at the end of each
     x. That one stands for the bias, which never goes, so that it takes up what the others lose.
@@ -83,11 +85,14 @@ def sparsegpt(
     import torch
 
     count = linear.in_features
-    bias = linear.bias.detach().double()
-    weight = torch.cat([linear.weight.detach().double(), bias.unsqueeze(1)], dim=1)
+    weight = linear.weight.detach().double()
+    if linear.bias is None:
+        gram = gram[:-1, :-1]
+    else:
+        weight = torch.cat([weight, linear.bias.detach().double().unsqueeze(1)], dim=1)
     hessian = gram.clone()
     # 1e-12: inputs that are all zero leave no mean to add a share of.
-    hessian.diagonal()[:-1].add_((damp * gram.diagonal()[:-1].mean()).clamp_min(1e-12))
+    hessian.diagonal()[:count].add_((damp * gram.diagonal()[:count].mean()).clamp_min(1e-12))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     upper = torch.linalg.cholesky(inverse, upper=True)
     diagonal = upper.diagonal()
@@ -112,4 +117,5 @@ def sparsegpt(
             weight[:, j + 1 : end] -= error.unsqueeze(1) * upper[j, j + 1 : end]
             errors[:, j - start] = error
         weight[:, end:] -= errors @ upper[start:end, end:]
-    return weight[:, :-1].float(), weight[:, -1].float()
+    found = weight[:, :count].float()
+    return found, None if linear.bias is None else weight[:, -1].float()

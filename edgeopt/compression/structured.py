@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgeopt import progress
 from edgeopt.compression import budget, importance
 from edgeopt.compression.rearrange import rearrange
-from edgeopt.compression.reconstruct import refit_in_turn
+from edgeopt.compression.reconstruct import refit_at_once, refit_in_turn
 from edgeopt.compression.technique import Change
 from edgeopt.estimate.costs import LayerCosts, Shape, round_neurons
 from edgeopt.evaluate.data import Data
@@ -21,7 +21,7 @@ from edgeopt.model import Model
 from edgeopt.model.checkpoint import network, parameters
 from edgeopt.model.network.shape_config import describe
 from edgeopt.model.network.tokens import reductions
-from edgeopt.model.network.widths import keep, layers
+from edgeopt.model.network.widths import family, heads_stay, keep, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.structured import Structured
@@ -44,6 +44,13 @@ def check(model: Model, options: Structured) -> None:
     check_widths(model, options)
     if options.latency is not None and options.importance == "magnitude":
         raise wrong(options, "importance", "magnitudes of heads and neurons do not compare")
+    if options.latency is not None and family(network(model)).staged:
+        raise wrong(
+            options,
+            "latency",
+            "chooses widths by what one shape of layer costs, and the stages of this network have "
+            "layers of several; remove, heads and neurons work",
+        )
     if options.reconstruct and reductions(network(model)):
         raise wrong(options, "reconstruct", "layers hand on fewer tokens; let this step come first")
 
@@ -51,10 +58,12 @@ def check(model: Model, options: Structured) -> None:
 def check_widths(model: Model, options: Structured | Gradual) -> None:
     """Raise InputError if ``model`` has not the heads and neurons that are to stay."""
     found = layers(network(model))
+    if "heads" in options.parts and (why := heads_stay(network(model))):
+        raise wrong(options, "parts", f'{why}; parts = ["neurons"] works')
     for part in ("heads", "neurons"):
         there = min(getattr(layer, part) for layer in found)
         kept = getattr(options, part)
-        if kept is not None and kept > there:
+        if kept is not None and part in options.parts and kept > there:
             raise wrong(options, part, f"{kept} are to be kept a layer, but there are {there}")
     most = min(layer.neurons for layer in found)
     if "neurons" in options.parts and (options.multiple or 1) > most:
@@ -71,7 +80,9 @@ def apply(model: Model, options: Structured, data: Data, context: Context = ALON
     check(model, options)
     chosen = data.first(options.samples)
     if len(chosen) < MIN_SAMPLES:
-        raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(chosen)}")
+        raise wrong(
+            options, "samples", f"{MIN_SAMPLES} {data.noun} are needed, found {len(chosen)}"
+        )
     table = None if options.latency is None else _costs(model, options, context)
     heads, neurons = choose(model, options, chosen, table)
     pruned = prune(model, heads, neurons, options, chosen)
@@ -108,7 +119,8 @@ def told(before: Model, after: Model) -> str:
             ranges.append("-".join(map(str, dict.fromkeys((counts[0], counts[-1])))))
         return f"{ranges[0]} of {ranges[1]} {name}"
 
-    return f"{part('heads')} and {part('neurons')} kept in each layer"
+    heads = f"{part('heads')} and " if whole[0].heads else ""
+    return f"{heads}{part('neurons')} kept in each layer"
 
 
 def choose(
@@ -249,6 +261,8 @@ def prune(model: Model, heads: Kept, neurons: Kept, options: Structured, data: D
         of_heads = [h * left.head_dim + i for h in left_heads for i in range(left.head_dim)]
         columns.append((of_heads, left_neurons))
     if options.reconstruct:
-        refit_in_turn(model, pruned, columns, data, options.ridge)
+        chain = family(network(model)).residual is not None
+        refits = refit_in_turn if chain else refit_at_once
+        refits(model, pruned, columns, data, options.ridge)
     describe(pruned.network)
     return model.with_module(pruned)

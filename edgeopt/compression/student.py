@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.compression import layers as dropping
 from edgeopt.compression.importance import magnitude
-from edgeopt.model import Model
+from edgeopt.model import Model, vision
 from edgeopt.model.checkpoint import network
+from edgeopt.model.image import ImageInput
 from edgeopt.model.network.shape_config import SECTION, describe
-from edgeopt.model.network.widths import Layer, blocks, layers
+from edgeopt.model.network.widths import Layer, blocks, family, fixed, layers, per_head, stages
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps import wrong
 from edgeopt.steps.distil import Distil
@@ -39,7 +40,10 @@ def check(model: Model, options: Distil) -> None:
     """Raise InputError if no such student can be made of ``model``."""
     net = network(model)
     if options.layers is not None:
-        _taken(options, len(blocks(net)))
+        taken = _taken(options, net)
+        gone = [i for i in range(len(blocks(net))) if i not in taken]
+        if gone and (why := fixed(net, gone)):
+            raise wrong(options, "layers", f"{why}; give a share, which is taken of every stage")
     if options.hidden or options.heads or options.neurons:
         _widths(model, options)
 
@@ -55,7 +59,7 @@ def make(model: Model, options: Distil) -> tuple[Model, str]:
     student = model.with_module(copy.deepcopy(model.module))
     if options.layers is not None:
         whole = len(blocks(network(model)))
-        taken = _taken(options, whole)
+        taken = _taken(options, network(model))
         student = dropping.drop(model, [i for i in range(whole) if i not in taken])
         numbers = ", ".join(map(str, taken))
         told.append(f"{len(taken)} of {whole} layers taken (numbers {numbers})")
@@ -70,8 +74,12 @@ def make(model: Model, options: Distil) -> tuple[Model, str]:
     return student, "; ".join(told)
 
 
-def _taken(options: Distil, whole: int) -> list[int]:
-    """Return which of ``whole`` layers the student has. Raises InputError if those are too few."""
+def _taken(options: Distil, net: Any) -> list[int]:
+    """Return which layers of ``net`` the student has: a share is taken of each stage.
+
+    Raises InputError if there are too few.
+    """
+    whole = len(blocks(net))
     match options.layers:
         case tuple() as indices:
             if indices[-1] >= whole:
@@ -80,7 +88,12 @@ def _taken(options: Distil, whole: int) -> list[int]:
                 )
             return list(indices)
         case float() as share if share <= 1:
-            return spread(max(1, round(share * whole)), whole)
+            taken, start = [], 0
+            for stage in stages(net):
+                count = len(stage)
+                taken += [start + i for i in spread(max(1, round(share * count)), count)]
+                start += count
+            return taken
         case int() as count if count <= whole:
             return spread(count, whole)
         case _:
@@ -97,8 +110,18 @@ class _Widths:
 def _widths(model: Model, options: Distil) -> _Widths:
     """Return the student's widths: of all layers alike, or the configuration cannot say them."""
     net = network(model)
+    if family(net).staged:
+        named = next(n for n in ("hidden", "heads", "neurons") if getattr(options, n))
+        raise wrong(
+            options,
+            named,
+            "sets one width for all layers, and the stages of this network are of several: "
+            "layers = 0.5 takes half of each, and the technique structured narrows them",
+        )
     found = layers(net)
-    config = net.config
+    config = family(net).config(net.config)
+    if isinstance(model.input, ImageInput) and (family(net).section or not family(net).qkv):
+        raise wrong(options, "hidden", f"a {net.config.model_type!r} network is not narrowed whole")
     if len({(layer.heads, layer.neurons) for layer in found}) > 1 or (
         found[0].heads != config.num_attention_heads
     ):
@@ -140,6 +163,13 @@ def _widths(model: Model, options: Distil) -> _Widths:
             "embeddings of another size cannot be held against the model's: only layers and "
             "neurons can be fewer",
         )
+    if family(net).neurons_are != "count" and neurons % hidden:
+        raise wrong(
+            options,
+            "neurons",
+            f"{neurons} is no multiple of the hidden size {hidden}, which this network needs "
+            f"(config.json says {family(net).neurons})",
+        )
     return _Widths(hidden=hidden, heads=heads, neurons=neurons)
 
 
@@ -148,13 +178,19 @@ def _narrow(model: Model, widths: _Widths, options: Distil) -> Model:
     from edgeopt.model.encoder import Encoder
 
     old = network(model)
+    pictured = isinstance(model.input, ImageInput)
+    if pictured:
+        old = vision.plain(old)
     config = copy.deepcopy(old.config)
     if hasattr(config, SECTION):
         delattr(config, SECTION)
     config.hidden_size = widths.hidden
     config.num_attention_heads = widths.heads
-    name = "hidden_dim" if config.model_type == "distilbert" else "intermediate_size"
-    setattr(config, name, widths.neurons)
+    if hasattr(config, "head_dim"):
+        del config.head_dim
+    names = family(old)
+    ratio = widths.neurons // widths.hidden
+    setattr(config, names.neurons, widths.neurons if names.neurons_are == "count" else ratio)
     with seeded(options.training.seed):
         net = type(old)._from_config(config, attn_implementation="eager")
     if getattr(old.base_model, "pooler", True) is None:
@@ -163,6 +199,8 @@ def _narrow(model: Model, widths: _Widths, options: Distil) -> Model:
     if options.start == "sliced":
         _copy(old, net)
     describe(net)
+    if isinstance(model.input, ImageInput):
+        return model.with_module(vision.wrap(net, model.input, model.task, model.name))
     module: Any = model.module
     encoder = Encoder(net, module.inputs, model.task, additive_mask=module.additive_mask)
     return model.with_module(encoder.eval())
@@ -178,21 +216,27 @@ def _copy(old: Any, new: Any) -> None:
     import torch
 
     sources, targets = layers(old), layers(new)
+    whole_width = sources[0].ffn_output.out_features
     hidden = _hidden(sources, targets[0].ffn_output.out_features)
     within = {
         id(parameter)
         for layer in targets
-        for linear in (*layer.qkv, layer.attention_output, layer.ffn_input, layer.ffn_output)
+        for linear in (*layer.of_attention, layer.ffn_input, layer.ffn_output)
         for parameter in linear.parameters()
-    }
+    } | {id(parameter) for layer in targets for parameter, _ in per_head(layer)}
     originals = dict(old.named_parameters())
     for name, parameter in new.named_parameters():
         if id(parameter) in within:
             continue
         values = originals[name].detach()
         for dim, (there, wanted) in enumerate(zip(values.shape, parameter.shape, strict=True)):
-            if there != wanted:  # outside the layers only the hidden size differs
-                values = values.index_select(dim, hidden)
+            if there == wanted:
+                continue
+            # Outside the layers only the hidden size differs. A classifier of images may read two
+            # hidden states side by side.
+            parts = range(there // whole_width)
+            kept = torch.cat([i * whole_width + hidden for i in parts])
+            values = values.index_select(dim, kept)
         parameter.data.copy_(values)
     for source, target in zip(sources, targets, strict=True):
         heads, neurons = (
@@ -201,19 +245,26 @@ def _copy(old: Any, new: Any) -> None:
         )
         query, key, value = source.qkv
         meeting = _dimensions(query.weight, key.weight, source, target, heads)
-        leaving = _dimensions(value.weight, source.attention_output.weight.T, source, target, heads)
+        pairs = zip(per_head(source), per_head(target), strict=True)
+        for (given, dim), (made, _) in pairs:
+            made.data.copy_(given.detach().index_select(dim, heads))
+        output, target_output = source.attention_output, target.attention_output
+        assert output is not None
+        assert target_output is not None
+        leaving = _dimensions(value.weight, output.weight.T, source, target, heads)
         # Scores are divided by the root of the head's size, which is another now.
         scale = math.sqrt(target.head_dim / source.head_dim)
         for linear, whole, rows, columns, factor in (
             (target.qkv[0], query, meeting, hidden, scale),
             (target.qkv[1], key, meeting, hidden, 1.0),
             (target.qkv[2], value, leaving, hidden, 1.0),
-            (target.attention_output, source.attention_output, hidden, leaving, 1.0),
+            (target_output, output, hidden, leaving, 1.0),
             (target.ffn_input, source.ffn_input, neurons, hidden, 1.0),
             (target.ffn_output, source.ffn_output, hidden, neurons, 1.0),
         ):
             linear.weight.data.copy_(whole.weight.detach()[rows][:, columns] * factor)
-            linear.bias.data.copy_(whole.bias.detach()[rows] * factor)
+            if whole.bias is not None:
+                linear.bias.data.copy_(whole.bias.detach()[rows] * factor)
 
 
 def _hidden(sources: Sequence[Layer], count: int) -> torch.Tensor:
@@ -225,7 +276,7 @@ def _hidden(sources: Sequence[Layer], count: int) -> torch.Tensor:
     for layer in sources:
         for linear in (*layer.qkv, layer.ffn_input):
             scores += linear.weight.detach().square().sum(0)
-        for linear in (layer.attention_output, layer.ffn_output):
+        for linear in (*layer.of_attention[3:], layer.ffn_output):
             scores += linear.weight.detach().square().sum(1)
     return torch.tensor(_best(scores, count))
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import copy
 
 from edgeopt.compression.technique import Change
-from edgeopt.evaluate.data import Data
+from edgeopt.errors import InputError
+from edgeopt.estimate.latency import layer_tokens
+from edgeopt.evaluate.data import SEQ_LEN, Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
 from edgeopt.model.network.shape_config import describe
-from edgeopt.model.network.tokens import per_token, reduce, reductions
+from edgeopt.model.network.tokens import OF_IMAGES, per_token, reads_first, reduce, reductions
 from edgeopt.model.network.widths import blocks
 from edgeopt.steps import wrong
 from edgeopt.steps.tokens import Tokens, share
@@ -24,6 +26,14 @@ from edgeopt.train.context import ALONE, Context
 
 def check(model: Model, options: Tokens) -> None:
     """Raise InputError if ``options`` cannot be done to ``model``."""
+    if not reads_first(network(model)):
+        raise InputError(
+            f"is not for {type(network(model)).__name__}, which reads more of an image than its "
+            f"first token (for those of {', '.join(OF_IMAGES)} it is)",
+            where="compress step tokens",
+            hint="Of what makes this network faster there are structured, layers, low_rank and "
+            "distil.",
+        )
     count = len(blocks(network(model)))
     for index in options.layers:
         if index >= count:
@@ -49,9 +59,10 @@ def apply(model: Model, options: Tokens, data: Data, context: Context = ALONE) -
     module = copy.deepcopy(model.module)
     reduce(module.network, options.layers, options.method, [share(k) for k in options.keep])
     describe(module.network)
-    left, parts = 128, []
+    whole = layer_tokens(model, SEQ_LEN)
+    left, parts = whole, []
     for index, reduction in reductions(module.network).items():
         left = reduction.length(left)
         parts.append(f"{left} behind layer {index}")
-    text = f"{options.method}: of 128 tokens {', '.join(parts)}"
+    text = f"{options.method}: of {whole} tokens {', '.join(parts)}"
     return Change(model.with_module(module), text)

@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
 from edgeopt.compression.layerwise import first_calls, inputs, through, with_ones
+from edgeopt.compression.reconstruct import grams
 from edgeopt.compression.sparsity import grouped, lowest, lowest_of_rows, sparsegpt, wanda
 from edgeopt.compression.technique import Change
 from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
-from edgeopt.model.network.widths import Layer, blocks, layers
+from edgeopt.model.network.widths import Layer, blocks, family, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.unstructured import Unstructured
@@ -49,6 +50,13 @@ NOTE = (
 def check(model: Model, options: Unstructured) -> None:
     """Raise InputError if ``options`` cannot be done to ``model``."""
     found = layers(network(model))
+    if not any(_groups(layer, options) for layer in found):
+        raise wrong(
+            options,
+            "parts",
+            f"{type(network(model)).__name__} has no attention of four projections; "
+            'parts = ["ffn"] works',
+        )
     if options.group is None:
         return
     for number, layer in enumerate(found):
@@ -79,7 +87,9 @@ def apply(model: Model, options: Unstructured, data: Data, context: Context = AL
     else:
         chosen = data.first(options.samples)
         if len(chosen) < MIN_SAMPLES:
-            raise wrong(options, "samples", f"{MIN_SAMPLES} texts are needed, found {len(chosen)}")
+            raise wrong(
+                options, "samples", f"{MIN_SAMPLES} {data.noun} are needed, found {len(chosen)}"
+            )
         _by_inputs(pruned, options, chosen)
     progress.note(NOTE)
     weights = [linear.weight for linear in linears(pruned, options)]
@@ -102,7 +112,7 @@ def linears(model: Model, options: Unstructured) -> list[torch.nn.Linear]:
 def _groups(layer: Layer, options: Unstructured) -> list[tuple[torch.nn.Linear, ...]]:
     """Return the projections of ``layer`` by what they are given: those of a group share it."""
     groups: list[tuple[torch.nn.Linear, ...]] = []
-    if "attention" in options.parts:
+    if "attention" in options.parts and layer.attention_output is not None:
         groups += [layer.qkv, (layer.attention_output,)]
     if "ffn" in options.parts:
         groups += [(layer.ffn_input,), (layer.ffn_output,)]
@@ -128,10 +138,18 @@ def _by_magnitude(model: Model, options: Unstructured) -> None:
 
 
 def _by_inputs(model: Model, options: Unstructured, data: Data) -> None:
-    """Prune block after block, each on what the blocks before it now give, in place."""
-    calls = first_calls(model, data)
+    """Prune block after block, each on what the blocks before it now give, in place.
+
+    Layers in stages do not follow each other: all are pruned on what the whole network gives them.
+    """
     found = layers(network(model))
-    with progress.step(f"Pruning weights ({options.method}) on {len(data)} texts") as step:
+    if family(network(model)).staged:
+        every = linears(model, options)
+        for linear, gram in zip(every, grams(model, every, data), strict=True):
+            _prune(linear, gram, options)
+        return
+    calls = first_calls(model, data)
+    with progress.step(f"Pruning weights ({options.method}) on {len(data)} {data.noun}") as step:
         for number, (block, layer) in enumerate(zip(blocks(network(model)), found, strict=True)):
             groups = _groups(layer, options)
             for group, gram in zip(groups, _grams(block, groups, calls), strict=True):
@@ -154,7 +172,7 @@ def _grams(block: Any, groups: list[tuple[torch.nn.Linear, ...]], calls: Any) ->
         for gram, rows in zip(found, inputs(block, first, call), strict=True):
             rows = with_ones(rows)
             gram.add_(rows.T @ rows)
-        tokens += int(call.mask.sum())
+        tokens += len(rows)
     return [gram / tokens for gram in found]
 
 
@@ -164,7 +182,8 @@ def _prune(linear: torch.nn.Linear, gram: torch.Tensor, options: Unstructured) -
             linear, gram, sparsity=options.sparsity, group=options.group, damp=options.damp
         )
         linear.weight.data.copy_(weight)
-        linear.bias.data.copy_(bias)
+        if bias is not None:
+            linear.bias.data.copy_(bias)
         return
     scores = wanda(linear.weight, gram)
     if options.group is None:

@@ -182,7 +182,7 @@ def _counts(model: Model, data: Data) -> Counter[int]:
     counts: Counter[int] = Counter()
     with progress.step(f"Counting the tokens of {len(data)} texts") as step:
         for start in range(0, len(data), 1000):
-            encoded = tokens(list(data.texts[start : start + 1000]), verbose=False)
+            encoded = tokens(list(data.inputs[start : start + 1000]), verbose=False)
             for ids in encoded["input_ids"]:
                 counts.update(ids)
             step.update(start, len(data))

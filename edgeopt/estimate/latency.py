@@ -18,7 +18,10 @@ from edgeopt.errors import InputError
 from edgeopt.estimate.costs import Costs, CountedCosts
 from edgeopt.estimate.counted import ERROR, Work, count, rates
 from edgeopt.model import Model, samples, texts
+from edgeopt.model.image import ImageInput
 from edgeopt.model.network.first_token import narrowed
+from edgeopt.model.network.widths import blocks, supported
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.target import EngineSpec, Target
 
 if TYPE_CHECKING:
@@ -60,9 +63,9 @@ class Source:
         """One line for people."""
         made = "measured on" if self.kind == "measured" else "counted for"
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        length = "" if self.seq_len == NO_LENGTH else f"{self.seq_len} tokens, "
         return (
-            f"{made} {self.where}: {self.engine} {self.precision}, {self.seq_len} tokens, "
-            f"{threads}, {self.unit}"
+            f"{made} {self.where}: {self.engine} {self.precision}, {length}{threads}, {self.unit}"
         )
 
 
@@ -123,11 +126,12 @@ def counting(
     def aim(original: Model) -> Aim:
         n = length(original, target, seq_len)
         known = rates(target, precision)
+        tokens = layer_tokens(original, n)
         return Aim(
             target=target,
             costs=CountedCosts(
-                name=f"counted for {target.device.name}, {precision}, at {n} tokens",
-                seq_len=n,
+                name=f"counted for {target.device.name}, {precision}, at {tokens} tokens",
+                seq_len=tokens,
                 rates=known,
             ),
             judge=Counted(target=target, spec=spec, precision=precision, seq_len=n),
@@ -139,8 +143,17 @@ def counting(
 def length(model: Model, target: Target, seq_len: int | None) -> int:
     """Return how many tokens a judged call has: ``seq_len``, or the target's longest length.
 
+    ``NO_LENGTH`` for images.
     Raises InputError if ``model`` does not take ``seq_len``.
     """
+    if isinstance(model.input, ImageInput):
+        if seq_len is not None:
+            raise InputError(
+                f"takes images, and was asked for {seq_len} tokens",
+                where=model.name,
+                hint="Leave --seq-len out.",
+            )
+        return NO_LENGTH
     if seq_len is not None and seq_len > model.text.max_seq_len:
         raise InputError(
             f"takes at most {model.text.max_seq_len} tokens, asked for {seq_len}",
@@ -148,6 +161,32 @@ def length(model: Model, target: Target, seq_len: int | None) -> int:
             hint="Give a length that it takes with --seq-len.",
         )
     return seq_len or samples.lengths(model, target.seq_lens)[-1]
+
+
+def layer_tokens(model: Model, seq_len: int) -> int:
+    """Return how many tokens reach the first layer: of an image, as many as it is cut into.
+
+    Layers of convolutions have places; 0 for a network whose layers are not known.
+    """
+    if not isinstance(model.input, ImageInput):
+        return seq_len
+    net = getattr(model.module, "network", None)
+    if net is None or not supported(net):
+        return seq_len
+    import torch
+
+    seen: list[tuple[int, ...]] = []
+    hook = blocks(net)[0].register_forward_pre_hook(
+        lambda _, given: seen.append(tuple(given[0].shape))
+    )
+    shape = model.main.signature.inputs[0].shape(batch=1, seq=seq_len)
+    try:
+        with torch.inference_mode():
+            model.module(torch.zeros(shape))
+    finally:
+        hook.remove()
+    first = seen[0]
+    return first[1] if len(first) == 3 else first[2] * first[3]
 
 
 def artifact(pairs: Sequence[tuple[EngineSpec, str]]) -> tuple[EngineSpec, str]:
@@ -192,7 +231,12 @@ def _rank(count: int) -> int:
 
 
 def calls(model: Model, seq_len: int, number: int) -> list[dict[str, np.ndarray]]:
-    """Return ``number`` calls of ``seq_len`` tokens without padding, of the shipped texts."""
+    """Return ``number`` calls of ``seq_len`` tokens without padding, of the shipped texts.
+
+    For a model of images they are of those that ``samples`` makes.
+    """
+    if isinstance(model.input, ImageInput):
+        return samples.calls(model, samples.shipped(model, number), NO_LENGTH)
     found = texts.read_texts(None, _TEXTS)
     wholes = [" ".join([*found[i:], *found[:i]]) for i in range(number)]
     return texts.tokenize(model, wholes, seq_len)

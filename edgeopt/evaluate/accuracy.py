@@ -19,7 +19,7 @@ from edgeopt.errors import InputError
 from edgeopt.evaluate import score
 from edgeopt.evaluate.data import Data, divide
 from edgeopt.model import Model, reference, samples
-from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION
+from edgeopt.model.tasks import FEATURE_EXTRACTION
 
 MOST_TEXTS = 1000
 """If 1 % of so many texts change, a drop's standard error is a third of a point."""
@@ -56,10 +56,10 @@ def held_out(model: Model, path: Path, apart: Path | None = None) -> Data:
     Raises InputError if there are too few, for labels that ``model`` has not, and for a model
     whose answers have no score here.
     """
-    classifies = model.task == SEQUENCE_CLASSIFICATION and model.activation == "softmax"
+    classifies = model.task in score.CLASSIFIERS and model.activation == "softmax"
     if not classifies and model.task != FEATURE_EXTRACTION:
         raise InputError(
-            f"is for {model.task}, and max_drop is for one label a text and for embeddings",
+            f"is for {model.task}, and max_drop is for one label an input and for embeddings",
             where=model.name,
             hint="Leave max_drop out; [bounds] hold for every task.",
         )
@@ -68,7 +68,7 @@ def held_out(model: Model, path: Path, apart: Path | None = None) -> Data:
 
 def prepare(model: Model, data: Data, seq_len: int) -> HeldOut:
     """Run the reference on ``data`` at ``seq_len`` tokens (cached by content)."""
-    calls: list[Batch] = list(samples.calls(model, data.texts, seq_len))
+    calls: list[Batch] = list(samples.calls(model, data.inputs, seq_len))
 
     def build(directory: Path) -> None:
         with progress.step(f"Running the reference on {len(calls)} held-out texts"):

@@ -28,6 +28,8 @@ TITLES: Mapping[str, str] = {
     "mrr_at_10": "MRR@10",
     "map": "MAP",
     "mean_average_precision": "mAP",
+    "recall_at_1": "recall@1",
+    "recall_at_5": "recall@5",
     "recall_at_10": "recall@10",
     "recall_at_100": "recall@100",
 }

@@ -13,7 +13,10 @@ from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, batches
 from edgeopt.model import Model
 from edgeopt.model.pooling import Pooling
-from edgeopt.model.tasks import FEATURE_EXTRACTION, SEQUENCE_CLASSIFICATION
+from edgeopt.model.tasks import FEATURE_EXTRACTION, IMAGE_CLASSIFICATION, SEQUENCE_CLASSIFICATION
+
+CLASSIFIERS = (SEQUENCE_CLASSIFICATION, IMAGE_CLASSIFICATION)
+"""The tasks that are scored by the label of the best logit."""
 
 
 def check(model: Model) -> None:
@@ -28,13 +31,14 @@ def check(model: Model) -> None:
             where=model.name,
             hint="Compression takes embeddings that are pooled by one of mean, cls and max.",
         )
-    sorted_out = model.task == SEQUENCE_CLASSIFICATION and model.activation == "softmax"
+    sorted_out = model.task in CLASSIFIERS and model.activation == "softmax"
     if not sorted_out and model.task != FEATURE_EXTRACTION:
         kind = f" with {model.activation} scores" if model.task.labelled else ""
         raise InputError(
             f"is for {model.task}{kind}, which compression does not take yet",
             where=model.name,
-            hint="Supported: sequence-classification with one label a text, feature-extraction",
+            hint="Supported: sequence-classification and image-classification with one label each, "
+            "feature-extraction",
         )
 
 
@@ -68,11 +72,14 @@ def answers(model: Model, data: Data, text: str) -> np.ndarray:
 def pool(hidden: Any, mask: Any, pooling: Pooling | None) -> Any:
     """Return ``hidden`` (batch, seq, hidden) pooled to (batch, hidden), over tokens of mask 1.
 
+    Without a mask all tokens count.
     An embedding (batch, hidden), which the graph itself made, comes back as it is.
     """
     if hidden.ndim == 2:
         return hidden
     mode = pooling.mode if pooling is not None else "mean"
+    if mask is None:
+        mask = hidden.new_ones(hidden.shape[:2])
     if mode == "cls":
         return hidden[:, 0]
     if mode == "max":

@@ -19,14 +19,14 @@ from edgeopt.backends.grid import Grid, linears
 from edgeopt.errors import CompileError
 from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.accuracy import Accuracy, HeldOut
-from edgeopt.lower import answers, remedies
+from edgeopt.lower import answers, layer_check, remedies
 from edgeopt.lower.answers import Expected, Judged
 from edgeopt.lower.lowering import Lowered, Prepared, lower
 from edgeopt.lower.sensitivity import by_sensitivity
 from edgeopt.model import Model, samples
 from edgeopt.quantize import GROUP_SIZE_INT4, PLAIN, QUANTIZED, Quantize
 from edgeopt.recipe import Recipe
-from edgeopt.target import EngineSpec, Target
+from edgeopt.target import ENGINES, EngineSpec, Target
 
 MOST_KEPT = 0.5
 """With more than this share in floating point, little is left to gain by the rest."""
@@ -123,10 +123,38 @@ def _held(
         judged = answers.judge(model, target, spec, lowered, expected, limits)
         if judged is not None and (reason := answers.beyond(judged, limits, expected.tool)):
             return reason, judged, None
+    if reason := _wrong_layer(model, spec, lowered, recipe, checks):
+        return reason, judged, None
     if most is None or checks.held is None:
         return "", judged, None
     found = accuracy.judge(model, lowered.artifact, lowered.directory, checks.held)
     return _beyond_drop(found, most), judged, found
+
+
+def _wrong_layer(
+    model: Model, spec: EngineSpec, lowered: Lowered, recipe: Recipe, checks: Checks
+) -> str:
+    """Return which layer of an INT8 artifact is wrong by itself, "" for none (cached)."""
+    if lowered.artifact.precision != "int8" or spec.engine not in ENGINES:
+        return ""
+    ways = remedies.abilities(spec.engine).activations["int8"]
+    static = (recipe.quantize.activations or ways[0]) == "static"
+
+    def build(directory: Path) -> None:
+        with progress.step(f"Checking {spec.engine} int8 layer by layer"):
+            found = layer_check.check(
+                model, lowered.artifact, lowered.directory, checks.prepared, static=static
+            )
+        (directory / "layer.txt").write_text("" if found is None else str(found))
+
+    key = cache.key(
+        # Its folder is named by all that it was made of.
+        artifact=str(lowered.directory.parent.name),
+        texts=checks.prepared.digest,
+        static=static,
+        code=closure.code(layer_check.__name__),
+    )
+    return (cache.entry("layers", key, build) / "layer.txt").read_text()
 
 
 def _beyond_cosine(lowered: Lowered, recipe: Recipe, what: str) -> str:

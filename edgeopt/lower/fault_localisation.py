@@ -152,7 +152,7 @@ def localise(
     elif precision == "fp16":
         step = "half precision"
     root = reference_layers(model, batch)
-    layers = [layer for layer in root.walk() if _counts(layer)]
+    layers = [layer for layer in root.walk() if counts(layer)]
     nothing = Diagnosis(
         step=step, precision=precision, first=None, worst=(), seen=0, layers=len(layers)
     )
@@ -269,7 +269,7 @@ def reference_layers(model: Model, batch: Batch) -> Layer:
     return root
 
 
-def _counts(layer: Layer) -> bool:
+def counts(layer: Layer) -> bool:
     """Tell whether a layer can be looked for: it gives a tensor, and not the one that it takes."""
     return layer.output is not None and layer.output.size > 1 and layer.kind not in _PASS
 
@@ -277,7 +277,7 @@ def _counts(layer: Layer) -> bool:
 def _output_off(inside: Inside, wanted: Outputs, mask: np.ndarray | None) -> float:
     """Return how far the outputs are off, of their length; infinity if one has another shape."""
     errors = [
-        _off(got, wanted[name], mask) if got.shape == wanted[name].shape else math.inf
+        off_by(got, wanted[name], mask) if got.shape == wanted[name].shape else math.inf
         for name, got in inside.outputs.items()
     ]
     return max(errors, default=math.inf)
@@ -304,26 +304,26 @@ def find(
     there is not looked for. Without it only layers whose names were kept are told to be off.
     ``wanted`` are the reference's outputs.
     """
-    pools = _Pools(layers, got, wanted)
-    others = None if right is None else _Pools(layers, right, wanted)
+    pools = Pools(layers, got, wanted)
+    others = None if right is None else Pools(layers, right, wanted)
     found: dict[int, Seen] = {}
     for layer in layers:
         assert layer.output is not None
         pool = pools.named(layer)
         if others is not None:
-            there = _nearest(layer.output, others.named(layer), mask)
+            there = nearest(layer.output, others.named(layer), mask)
             if there is None or there[0] >= SAME:
                 pool = ()
-                there = _nearest(layer.output, others.sizes.get(layer.output.size, ()), mask)
+                there = nearest(layer.output, others.sizes.get(layer.output.size, ()), mask)
             if there is None or there[0] >= SAME:
                 continue
-        best = _nearest(layer.output, pool, mask)
+        best = nearest(layer.output, pool, mask)
         by_name = best is not None
         if best is None:
-            best = _nearest(layer.output, pools.sizes.get(layer.output.size, ()), mask)
+            best = nearest(layer.output, pools.sizes.get(layer.output.size, ()), mask)
         if others is None and best is not None and best[0] > EXACT:
             # A tensor that is right shows that a name was kept for another one.
-            other = _nearest(layer.output, pools.sizes.get(layer.output.size, ()), mask)
+            other = nearest(layer.output, pools.sizes.get(layer.output.size, ()), mask)
             best = other if other is not None and other[0] <= EXACT else best
         if best is None or (not by_name and best[0] > NEAR):
             continue
@@ -340,7 +340,7 @@ def find(
     return found
 
 
-class _Pools:
+class Pools:
     """The tensors of an artifact, by size and by the layers that they came out of."""
 
     def __init__(self, layers: Sequence[Layer], inside: Inside, wanted: Outputs) -> None:
@@ -378,11 +378,11 @@ def _own(
     if layer.input is None or layer.children:
         return None
     before = itertools.takewhile(lambda t: t is not tensor, sizes.get(layer.input.size, ()))
-    nearest = _nearest(layer.input, list(before), mask)
-    if nearest is None or nearest[0] > NEAR:
+    given = nearest(layer.input, list(before), mask)
+    if given is None or given[0] > NEAR:
         return None
-    made = layer.apply(nearest[2])
-    return None if made is None else _off(value, made, mask)
+    made = layer.apply(given[2])
+    return None if made is None else off_by(value, made, mask)
 
 
 def _by_owner(layers: Sequence[Layer], tensors: Sequence[Tensor]) -> dict[str, list[Tensor]]:
@@ -424,20 +424,20 @@ def _is_in(parts: Sequence[str], whole: Sequence[str]) -> bool:
     return all(part in left for part in parts)
 
 
-def _nearest(
+def nearest(
     wanted: np.ndarray, tensors: Sequence[Tensor], mask: np.ndarray | None
 ) -> tuple[float, Tensor, np.ndarray] | None:
     """Return how far off the nearest tensor is, that tensor, and its values as ``wanted`` is."""
     best: tuple[float, Tensor, np.ndarray] | None = None
     for tensor in tensors:
-        for value in _shaped(tensor.value, wanted.shape):
-            error = _off(value, wanted, mask)
+        for value in shaped(tensor.value, wanted.shape):
+            error = off_by(value, wanted, mask)
             if best is None or error < best[0]:
                 best = (error, tensor, value)
     return best
 
 
-def _shaped(value: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def shaped(value: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Yield ``value`` in ``shape``, if its dimensions (but those of 1) are the same, in any order.
 
     Engines keep images with the channels last.
@@ -455,7 +455,7 @@ def _shaped(value: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
                 yield bare.transpose(order).reshape(shape)
 
 
-def _off(got: np.ndarray, wanted: np.ndarray, mask: np.ndarray | None) -> float:
+def off_by(got: np.ndarray, wanted: np.ndarray, mask: np.ndarray | None) -> float:
     """Return the length of the difference by the length of ``wanted``; infinity if not finite."""
     if mask is not None and wanted.ndim >= 2 and wanted.shape[:2] == mask.shape:
         got, wanted = got[mask.astype(bool)], wanted[mask.astype(bool)]

@@ -46,6 +46,12 @@ class Failed:
         return f"{self.spec.engine} {self.precision}"
 
 
+def abilities(engine: str) -> Abilities:
+    """Return what quantising for one of ``ENGINES`` can do."""
+    found: Abilities = importlib.import_module(f"edgeopt.backends.{engine}_quantize").ABILITIES
+    return found
+
+
 def explain(failed: Failed, held: Held) -> str:
     """Return where an artifact leaves the reference, by which step, and what mends it.
 
@@ -155,11 +161,10 @@ def _options(failed: Failed, found: Diagnosis) -> Iterator[dict[str, Any]]:
             yield {"keep": (*asked.keep, *names[:MOST_LAYERS])}
     if failed.spec.engine not in ENGINES:
         return
-    module = importlib.import_module(f"edgeopt.backends.{failed.spec.engine}_quantize")
-    abilities: Abilities = module.ABILITIES
-    ways = abilities.activations[failed.precision]
+    able = abilities(failed.spec.engine)
+    ways = able.activations[failed.precision]
     now = asked.activations or ways[0]
-    if abilities.smooth_quant and now == "static" and asked.smooth_quant is None:
+    if able.smooth_quant and now == "static" and asked.smooth_quant is None:
         yield {"smooth_quant": -1.0}
     for way in ways:
         if way != now:

@@ -24,6 +24,7 @@ from edgeopt.lower.lowering import FIDELITY_SAMPLES, Lowered, Prepared, lower, p
 from edgeopt.measure import timing
 from edgeopt.measure.session import profile
 from edgeopt.model import Model, samples
+from edgeopt.model.signature import NO_LENGTH
 from edgeopt.pipeline import compile
 from edgeopt.recipe import Recipe
 from edgeopt.runtime.build import sources_digest
@@ -92,7 +93,7 @@ class OnHost:
     def _lowered(self, model: Model) -> Lowered:
         return lower(
             model,
-            replace(self.target, seq_lens=(self.seq_len,)),
+            _of_length(self.target, self.seq_len),
             self.spec,
             self.precision,
             self._prepared(model),
@@ -100,7 +101,8 @@ class OnHost:
 
     def _prepared(self, model: Model) -> Prepared:
         given = samples.shipped(model, FIDELITY_SAMPLES + self.recipe.calibration_texts)
-        return prepare(model, (self.seq_len,), given)
+        lengths = () if self.seq_len == NO_LENGTH else (self.seq_len,)
+        return prepare(model, lengths, given)
 
     def _call(self, model: Model, lowered: Lowered) -> Callable[[int], object]:
         """Return what runs ``model`` once, on one of a few texts."""
@@ -184,7 +186,7 @@ class OnBoard:
     def _bundle(self, model: Model, place: Path) -> Bundle:
         return compile(
             model,
-            replace(self.target, seq_lens=(self.seq_len,)),
+            _of_length(self.target, self.seq_len),
             output=place,
             recipe=replace(self.recipe, compress=()),
             engines=[self.spec.engine],
@@ -203,7 +205,7 @@ class OnBoard:
         report = profile(
             bundle,
             self.board,
-            seq_len=self.seq_len,
+            seq_len=None if self.seq_len == NO_LENGTH else self.seq_len,
             threads=self.threads,
             runs=max(10, self.target.runs // BOARD_ROUNDS),
             output=path,
@@ -213,6 +215,11 @@ class OnBoard:
         if not run.run.outputs_agree:
             raise CompileError("its outputs there are not those of the model", where=self.board)
         return int(median(run.run.wall_ns))
+
+
+def _of_length(target: Target, seq_len: int) -> Target:
+    """Return ``target`` with texts of that one length; as it is for images."""
+    return target if seq_len == NO_LENGTH else replace(target, seq_lens=(seq_len,))
 
 
 def _key(source: Source, models: Mapping[str, Model], **also: object) -> str:

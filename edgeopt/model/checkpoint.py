@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.errors import InputError
-from edgeopt.model import Model
+from edgeopt.model import Model, image, vision
+from edgeopt.model.image import ImageInput
 from edgeopt.model.sentence import MODULES, SETTINGS, TRANSFORMER, body_of
 from edgeopt.quiet import quiet
 
@@ -50,15 +51,24 @@ def size_bytes(model: Model) -> int:
 
 
 def save(model: Model, folder: Path, source: Path) -> None:
-    """Write ``model`` into ``folder``: FP32 weights, config.json and the tokenizer.
+    """Write ``model`` into ``folder``: FP32 weights, config.json, and the tokenizer's files.
 
-    The model card and how sentence-transformers pools come from the checkpoint ``source``.
+    Of a model of images these are the image processor's. The model card and how
+    sentence-transformers pools come from the checkpoint ``source``.
     """
     body = body_of(source).relative_to(source)
     with quiet():
-        network(model).save_pretrained(folder / body)
-    for path in sorted(model.text.tokenizer.iterdir()) if model.text.tokenizer else []:
-        shutil.copyfile(path, folder / body / path.name)
+        found = network(model)
+        if isinstance(model.input, ImageInput):
+            found = vision.plain(found)
+        found.save_pretrained(folder / body)
+    if isinstance(model.input, ImageInput):
+        for name in (image.FILE, image.WHOLE):
+            if (source / body / name).is_file() and source != folder:
+                shutil.copyfile(source / body / name, folder / body / name)
+    elif model.text.tokenizer:
+        for path in sorted(model.text.tokenizer.iterdir()):
+            shutil.copyfile(path, folder / body / path.name)
     names = {name: None for name in _BESIDE} | {str(body / name): None for name in TRANSFORMER}
     beside = [name for name in names if (source / name).is_file()]
     if MODULES in beside:

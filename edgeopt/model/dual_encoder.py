@@ -41,3 +41,8 @@ class DualEncoder:
     source: Path | None
     origin: Mapping[str, Any]
     digest: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, of which it has none: they come with the call."""
+        return ()

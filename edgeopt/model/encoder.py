@@ -66,10 +66,15 @@ class Patches(torch.nn.Module):
         super().__init__()
         weight = convolution.weight
         self.size = convolution.kernel_size
+        self.has_bias = convolution.bias is not None
         self.product = torch.nn.Linear(weight[0].numel(), weight.shape[0])
         self.product.weight = torch.nn.Parameter(weight.flatten(1), requires_grad=False)
-        bias = weight.new_zeros(len(weight)) if convolution.bias is None else convolution.bias
-        self.product.bias = torch.nn.Parameter(bias.detach(), requires_grad=False)
+        if self.has_bias and convolution.bias is not None:
+            bias = convolution.bias.detach()
+            self.product.bias = torch.nn.Parameter(bias, requires_grad=False)
+        else:  # zeros, which the convolution has no place for: they are not to be learnt
+            del self.product.bias
+            self.product.register_buffer("bias", weight.new_zeros(len(weight)), persistent=False)
 
     @staticmethod
     def fits(module: torch.nn.Module) -> bool:
@@ -81,6 +86,24 @@ class Patches(torch.nn.Module):
             and module.dilation == (1, 1)
             and module.groups == 1
         )
+
+    def convolution(self) -> torch.nn.Conv2d:
+        """Return the convolution with the weights as they are now."""
+        weight = self.product.weight
+        rows, columns = self.size
+        made = torch.nn.Conv2d(
+            weight.shape[1] // (rows * columns),
+            weight.shape[0],
+            (rows, columns),
+            stride=(rows, columns),
+            bias=self.has_bias,
+        )
+        shape = made.weight.shape
+        made.weight = torch.nn.Parameter(weight.detach().view(shape).clone(), requires_grad=False)
+        if self.has_bias:
+            bias = self.product.bias.detach().clone()
+            made.bias = torch.nn.Parameter(bias, requires_grad=False)
+        return made
 
     @property
     def weight(self) -> torch.Tensor:

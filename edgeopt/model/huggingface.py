@@ -459,7 +459,7 @@ def _open(folder: Path, loader: str, shape: Any, **options: Any) -> tuple[Any, M
             kind = plain = getattr(transformers, loader)
             if shape is not None:
                 config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
-                plain = kind._model_mapping[type(config)]
+                plain = _class_of(kind._model_mapping[type(config)], config)
                 kind = shape_config.shaped(plain, config, shape, folder / "config.json")
                 options["config"] = config
             network, info = kind.from_pretrained(
@@ -478,6 +478,14 @@ def _open(folder: Path, loader: str, shape: Any, **options: Any) -> tuple[Any, M
     if shape is not None:
         network.__class__ = plain
     return network, info
+
+
+def _class_of(found: Any, config: Any) -> type:
+    """Return the class of a network: of several, as DeiT has, the one that config.json names."""
+    if not isinstance(found, tuple):
+        kind: type = found
+        return kind
+    return next((k for k in found if k.__name__ in (config.architectures or ())), found[0])
 
 
 def _check_keys(network: Any, info: Mapping[str, Any], task: Task, folder: Path) -> None:

@@ -36,7 +36,7 @@ def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Mo
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(2, 3, image.height, image.width, generator=generator)
     other = other_size(image, network.config)
-    with torch.inference_mode(), quiet():
+    with torch.no_grad(), quiet():  # not inference_mode, whose tensors learn nothing
         try:
             network = _with_fixed_positions(network, pixels) if other else network
             plain = ImageEncoder(network, task).eval()
@@ -63,6 +63,18 @@ def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Mo
         (got - expected).abs().max() <= _SAME * expected.abs().max()
     )
     return products if same else plain
+
+
+def plain(network: Any) -> Any:
+    """Return a copy of ``network`` as transformers builds it: with convolutions for ``Patches``."""
+    from edgeopt.model.encoder import Patches
+
+    changed = copy.deepcopy(network)
+    for parent in list(changed.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Patches):
+                setattr(parent, name, child.convolution())
+    return changed
 
 
 def _with_fixed_positions(network: Any, pixels: torch.Tensor) -> Any:

@@ -5,15 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from edgeopt.backends import backend
 from edgeopt.bundle import Bundle
 from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.errors import InputError
 from edgeopt.model import images
+from edgeopt.model.dual_encoder import IMAGE, TEXT
 from edgeopt.model.original import Sample
-from edgeopt.run.reading import Reading, Told, read_there, reading_of
+from edgeopt.run.reading import Reading, Result, Told, read_there, reading_of
 from edgeopt.runtime.host import failed, open_session
 
 MOST_TEXT_BYTES = 65_536
@@ -36,13 +37,59 @@ def run(
     done. Here it computes as on the device that it was made for. Raises InputError for a sample
     that the runtime does not take, BoardError and its like if the artifact does not run there.
     """
+    if bundle.manifest.is_dual:
+        return _run_both(bundle, entry, samples, places, board, threads, told)
     for sample, place in zip(samples, places, strict=True):
         _check(sample, place)
     if board is not None:
-        # Images were refused before: the agent reads texts.
-        texts: Any = samples
-        return read_there(bundle, texts, board, entry.engine, entry.precision, threads, told)
+        kind = TEXT if isinstance(samples[0], str | tuple) else IMAGE
+        return read_there(
+            bundle, samples, board, entry.engine, entry.precision, threads, told, kind
+        )
     return _run_here(bundle, entry, samples, places, threads or 0, told)
+
+
+def _run_both(
+    bundle: Bundle,
+    entry: ArtifactEntry,
+    samples: Sequence[Sample],
+    places: Sequence[str],
+    board: str | None,
+    threads: int | None,
+    told: Told,
+) -> Reading:
+    """Run texts and images, each through the graph of a dual encoder that takes them."""
+    results: list[Result | None] = [None] * len(samples)
+    done = 0
+    for kind in (TEXT, IMAGE):
+        rows = [i for i, s in enumerate(samples) if isinstance(s, str | tuple) == (kind == TEXT)]
+        if not rows:
+            continue
+        chosen = [samples[i] for i in rows]
+        whole, so_far = bundle, done
+
+        def tell(count: int, so_far: int = so_far) -> None:
+            told(so_far + count)
+
+        for i in rows:
+            _check(samples[i], places[i])
+        if board is not None:
+            reading = read_there(
+                whole, chosen, board, entry.engine, entry.precision, threads, tell, kind
+            )
+        else:
+            part = bundle.of_graph(kind)
+            own = next(
+                a
+                for a in part.manifest.artifacts
+                if (a.engine, a.precision) == (entry.engine, entry.precision)
+            )
+            where = [places[i] for i in rows]
+            reading = _run_here(part, own, chosen, where, threads or 0, tell, kind)
+        for i, result in zip(rows, reading.results, strict=True):
+            results[i] = result
+        done += len(rows)
+    return replace(reading, results=tuple(r for r in results if r is not None))
 
 
 def _check(sample: Sample, place: str) -> None:
@@ -63,6 +110,7 @@ def _run_here(
     places: Sequence[str],
     threads: int,
     told: Told,
+    graph: str | None = None,
 ) -> Reading:
     from edgeopt.runtime.python import edgeopt_rt
 
@@ -73,6 +121,7 @@ def _run_here(
         precision=entry.precision,
         threads=threads,
         options=options,
+        graph=graph,
     ) as session:
         found = []
         for sample, place in zip(samples, places, strict=True):

@@ -82,7 +82,7 @@ def cascade(
             found.append(
                 read(
                     bundle,
-                    held.texts,
+                    [str(text) for text in held.inputs],
                     board=board,
                     engine=engine,
                     precision=precision,

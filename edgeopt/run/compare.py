@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Images compared with texts by a dual encoder, in the runtime on this machine."""
+"""Images compared with texts by a dual encoder, in the runtime here or on a board."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeopt.bundle import Bundle
+from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.errors import InputError
 from edgeopt.model import images as pictures
 from edgeopt.model.dual_encoder import IMAGE, TEXT
-from edgeopt.run.reading import Reading, reading_of
+from edgeopt.run.reading import Reading, read_there, reading_of
+from edgeopt.runtime.build import build_for_host
 from edgeopt.runtime.host import failed, graph_for, open_session
 
 
@@ -44,13 +45,15 @@ def compare(
     images: Sequence[Path | str | pictures.Image],
     texts: Sequence[str],
     *,
+    board: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
 ) -> Comparison:
-    """Return how well each text fits each image, by a dual encoder (CLIP, SigLIP) on this machine.
+    """Return how well each text fits each image, by a dual encoder (CLIP, SigLIP).
 
-    ``images`` are files, or uint8 RGB arrays (height, width, 3). Scores are those of transformers'
+    Both are embedded on ``board`` or (None) on this machine. ``images`` are files, or uint8
+    RGB arrays (height, width, 3). Scores are those of transformers'
     pipeline "zero-shot-image-classification" with the texts as they are: softmax over the texts
     for CLIP, of each by itself for SigLIP. Raises BundleError for a damaged bundle, InputError for
     one that is no dual encoder's and for images that cannot be read, BoardError if nothing runs.
@@ -60,6 +63,8 @@ def compare(
     if not images or not texts:
         raise InputError("needs an image and a text at least", where="compare")
     path = bundle.path if isinstance(bundle, Bundle) else bundle
+    if board is not None:
+        return _compare_there(path, images, texts, board, engine, precision, threads)
     options = {"engine": engine, "precision": precision, "threads": threads or 0}
     pixels = [pictures.as_rgb(image) for image in images]
     with contextlib.ExitStack() as stack:
@@ -79,6 +84,35 @@ def compare(
         )
 
 
+def _compare_there(
+    path: str | Path,
+    images: Sequence[Path | str | pictures.Image],
+    texts: Sequence[str],
+    board: str,
+    engine: str | None,
+    precision: str | None,
+    threads: int | None,
+) -> Comparison:
+    from edgeopt.runtime.python import edgeopt_rt
+
+    opened = open_bundle(path)
+    seen, read = (
+        read_there(opened, samples, board, engine, precision, threads, kind=kind)
+        for kind, samples in ((IMAGE, _samples(images)), (TEXT, tuple(texts)))
+    )
+    try:
+        with edgeopt_rt.Bundle(path, library=str(build_for_host().library)) as held:
+            vectors = [result.vector for result in read.results]
+            found = [held.compare(result.vector, vectors) for result in seen.results]
+    except edgeopt_rt.Failure as exc:
+        raise failed(exc) from exc
+    return Comparison(matches=tuple(_matches(texts, one) for one in found), image=seen, text=read)
+
+
+def _samples(images: Sequence[Path | str | pictures.Image]) -> tuple[Path | pictures.Image, ...]:
+    return tuple(Path(image) if isinstance(image, str) else image for image in images)
+
+
 def _matches(texts: Sequence[str], found: Any) -> tuple[Match, ...]:
     made = (
         Match(text=text, logit=logit, score=score)
@@ -91,17 +125,24 @@ def read_images(
     bundle: str | Path | Bundle,
     images: Sequence[Path | str | pictures.Image],
     *,
+    board: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
 ) -> Reading:
-    """Return what a model of images, or a dual encoder, makes of ``images`` on this machine.
+    """Return what a model of images, or a dual encoder, makes of ``images``, here or on ``board``.
 
     Those are labels with their scores, or embeddings. Raises as ``compare`` does.
     """
     from edgeopt.runtime.python import edgeopt_rt
 
     path = bundle.path if isinstance(bundle, Bundle) else bundle
+    if board is not None:
+        samples = _samples(images)
+        opened = open_bundle(path)
+        if opened.manifest.task.input != "image":
+            raise InputError(f"is for {opened.manifest.task}, not of images", where=str(path))
+        return read_there(opened, samples, board, engine, precision, threads, kind=IMAGE)
     pixels = [pictures.as_rgb(image) for image in images]
     options = {"engine": engine, "precision": precision, "threads": threads or 0}
     with open_session(path, graph=graph_for(path, IMAGE), **options) as session:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Texts in, results out: what the runtime makes of them, on this machine or on a board."""
+"""Texts or images in, results out: what the runtime makes of them, here or on a board."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from edgeopt.deploy.provision import answers, check_architecture, provide, repai
 from edgeopt.deploy.store import Store
 from edgeopt.errors import BoardError, InputError, MeasurementError
 from edgeopt.measure import agent
+from edgeopt.model import images
 from edgeopt.model.dual_encoder import TEXT
+from edgeopt.model.original import Sample
 from edgeopt.runtime.host import failed, graph_for, open_session
 
 Text = str | tuple[str, str]
@@ -46,7 +48,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What the model made of one text: ``items``, best first, or an embedding ``vector``."""
+    """What the model made of one text or image: ``items``, best first, or a ``vector``."""
 
     items: tuple[Item, ...]
     vector: tuple[float, ...] | None
@@ -56,7 +58,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """The results of all texts, and what computed them. ``board`` is None for this machine."""
+    """The results of all samples, and what computed them. ``board`` is None for this machine."""
 
     board: str | None
     emulated: bool
@@ -127,17 +129,22 @@ def _untold(done: int) -> None:
 
 def read_there(
     bundle: Bundle,
-    texts: Sequence[Text],
+    samples: Sequence[Sample],
     name: str,
     engine: str | None,
     precision: str | None,
     threads: int | None,
     told: Told = _untold,
+    kind: str = TEXT,
 ) -> Reading:
-    """Return what ``bundle`` makes of ``texts`` on the board ``name``; raises as ``read`` does."""
+    """Return what ``bundle`` makes of ``samples`` on the board ``name``; raises as ``read`` does.
+
+    Of a dual encoder it is what the graph makes that takes a ``kind``, "text" or "image". Files of
+    images are decoded here, as an app does; from their pixels on the runtime works there.
+    """
     graph = []
     if bundle.manifest.is_dual:
-        bundle, graph = bundle.of_graph(TEXT), ["--graph", TEXT]
+        bundle, graph = bundle.of_graph(kind), ["--graph", kind]
     with connect(name) as board:
         check_architecture(bundle, board)
         store = Store(board.transport, board.facts)
@@ -156,24 +163,23 @@ def read_there(
                 words += ["--precision", artifact.precision, *graph]
                 words += ["--threads", str(threads)] if threads else []
                 try:
-                    return _asked(bundle, board, words, texts, told)
+                    return _asked(bundle, board, words, samples, told)
                 except (BoardError, MeasurementError):
                     if not answers(board) or not repaired(bundle, store, provided):
                         raise
-                    return _asked(bundle, board, words, texts, told)
+                    return _asked(bundle, board, words, samples, told)
     raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
 
 
 def _asked(
-    bundle: Bundle, board: Board, words: Sequence[str], texts: Sequence[Text], told: Told
+    bundle: Bundle, board: Board, words: Sequence[str], samples: Sequence[Sample], told: Told
 ) -> Reading:
-    """Run the agent, once, and return what it says of ``texts``."""
-    lines = "".join(json.dumps(_line(text)) + "\n" for text in texts)
-    limit_s = _TIMEOUT_S + len(texts) * _TEXT_TIMEOUT_S
+    """Run the agent, once, and return what it says of ``samples``."""
+    limit_s = _TIMEOUT_S + len(samples) * _TEXT_TIMEOUT_S
     with contextlib.closing(
-        board.transport.lines(words, stdin=lines.encode(), timeout_s=limit_s)
+        board.transport.lines(words, stdin=map(_sent, samples), timeout_s=limit_s)
     ) as said:
-        return _reading(said, texts, bundle, board.entry.name, board.emulated, told)
+        return _reading(said, samples, bundle, board.entry.name, board.emulated, told)
 
 
 def _candidates(
@@ -196,13 +202,24 @@ def _candidates(
     return chosen
 
 
-def _line(text: Text) -> dict[str, str]:
-    return {"text": text} if isinstance(text, str) else {"text": text[0], "pair": text[1]}
+def _sent(sample: Sample) -> bytes:
+    """Return what the agent reads of a sample: a line, and behind that of an image a binary PPM."""
+    found: dict[str, str | int]
+    pixels = b""
+    if isinstance(sample, str):
+        found = {"text": sample}
+    elif isinstance(sample, tuple):
+        found = {"text": sample[0], "pair": sample[1]}
+    else:
+        width, height, rgb = images.as_rgb(sample)
+        pixels = f"P6\n{width} {height}\n255\n".encode() + rgb
+        found = {"image": len(pixels)}
+    return json.dumps(found).encode() + b"\n" + pixels
 
 
 def _reading(
     lines: Iterable[str],
-    texts: Sequence[Text],
+    samples: Sequence[Sample],
     bundle: Bundle,
     name: str,
     emulated: bool,
@@ -222,13 +239,10 @@ def _reading(
                 raise BoardError(message, where=f"{name}: {place}")
             if kind == "engine" and opened is None:
                 opened = {key: agent.text(event[key]) for key in ("engine", "version", "precision")}
-            elif kind in ("item", "result") and (opened is None or len(results) == len(texts)):
-                raise ValueError("more results than texts")
+            elif kind in ("item", "result") and (opened is None or len(results) == len(samples)):
+                raise ValueError("more results than samples")
             elif kind == "item":
-                text = texts[len(results)]
-                items.append(
-                    _item(event, text if isinstance(text, str) else text[1], bundle.manifest.labels)
-                )
+                items.append(_item(event, samples[len(results)], bundle.manifest.labels))
                 if len(items) > most:
                     raise ValueError("more findings than tokens")
             elif kind == "result":
@@ -237,7 +251,7 @@ def _reading(
                 told(len(results))
             elif kind != "hello" or opened is not None:
                 raise ValueError(f"{kind!r} is out of order")
-    if opened is None or len(results) != len(texts):
+    if opened is None or len(results) != len(samples):
         raise MeasurementError("the agent ended before it was done", where=name)
     return Reading(
         board=name,
@@ -263,13 +277,16 @@ def _result(event: dict[str, Any], items: tuple[Item, ...]) -> Result:
     )
 
 
-def _item(event: dict[str, Any], text: str, labels: Sequence[str]) -> Item:
+def _item(event: dict[str, Any], sample: Sample, labels: Sequence[str]) -> Item:
     """Return a finding with its place in characters; the agent counts bytes of UTF-8."""
     label = event.get("label")
     if label is not None and label not in labels:
         raise ValueError("a label that the bundle does not have")
     begin = end = None
+    text = sample[1] if isinstance(sample, tuple) else sample
     if "begin" in event:
+        if not isinstance(text, str):
+            raise ValueError("a place in an image")
         encoded = text.encode()
         first, last = agent.count(event["begin"]), agent.count(event["end"], len(encoded))
         if first > last:
@@ -281,5 +298,5 @@ def _item(event: dict[str, Any], text: str, labels: Sequence[str]) -> Item:
         score=agent.number(event["score"]),
         begin=begin,
         end=end,
-        text=None if begin is None else text[begin:end],
+        text=text[begin:end] if isinstance(text, str) and begin is not None else None,
     )

@@ -17,6 +17,7 @@ from edgeopt.values import Range
 class Embeddings(Step):
     """Factor the table of token embeddings, or round it, or both in this order."""
 
+    inputs: ClassVar[frozenset[str]] = frozenset({"text"})
     aims: ClassVar[Aim] = "size"
     makes: ClassVar[frozenset[str]] = frozenset({"changed table"})
     technique: str = field(default="embeddings", init=False)

@@ -18,6 +18,7 @@ from edgeopt.values import Range
 class Hidden(Step):
     """Remove channels of the residual stream (the hidden size); heads stay as large as they are."""
 
+    inputs: ClassVar[frozenset[str]] = frozenset({"text"})
     aims: ClassVar[Aim] = "latency"
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "factored layers", "changed table"})
     technique: str = field(default="hidden", init=False)

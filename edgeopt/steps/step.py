@@ -36,6 +36,11 @@ class Step:
         raise NotImplementedError
 
     @property
+    def inputs(self) -> frozenset[str]:
+        """What networks it is for take: text, image, or either."""
+        return frozenset({"text", "image"})
+
+    @property
     def makes(self) -> frozenset[str]:
         """What the step makes that a later one might undo, in words such as "zeros"."""
         return frozenset()

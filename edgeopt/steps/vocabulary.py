@@ -19,6 +19,7 @@ class Vocabulary(Step):
     Also kept are always the special tokens and the pieces without which a text might not tokenise.
     """
 
+    inputs: ClassVar[frozenset[str]] = frozenset({"text"})
     aims: ClassVar[Aim] = "size"
     undoes: ClassVar[frozenset[str]] = frozenset({"changed table"})
     technique: str = field(default="vocabulary", init=False)

@@ -66,10 +66,11 @@ def watch(
             hook.remove()
 
 
-def embed(model: Model, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def embed(model: Model, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Return the texts' embeddings (batch, hidden), float32, of the last hidden states.
 
-    As the checkpoint pools and normalises them; for a classifier the mean over the tokens.
+    As the checkpoint pools and normalises them; for a classifier the mean over the tokens. Without
+    a mask all of them count.
     """
     import torch
 

@@ -31,7 +31,7 @@ def copies(data: Data, count: int, kinds: Sequence[str], seed: int) -> list[Data
     texts of the same label. One word is always left. The same seed gives the same copies, and copy
     i is the same whatever ``count`` is.
     """
-    words = [text.split() for text in data.texts]
+    words = [str(text).split() for text in data.inputs]
     frequent = _frequent(words, data.labels) if "swap" in kinds else {}
     found = []
     for copy in range(count):
@@ -49,7 +49,7 @@ def copies(data: Data, count: int, kinds: Sequence[str], seed: int) -> list[Data
                 known, odds = frequent[None if data.labels is None else data.labels[i]]
                 changed = swap(changed, draw, known, odds)
             texts.append(" ".join(changed))
-        found.append(Data(texts=tuple(texts)))
+        found.append(Data(inputs=tuple(texts)))
     return found
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -131,13 +132,18 @@ class Lesson:
         assert self.theirs is not None
         weights = self.losses
         picked = [i for i, row in enumerate(batch.rows) if self.same[row]]
-        total = torch.zeros((), device=batch.mask.device)
+        place = batch.inputs[0].device
+        total = torch.zeros((), device=place)
         if not picked:
             return total
-        other = self.theirs.batch([batch.rows[i] for i in picked]).to(batch.mask.device)
+        other = self.theirs.batch([batch.rows[i] for i in picked]).to(place)
         with torch.no_grad():
             self.teacher.module(*other.inputs)
-        mask, length = other.mask, other.mask.shape[1]
+        hidden = next(iter((*self.inside_teacher.hidden.values(), *_all(self.inside_teacher))))
+        mask = other.mask
+        if mask is None:
+            mask = torch.ones(hidden.shape[:2], dtype=torch.int64, device=place)
+        length = mask.shape[1]
 
         def cut(values: torch.Tensor) -> torch.Tensor:
             return values[picked][:, :length]
@@ -166,6 +172,12 @@ class Lesson:
                 divergence = loss.relations(cut(own), theirs_own, mask, self.heads)
                 total = total + weights.relations / 3 * divergence
         return total
+
+
+def _all(inside: Inside) -> Iterator[torch.Tensor]:
+    """Yield all queries, keys and values."""
+    for values in inside.qkv.values():
+        yield from values
 
 
 def prepare(

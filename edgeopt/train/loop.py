@@ -15,9 +15,9 @@ import numpy as np
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Batch, Encoded
+from edgeopt.evaluate.score import CLASSIFIERS
 from edgeopt.model import Model, checkpoint
 from edgeopt.model.network.shape_config import describe
-from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 from edgeopt.steps.training import Training
 from edgeopt.train.context import Context
 from edgeopt.train.distributed import Peers
@@ -307,7 +307,7 @@ class Loop:
                 for start in self.peers.share(range(0, len(order), size)):
                     batch = self.encoded.batch(order[start : start + size]).to(self.device)
                     total += float(self.loss(batch)) * len(batch.rows)
-                    if batch.labels is not None and self.model.task == SEQUENCE_CLASSIFICATION:
+                    if batch.labels is not None and self.model.task in CLASSIFIERS:
                         right += int((logits[0].argmax(-1) == batch.labels).sum())
                         labelled += len(batch.rows)
         finally:
@@ -396,7 +396,7 @@ class Loop:
             return ""
         folder = self.store.folder / "last-good"
         describe(checkpoint.network(self.model))
-        source = self.context.source or self.model.text.tokenizer or folder
+        source = self.context.source or self.model.source or folder
         checkpoint.save(self.model, folder, source)
         return f"; the last good checkpoint is kept at {folder}"
 

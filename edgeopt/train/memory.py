@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
 from edgeopt.model import Model
+from edgeopt.model.image import ImageInput
 from edgeopt.steps.training import Training
 
 if TYPE_CHECKING:
@@ -34,7 +35,15 @@ def out_of_memory(
     The batch size that it names is at most half of the one that failed, and at most what there is
     memory for by ``activation_bytes``; if not even one text fits, texts must be shorter.
     """
-    batch, seq_len = options.batch_size, min(options.seq_len, model.text.max_seq_len)
+    batch = options.batch_size
+    if isinstance(model.input, ImageInput):
+        return InputError(
+            f"training does not fit into the memory of the {device.type}, with {batch} images in a "
+            "batch",
+            where=model.name,
+            hint=f"batch_size = {max(1, batch // 2)} may fit (training.batch_size in the recipe).",
+        )
+    seq_len = min(options.seq_len, model.text.max_seq_len)
     fitting = batch // 2
     free = _memory(device)
     config = getattr(getattr(model.module, "network", None), "config", None)

@@ -14,9 +14,11 @@ import numpy as np
 
 from edgeopt import cache, closure, progress
 from edgeopt.errors import InputError
-from edgeopt.evaluate.data import Data, Encoded, batches
+from edgeopt.evaluate.data import Data, Encoded, EncodedTexts, batches, encode
 from edgeopt.model import Model, tokenizer
 from edgeopt.model.checkpoint import network
+from edgeopt.model.huggingface import input_key
+from edgeopt.model.image import ImageInput
 from edgeopt.model.network.first_token import narrowing
 from edgeopt.model.network.widths import blocks
 from edgeopt.steps.training import Training
@@ -36,12 +38,11 @@ LEAST_SAME = 0.5
 
 def key(teacher: Model) -> str:
     """Return the hash of all that the teacher's answers depend on, but the texts."""
-    assert teacher.text.tokenizer is not None
     return cache.key(
         # Not the Model's digest, which stays the same when a technique changes the weights.
         weights=digest({"teacher": teacher.module.state_dict()}),
         config=network(teacher).config.to_dict(),
-        tokenizer=tokenizer.hashes(teacher.text.tokenizer),
+        **input_key(teacher.input),
         pooling=None if teacher.pooling is None else asdict(teacher.pooling),
     )
 
@@ -60,7 +61,7 @@ def answers(
     whole = key(teacher)
     found: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
     for number, part in enumerate(parts):
-        which = f"changed copy {number} of the texts" if number else f"{len(part)} texts"
+        which = f"changed copy {number} of the texts" if number else f"{len(part)} {part.noun}"
 
         def build(directory: Path, part: Data = part, which: str = which) -> None:
             text = f"Running the teacher on {which}"
@@ -69,7 +70,7 @@ def answers(
 
         entry = cache.key(
             teacher=whole,
-            texts=list(part.texts),
+            texts=part.digest(),
             outputs=sorted(outputs),
             seq_len=options.seq_len,
             precision=training.precision(options),
@@ -123,16 +124,18 @@ def alike(teacher: Model, student: Model, data: Data, seq_len: int) -> tuple[Enc
     Two tokenizers may number the same tokens differently, as after a trimmed vocabulary. Raises
     InputError if under half of the texts are cut alike: then single tokens cannot be compared.
     """
+    if isinstance(teacher.input, ImageInput):
+        return encode(teacher, data), [True] * len(data)
     assert teacher.text.tokenizer is not None
     assert student.text.tokenizer is not None
-    theirs = Encoded(teacher, data, seq_len)
+    theirs = EncodedTexts(teacher, data, seq_len)
     limits = {min(seq_len, model.text.max_seq_len) for model in (teacher, student)}
     files = [
         tokenizer.hashes(folder) for folder in (teacher.text.tokenizer, student.text.tokenizer)
     ]
     if len(limits) == 1 and files[0] == files[1]:
         return theirs, [True] * len(data)
-    ours = Encoded(student, data, seq_len)
+    ours = EncodedTexts(student, data, seq_len)
     same = [ours.tokens(i) == theirs.tokens(i) for i in range(len(data))]
     if sum(same) < LEAST_SAME * len(data):
         raise InputError(

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeopt import cache, progress
 from edgeopt.errors import InputError
-from edgeopt.evaluate.data import Data, Encoded
+from edgeopt.evaluate.data import Data, encode
 from edgeopt.model import Model
 from edgeopt.steps.training import Training
 from edgeopt.train.context import Context
@@ -108,14 +108,14 @@ def fit(
     """
     rows = rows or split(len(data), options)
     if not rows[0]:
-        raise InputError("has no texts to learn from", where=model.name)
+        raise InputError(f"has no {model.task.input}s to learn from", where=model.name)
     modules = {"model": model.module} | dict(extra or {})
     place = device()
     with _training(modules, place), seeded(options.seed):
         loop = Loop(
             model=model,
             modules=modules,
-            encoded=Encoded(model, data, options.seq_len),
+            encoded=encode(model, data, options.seq_len),
             options=options,
             objective=objective,
             context=context,

@@ -247,7 +247,7 @@ def test_layers_that_pool_tokens_agree_at_two_lengths(tmp_path: Path) -> None:
     """The importer writes loops of its own for Pad, one kernel a length."""
     folder = checkpoints.write(tmp_path / "model", "BertForSequenceClassification")
     half = Tokens(method="pool", layers=(0,), keep=(0.5,))
-    model, _, _ = tokens.apply(import_model(folder), half, Data(texts=()))
+    model, _, _ = tokens.apply(import_model(folder), half, Data(inputs=()))
     (tmp_path / "files").mkdir()
     artifact, said = lowered(model, "host", (17, 20), tmp_path / "files")
     assert said == []  # no kernel keeps plain loops

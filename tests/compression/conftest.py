@@ -61,7 +61,7 @@ def train(folder: Path, steps: int = 60) -> Path:
     model: Model = import_model(folder)
     found = rows(96, seed=1)
     data = Data(
-        texts=tuple(row["text"] for row in found),
+        inputs=tuple(row["text"] for row in found),
         labels=tuple(checkpoints.LABELS.index(row["label"]) for row in found),
     )
     calls = list(batches(model, data))

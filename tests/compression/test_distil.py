@@ -241,10 +241,10 @@ def test_with_another_vocabulary_the_teacher_reads_with_its_own(
     assert rows[1] < rows[0]
     distil.apply(trimmed, options, texts, Context(teacher=teacher, work=tmp_path))
     assert losses_of(tmp_path)[0] < 1e-10  # all tokens are the same, by other numbers
-    words = Data(texts=tuple(f"library {text}" for text in texts.texts), labels=texts.labels)
+    words = Data(inputs=tuple(f"library {text}" for text in texts.inputs), labels=texts.labels)
     small, _, _ = vocabulary.apply(teacher, Vocabulary(size=rows[1] - 3), texts)
     # If a few texts are cut otherwise, they are left out, though a batch has no others.
-    few = Data(texts=texts.texts[:95] + words.texts[:5])
+    few = Data(inputs=texts.inputs[:95] + words.inputs[:5])
     single = replace(SHORT, batch_size=1, epochs=1)
     _, same = alike(teacher, small, few, 16)
     assert 50 <= sum(same) < 100
@@ -313,7 +313,7 @@ def test_options_are_read_and_checked() -> None:
 
 def test_changed_copies_are_of_the_same_words() -> None:
     text = " ".join(str(i) for i in range(100))
-    data = Data(texts=(text, "one", "a b c"), labels=(0, 1, 1))
+    data = Data(inputs=(text, "one", "a b c"), labels=(0, 1, 1))
     draw = np.random.default_rng(0)
     words = text.split()
     for _ in range(20):
@@ -330,9 +330,9 @@ def test_changed_copies_are_of_the_same_words() -> None:
     assert two[:1] == augment.copies(data, 1, ("crop", "drop"), seed=0)
     assert two[0] != two[1]
     assert two[0].labels is None
-    assert [part.texts[1] for part in two] == ["one", "one"]
+    assert [part.inputs[1] for part in two] == ["one", "one"]
     swapped = augment.copies(data, 50, ("swap",), seed=0)
-    seen = {word for part in swapped for word in part.texts[1].split()}
+    seen = {word for part in swapped for word in part.inputs[1].split()}
     assert seen == {"one", "a", "b", "c"}  # words of the same label only
 
 

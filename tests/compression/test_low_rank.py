@@ -174,7 +174,7 @@ def test_ranks_that_are_not_those_of_the_weights_are_refused(
     ranks: dict[str, int], message: str, model: Model, bert: Path, tmp_path: Path
 ) -> None:
     options = LowRank(method="svd", rank=4, parts=("ffn_output",))
-    small, _, _ = low_rank.apply(model, options, Data(texts=()))
+    small, _, _ = low_rank.apply(model, options, Data(inputs=()))
     network(small).config.edgeopt = {"ranks": ranks}
     save(small, tmp_path / "small", bert)
     with pytest.raises(InputError, match=message):

@@ -177,7 +177,7 @@ def test_int4_in_an_engine_is_near_its_own_fp32_only_after_training(
     spec = next(s for s in target.engines if s.engine == engine)
     errors = []
     for name, model in (("before", spiky), ("after", trained_for(INT4))):
-        calls = samples.calls(model, data.texts[:20], 16)
+        calls = samples.calls(model, data.inputs[:20], 16)
         folder = tmp_path / name
         folder.mkdir()
         artifact = backend(engine).lower(
@@ -191,7 +191,7 @@ def test_int4_in_an_engine_is_near_its_own_fp32_only_after_training(
 
 def test_the_modules_that_bear_rounding_least_come_first(spiky: Model, data: Data) -> None:
     before = {name: m.weight.clone() for name, m in linears(spiky).items()}
-    calls = samples.calls(spiky, data.texts[:16], 16)
+    calls = samples.calls(spiky, data.inputs[:16], 16)
     order = by_sensitivity(spiky, calls, Grid(bits=4), activations=True)
     assert len(order) == 14
     assert {name for name, _ in order[:2]} == {

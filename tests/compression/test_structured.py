@@ -113,7 +113,7 @@ def test_a_gradient_tells_what_closing_a_gate_a_little_does(model: Model, data: 
 
 
 def test_without_labels_there_are_gradients_too(model: Model, data: Data) -> None:
-    found = importance.gradients(model, Data(texts=data.texts))
+    found = importance.gradients(model, Data(inputs=data.inputs))
     assert all(importance.fisher(layer.heads).min() > 0 for layer in found)
 
 
@@ -195,8 +195,8 @@ def test_an_error_counts_by_its_share_of_what_layer_norm_divides_by(
 
 
 def test_a_refit_that_does_harm_is_left_out(model: Model, data: Data) -> None:
-    one = Data(texts=("the game",) * 16, labels=(0,) * 16)  # nothing else is fitted to
-    both = Data(texts=one.texts + data.texts, labels=(*one.labels, *(data.labels or ())))
+    one = Data(inputs=("the game",) * 16, labels=(0,) * 16)  # nothing else is fitted to
+    both = Data(inputs=one.inputs + data.inputs, labels=(*one.labels, *(data.labels or ())))
     options = Structured(remove=0.5, samples=16, ridge=1e-6)
     heads, neurons = structured.choose(model, options, one)
     sliced = structured.prune(model, heads, neurons, PLAIN, one)
@@ -278,4 +278,4 @@ def test_more_than_there_are_is_refused(
 
 def test_too_few_texts_are_refused(bert: Path) -> None:
     with pytest.raises(InputError, match="samples: 16 texts are needed, found 3"):
-        structured.apply(import_model(bert), Structured(), Data(texts=("a", "b", "c")))
+        structured.apply(import_model(bert), Structured(), Data(inputs=("a", "b", "c")))

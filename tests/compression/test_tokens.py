@@ -28,7 +28,7 @@ from tests.compression.conftest import ARCHITECTURES, skip_without
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytestmark = pytest.mark.heavy
 
-NO_DATA = Data(texts=())
+NO_DATA = Data(inputs=())
 HALVES = {"layers": (0, 2), "keep": (0.5, 0.5)}
 
 

@@ -80,7 +80,7 @@ def pieces(model: Model, text: str) -> list[str]:
 
 
 def test_seen_texts_have_the_same_pieces_and_outputs(model: Model) -> None:
-    data = Data(texts=SEEN)
+    data = Data(inputs=SEEN)
     small, text, _ = vocabulary.apply(model, Vocabulary(), data)
     rows = network(small).get_input_embeddings().weight.shape[0]
     whole = network(model).config.vocab_size
@@ -92,7 +92,7 @@ def test_seen_texts_have_the_same_pieces_and_outputs(model: Model) -> None:
 
 
 def test_unseen_texts_still_tokenise(model: Model) -> None:
-    small, _, _ = vocabulary.apply(model, Vocabulary(), Data(texts=SEEN))
+    small, _, _ = vocabulary.apply(model, Vocabulary(), Data(inputs=SEEN))
     for text in UNSEEN:
         before, after = pieces(model, text), pieces(small, text)
         unknown = ("[UNK]", "<unk>")
@@ -101,25 +101,25 @@ def test_unseen_texts_still_tokenise(model: Model) -> None:
         assert len(after) >= len(before)
         spelt = ["".join(p.removeprefix("##") for p in found) for found in (before, after)]
         assert spelt[0] == spelt[1]
-    answers(small, Data(texts=UNSEEN), "no number is outside the table")
+    answers(small, Data(inputs=UNSEEN), "no number is outside the table")
 
 
 def test_a_size_keeps_the_most_frequent(model: Model) -> None:
     must = vocabulary._must(model, vocabulary._state(model), 0)
     size = len(must) + 6
-    small, _, _ = vocabulary.apply(model, Vocabulary(size=size), Data(texts=SEEN))
+    small, _, _ = vocabulary.apply(model, Vocabulary(size=size), Data(inputs=SEEN))
     assert size - 2 <= network(small).config.vocab_size <= size
     for seen in SEEN[:3]:
         assert "".join(p.removeprefix("##") for p in pieces(small, seen)) == "".join(
             p.removeprefix("##") for p in pieces(model, seen)
         )
     with pytest.raises(InputError, match=f"vocabulary: size: 9 is below the {len(must)} tokens"):
-        vocabulary.apply(model, Vocabulary(size=9), Data(texts=SEEN))
+        vocabulary.apply(model, Vocabulary(size=9), Data(inputs=SEEN))
 
 
 def test_the_first_of_the_original_order_can_stay(model: Model) -> None:
     assert model.text.tokenizer is not None
-    small, _, _ = vocabulary.apply(model, Vocabulary(first=200), Data(texts=SEEN[:1]))
+    small, _, _ = vocabulary.apply(model, Vocabulary(first=200), Data(inputs=SEEN[:1]))
     old = json.loads((model.text.tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
     assert small.text.tokenizer is not None
     new = json.loads((small.text.tokenizer / "tokenizer.json").read_text())["model"]["vocab"]
@@ -129,7 +129,7 @@ def test_the_first_of_the_original_order_can_stay(model: Model) -> None:
 def test_the_folder_loads_with_transformers(model: Model, tmp_path: Path) -> None:
     import transformers
 
-    small, _, _ = vocabulary.apply(model, Vocabulary(), Data(texts=SEEN))
+    small, _, _ = vocabulary.apply(model, Vocabulary(), Data(inputs=SEEN))
     save(small, tmp_path / "small", tmp_path)
     plain, info = transformers.AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "small", output_loading_info=True
@@ -140,7 +140,7 @@ def test_the_folder_loads_with_transformers(model: Model, tmp_path: Path) -> Non
         whole = tokenizer.load(model.text.tokenizer)
         number = getattr(tokens, f"{name}_token_id")
         assert tokens.convert_ids_to_tokens(number) == getattr(whole, f"{name}_token")
-    data = Data(texts=SEEN[:1])
+    data = Data(inputs=SEEN[:1])
     logits = plain.eval()(**tokens(SEEN[0], return_tensors="pt")).logits
     np.testing.assert_allclose(logits.detach(), answers(model, data, "whole"), atol=1e-5)
     assert plain.config.pad_token_id == tokens.pad_token_id
@@ -156,9 +156,9 @@ def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     state["model"] = {"type": "WordLevel", "vocab": words, "unk_token": "[UNK]"}
     (folder / "tokenizer.json").write_text(json.dumps(state))
     with pytest.raises(InputError, match="has a tokenizer of the kind WordLevel") as caught:
-        vocabulary.apply(import_model(folder), Vocabulary(), Data(texts=SEEN))
+        vocabulary.apply(import_model(folder), Vocabulary(), Data(inputs=SEEN))
     assert caught.value.hint == "Supported: WordPiece, byte-level BPE"
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     with pytest.raises(InputError, match="has no tokenizer"):
-        vocabulary.apply(import_model(folder), Vocabulary(), Data(texts=SEEN))
+        vocabulary.apply(import_model(folder), Vocabulary(), Data(inputs=SEEN))

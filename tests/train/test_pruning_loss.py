@@ -39,7 +39,7 @@ def test_a_classifier_learns_the_softened_answers_and_the_labels(
     kl = 4 * float((teacher * (teacher / student).log()).sum(1).mean())
     assert loss(other, 0.0) == pytest.approx(kl, rel=1e-3)
     assert loss(other, 0.25) == pytest.approx(0.75 * kl + 0.25 * cross_entropy, rel=1e-3)
-    (blind,) = batches(model, Data(texts=data.texts))
+    (blind,) = batches(model, Data(inputs=data.inputs))
     found = taught(model, other, temperature=2.0, label_share=0.25)(blind)
     assert float(found) == pytest.approx(kl, rel=1e-3)
 

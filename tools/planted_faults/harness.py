@@ -26,11 +26,12 @@ from tests import checkpoints, sentences
 from tools.planted_faults.faults import Fault
 
 LENGTHS = (16, 32)
-_FRESH = ("artifact", "conversion", "judged", "reference", "answers", "tokens")
+_FRESH = ("artifact", "conversion", "judged", "layers", "reference", "answers", "tokens")
 """What of the cache is thrown away before a fault is planted: it has no key for one."""
 
 CHECKS = (
     ("cosine", r"^cosine |: cosine "),
+    ("layers", r"times what its 8 bits explain"),
     ("answers", r"answers differ from those of"),
     ("decisions", r"share of the same decisions"),
     ("order", r"rank correlation"),

@@ -7,26 +7,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.evaluate import rows as readers
-from edgeopt.evaluate.data import index_of
+from edgeopt.evaluate.data import LABELS, index_of
 from edgeopt.evaluate.problems.answers import Answers
 from edgeopt.evaluate.problems.classification import Classification
 from edgeopt.evaluate.problems.correlation import Regression, Similarity
 from edgeopt.evaluate.problems.entities import Entities, Entity, entities
 from edgeopt.evaluate.problems.multilabel import MultiLabel
-from edgeopt.evaluate.problems.problem import Problem, Subject
+from edgeopt.evaluate.problems.problem import Dual, Problem, Subject
 from edgeopt.evaluate.problems.retrieval import Retrieval
-from edgeopt.evaluate.rows import folders
+from edgeopt.evaluate.problems.zero_shot import TEMPLATE, ZeroShot
+from edgeopt.evaluate.rows import folders, pictures
 from edgeopt.evaluate.rows.row import Columns, Row, Rows, marked, number, several, text, texts
 from edgeopt.fields import nearest
 from edgeopt.model.original import Text, entity_of
-from edgeopt.model.tasks import Result
+from edgeopt.model.tasks import ZERO_SHOT_IMAGE_CLASSIFICATION, Result
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -39,7 +40,7 @@ PAIRS = (
     ("question", "sentence"),
 )
 TEXTS = ("text", "sentence", "content", "review", "comment_text")
-LABELS = ("label", "labels", "gold_label", "is_duplicate", "class", "category", "score")
+CAPTIONS = ("caption", "captions", "text", "title", "sentence", "sentences", "raw")
 SCORES = ("score", "label", "similarity_score", "similarity", "labels")
 TOKENS, TAGS, SPANS = ("tokens", "words"), ("ner_tags", "tags", "labels"), ("entities", "spans")
 """Columns that are found by convention, the first one that there is."""
@@ -53,13 +54,15 @@ class Asked:
 
     ``labels`` are what it calls the model's labels, in their order, () for the same. At most
     ``limit`` units are taken, drawn with a fixed seed; None for all. ``no_answer_below`` is
-    ``Answers.no_answer_below``.
+    ``Answers.no_answer_below``. ``prompts`` are what a dual encoder reads of a label, whose name
+    stands where ``{}`` does.
     """
 
     columns: Columns = field(default_factory=Columns)
     labels: tuple[str, ...] = ()
     limit: int | None = None
     no_answer_below: float | None = None
+    prompts: tuple[str, ...] = (TEMPLATE,)
 
 
 def load(path: Path, subject: Subject, asked: Asked) -> Problem:
@@ -73,9 +76,13 @@ def load(path: Path, subject: Subject, asked: Asked) -> Problem:
             where="labels",
             hint=f"{subject.name} has, in this order: {', '.join(subject.labels)}",
         )
+    if subject.task == ZERO_SHOT_IMAGE_CLASSIFICATION:
+        return _of_both(pictures.resolved(readers.read(path)), cast(Dual, subject), asked)
     if folders.is_corpus(path) and subject.task.result is Result.EMBEDDING:
         return _retrieval(path, asked)
     rows = readers.read(path)
+    if subject.task.input == "image" and pictures.named(rows):
+        rows = pictures.resolved(rows)
     if (subject.task.input == "image") != rows.has("image"):
         wanted = "a folder of images for each label" if subject.task.input == "image" else "texts"
         raise InputError(
@@ -209,6 +216,79 @@ def _indexing(rows: Rows, column: str, subject: Subject, asked: Asked) -> Callab
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+def _of_both(rows: Rows, subject: Dual, asked: Asked) -> Problem:
+    """Return what a dual encoder is asked: captions for their images, or images for their label."""
+    columns = (*CAPTIONS, *([asked.columns.text] if asked.columns.text else ()))
+    if any(rows.has(name) for name in columns) and asked.columns.label is None:
+        return _captions(rows, asked)
+    if subject.similarity is None:
+        raise InputError("says no similarity of its embeddings", where=subject.name)
+    rows = _some(rows, asked.limit)
+    column = rows.column(asked.columns.label, LABELS, "labels or captions", "--label or --text")
+    found = [str(_named(row, column, rows)) for row in rows.rows]
+    classes = asked.labels or tuple(sorted(set(found)))
+    expected = [
+        index_of(name, classes, row.where) for name, row in zip(found, rows.rows, strict=True)
+    ]
+    if len(classes) < 2:
+        raise InputError(f"has the one label {classes[0]!r}", where=str(rows.path))
+    return ZeroShot(
+        prompts=tuple(
+            template.replace("{}", name) for name in classes for template in asked.prompts
+        ),
+        images=Classification(
+            inputs=tuple(row.values[pictures.IMAGE] for row in rows.rows),
+            places=tuple(row.where for row in rows.rows),
+            expected=np.array(expected),
+            classes=classes,
+            noun="images",
+            top=True,
+        ),
+        similarity=subject.similarity,
+        activation=subject.activation,
+    )
+
+
+def _named(row: Row, column: str, rows: Rows) -> Any:
+    """Return a label, by its name if the data says what numbers stand for."""
+    value, names = row.values.get(column), rows.names.get(column)
+    if names is not None and type(value) is int and 0 <= value < len(names):
+        return names[value]
+    if value is None or value == "":
+        raise InputError(f"has no label in {column!r}", where=row.where)
+    return value
+
+
+def _captions(rows: Rows, asked: Asked) -> Problem:
+    """Return captions that should find their images: each image once, whatever rows it is in."""
+    column = rows.column(asked.columns.text, CAPTIONS, "captions", "--text")
+    at: dict[Path, int] = {}
+    places: list[str] = []
+    asked_of: list[tuple[str, str, int]] = []
+    for row in rows.rows:
+        image = row.values[pictures.IMAGE]
+        if image not in at:
+            at[image] = len(at)
+            places.append(row.where)
+        value = row.values.get(column)
+        several = texts(row, column) if isinstance(value, list | tuple) else (text(row, column),)
+        asked_of += [(caption, row.where, at[image]) for caption in several]
+    if len(at) < 2:
+        raise InputError("two images are needed", where=str(rows.path))
+    if asked.limit is not None and asked.limit < len(asked_of):
+        asked_of = [asked_of[i] for i in drawn(len(asked_of), asked.limit)]
+    return Retrieval(
+        inputs=(*at, *(caption for caption, _, _ in asked_of)),
+        places=(*places, *(where for _, where, _ in asked_of)),
+        documents=len(at),
+        ids=tuple(image.name for image in at),
+        relevant=tuple({image: 1.0} for _, _, image in asked_of),
+        noun="captions",
+        main="recall_at_1",
+        recalls=(1, 5, 10),
+    )
 
 
 def _similarity(rows: Rows, subject: Subject, asked: Asked) -> Problem:

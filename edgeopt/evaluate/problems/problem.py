@@ -10,6 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from edgeopt.evaluate.measured import Scored
+from edgeopt.model.dual_encoder import Similarity
 from edgeopt.model.original import Answer, Sample
 from edgeopt.model.tasks import Task
 
@@ -32,6 +33,14 @@ class Subject(Protocol):
     @property
     def activation(self) -> str:
         """What makes scores of its logits."""
+
+
+class Dual(Subject, Protocol):
+    """A dual encoder, whose embeddings of images and texts are compared."""
+
+    @property
+    def similarity(self) -> Similarity | None:
+        """How."""
 
 
 class Problem(Protocol):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Queries that should find their documents in a corpus, by the cosine of embeddings."""
+"""Queries that should find their documents in a corpus, or images, by the cosine of embeddings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Retrieval:
     ``relevant`` has for each query the gain of documents that were judged to be above 0, by their
     places. ``ids`` are the names of documents. A document that was not judged has no gain. As in
     trec_eval, gains count as they are, not as powers of 2, and a query whose own document is in the
-    corpus may find itself.
+    corpus may find itself. ``recalls`` are among how many documents recall is taken.
     """
 
     inputs: tuple[Sample, ...]
@@ -42,14 +42,15 @@ class Retrieval:
     relevant: tuple[Mapping[int, float], ...]
     noun: str = "queries"
     main: str = "ndcg_at_10"
+    recalls: tuple[int, ...] = (AT, FAR)
 
     labels = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The figures; recall@100 says nothing of so small a corpus."""
-        far = (f"recall_at_{FAR}",) if self.documents > FAR else ()
-        return (f"ndcg_at_{AT}", f"mrr_at_{AT}", "map", f"recall_at_{AT}", *far)
+        recalls = (f"recall_at_{k}" for k in self.recalls if k <= AT or self.documents > k)
+        return (f"ndcg_at_{AT}", f"mrr_at_{AT}", "map", *recalls)
 
     def __len__(self) -> int:
         return len(self.relevant)
@@ -104,9 +105,7 @@ class Retrieval:
                     ),
                     f"mrr_at_{AT}": 1 / (first + 1) if found.any() and first < AT else 0.0,
                     "map": float(metrics.average_precision_score(found, -np.arange(len(found)))),
-                    f"recall_at_{AT}": found[:AT].sum() / found.sum(),
-                    f"recall_at_{FAR}": found[:FAR].sum() / found.sum(),
-                }
+                } | {f"recall_at_{k}": found[:k].sum() / found.sum() for k in self.recalls}
                 for name in self.names:
                     figures[name].append(values[name])
                 got.append(self._named(order[:_SHOWN].tolist()))

@@ -34,6 +34,8 @@ def _read(path: Path) -> Rows:
     if path.is_dir():
         if any((path / name).is_file() for name in (arrow.STATE, arrow.SPLITS)):
             return arrow.read_folder(path)
+        if (table := folders.metadata(path)) is not None:
+            return _read(table)
         return _made(path, folders.read_images(path), "images by folder")
     if not path.exists():
         raise InputError("is not there", where=str(path))

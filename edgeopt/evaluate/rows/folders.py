@@ -14,6 +14,7 @@ from edgeopt.evaluate.rows.row import Row, number, text
 from edgeopt.model import images
 
 _CORPUS, _QUERIES, _QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
+_TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _MOST = 1 << 30
 
 
@@ -35,6 +36,16 @@ def read_images(folder: Path) -> Iterator[Row]:
     for label in labels:
         for path in images.list_images(label, _MOST):
             yield Row(where=str(path), values={"image": path, "label": label.name})
+
+
+def is_flat(folder: Path) -> bool:
+    """Tell whether ``folder`` has files alone: no folder in it, and no table of its files."""
+    return metadata(folder) is None and not any(path.is_dir() for path in folder.iterdir())
+
+
+def metadata(folder: Path) -> Path | None:
+    """Return the table of a folder's files, as ``datasets`` reads it; None if there is none."""
+    return next((path for name in _TABLES if (path := folder / name).is_file()), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

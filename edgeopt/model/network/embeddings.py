@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model.network.widths import Build, supported
+from edgeopt.model.network.families import TEXTS
+from edgeopt.model.network.widths import Build
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ def describe(network: Any) -> dict[str, Any]:
     """Return the key for the section of our own: none if the table is a plain one."""
     from edgeopt.model.network.tables import Packed, Projected
 
-    if not supported(network):
+    if network.config.model_type not in TEXTS:
         return {}
     table = network.get_input_embeddings()
     found: dict[str, int] = {}

@@ -33,6 +33,16 @@ class Factors(torch.nn.Module):
         """How wide the middle is."""
         return self.first.out_features
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """The first's, which classes of transformers ask for when they initialise weights."""
+        return self.first.weight
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """The second's, for the same reason."""
+        return self.second.bias
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Take (..., in_features), return (..., out_features)."""
         return self.second(self.first(x))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
 from edgeopt.model.network.embeddings import plain_table
-from edgeopt.model.network.widths import Build, blocks, head_dim, layers, slice_linear, supported
+from edgeopt.model.network.widths import Build, blocks, head_dim, layers, slice_linear
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ def stream(network: Any) -> Stream:
         tables=tuple(m for m in embeddings.modules() if isinstance(m, torch.nn.Embedding)),
         norms=tuple(norms),
         readers=(*readers, network.get_submodule(HEADS[kind])),
-        writers=tuple(m for layer in found for m in (layer.attention_output, layer.ffn_output)),
+        writers=tuple(m for layer in found for m in (*layer.of_attention[3:], layer.ffn_output)),
     )
 
 
@@ -108,7 +108,7 @@ def keep(network: Any, channels: Sequence[int]) -> None:
 def describe(network: Any) -> dict[str, Any]:
     """Return the key for the section of our own: none if heads and stream are equally wide."""
     config = network.config
-    if not supported(network):
+    if config.model_type not in NORMS:
         return {}
     size = head_dim(network)
     whole = config.num_attention_heads * size

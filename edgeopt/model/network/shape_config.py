@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model.network import embeddings, hidden, low_rank, tokens, widths
+from edgeopt.model.network import embeddings, families, hidden, low_rank, tokens, widths
 
 SECTION = "edgeopt"
 PARTS = (hidden, widths, low_rank, embeddings, tokens)
@@ -40,11 +40,11 @@ def shaped(kind: type, config: Any, section: Mapping[str, Any], where: Path) -> 
 
     Raises InputError if the section is damaged or does not fit the rest of config.json.
     """
-    if config.model_type not in widths.PLACES:
+    if config.model_type not in families.FAMILIES:
         raise InputError(
             f"networks of the type {config.model_type!r} have no shapes of their own",
             where=f"{where}: {SECTION}",
-            hint="Supported: " + ", ".join(sorted(widths.PLACES)),
+            hint="Supported: " + ", ".join(sorted(families.FAMILIES)),
         )
     table = Table({SECTION: section}, file=str(where)).table(SECTION)
     builds = [part.read(table, config) for part in PARTS]

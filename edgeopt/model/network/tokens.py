@@ -28,11 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
-from edgeopt.model.network.widths import PLACES, Build, blocks, supported
+from edgeopt.model.network.families import TEXTS
+from edgeopt.model.network.widths import Build, blocks, family, supported
 from edgeopt.steps.tokens import METHODS, read_keep, share
 
 if TYPE_CHECKING:
     import torch
+
+OF_IMAGES = ("vit", "deit", "vit_msn")
+"""Networks of images that classify by the first token; DeiT's with a teacher reads two."""
 
 _MOST = 60_000.0
 """Above any attention received, which is at most heads * tokens; half precision still holds it."""
@@ -61,19 +65,28 @@ def reduce(network: Any, indices: Sequence[int], method: str, keep: Sequence[Fra
         )
     kind = network.config.model_type
     found = blocks(network)
-    forward = _distilbert if kind == "distilbert" else _bert
+    forward = _vit if kind in OF_IMAGES else _distilbert if kind == "distilbert" else _bert
     for index, value in zip(indices, keep, strict=True):
         layer: Any = found[index]
         layer.reduction = Reduction(method=method, keep=value)
         layer.__class__ = _changed(type(layer), forward)
-    stack: Any = network.base_model.get_submodule(PLACES[kind][0].rsplit(".", 1)[0])
+    if kind in OF_IMAGES:  # which has no mask to hand on, and no output for each token
+        return
+    stack: Any = network.base_model.get_submodule(family(network).blocks.rpartition(".")[0])
     stack.per_token = per_token(network)
     stack.__class__ = _changed(type(stack), _stack)
 
 
 def per_token(network: Any) -> bool:
     """Tell whether the outputs of ``network`` depend on more than the first token's state."""
-    return not type(network).__name__.endswith("ForSequenceClassification")
+    ends = ("ForSequenceClassification", "ForImageClassification")
+    return not type(network).__name__.endswith(ends)
+
+
+def reads_first(network: Any) -> bool:
+    """Tell whether ``network`` is one whose layers can hand on fewer tokens."""
+    kind = network.config.model_type
+    return kind in TEXTS or (kind in OF_IMAGES and not per_token(network))
 
 
 def reductions(network: Any) -> dict[int, Reduction]:
@@ -150,6 +163,18 @@ def _distilbert(self: Any, hidden_states: Any, attention_mask: Any = None, **_: 
     attended = self.sa_layer_norm(attended + hidden_states)
     attended, mask = _fewer(attended, attention_mask, weights, self.reduction)
     return self.output_layer_norm(self.ffn(attended) + attended), mask
+
+
+def _vit(self: Any, hidden_states: Any, attention_mask: Any = None, **others: Any) -> Any:
+    """Return the hidden states of the tokens left, of a layer of a vision transformer."""
+    import torch
+
+    del others
+    attended, weights = self.attention(self.layernorm_before(hidden_states), attention_mask)
+    attended = attended + hidden_states
+    mask = torch.zeros_like(hidden_states[:, None, None, :, 0])  # every token of an image counts
+    attended, _ = _fewer(attended, mask, weights, self.reduction)
+    return self.mlp(self.layernorm_after(attended)) + attended
 
 
 def _fewer(

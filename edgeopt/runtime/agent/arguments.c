@@ -11,7 +11,7 @@ const char eo_usage[] =
     "                  [--warmup N] [--runs N] [--libraries PATH:...] [--threads N]\n"
     "                  [--cpus LIST] [--option KEY=VALUE]... [--graph NAME]\n"
     "edgeopt-agent read --bundle PATH [...]   for lines {\"text\": ..., \"pair\": ...} on standard\n"
-    "                                         input\n"
+    "                                         input, or {\"image\": BYTES} and a binary PPM\n"
     "edgeopt-agent tokens --bundle PATH [--seq-len N]   for such lines: what the tokenizer makes of\n"
     "                                                   them, without the network\n"
     "edgeopt-agent info [--engine NAME] [--libraries PATH:...]\n"

@@ -257,11 +257,10 @@ static int run(struct job *job, struct eo_failure *failure)
     return result;
 }
 
-static void say_result(const struct job *job, const struct eo_text *text,
-                       const struct eo_result *result)
+/* `source` is the text that findings are places of; NULL for an image. */
+static void say_result(const struct job *job, const char *source, const struct eo_result *result)
 {
     struct eo_events *events = job->events;
-    const char *source = text->pair != NULL ? text->pair : text->text;
 
     for (uint32_t i = 0; i < result->item_count; i++) {
         const struct eo_item *item = &result->items[i];
@@ -271,7 +270,7 @@ static void say_result(const struct job *job, const struct eo_text *text,
             eo_events_text(events, "label", label);
         }
         eo_events_number(events, "score", item->score);
-        if (item->end > 0) {
+        if (source != NULL && item->end > 0) {
             eo_events_integer(events, "begin", item->begin);
             eo_events_integer(events, "end", item->end);
             eo_events_text_bytes(events, "text", source + item->begin, item->end - item->begin);
@@ -312,8 +311,38 @@ static int run_text(struct job *job, const struct eo_text *text, struct eo_failu
     int result = eo_session_run_texts(job->session, text, 1, failure);
 
     if (result == EO_OK) {
-        say_result(job, text, eo_session_result(job->session, 0));
+        say_result(job, text->pair != NULL ? text->pair : text->text,
+                   eo_session_result(job->session, 0));
     }
+    return result;
+}
+
+/* No photo is larger; edgeopt/model/images.py has as many pixels. */
+#define PPM_BYTES_MAX ((INT64_C(1) << 26) * 3 + 64)
+
+/* Runs the image whose binary PPM of `bytes` bytes follows on standard input. */
+static int run_image(struct job *job, size_t bytes, struct eo_failure *failure)
+{
+    struct eo_image image;
+    void *data = malloc(bytes);
+    int result = EO_OK;
+
+    if (data == NULL) {
+        return eo_fail(failure, EO_ENOMEM, "image", "no memory for %zu bytes", bytes);
+    }
+    if (fread(data, 1, bytes, stdin) != bytes) {
+        result = eo_fail(failure, EO_EINPUT, "stdin", "ends within an image");
+    }
+    if (result == EO_OK) {
+        result = eo_image_from_ppm(data, bytes, &image, failure);
+    }
+    if (result == EO_OK) {
+        result = eo_session_run_images(job->session, &image, 1, failure);
+    }
+    if (result == EO_OK) {
+        say_result(job, NULL, eo_session_result(job->session, 0));
+    }
+    free(data);
     return result;
 }
 
@@ -323,9 +352,17 @@ static int read_line(struct job *job, const char *line, size_t bytes, read_text 
     struct eo_json_tree tree;
     struct eo_text text = {0};
     char *first = NULL, *second = NULL;
+    int64_t image_bytes = 0;
     int result = eo_json_parse(line, bytes, "stdin", &tree, failure);
 
-    if (result == EO_OK) {
+    if (result == EO_OK && job->session != NULL && eo_json_member(&tree, 0, "image") != 0) {
+        result = eo_json_integer(&tree, eo_json_member(&tree, 0, "image"), 1, PPM_BYTES_MAX,
+                                 &image_bytes)
+                     ? run_image(job, (size_t)image_bytes, failure)
+                     : eo_fail(failure, EO_EINPUT, "stdin",
+                               "expected {\"image\": BYTES}, up to %lld",
+                               (long long)PPM_BYTES_MAX);
+    } else if (result == EO_OK) {
         first = text_member(&tree, "text", &text.bytes);
         second = text_member(&tree, "pair", &text.pair_bytes);
         text.text = first;
@@ -343,7 +380,8 @@ static int read_line(struct job *job, const char *line, size_t bytes, read_text 
     return result;
 }
 
-/* Reads texts from standard input, a JSON object a line. */
+/* Reads texts from standard input, a JSON object a line; behind one that says how many bytes an image
+ * has, the image. */
 static int read_lines(struct job *job, read_text *read, struct eo_failure *failure)
 {
     char *line = NULL;
@@ -358,8 +396,8 @@ static int read_lines(struct job *job, read_text *read, struct eo_failure *failu
     return result;
 }
 
-/* Says what the model makes of the texts. */
-static int read_texts(struct job *job, struct eo_failure *failure)
+/* Says what the model makes of the texts, or images. */
+static int read_samples(struct job *job, struct eo_failure *failure)
 {
     int result = open_job(job, failure);
 
@@ -548,7 +586,7 @@ int main(int argc, char **argv)
     eo_events_open(&events, descriptor);
     say_hello(&events);
     result = arguments.command == EO_RUN      ? run(&job, &failure)
-             : arguments.command == EO_READ   ? read_texts(&job, &failure)
+             : arguments.command == EO_READ   ? read_samples(&job, &failure)
              : arguments.command == EO_TOKENS ? encode_texts(&job, &failure)
                                               : info(&job, &failure);
     eo_session_close(job.session);
