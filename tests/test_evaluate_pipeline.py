@@ -28,7 +28,7 @@ from edgeopt.evaluate_pipeline import _check_answer
 from edgeopt.model import images
 from edgeopt.model.checkpoint import save
 from edgeopt.model.importer import import_model
-from edgeopt.model.original import Answer
+from edgeopt.model.answer import Answer
 from edgeopt.quiet import quiet
 from edgeopt.recipe import Bound, load_recipe
 from edgeopt.report.evaluation import render

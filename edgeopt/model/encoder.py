@@ -53,6 +53,42 @@ class ImageEncoder(torch.nn.Module):
         return tuple(result[name] for name in self.outputs)
 
 
+class ImageFeatures(torch.nn.Module):
+    """Call a backbone with images and return one vector for each, as ``way`` says.
+
+    That is its "pooler"'s, the "first" token of its last hidden state, or the "mean" of all.
+    """
+
+    def __init__(self, network: Any, way: str) -> None:
+        super().__init__()
+        self.network = network
+        self.way = way
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Take float32 (batch, 3, height, width); return (batch, size)."""
+        result = self.network(pixel_values=pixel_values, return_dict=True)
+        if self.way == "pooler":
+            return (result["pooler_output"].flatten(1),)  # convolutions give (batch, size, 1, 1)
+        hidden = result["last_hidden_state"]
+        if self.way == "first":
+            return (hidden[:, 0],)
+        # (batch, tokens, size), or of a convolution (batch, size, rows, columns)
+        return (hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2),)
+
+
+class Constant(torch.nn.Module):
+    """What a module gave, whatever it is called with."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value", value, persistent=False)
+        self.value: torch.Tensor
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return it."""
+        return self.value
+
+
 class Patches(torch.nn.Module):
     """A convolution whose windows do not overlap, as the product of each window with its weight.
 

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
-from edgeopt.model.image import ImageInput, other_size
-from edgeopt.model.tasks import Task
+from edgeopt.model.image import CHANNELS, ImageInput, other_size
+from edgeopt.model.tasks import IMAGE_FEATURE_EXTRACTION, Task
 from edgeopt.quiet import quiet
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _CUTTERS = ("PatchEmbeddings", "VisionEmbeddings")
 """How classes of transformers end whose convolution cuts the image up."""
 
+_POSITIONS = ("SinePositionEmbedding", "InterpolateInitialPositionEmbeddings",
+              "InterpolateMidPositionEmbeddings")  # fmt: skip
+"""How classes of transformers end that make positions of an image's size alone."""
+
 _INTERPOLATE, _FIXED = "interpolate_pos_encoding", "fixed_positions"
 _SAME = 1e-3  # of the largest logit; float32 sums of another order
 
@@ -26,21 +31,21 @@ _SAME = 1e-3  # of the largest logit; float32 sums of another order
 def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Module:
     """Return the module of ``network``, its patches cut out by a product if that is the same.
 
-    Positions that it interpolates to ``image``'s size are constants in it. Raises InputError if it
-    does not take an image of that size.
+    Positions that it makes for, or interpolates to, ``image``'s size are constants in it. Raises
+    InputError if it does not take an image of that size, or answers otherwise the second time.
     """
     import torch
 
-    from edgeopt.model.encoder import ImageEncoder
-
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(2, 3, image.height, image.width, generator=generator)
+    pixels = torch.randn(2, CHANNELS, image.height, image.width, generator=generator)
     other = other_size(image, network.config)
     with torch.inference_mode(), quiet():
         try:
             network = _with_fixed_positions(network, pixels) if other else network
-            plain = ImageEncoder(network, task).eval()
-            (expected,) = plain(pixels)
+            way = _way(network, pixels) if task == IMAGE_FEATURE_EXTRACTION else ""
+            plain = _module(network, task, way)
+            expected = plain(pixels)
+            again = plain(pixels)
         # The network is some class of transformers', with checks of its own.
         except Exception as exc:
             if other:
@@ -54,15 +59,89 @@ def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Mo
                 f"the network does not take an image of {image.height} x {image.width} ({text})",
                 where=where,
             ) from exc
-        products = ImageEncoder(_with_products(network), task).eval()
-        try:
-            (got,) = products(pixels)
-        except (RuntimeError, ValueError, TypeError, IndexError):  # more than flatten(2) follows
-            return plain
-    same = got.shape == expected.shape and bool(
-        (got - expected).abs().max() <= _SAME * expected.abs().max()
+        if not _same(again, expected):
+            raise InputError(
+                f"{type(network).__name__} gives another answer each time, as by what it masks at "
+                "random",
+                where=where,
+                hint="edgeopt takes networks that answer the same; use the checkpoint's classifier "
+                "or backbone.",
+            )
+        changed = network
+        for change in (partial(_with_constants, pixels=pixels), _with_products):
+            tried = change(changed)
+            try:
+                got = _module(tried, task, way)(pixels)
+            # More than flatten(2) follows; or a constant is not used as it was found.
+            except (RuntimeError, ValueError, TypeError, IndexError):
+                continue
+            changed = tried if _same(got, expected) else changed
+    return _module(changed, task, way)
+
+
+def shapes(module: torch.nn.Module, image: ImageInput) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of what ``module`` gives for one image."""
+    import torch
+
+    with torch.inference_mode(), quiet():
+        made = module(torch.zeros(1, CHANNELS, image.height, image.width))
+    return tuple(tuple(tensor.shape) for tensor in made)
+
+
+def _module(network: Any, task: Task, way: str) -> torch.nn.Module:
+    from edgeopt.model.encoder import ImageEncoder, ImageFeatures
+
+    if task == IMAGE_FEATURE_EXTRACTION:
+        return ImageFeatures(network, way).eval()
+    return ImageEncoder(network, task).eval()
+
+
+def _way(network: Any, pixels: torch.Tensor) -> str:
+    """Return which vector stands for an image: the pooler's, the first token's, or the mean.
+
+    A backbone without a pooler of its own has its first token if that is a class token.
+    """
+    if network(pixel_values=pixels, return_dict=True).get("pooler_output") is not None:
+        return "pooler"
+    tokens = any(name.rsplit(".", 1)[-1] == "cls_token" for name, _ in network.named_parameters())
+    return "first" if tokens else "mean"
+
+
+def _same(got: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:
+    return all(
+        g.shape == e.shape and bool((g - e).abs().max() <= _SAME * e.abs().max())
+        for g, e in zip(got, expected, strict=True)
     )
-    return products if same else plain
+
+
+def _with_constants(network: Any, pixels: torch.Tensor) -> Any:
+    """Return a copy of ``network`` with what its modules of positions give for ``pixels``.
+
+    What they compute is the same for every image of one size: sines of places, or a table resized.
+    """
+    from edgeopt.model.encoder import Constant
+
+    changed = copy.deepcopy(network)
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, _module: Any, _given: Any, made: Any) -> None:
+        if hasattr(made, "shape"):
+            found[name] = made
+
+    watched = {
+        name: module
+        for name, module in changed.named_modules()
+        if type(module).__name__.endswith(_POSITIONS)
+    }
+    hooks = [m.register_forward_hook(partial(keep, name)) for name, m in watched.items()]
+    changed(pixel_values=pixels)
+    for hook in hooks:
+        hook.remove()
+    for name, made in found.items():
+        parent, _, own = name.rpartition(".")
+        one = made[:1] if made.shape[0] == len(pixels) else made
+        setattr(changed.get_submodule(parent), own, Constant(one.clone()))
+    return changed
 
 
 def _with_fixed_positions(network: Any, pixels: torch.Tensor) -> Any:

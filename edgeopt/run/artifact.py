@@ -12,7 +12,7 @@ from edgeopt.bundle import Bundle
 from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.errors import InputError
 from edgeopt.model import images
-from edgeopt.model.original import Sample
+from edgeopt.model.answer import Sample
 from edgeopt.run.reading import Reading, Told, read_there, reading_of
 from edgeopt.runtime.host import failed, open_session
 

@@ -35,13 +35,16 @@ _MORE_ITEMS, _MOST_VALUES = 64, 1 << 16
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """One finding: a label or a span with its score. ``begin`` and ``end`` are characters of the
-    text (of the context, for question answering), None if the finding is of the whole text."""
+    text (of the context, for question answering), None if the finding is of the whole text.
+    ``box`` is where an object is, in pixels of the image: x_min, y_min, x_max, y_max; None for
+    other tasks."""
 
     label: str | None
     score: float
     begin: int | None
     end: int | None
     text: str | None
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,8 @@ from edgeopt.errors import CompileError
 from edgeopt.lower import tokenization
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
-from edgeopt.model.original import Original, open_original
+from edgeopt.model.answer import Original
+from edgeopt.model.original import open_original
 from edgeopt.target import load_target
 from tests import checkpoints
 

@@ -9,7 +9,8 @@ import pytest
 
 from edgeopt.model import images
 from edgeopt.model.importer import import_model
-from edgeopt.model.original import Original, open_original
+from edgeopt.model.answer import Original
+from edgeopt.model.original import open_original
 from edgeopt.quiet import quiet
 from tests import checkpoints
 

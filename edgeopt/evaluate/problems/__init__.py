@@ -25,7 +25,8 @@ from edgeopt.evaluate.problems.retrieval import Retrieval
 from edgeopt.evaluate.rows import folders
 from edgeopt.evaluate.rows.row import Columns, Row, Rows, marked, number, several, text, texts
 from edgeopt.fields import nearest
-from edgeopt.model.original import Text, entity_of
+from edgeopt.model.answer import Text
+from edgeopt.model.original import entity_of
 from edgeopt.model.tasks import Result
 
 PAIRS = (

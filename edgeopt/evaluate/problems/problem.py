@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from edgeopt.evaluate.measured import Scored
-from edgeopt.model.original import Answer, Sample
+from edgeopt.model.answer import Answer, Sample
 from edgeopt.model.tasks import Task
 
 
