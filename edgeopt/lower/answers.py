@@ -113,11 +113,11 @@ class Judged:
     ``error`` is the largest difference of an answer: of scores (of those beyond 1 relative), of
     vectors the length of the difference by the vector's, of objects and maps of labels what
     ``lower.places`` says. ``decisions`` is the share of the same labels (of tokens, best answers,
-    objects, pixels) among those whose margin, the tool's own, is beyond the bound's ``margin``. ``order`` is the rank correlation over samples of each label's score, or of
-    the similarities between embeddings. ``neighbours`` is the share of embeddings with the same
-    nearest neighbour, of those whose second one is clearly behind. ``context`` is the largest
-    change of an answer by padding and by others in a batch. ``worst`` says of the worst sample what
-    was expected and got.
+    objects, pixels) among those whose margin, the tool's own, is beyond the bound's ``margin``.
+    ``order`` is the rank correlation over samples of each label's score, or of the similarities
+    between embeddings. ``neighbours`` is the share of embeddings with the same nearest neighbour,
+    of those whose second one is clearly behind. ``context`` is the largest change of an answer by
+    padding and by others in a batch. ``worst`` says of the worst sample what was expected and got.
     """
 
     samples: int

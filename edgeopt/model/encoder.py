@@ -77,16 +77,34 @@ class ImageFeatures(torch.nn.Module):
 
 
 class Constant(torch.nn.Module):
-    """What a module gave, whatever it is called with."""
+    """What a module gave, whatever it is called with; and None ``rest`` times if it gave more."""
 
-    def __init__(self, value: torch.Tensor) -> None:
+    def __init__(self, value: torch.Tensor, rest: int) -> None:
         super().__init__()
         self.register_buffer("value", value, persistent=False)
         self.value: torch.Tensor
+        self.rest = rest
 
-    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return it."""
-        return self.value
+        return (self.value, *(None,) * self.rest) if self.rest else self.value
+
+
+class Pool(torch.nn.Module):
+    """An adaptive mean over a grid of one size, as products with the shares of rows and columns."""
+
+    def __init__(self, grid: tuple[int, int], size: Any) -> None:
+        super().__init__()
+        sizes = size if isinstance(size, tuple) else (size, size)
+        for name, count, wanted in zip(("down", "across"), grid, sizes, strict=True):
+            shares = torch.nn.functional.adaptive_avg_pool1d(torch.eye(count), wanted or count)
+            self.register_buffer(name, shares, persistent=False)
+        self.down: torch.Tensor  # (rows, pooled rows)
+        self.across: torch.Tensor
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Take (batch, c, rows, columns); return (batch, c, pooled rows, pooled columns)."""
+        return (values @ self.across).transpose(-1, -2).matmul(self.down).transpose(-1, -2)
 
 
 class Patches(torch.nn.Module):

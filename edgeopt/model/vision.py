@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 _CUTTERS = ("PatchEmbeddings", "VisionEmbeddings")
 """How classes of transformers end whose convolution cuts the image up."""
 
-_POSITIONS = ("SinePositionEmbedding", "InterpolateInitialPositionEmbeddings",
-              "InterpolateMidPositionEmbeddings")  # fmt: skip
-"""How classes of transformers end that make positions of an image's size alone."""
+_CONSTANT = (
+    "SinePositionEmbedding",
+    "InterpolateInitialPositionEmbeddings",
+    "InterpolateMidPositionEmbeddings",
+    "SelfAttention",
+)
+"""How classes of transformers end whose output may be the same for every image of one size."""
 
 _INTERPOLATE, _FIXED = "interpolate_pos_encoding", "fixed_positions"
 _SAME = 1e-3  # of the largest logit; float32 sums of another order
@@ -68,7 +72,14 @@ def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Mo
                 "or backbone.",
             )
         changed = network
-        for change in (partial(_with_constants, pixels=pixels), _with_products):
+        constants = _constants(network, pixels)
+        changes: tuple[Callable[[Any], Any], ...] = (
+            *(partial(_with_module, name=name, module=m) for name, m in constants.items()),
+            partial(_with_fixed_pools, pixels=pixels),
+            _without_masks,
+            _with_products,
+        )
+        for change in changes:
             tried = change(changed)
             try:
                 got = _module(tried, task, way)(pixels)
@@ -114,33 +125,46 @@ def _same(got: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool
     )
 
 
-def _with_constants(network: Any, pixels: torch.Tensor) -> Any:
-    """Return a copy of ``network`` with what its modules of positions give for ``pixels``.
+def _constants(network: Any, pixels: torch.Tensor) -> dict[str, torch.nn.Module]:
+    """Return what may stand for some modules of ``network``: what they give for any image so large.
 
-    What they compute is the same for every image of one size: sines of places, or a table resized.
+    Those make positions, sines of places or a table resized, or attend among a decoder's queries
+    before these saw the image. LiteRT's XNNPACK moreover makes infinities of an INT8 product with
+    the zeros that such queries begin as.
     """
     from edgeopt.model.encoder import Constant
 
-    changed = copy.deepcopy(network)
-    found: dict[str, torch.Tensor] = {}
+    found: dict[str, list[Any]] = {}
 
     def keep(name: str, _module: Any, _given: Any, made: Any) -> None:
-        if hasattr(made, "shape"):
-            found[name] = made
+        found.setdefault(name, []).append(made)
 
     watched = {
         name: module
-        for name, module in changed.named_modules()
-        if type(module).__name__.endswith(_POSITIONS)
+        for name, module in network.named_modules()
+        if type(module).__name__.endswith(_CONSTANT)
     }
     hooks = [m.register_forward_hook(partial(keep, name)) for name, m in watched.items()]
-    changed(pixel_values=pixels)
+    if watched:
+        network(pixel_values=pixels * float("nan"))  # what depends on them is no number then
     for hook in hooks:
         hook.remove()
-    for name, made in found.items():
-        parent, _, own = name.rpartition(".")
+    constants: dict[str, torch.nn.Module] = {}
+    for name, calls in found.items():
+        made = calls[0][0] if isinstance(calls[0], tuple) else calls[0]
+        if len(calls) > 1 or not hasattr(made, "isnan") or bool(made.isnan().any()):
+            continue
         one = made[:1] if made.shape[0] == len(pixels) else made
-        setattr(changed.get_submodule(parent), own, Constant(one.clone()))
+        rest = len(calls[0]) - 1 if isinstance(calls[0], tuple) else 0
+        constants[name] = Constant(one.clone(), rest)
+    return constants
+
+
+def _with_module(network: Any, name: str, module: torch.nn.Module) -> Any:
+    """Return a copy of ``network`` with ``module`` in the place of that of ``name``."""
+    changed = copy.deepcopy(network)
+    parent, _, own = name.rpartition(".")
+    setattr(changed.get_submodule(parent), own, module)
     return changed
 
 
@@ -177,6 +201,53 @@ def _with_fixed_positions(network: Any, pixels: torch.Tensor) -> Any:
 def _fixed(module: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     found: torch.Tensor = getattr(module, _FIXED)
     return found
+
+
+def _with_fixed_pools(network: Any, pixels: torch.Tensor) -> Any:
+    """Return a copy of ``network`` whose adaptive pools are products, for the grids of ``pixels``.
+
+    Exporters have such a pool for few sizes. A pool to one value is a mean, and stays.
+    """
+    import torch
+
+    from edgeopt.model.encoder import Pool
+
+    changed = copy.deepcopy(network)
+    found: dict[str, tuple[int, int]] = {}
+
+    def keep(name: str, _module: Any, given: Any, _made: Any) -> None:
+        found[name] = tuple(given[0].shape[-2:])
+
+    watched = {
+        name: module
+        for name, module in changed.named_modules()
+        if isinstance(module, torch.nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1))
+    }
+    hooks = [m.register_forward_hook(partial(keep, name)) for name, m in watched.items()]
+    changed(pixel_values=pixels)
+    for hook in hooks:
+        hook.remove()
+    for name, grid in found.items():
+        parent, _, own = name.rpartition(".")
+        setattr(changed.get_submodule(parent), own, Pool(grid, watched[name].output_size))
+    return changed
+
+
+def _without_masks(network: Any) -> Any:
+    """Return a copy of ``network`` whose encoder and decoder of an image's grid get no mask.
+
+    No pixel is padding, so that it masks nothing, and engines would compute it for every image.
+    """
+    changed = copy.deepcopy(network)
+    for module in changed.modules():
+        if type(module).__name__.endswith(("Encoder", "Decoder")):
+            module.register_forward_pre_hook(_unmasked, with_kwargs=True)
+    return changed
+
+
+def _unmasked(_module: Any, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
+    masks = ("attention_mask", "encoder_attention_mask")
+    return args, {name: None if name in masks else value for name, value in kwargs.items()}
 
 
 def _with_products(network: Any) -> Any:
