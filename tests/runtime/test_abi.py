@@ -39,6 +39,7 @@ BOUND = {
     "eo_image": edgeopt_rt._Image,
     "eo_item": edgeopt_rt._Item,
     "eo_result": edgeopt_rt._Result,
+    "eo_box": edgeopt_rt._Box,
 }
 SYSTEM_LIBRARIES = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "libc.so"}
 SYSTEM_LIBRARIES |= {"ld-linux-aarch64.so.1", "ld-linux-armhf.so.3", "ld-linux-x86-64.so.2"}

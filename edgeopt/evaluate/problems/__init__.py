@@ -27,8 +27,14 @@ from edgeopt.evaluate.rows.row import Columns, Row, Rows, marked, number, severa
 from edgeopt.fields import nearest
 from edgeopt.model.answer import Text
 from edgeopt.model.original import entity_of
-from edgeopt.model.tasks import Result
+from edgeopt.model.tasks import (
+    IMAGE_FEATURE_EXTRACTION,
+    OBJECT_DETECTION,
+    SEMANTIC_SEGMENTATION,
+    Result,
+)
 
+_UNSCORED = (IMAGE_FEATURE_EXTRACTION, OBJECT_DETECTION, SEMANTIC_SEGMENTATION)
 PAIRS = (
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -73,6 +79,13 @@ def load(path: Path, subject: Subject, asked: Asked) -> Problem:
             f"expected {len(subject.labels)} names, found {len(asked.labels)}",
             where="labels",
             hint=f"{subject.name} has, in this order: {', '.join(subject.labels)}",
+        )
+    if subject.task in _UNSCORED:
+        raise InputError(
+            f"{subject.name} is for {subject.task}, for which edgeopt has no figures yet",
+            where=str(path),
+            hint="'edgeopt compile --data FOLDER' compares its answers with transformers' on your "
+            "images.",
         )
     if folders.is_corpus(path) and subject.task.result is Result.EMBEDDING:
         return _retrieval(path, asked)
