@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ _CONSTANT = (
 )
 """How classes of transformers end whose output may be the same for every image of one size."""
 
+_MASKS = ("attention_mask", "encoder_attention_mask")
 _INTERPOLATE, _FIXED = "interpolate_pos_encoding", "fixed_positions"
 _SAME = 1e-3  # of the largest logit; float32 sums of another order
 
@@ -81,6 +83,8 @@ def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Mo
         )
         for change in changes:
             tried = change(changed)
+            if tried is changed:
+                continue
             try:
                 got = _module(tried, task, way)(pixels)
             # More than flatten(2) follows; or a constant is not used as it was found.
@@ -206,12 +210,15 @@ def _fixed(module: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
 def _with_fixed_pools(network: Any, pixels: torch.Tensor) -> Any:
     """Return a copy of ``network`` whose adaptive pools are products, for the grids of ``pixels``.
 
-    Exporters have such a pool for few sizes. A pool to one value is a mean, and stays.
+    It is ``network`` itself if there are none. Exporters have such a pool for few sizes. A pool to
+    one value is a mean, and stays.
     """
     import torch
 
     from edgeopt.model.encoder import Pool
 
+    if not any(isinstance(m, torch.nn.AdaptiveAvgPool2d) for m in network.modules()):
+        return network
     changed = copy.deepcopy(network)
     found: dict[str, tuple[int, int]] = {}
 
@@ -236,18 +243,23 @@ def _with_fixed_pools(network: Any, pixels: torch.Tensor) -> Any:
 def _without_masks(network: Any) -> Any:
     """Return a copy of ``network`` whose encoder and decoder of an image's grid get no mask.
 
-    No pixel is padding, so that it masks nothing, and engines would compute it for every image.
+    It is ``network`` itself if they take none. No pixel is padding, so that it masks nothing, and
+    engines would compute it for every image.
     """
     changed = copy.deepcopy(network)
-    for module in changed.modules():
-        if type(module).__name__.endswith(("Encoder", "Decoder")):
-            module.register_forward_pre_hook(_unmasked, with_kwargs=True)
-    return changed
+    masked = [
+        module
+        for module in changed.modules()
+        if type(module).__name__.endswith(("Encoder", "Decoder"))
+        and set(inspect.signature(module.forward).parameters) & set(_MASKS)
+    ]
+    for module in masked:
+        module.register_forward_pre_hook(_unmasked, with_kwargs=True)
+    return changed if masked else network
 
 
 def _unmasked(_module: Any, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
-    masks = ("attention_mask", "encoder_attention_mask")
-    return args, {name: None if name in masks else value for name, value in kwargs.items()}
+    return args, {name: None if name in _MASKS else value for name, value in kwargs.items()}
 
 
 def _with_products(network: Any) -> Any:
