@@ -188,8 +188,11 @@ def test_the_command_prints_objects_and_writes_maps(
 
     environment = os.environ | {"EDGEOPT_RT": str(build_for_host().library)}
 
+    def words_of(name: str) -> list[str]:
+        return [sys.executable, "-m", "edgeopt", "run", str(made[name][1].path)]
+
     def run(name: str, *words: str) -> str:
-        command = [sys.executable, "-m", "edgeopt", "run", str(made[name][1].path), *words]
+        command = [*words_of(name), *words]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -201,6 +204,10 @@ def test_the_command_prints_objects_and_writes_maps(
     assert shown.splitlines()[0] == f"{first['label']} {first['score']:.3f}  {places}"
     assert "nothing found" in run(DETECTOR, "--image", str(photos[0]), "--threshold", "1")
     run(SEGMENTER, "--image", str(photos[1]), "--maps", str(tmp_path / "maps"))
+    over = [*words_of(SEGMENTER), "--image", str(photos[1]), "--maps", str(photos[1].parent)]
+    refused = subprocess.run(over, capture_output=True, text=True, env=environment)
+    assert refused.returncode != 0
+    assert "would be written over the image" in refused.stderr
     written = np.array(Image.open(tmp_path / "maps" / "1.png"))
     np.testing.assert_array_equal(written, edgeopt.segment(made[SEGMENTER][1], photos[1:2]).maps[0])
 

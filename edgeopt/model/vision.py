@@ -149,10 +149,14 @@ def _constants(network: Any, pixels: torch.Tensor) -> dict[str, torch.nn.Module]
         if type(module).__name__.endswith(_CONSTANT)
     }
     hooks = [m.register_forward_hook(partial(keep, name)) for name, m in watched.items()]
-    if watched:
-        network(pixel_values=pixels * float("nan"))  # what depends on them is no number then
-    for hook in hooks:
-        hook.remove()
+    try:
+        if watched:
+            network(pixel_values=pixels * float("nan"))  # what depends on them is no number then
+    except (RuntimeError, ValueError):  # of a network that refuses such pixels
+        return {}
+    finally:
+        for hook in hooks:
+            hook.remove()
     constants: dict[str, torch.nn.Module] = {}
     for name, calls in found.items():
         made = calls[0][0] if isinstance(calls[0], tuple) else calls[0]

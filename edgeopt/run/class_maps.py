@@ -19,7 +19,8 @@ def write_maps(found: Segmentation, images: Sequence[str], folder: str | Path) -
     """Write the map of each image into ``folder``, as NAME.png, and return the files.
 
     They have 8 bits a pixel, or 16 if there are more than 256 labels. Raises InputError if two
-    images have one name or the folder cannot be written, and MissingDependencyError without Pillow.
+    images have one name, if an image would be written over or the folder cannot be written, and
+    MissingDependencyError without Pillow.
     """
     try:
         from PIL import Image
@@ -35,6 +36,14 @@ def write_maps(found: Segmentation, images: Sequence[str], folder: str | Path) -
             where=str(folder),
             hint="Run them one after the other, with a folder each.",
         )
+    for image, name in zip(images, names, strict=True):
+        place = Path(folder) / name
+        if place.exists() and place.samefile(image):
+            raise InputError(
+                f"its map would be written over the image {image}",
+                where=str(folder),
+                hint="Name another folder.",
+            )
     kind = np.uint8 if len(found.labels) <= _BYTE else np.uint16
     paths = []
     try:
