@@ -45,6 +45,7 @@ _VISION = (
     "BeitModel",
     "HieraModel",
     "YolosForObjectDetection",
+    "DetrForObjectDetection",
     "SegformerForSemanticSegmentation",
 )
 """Of ``vision_networks``, those with a row: the largest take every engine minutes."""
