@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgeopt.model.torch_module import import_torch
     from edgeopt.pipeline import compile
     from edgeopt.run.cascade import CascadeReading, cascade, read_cascade
-    from edgeopt.run.compare import Comparison, compare, read_images
+    from edgeopt.run.compare import Comparison, Segmentation, compare, read_images, segment
     from edgeopt.run.early_exit import Cascade
     from edgeopt.run.reading import Reading, read
     from edgeopt.target import Target, load_target, target_names
@@ -48,6 +48,7 @@ _HOMES = {
     "Model": "edgeopt.model",
     "Reading": "edgeopt.run.reading",
     "Report": "edgeopt.measure.report",
+    "Segmentation": "edgeopt.run.compare",
     "Target": "edgeopt.target",
     "Verification": "edgeopt.bundle.verify",
     "cascade": "edgeopt.run.cascade",
@@ -64,6 +65,7 @@ _HOMES = {
     "read": "edgeopt.run.reading",
     "read_cascade": "edgeopt.run.cascade",
     "read_images": "edgeopt.run.compare",
+    "segment": "edgeopt.run.compare",
     "target_names": "edgeopt.target",
     "verify": "edgeopt.bundle.verify",
 }
@@ -79,6 +81,7 @@ __all__ = [
     "Model",
     "Reading",
     "Report",
+    "Segmentation",
     "Target",
     "Verification",
     "cascade",
@@ -95,6 +98,7 @@ __all__ = [
     "read",
     "read_cascade",
     "read_images",
+    "segment",
     "target_names",
     "verify",
 ]

@@ -36,8 +36,9 @@ from edgeopt.extras import require
 from edgeopt.fields import nearest
 from edgeopt.lower import answers
 from edgeopt.model import Model, importer
+from edgeopt.model.answer import Answer, Original
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
-from edgeopt.model.original import Answer, Original, open_original
+from edgeopt.model.original import open_original
 from edgeopt.model.tasks import TEXT_EMBEDDING, Result, Task
 from edgeopt.run import artifact
 from edgeopt.run.reading import Reading

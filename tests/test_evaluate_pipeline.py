@@ -26,9 +26,9 @@ from edgeopt.evaluate.problems.answers import best, exact, overlap
 from edgeopt.evaluate.problems.entities import entities
 from edgeopt.evaluate_pipeline import _check_answer
 from edgeopt.model import images
+from edgeopt.model.answer import Answer
 from edgeopt.model.checkpoint import save
 from edgeopt.model.importer import import_model
-from edgeopt.model.original import Answer
 from edgeopt.quiet import quiet
 from edgeopt.recipe import Bound, load_recipe
 from edgeopt.report.evaluation import render

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lower every family of networks for every engine, and write what came of it as a page of docs.
 
-The networks are those of ``tests/model/test_families.py`` and ``test_image_families.py``: small,
-with random weights. Usage: python -m tools.families [FAMILY...] (with names only these are shown,
-and no page is written)
+The networks are those of ``tests/model/test_families.py``, ``test_image_families.py`` and
+``tests/vision_networks.py``: small, with random weights. Usage: python -m tools.families
+[FAMILY...] (with names only these are shown, and no page is written)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from edgeopt.lower.lowering import lower, prepare
 from edgeopt.model import samples
 from edgeopt.model.importer import import_model
 from edgeopt.target import load_target
+from tests import vision_networks
 from tests.model import test_families as texts
 from tests.model import test_image_families as images
 from tools.reference.markdown import literal, table
@@ -35,6 +36,20 @@ COLUMNS = (
     ("openvino", "int8"),
     ("tvm", "fp32"),
 )
+_VISION = (
+    "ViTModel",
+    "Dinov2Model",
+    "ViTMSNModel",
+    "IJepaModel",
+    "SwinModel",
+    "BeitModel",
+    "HieraModel",
+    "YolosForObjectDetection",
+    "DetrForObjectDetection",
+    "SegformerForSemanticSegmentation",
+)
+"""Of ``vision_networks``, those with a row: the largest take every engine minutes."""
+
 _SAMPLES = 24  # which calibrate too, for there are no others
 _WORDS = 160  # of a reason
 
@@ -49,8 +64,10 @@ class Cell:
 
 def names() -> list[str]:
     """Return all families, as their classes in transformers are called."""
-    return [name for name, _ in texts.SAME] + [
-        f"{family}ForImageClassification" for family, *_ in images.FAMILIES
+    return [
+        *(name for name, _ in texts.SAME),
+        *(f"{family}ForImageClassification" for family, *_ in images.FAMILIES),
+        *_VISION,
     ]
 
 
@@ -62,6 +79,8 @@ def write(name: str, folder: Path) -> None:
     for family in images.FAMILIES:
         if name == f"{family[0]}ForImageClassification":
             images.write(folder, *family)
+    if name in vision_networks.NETWORKS:
+        vision_networks.write(folder, name)
 
 
 def cells(name: str) -> Iterator[tuple[tuple[str, str], Cell]]:

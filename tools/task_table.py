@@ -32,10 +32,10 @@ struct eo_task {{
     const char *name;
     enum eo_input_kind input;
     enum eo_result_kind result;
-    uint32_t outputs; /* how many, each of */
-    uint32_t rank;    /* dimensions, the batch among them */
-    bool by_token;    /* the second one is the sequence */
-    bool labelled;    /* the last one has a value for each label */
+    uint32_t outputs;  /* how many, each of */
+    uint32_t rank;     /* dimensions, the batch among them */
+    bool by_token;     /* the second one is the sequence */
+    int32_t label_dim; /* which has exactly one value for each label; -1: none */
 }};
 
 #define EO_INPUT_KINDS {names}
@@ -69,7 +69,7 @@ def _row(task: Task) -> str:
         str(len(task.outputs)),
         str(len(task.dims)),
         str(task.by_token).lower(),
-        str(task.labelled).lower(),
+        str(-1 if task.label_dim is None else task.label_dim),
     )
     return f"        {{{', '.join(cells)}}}, \\"
 

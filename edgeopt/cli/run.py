@@ -35,6 +35,16 @@ _SHOWN = 3  # findings of one text
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads [the target's].")
 @click.option("--cascade", "cascade_file", metavar="FILE", help="What 'edgeopt cascade' wrote.")
 @click.option("--large", metavar="BUNDLE", help="With --cascade: answers where BUNDLE is not sure.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="With --image: objects of scores above this [0.5].",
+)
+@click.option(
+    "--maps",
+    metavar="FOLDER",
+    help="With --image: write the label of each pixel there, as NAME.png.",
+)
 @json_option
 def run(
     bundle: str,
@@ -48,13 +58,16 @@ def run(
     threads: int | None,
     cascade_file: str | None,
     large: str | None,
+    threshold: float | None,
+    maps: str | None,
     as_json: bool,
 ) -> None:
     """Run TEXTs through BUNDLE with the runtime library, here or on a board.
 
     Without TEXT, each line of standard input is one. With --cascade the artifacts are those that
     it was found for. With --image it is images that are run; a dual encoder (CLIP, SigLIP) then
-    says how well each TEXT fits each of them.
+    says how well each TEXT fits each of them, a detector which objects are where (x and y of two
+    corners, in pixels), and a segmentation how much of the image each label has.
     """
     texts = (*texts, *more)
     if (cascade_file is None) != (large is None):
@@ -64,8 +77,15 @@ def run(
     if images:
         if any((context, cascade_file)):
             raise click.UsageError("--image takes no --context or --cascade.")
-        _run_images(bundle, images, texts, as_json, board, engine, precision, threads)
+        if texts and (threshold is not None or maps is not None):
+            raise click.UsageError("--threshold and --maps take no TEXT.")
+        if board is not None and maps is not None:
+            raise click.UsageError("--maps takes no --board: label maps are made on this machine.")
+        options = {"engine": engine, "precision": precision, "threads": threads}
+        _run_images(bundle, images, texts, as_json, board, threshold, maps, options)
         return
+    if threshold is not None or maps is not None:
+        raise click.UsageError("--threshold and --maps go with --image.")
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
     if cascade_file is not None and large is not None:
         from edgeopt.run.cascade import read_cascade
@@ -86,24 +106,26 @@ def _run_images(
     texts: tuple[str, ...],
     as_json: bool,
     board: str | None,
-    engine: str | None,
-    precision: str | None,
-    threads: int | None,
+    threshold: float | None,
+    maps: str | None,
+    options: dict[str, Any],
 ) -> None:
-    from edgeopt.run.compare import compare, read_images
+    from edgeopt.run.compare import THRESHOLD, compare, read_images, segment
 
-    chosen: dict[str, Any] = {
-        "board": board,
-        "engine": engine,
-        "precision": precision,
-        "threads": threads,
-    }
-    if not texts:
-        seen = read_images(bundle, images, **chosen)
-        emit(asdict(seen), as_json, lambda console: _render(seen, images, console))
+    if texts:
+        found = compare(bundle, images, texts, board=board, **options)
+        emit(asdict(found), as_json, lambda console: _render_comparison(found, images, console))
         return
-    found = compare(bundle, images, texts, **chosen)
-    emit(asdict(found), as_json, lambda console: _render_comparison(found, images, console))
+    if maps is not None:
+        from edgeopt.run.class_maps import write_maps
+
+        segmented = segment(bundle, images, **options)
+        write_maps(segmented, images, maps)
+        seen = segmented.reading
+    else:
+        least = THRESHOLD if threshold is None else threshold
+        seen = read_images(bundle, images, board=board, threshold=least, **options)
+    emit(asdict(seen), as_json, lambda console: _render(seen, images, console))
 
 
 def _render_comparison(found: Comparison, images: tuple[str, ...], console: Console) -> None:
@@ -164,6 +186,12 @@ def _lines(result: Result) -> list[str]:
         return [f"{head} ... ({len(result.vector)} values){more}"]
     if not result.items:
         return [f"nothing found{more}"]
+    if result.items[0].box is not None:
+        return [
+            f"{i.label} {i.score:.3f}  " + " ".join(f"{value:.1f}" for value in i.box)
+            for i in result.items
+            if i.box is not None
+        ]
     if result.items[0].begin is None:
         shown = ", ".join(f"{i.label} {i.score:.3f}" for i in result.items[:_SHOWN])
         return [shown + more]

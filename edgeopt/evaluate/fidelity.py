@@ -21,6 +21,8 @@ from edgeopt.values import Range
 MOST_ERROR = 1e30
 """What stands for an infinite error in a summary: JSON has no infinity."""
 
+_PIXELS = 4
+
 Cosine = Annotated[float, Range(-1.001, 1.001)]
 
 
@@ -35,7 +37,7 @@ class Agreement:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
     """Many calls against their references. ``same_top1`` is the share of calls (or of unmasked
-    positions) whose largest logit is the same, None for outputs that are not logits."""
+    positions, queries, pixels) whose largest logit is the same, None without logits."""
 
     cosine_min: Cosine
     cosine_mean: Cosine
@@ -86,7 +88,9 @@ def summarise(
     for out, ref, mask in zip(outputs, references, masks, strict=True):
         for name in ("logits", "start_logits", "end_logits"):
             if name in ref:
-                a, b = out[name].argmax(-1), ref[name].argmax(-1)
+                # Logits of pixels are (1, labels, rows, columns).
+                axis = 1 if ref[name].ndim == _PIXELS else -1
+                a, b = out[name].argmax(axis), ref[name].argmax(axis)
                 if mask is not None and a.shape == mask.shape:
                     a, b = a[mask.astype(bool)], b[mask.astype(bool)]
                 same += int((a == b).sum())

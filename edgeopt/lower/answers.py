@@ -27,18 +27,21 @@ from edgeopt.backends import backend
 from edgeopt.bundle.describe import artifact_entry, describe, tokenizer_files
 from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError, EdgeoptError, MissingDependencyError
+from edgeopt.lower import places
 from edgeopt.lower.lowering import Lowered
 from edgeopt.model import Model, TextInput, images, importer, samples, texts
-from edgeopt.model.image import ImageInput
-from edgeopt.model.original import (
+from edgeopt.model.answer import (
     Answer,
     Decision,
+    Detection,
     Original,
     Sample,
     Span,
     Text,
-    entity_of,
+    map_size,
 )
+from edgeopt.model.image import ImageInput
+from edgeopt.model.original import entity_of
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.model.tasks import (
@@ -108,13 +111,13 @@ class Judged:
     """Figures of one artifact against the tool, None if a figure says nothing of the task.
 
     ``error`` is the largest difference of an answer: of scores (of those beyond 1 relative), of
-    vectors the length of the difference by the vector's. ``decisions`` is the share of the same
-    labels (of tokens, of best answers) among those whose margin, the tool's own, is beyond the
-    bound's ``margin``. ``order`` is the rank correlation over samples of each label's score, or of
-    the similarities between embeddings. ``neighbours`` is the share of embeddings with the same
-    nearest neighbour, of those whose second one is clearly behind. ``context`` is the largest
-    change of an answer by padding and by others in a batch. ``worst`` says of the worst sample what
-    was expected and got.
+    vectors the length of the difference by the vector's, of objects and maps of labels what
+    ``lower.places`` says. ``decisions`` is the share of the same labels (of tokens, best answers,
+    objects, pixels) among those whose margin, the tool's own, is beyond the bound's ``margin``.
+    ``order`` is the rank correlation over samples of each label's score, or of the similarities
+    between embeddings. ``neighbours`` is the share of embeddings with the same nearest neighbour,
+    of those whose second one is clearly behind. ``context`` is the largest change of an answer by
+    padding and by others in a batch. ``worst`` says of the worst sample what was expected and got.
     """
 
     samples: int
@@ -237,28 +240,42 @@ def _name(sample: Sample) -> str:
     return samples.digest(one)
 
 
+_ARRAYS = ("vector", "classes", "margins")
+
+
 def _save(directory: Path, answers: Sequence[Answer | None]) -> None:
-    vectors = {str(i): a.vector for i, a in enumerate(answers) if a and a.vector is not None}
-    np.savez(directory / "vectors.npz", **vectors)  # type: ignore[arg-type]
-    rows = [None if a is None else asdict(replace(a, vector=None)) for a in answers]
+    arrays = {
+        f"{name}-{i}": found
+        for i, a in enumerate(answers)
+        for name in _ARRAYS
+        if a is not None and (found := getattr(a, name)) is not None
+    }
+    np.savez(directory / "arrays.npz", **arrays)
+    without: dict[str, Any] = dict.fromkeys(_ARRAYS)
+    rows = [None if a is None else asdict(replace(a, **without)) for a in answers]
     (directory / "answers.json").write_text(json.dumps(rows))
 
 
 def _load(directory: Path) -> tuple[Answer | None, ...]:
     rows = json.loads((directory / "answers.json").read_text())
     found: list[Answer | None] = []
-    with np.load(directory / "vectors.npz") as vectors:
+    with np.load(directory / "arrays.npz") as arrays:
         for i, row in enumerate(rows):
             if row is None:
                 found.append(None)
                 continue
             spans = None if row["spans"] is None else tuple(Span(**s) for s in row["spans"])
+            objects = None
+            if row["objects"] is not None:
+                boxed = (one | {"box": tuple(one["box"])} for one in row["objects"])
+                objects = tuple(Detection(**one) for one in boxed)
             found.append(
                 Answer(
                     scores=tuple(row["scores"]),
                     spans=spans,
                     decisions=tuple(Decision(**d) for d in row["decisions"]),
-                    vector=vectors.get(str(i)),
+                    objects=objects,
+                    **{name: arrays.get(f"{name}-{i}") for name in _ARRAYS},
                     ids=tuple(row["ids"]),
                     types=tuple(row["types"]),
                 )
@@ -390,7 +407,10 @@ def _run(model: Model, target: Target, lowered: Lowered, bundle: Path, expected:
         """Return the answers to some samples, None for one that is cut short, and their tokens."""
         chosen: list[Any] = [expected.samples[i] for i in numbers]
         if isinstance(model.input, ImageInput):
-            found = session.run_images([images.as_rgb(sample) for sample in chosen])
+            pixels = [images.as_rgb(sample) for sample in chosen]
+            found = session.run_images(pixels)
+            if model.task.result is Result.CLASS_MAP:
+                return [(_map(session, i, image), 0) for i, image in enumerate(pixels)]
         elif by_hand:
             return [_by_hand(session, expected.answers[i], most) for i in numbers]
         else:
@@ -486,6 +506,11 @@ def _by_hand(session: Any, answer: Answer | None, most: int) -> tuple[Answer | N
     return Answer(vector=np.array(hidden[0, : len(ids)])), len(ids)
 
 
+def _map(session: Any, index: int, image: tuple[int, int, bytes]) -> Answer:
+    height, width = map_size(image[1], image[0])
+    return Answer(classes=np.asarray(session.class_map(width, height, index)))
+
+
 def answer_of(task: Task, result: Any, labels: Sequence[str]) -> Answer:
     """Return a result of the runtime as the tools give theirs."""
     if task.result is Result.SCORES:
@@ -494,6 +519,9 @@ def answer_of(task: Task, result: Any, labels: Sequence[str]) -> Answer:
         if result.vector is None:
             return Answer(vector=np.zeros(0, np.float32))
         return Answer(vector=np.asarray(result.vector, np.float32))
+    if task.result is Result.BOXES:
+        found = (Detection(label=i.label, score=i.score, box=tuple(i.box)) for i in result.items)
+        return Answer(objects=tuple(found))
     spans = [
         Span(label=entity_of(i.label or ""), score=i.score, begin=i.begin, end=i.end)
         for i in result.items
@@ -563,6 +591,10 @@ def difference(want: Answer, have: Answer) -> float:
         length = float(np.linalg.norm(want.vector))
         found = float(np.linalg.norm(have.vector - want.vector))
         return _finite(found / length if length else found)
+    if want.objects is not None:
+        return places.objects_error(want, have)
+    if want.classes is not None:
+        return places.map_error(want, have)
     if want.spans is not None:
         scores = {(s.label, s.begin, s.end): s.score for s in have.spans or ()}
         # An answer's score is a product of two shares of many tokens, and so is seen by its size.
@@ -587,6 +619,10 @@ def _finite(value: float) -> float:
 
 def _decide(want: Answer, have: Answer, margin: float) -> tuple[int, int]:
     """Return how many decisions are the same, of those whose margin in ``want`` is wide enough."""
+    if want.objects is not None:
+        return places.objects_decided(want, have, margin)
+    if want.classes is not None:
+        return places.map_decided(want, have, margin)
     if want.decisions:
         wide = [d for d in want.decisions if d.margin > margin]
         return sum(_label_at(have, d) == d.label for d in wide), len(wide)
@@ -692,6 +728,18 @@ def _tell(sample: Sample, want: Answer, have: Answer) -> str:
 
 
 def _brief(answer: Answer) -> str:
+    if answer.objects is not None:
+        shown = [
+            f"{o.label} {o.score:.4f} at {', '.join(f'{v:.1f}' for v in o.box)}"
+            for o in answer.objects[:2]
+        ]
+        return "; ".join(shown) or "nothing"
+    if answer.classes is not None:
+        numbers, counts = np.unique(answer.classes, return_counts=True)
+        order = np.argsort(-counts)[:3]
+        shares = counts[order] / answer.classes.size
+        told = [f"label {n} {s:.4f}" for n, s in zip(numbers[order], shares, strict=True)]
+        return ", ".join(told)
     if answer.spans is not None:
         told = [f"{s.label or 'answer'} {s.begin}-{s.end} {s.score:.4f}" for s in answer.spans[:2]]
         return ", ".join(told) or "nothing"

@@ -21,7 +21,7 @@ from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError
 from edgeopt.lower.answers import ODD
 from edgeopt.model import Model, importer, texts
-from edgeopt.model.original import Original, Text
+from edgeopt.model.answer import Original, Text
 from edgeopt.model.samples import Samples
 from edgeopt.model.tasks import QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from edgeopt.quiet import quiet

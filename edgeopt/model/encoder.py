@@ -53,6 +53,60 @@ class ImageEncoder(torch.nn.Module):
         return tuple(result[name] for name in self.outputs)
 
 
+class ImageFeatures(torch.nn.Module):
+    """Call a backbone with images and return one vector for each, as ``way`` says.
+
+    That is its "pooler"'s, the "first" token of its last hidden state, or the "mean" of all.
+    """
+
+    def __init__(self, network: Any, way: str) -> None:
+        super().__init__()
+        self.network = network
+        self.way = way
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Take float32 (batch, 3, height, width); return (batch, size)."""
+        result = self.network(pixel_values=pixel_values, return_dict=True)
+        if self.way == "pooler":
+            return (result["pooler_output"].flatten(1),)  # convolutions give (batch, size, 1, 1)
+        hidden = result["last_hidden_state"]
+        if self.way == "first":
+            return (hidden[:, 0],)
+        # (batch, tokens, size), or of a convolution (batch, size, rows, columns)
+        return (hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2),)
+
+
+class Constant(torch.nn.Module):
+    """What a module gave, whatever it is called with; and None ``rest`` times if it gave more."""
+
+    def __init__(self, value: torch.Tensor, rest: int) -> None:
+        super().__init__()
+        self.register_buffer("value", value, persistent=False)
+        self.value: torch.Tensor
+        self.rest = rest
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return it."""
+        return (self.value, *(None,) * self.rest) if self.rest else self.value
+
+
+class Pool(torch.nn.Module):
+    """An adaptive mean over a grid of one size, as products with the shares of rows and columns."""
+
+    def __init__(self, grid: tuple[int, int], size: Any) -> None:
+        super().__init__()
+        sizes = size if isinstance(size, tuple) else (size, size)
+        for name, count, wanted in zip(("down", "across"), grid, sizes, strict=True):
+            shares = torch.nn.functional.adaptive_avg_pool1d(torch.eye(count), wanted or count)
+            self.register_buffer(name, shares, persistent=False)
+        self.down: torch.Tensor  # (rows, pooled rows)
+        self.across: torch.Tensor
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Take (batch, c, rows, columns); return (batch, c, pooled rows, pooled columns)."""
+        return (values @ self.across).transpose(-1, -2).matmul(self.down).transpose(-1, -2)
+
+
 class Patches(torch.nn.Module):
     """A convolution whose windows do not overlap, as the product of each window with its weight.
 

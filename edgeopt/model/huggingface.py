@@ -37,7 +37,11 @@ from edgeopt.model.sentence import Beside
 from edgeopt.model.tasks import (
     FEATURE_EXTRACTION,
     IMAGE_CLASSIFICATION,
+    IMAGE_FEATURE_EXTRACTION,
+    OBJECT_DETECTION,
+    PIXELS,
     QUESTION_ANSWERING,
+    SEMANTIC_SEGMENTATION,
     SEQUENCE_CLASSIFICATION,
     TASKS,
     TOKEN_CLASSIFICATION,
@@ -65,6 +69,8 @@ _HEADS = {
         IMAGE_CLASSIFICATION,
         "AutoModelForImageClassification",
     ),
+    "ForObjectDetection": (OBJECT_DETECTION, "AutoModelForObjectDetection"),
+    "ForSemanticSegmentation": (SEMANTIC_SEGMENTATION, "AutoModelForSemanticSegmentation"),
     "ForMaskedLM": (FEATURE_EXTRACTION, "AutoModel"),
     "ForPreTraining": (FEATURE_EXTRACTION, "AutoModel"),
     "EncoderModel": (FEATURE_EXTRACTION, "AutoModelForTextEncoding"),  # of T5, without a decoder
@@ -105,6 +111,8 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     weights = weight_files(folder)
     shape = config.get(shape_config.SECTION)
     network = load(folder, loader, task, shape)
+    if task == FEATURE_EXTRACTION and network.main_input_name == PIXELS and not beside.embeds:
+        task = IMAGE_FEATURE_EXTRACTION
     hashes = {path.name: cache.file_sha256(path) for path in weights}
     if task.input == "image":
         parts = _image_parts(network, folder, task)
@@ -171,7 +179,7 @@ def _text_parts(
             f"{type(network).__name__} takes {network.main_input_name}, not texts, and no "
             "classifier is on it",
             where=where,
-            hint="edgeopt takes networks of texts, and classifiers of images.",
+            hint="edgeopt takes networks of texts, and of images one at a time.",
         )
     tokens = tokenizer.collect(beside.body, lower=beside.lower)
     if tokens is None:
@@ -266,15 +274,42 @@ def _image_parts(network: Any, folder: Path, task: Task) -> Parts:
     spec = image.read_spec(folder, network.config.model_type)
     image.check(spec, network.config, str(folder))
     labels = _labels(network.config, task, str(folder))
+    module = vision.wrap(network, spec, task, str(folder))
+    shapes = vision.shapes(module, spec)
+    scored = activation(task, len(labels), getattr(network.config, "problem_type", None))
+    if task == OBJECT_DETECTION:
+        scored = image.scores_of_boxes(folder, network.config.model_type)
+    _check_width(shapes[0], labels, task, scored, str(folder))
     return Parts(
         task=task,
         input=spec,
-        module=vision.wrap(network, spec, task, str(folder)),
-        signature=image_signature(spec, task, labels=len(labels)),
+        module=module,
+        signature=image_signature(spec, task, shapes),
         labels=labels,
-        activation=activation(task, len(labels), getattr(network.config, "problem_type", None)),
+        activation=scored,
         pooling=None,
     )
+
+
+def _check_width(
+    shape: tuple[int, ...], labels: tuple[str, ...], task: Task, scored: str, where: str
+) -> None:
+    """Raise InputError unless logits of ``shape`` have one value for each label.
+
+    A detector that takes the softmax has one more, for "nothing here".
+    """
+    if not task.labelled:
+        return
+    nothing = task == OBJECT_DETECTION and scored == "softmax"
+    found = shape[task.dims.index("width")] - nothing
+    if found != len(labels):
+        raise InputError(
+            f"config.json's id2label names {len(labels)} labels, but the logits are for {found}",
+            where=where,
+            hint="Name them all; a detector's processor has to be that of its network."
+            if task == OBJECT_DETECTION
+            else None,
+        )
 
 
 def _download(source: str) -> Path:
@@ -336,7 +371,12 @@ def task_of(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[st
             hint="'edgeopt compile' makes a bundle of both; for one alone, save it as a checkpoint "
             "of its own.",
         )
-    decodes = config.get("is_encoder_decoder") and not architecture.endswith("EncoderModel")
+    detects = architecture.endswith("ForObjectDetection")  # a DETR decodes to boxes
+    if detects:
+        _check_detector(architecture, where)
+    decodes = config.get("is_encoder_decoder") and not (
+        detects or architecture.endswith("EncoderModel")
+    )
     generates = re.search(r"LMHead|DoubleHeads|ForCausalLM|ForConditionalGeneration", architecture)
     if decodes or config.get("is_decoder") or (generates and not beside.embeds):
         raise InputError(
@@ -361,6 +401,18 @@ def task_of(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[st
         where=where,
         hint="Supported: encoders for " + _KNOWN,
     )
+
+
+def _check_detector(architecture: str, where: str) -> None:
+    """Raise InputError for a detector that takes a text beside the image."""
+    auto = require("transformers.models.auto.modeling_auto", "torch")
+    if architecture in auto.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES.values():
+        raise InputError(
+            f"{architecture} looks in an image for what a text says; edgeopt takes detectors of "
+            "fixed labels",
+            where=where,
+            hint="Use one that was trained on labels, such as YOLOS or DETR.",
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:

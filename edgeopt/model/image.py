@@ -41,7 +41,8 @@ class _Assumed:
 
     ``size`` is what it resizes to, ``crop`` what is cut out of it, None for nothing. If ``keeps``,
     one number for a size is the shorter side, and the shape stays. ``percent`` says that there is
-    ``crop_pct`` in the place of a crop.
+    ``crop_pct`` in the place of a crop. ``size`` is 0 for a detector's, which fits an image between
+    a shortest and a longest edge unless the file names height and width.
     """
 
     size: int = 224
@@ -51,28 +52,44 @@ class _Assumed:
     std: tuple[float, ...] = _HALF
     keeps: bool = False
     percent: bool = False
+    normalize: bool = True
 
 
+_DETECTOR = _Assumed(size=0, resample=BILINEAR, mean=_IMAGENET[0], std=_IMAGENET[1])
 _KINDS = {
     "Beit": _Assumed(),
     "Bit": _Assumed(crop=224, mean=_CLIP[0], std=_CLIP[1], keeps=True),
     "Blip": _Assumed(size=384, mean=_CLIP[0], std=_CLIP[1]),
     "ChineseCLIP": _Assumed(crop=224, mean=_CLIP[0], std=_CLIP[1], keeps=True),
     "CLIP": _Assumed(crop=224, mean=_CLIP[0], std=_CLIP[1], keeps=True),
+    "ConditionalDetr": _DETECTOR,
     "ConvNext": _Assumed(size=384, keeps=True, percent=True),
+    "DPT": _Assumed(size=384),
+    "DeformableDetr": _DETECTOR,
     "DeiT": _Assumed(size=256, crop=224),
+    "Detr": _DETECTOR,
     "MobileNetV2": _Assumed(size=256, crop=224, resample=BILINEAR, keeps=True),
     "Pvt": _Assumed(mean=_IMAGENET[0], std=_IMAGENET[1]),
+    "RTDetr": _Assumed(
+        size=640, resample=BILINEAR, mean=_IMAGENET[0], std=_IMAGENET[1], normalize=False
+    ),
     "Segformer": _Assumed(size=512, resample=BILINEAR, mean=_IMAGENET[0], std=_IMAGENET[1]),
     "Siglip": _Assumed(),
     "ViT": _Assumed(resample=BILINEAR),
+    "Yolos": _DETECTOR,
 }
 """The image processors that are done here, by the beginning of their names in transformers."""
+
+_SOFTMAX = ("Detr", "Yolos")
+_SIGMOID = ("ConditionalDetr", "DeformableDetr", "RTDetr")
+"""The processors of detectors, by what their post_process_object_detection makes scores with."""
 
 _CROPPED = 224 / 256  # ConvNext's crop_pct; from a side of 384 on nothing is cut out
 _WARPED_FROM = 384
 _TYPE = re.compile(rf"({'|'.join(_KINDS)})(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
+_OF_LABELS = ("do_reduce_labels", "do_convert_annotations")
+"""Steps that are taken with what an image is labelled with, in training, and not with images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,12 +132,16 @@ def read_spec(folder: Path, model_type: str = "") -> ImageInput:
     """
     table = _read(folder)
     assumed = _KINDS[_kind(table, model_type)]
+    detects = _kind(table, model_type) in (*_SOFTMAX, *_SIGMOID)
+    ours = (*_STEPS, *_OF_LABELS, *(("do_pad",) if detects else ()))
     for name, value in table.data.items():
-        if name.startswith("do_") and name not in _STEPS and value:
+        if name.startswith("do_") and name not in ours and value:
             raise table.wrong(
                 name,
                 f"a step that edgeopt does not do, expected no others than {', '.join(_STEPS)}",
             )
+    if detects:
+        _check_fixed(table, assumed)
     if not _flag(table, "do_resize", True):
         raise table.wrong("do_resize", "expected true, since images of any size come in")
     resize, keeps = _size(table, "size", assumed.size, keeps=assumed.keeps)
@@ -139,8 +160,9 @@ def read_spec(folder: Path, model_type: str = "") -> ImageInput:
             "do_center_crop",
             "expected true: with the shape kept, images of one size have to be cut out",
         )
+    _check_multiple(table, resize)
     rescale = _flag(table, "do_rescale", True)
-    normalize = _flag(table, "do_normalize", True)
+    normalize = _flag(table, "do_normalize", assumed.normalize)
     spec = ImageInput(
         height=cut[0],
         width=cut[1],
@@ -161,6 +183,57 @@ def read_spec(folder: Path, model_type: str = "") -> ImageInput:
             f"found {spec.resample}",
         )
     return spec
+
+
+def scores_of_boxes(folder: Path, model_type: str = "") -> str:
+    """Return what makes scores of a detector's logits, softmax or sigmoid.
+
+    It goes by the processor, as transformers' pipeline does. Raises InputError for one that finds
+    no boxes.
+    """
+    table = _read(folder)
+    kind = _kind(table, model_type)
+    if kind not in (*_SOFTMAX, *_SIGMOID):
+        raise table.wrong(
+            "image_processor_type",
+            f"{kind}ImageProcessor makes no boxes of a network's outputs, expected one of "
+            + ", ".join(f"{name}ImageProcessor" for name in (*_SOFTMAX, *_SIGMOID)),
+        )
+    return "softmax" if kind in _SOFTMAX else "sigmoid"
+
+
+def _check_fixed(table: Table, assumed: _Assumed) -> None:
+    """Raise InputError unless a detector's processor makes images of one size.
+
+    An artifact has one, and no mask of what was padded.
+    """
+    advice = (
+        "each image gets a shape of its own, and an artifact takes one. Write "
+        '"size": {"height": H, "width": W} there (transformers reads it as well), and no '
+        "'max_size' or 'pad_size'; boxes are still those of the whole image"
+    )
+    size = table.data.get("size")
+    fixed = isinstance(size, dict) and set(size) == {"height", "width"}
+    if not fixed and not (size is None and assumed.size):
+        shown = ", ".join(map(repr, size)) if isinstance(size, dict) else f"{size or 'default'}"
+        raise table.wrong("size", f"with {shown} {advice}")
+    if (padded := table.data.get("pad_size")) is not None and padded != size:
+        raise table.wrong("pad_size", f"with {padded} {advice}")
+
+
+def _check_multiple(table: Table, size: tuple[int, int]) -> None:
+    """Raise InputError if DPT's processor keeps the shape, or rounds the size."""
+    if _flag(table, "keep_aspect_ratio", False):
+        raise table.wrong(
+            "keep_aspect_ratio",
+            "expected false: with the shape kept, each image gets a size of its own",
+        )
+    multiple = table.integer("ensure_multiple_of", 1)
+    if any(side % multiple for side in size):
+        raise table.wrong(
+            "ensure_multiple_of",
+            f"the size {size[0]} x {size[1]} is no multiple of {multiple}, expected one",
+        )
 
 
 def _read(folder: Path) -> Table:

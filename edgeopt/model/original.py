@@ -14,9 +14,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,8 +31,18 @@ from edgeopt.model import (
     images,
     network_call,
     onnx_call,
+    original_vision,
     reference,
     sentence,
+)
+from edgeopt.model.answer import (
+    Answer,
+    Decision,
+    Original,
+    Span,
+    Text,
+    answering,
+    version,
 )
 from edgeopt.model.dual_import import PADDED_TOKENS, normalized
 from edgeopt.model.huggingface import without_bars
@@ -56,11 +64,6 @@ from edgeopt.model.tasks import (
 )
 from edgeopt.quiet import quiet
 
-Text = str | tuple[str, str]
-"""A text, or a pair of them: for question answering the question and its context."""
-
-Sample = Text | images.Image | Path
-
 _ANSWER_TOKENS = 15
 """The longest answer, in tokens, and ``_BEST`` of them: what transformers' pipeline took (4.x)."""
 _BEST = 8
@@ -74,62 +77,6 @@ _LOADERS = {
     QUESTION_ANSWERING: "AutoModelForQuestionAnswering",
     IMAGE_CLASSIFICATION: "AutoModelForImageClassification",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Span:
-    """A finding in a text: an entity, or an answer. ``begin`` and ``end`` are in characters."""
-
-    label: str
-    score: float
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
-    """The label of one token without its "B-" or "I-", and how far the next one is behind."""
-
-    label: str
-    begin: int
-    end: int
-    margin: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Answer:
-    """What a tool makes of one text or image; which fields are there goes by the task.
-
-    ``scores`` are in the order of the labels. ``spans`` are entities as they stand in the text, or
-    answers, best first; ``decisions`` are those of the tokens. ``vector`` is an embedding,
-    float32 (size,), or if nothing is pooled the hidden states, (tokens, size). ``ids`` are the
-    tokens that the network read, () if they are not known.
-    """
-
-    scores: tuple[float, ...] = ()
-    spans: tuple[Span, ...] | None = None
-    decisions: tuple[Decision, ...] = ()
-    vector: np.ndarray | None = None
-    ids: tuple[int, ...] = ()
-    types: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Original:
-    """An opened tool. ``name`` is for the reader of a manifest.
-
-    ``answer`` returns None for a sample that the tool itself refuses, such as a text that is too
-    long for it. ``labels`` are what the tool calls the scores, () if it gives bare numbers.
-    ``limit`` is how many tokens it reads, None for no limit of its own. ``tokenizer`` is
-    transformers' own, None for images. ``pairs`` says whether it takes pairs and nothing else.
-    """
-
-    name: str
-    answer: Callable[[Any], Answer | None]
-    labels: tuple[str, ...]
-    limit: int | None
-    tokenizer: Any
-    pairs: bool = False
 
 
 def open_original(model: Model) -> Original | str:
@@ -154,6 +101,8 @@ def open_original(model: Model) -> Original | str:
                 return _sentence_transformer(folder, model)
             if model.task in TOWERS and folder is not None:
                 return _tower(model, folder)
+            if model.task in original_vision.TASKS and folder is not None:
+                return original_vision.open_tool(model, folder)
             if isinstance(model.input, ImageInput):
                 return _images(model, folder)
             return _texts(model, None if compressed else folder)
@@ -185,25 +134,6 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _version(package: str) -> str:
-    return f"{package} {metadata.version(package)}"
-
-
-def _answering(call: Callable[[Any], Answer]) -> Callable[[Any], Answer | None]:
-    """Return ``call`` that gives None if the tool fails, and is quiet."""
-
-    def answer(sample: Any) -> Answer | None:
-        try:
-            with quiet(), without_bars():
-                return call(sample)
-        # Tools check little: a text that is too long ends as an IndexError of torch's embedding, a
-        # RuntimeError of its addition, an exception of onnxruntime's own. None has a common base.
-        except Exception:  # noqa: BLE001
-            return None
-
-    return answer
 
 
 def _limit(tokenizer: Any) -> int | None:
@@ -239,10 +169,10 @@ def _sentence_transformer(folder: Path, model: Model) -> Original:
             return Answer(vector=np.asarray(found, np.float32))
         return Answer(scores=tuple(map(float, head.probabilities(found))))
 
-    name = f"SentenceTransformer.encode ({_version('sentence-transformers')})"
+    name = f"SentenceTransformer.encode ({version('sentence-transformers')})"
     return Original(
         name=name if head is None else f"{name} with SetFit's head",
-        answer=_answering(call),
+        answer=answering(call),
         labels=() if head is None else head.labels,
         limit=tool.max_seq_length,
         tokenizer=tool.tokenizer,
@@ -266,8 +196,8 @@ def _cross_encoder(folder: Path, model: Model) -> Original:
         return Answer(scores=tuple(map(float, np.asarray(found[0], np.float32).reshape(-1))))
 
     return Original(
-        name=f"CrossEncoder.predict ({_version('sentence-transformers')})",
-        answer=_answering(call),
+        name=f"CrossEncoder.predict ({version('sentence-transformers')})",
+        answer=answering(call),
         labels=(),
         limit=getattr(tool, "max_seq_length", None) or _limit(tool.tokenizer),
         tokenizer=tool.tokenizer,
@@ -310,8 +240,8 @@ def _tower(model: Model, folder: Path) -> Original | str:
 
     limit = PADDED_TOKENS if padded else _limit(processor) if of_texts else None
     return Original(
-        name=f"{_version('transformers')}, {type(network).__name__}, normalised features",
-        answer=_answering(of_text if of_texts else of_image),
+        name=f"{version('transformers')}, {type(network).__name__}, normalised features",
+        answer=answering(of_text if of_texts else of_image),
         labels=(),
         limit=limit if of_texts else None,
         tokenizer=processor if of_texts else None,
@@ -334,7 +264,7 @@ def _texts(model: Model, folder: Path | None) -> Original:
         loader = _loader(model)
         network, config = _of_folder(folder, getattr(transformers, loader))
         shown = loader if model.task == FEATURE_EXTRACTION else _TOOLS[model.task]
-        home, name = folder, f"{_version('transformers')}, {shown}"
+        home, name = folder, f"{version('transformers')}, {shown}"
     else:
         network, config = _of_module(model)
         home, name = model.text.tokenizer, _MODULE
@@ -352,7 +282,7 @@ def _texts(model: Model, folder: Path | None) -> Original:
     read = readers[model.task]
     return Original(
         name=name,
-        answer=_answering(lambda text: read(text, network, tokenizer, config)),
+        answer=answering(lambda text: read(text, network, tokenizer, config)),
         labels=_names(config) if model.task.labelled else (),
         limit=_limit(tokenizer),
         tokenizer=tokenizer,
@@ -425,7 +355,7 @@ def _opened(source: OnnxSource | FileSource) -> tuple[_Call, str]:
         network, file = open_network(source.given), source.given
         return lambda batch: network_call.call(network, file, batch), network.tool
     session, given = onnx_call.open_session(str(source.given.path)), source.given
-    return lambda batch: onnx_call.run(session, given, batch), _version("onnxruntime")
+    return lambda batch: onnx_call.run(session, given, batch), version("onnxruntime")
 
 
 def _of_file(model: Model, call: _Call, transformers: Any) -> tuple[Network, Any, Path]:
@@ -653,7 +583,7 @@ def _images(model: Model, folder: Path | None) -> Original | str:
             str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
         ).eval()
         config = network.config
-        name = f"{_version('transformers')}, {_TOOLS[model.task]}"
+        name = f"{version('transformers')}, {_TOOLS[model.task]}"
 
     def call(image: Any) -> Answer:
         pixels = images.read_image(image) if isinstance(image, Path) else image
@@ -666,7 +596,7 @@ def _images(model: Model, folder: Path | None) -> Original | str:
         return Answer(scores=_scores(transformers.ImageClassificationPipeline, logits, config))
 
     return Original(
-        name=name, answer=_answering(call), labels=_names(config), limit=None, tokenizer=None
+        name=name, answer=answering(call), labels=_names(config), limit=None, tokenizer=None
     )
 
 
@@ -701,7 +631,7 @@ def _images_of_file(model: Model, source: FileSource, processor: Any) -> Origina
 
     return Original(
         name=f"{tool} with transformers' AutoImageProcessor",
-        answer=_answering(answer),
+        answer=answering(answer),
         labels=model.labels,
         limit=None,
         tokenizer=None,

@@ -9,7 +9,7 @@ The runtime has the same table in C (``runtime/src/bundle/tasks.h``), which
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
@@ -36,6 +36,8 @@ class Result(enum.Enum):
     SCORES = "scores"  # one for each label
     ENTITIES = "entities"  # a label for each token, joined
     SPANS = "spans"  # places in the text, best first
+    BOXES = "boxes"  # places in the image with labels, best first
+    CLASS_MAP = "class_map"  # a label for each pixel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +45,8 @@ class Task(Named):
     """One task, which is written as its ``name``.
 
     ``input`` is the kind of input, text or image. ``outputs`` are called so, in the order of the
-    call, and each has ``dims``, in which "width" stands for the labels or the hidden size.
+    call, and each has ``dims``, in which "width" stands for the labels or the hidden size, and
+    what is neither batch nor sequence for a size that the network has.
     ``activations`` are what may make scores of them. ``metric`` is what a user's labels, or
     without them the original, hold answers against; "" if edgeopt has none for it.
     """
@@ -64,8 +67,17 @@ class Task(Named):
 
     @property
     def labelled(self) -> bool:
-        """True if the last dimension of the output has a value for each label."""
-        return self.result in (Result.SCORES, Result.ENTITIES)
+        """True if an output has values for labels."""
+        return self.result not in (Result.EMBEDDING, Result.SPANS)
+
+    @property
+    def label_dim(self) -> int | None:
+        """The dimension of the output that has exactly one value for each label, None for none.
+
+        Boxes may have one more, for "nothing here".
+        """
+        exact = self.labelled and self.result is not Result.BOXES
+        return self.dims.index("width") if exact and self.dims else None
 
     @property
     def by_token(self) -> bool:
@@ -141,6 +153,34 @@ ZERO_SHOT_IMAGE_CLASSIFICATION = Task(
 )
 """Of a dual encoder, whose graphs are of the two tasks before; the labels come with the call."""
 
+IMAGE_FEATURE_EXTRACTION = Task(
+    name="image-feature-extraction",
+    input="image",
+    outputs=("image_embeds",),
+    dims=("batch", "width"),
+    result=Result.EMBEDDING,
+)
+"""Of a backbone, whose own pooler makes the embedding."""
+
+OBJECT_DETECTION = Task(
+    name="object-detection",
+    input="image",
+    outputs=("logits", "pred_boxes"),
+    dims=("batch", "queries", "width"),
+    result=Result.BOXES,
+    activations=("softmax", "sigmoid"),
+)
+"""``pred_boxes`` has, in the place of labels, the centre's x and y, width and height, as shares of
+the image's. With softmax the logits have one more, the last, for "nothing here"."""
+
+SEMANTIC_SEGMENTATION = Task(
+    name="semantic-segmentation",
+    input="image",
+    outputs=("logits",),
+    dims=("batch", "width", "rows", "columns"),
+    result=Result.CLASS_MAP,
+)
+
 TASKS = (
     FEATURE_EXTRACTION,
     SEQUENCE_CLASSIFICATION,
@@ -150,6 +190,9 @@ TASKS = (
     TEXT_EMBEDDING,
     IMAGE_EMBEDDING,
     ZERO_SHOT_IMAGE_CLASSIFICATION,
+    IMAGE_FEATURE_EXTRACTION,
+    OBJECT_DETECTION,
+    SEMANTIC_SEGMENTATION,
 )
 """All of them; the C runtime numbers them in this order."""
 
@@ -200,13 +243,14 @@ def embedding_signature(inputs: tuple[str, ...], size: int) -> Signature:
     )
 
 
-def image_signature(image: ImageInput, task: Task, *, labels: int) -> Signature:
-    """Return the signature of a task on images with ``labels`` labels."""
+def image_signature(image: ImageInput, task: Task, shapes: Sequence[tuple[int, ...]]) -> Signature:
+    """Return the signature of a task on images whose outputs have ``shapes``, the batch first."""
     dims = ("batch", CHANNELS, image.height, image.width)
     return Signature(
         inputs=(TensorSpec(name=PIXELS, dtype="float32", dims=dims),),
         outputs=tuple(
-            TensorSpec(name=n, dtype="float32", dims=_sized(task, labels)) for n in task.outputs
+            TensorSpec(name=name, dtype="float32", dims=("batch", *shape[1:]))
+            for name, shape in zip(task.outputs, shapes, strict=True)
         ),
     )
 

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
-from edgeopt.model.image import ImageInput, other_size
-from edgeopt.model.tasks import Task
+from edgeopt.model.image import CHANNELS, ImageInput, other_size
+from edgeopt.model.tasks import IMAGE_FEATURE_EXTRACTION, Task
 from edgeopt.quiet import quiet
 
 if TYPE_CHECKING:
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 _CUTTERS = ("PatchEmbeddings", "VisionEmbeddings")
 """How classes of transformers end whose convolution cuts the image up."""
 
+_CONSTANT = (
+    "SinePositionEmbedding",
+    "InterpolateInitialPositionEmbeddings",
+    "InterpolateMidPositionEmbeddings",
+    "SelfAttention",
+)
+"""How classes of transformers end whose output may be the same for every image of one size."""
+
+_MASKS = ("attention_mask", "encoder_attention_mask")
 _INTERPOLATE, _FIXED = "interpolate_pos_encoding", "fixed_positions"
 _SAME = 1e-3  # of the largest logit; float32 sums of another order
 
@@ -26,21 +37,21 @@ _SAME = 1e-3  # of the largest logit; float32 sums of another order
 def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Module:
     """Return the module of ``network``, its patches cut out by a product if that is the same.
 
-    Positions that it interpolates to ``image``'s size are constants in it. Raises InputError if it
-    does not take an image of that size.
+    Positions that it makes for, or interpolates to, ``image``'s size are constants in it. Raises
+    InputError if it does not take an image of that size, or answers otherwise the second time.
     """
     import torch
 
-    from edgeopt.model.encoder import ImageEncoder
-
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(2, 3, image.height, image.width, generator=generator)
+    pixels = torch.randn(2, CHANNELS, image.height, image.width, generator=generator)
     other = other_size(image, network.config)
     with torch.no_grad(), quiet():  # not inference_mode, whose tensors learn nothing
         try:
             network = _with_fixed_positions(network, pixels) if other else network
-            plain = ImageEncoder(network, task).eval()
-            (expected,) = plain(pixels)
+            way = _way(network, pixels) if task == IMAGE_FEATURE_EXTRACTION else ""
+            plain = _module(network, task, way)
+            expected = plain(pixels)
+            again = plain(pixels)
         # The network is some class of transformers', with checks of its own.
         except Exception as exc:
             if other:
@@ -54,15 +65,115 @@ def wrap(network: Any, image: ImageInput, task: Task, where: str) -> torch.nn.Mo
                 f"the network does not take an image of {image.height} x {image.width} ({text})",
                 where=where,
             ) from exc
-        products = ImageEncoder(_with_products(network), task).eval()
-        try:
-            (got,) = products(pixels)
-        except (RuntimeError, ValueError, TypeError, IndexError):  # more than flatten(2) follows
-            return plain
-    same = got.shape == expected.shape and bool(
-        (got - expected).abs().max() <= _SAME * expected.abs().max()
+        if not _same(again, expected):
+            raise InputError(
+                f"{type(network).__name__} gives another answer each time, as by what it masks at "
+                "random",
+                where=where,
+                hint="edgeopt takes networks that answer the same; use the checkpoint's classifier "
+                "or backbone.",
+            )
+        changed = network
+        constants = _constants(network, pixels)
+        changes: tuple[Callable[[Any], Any], ...] = (
+            *(partial(_with_module, name=name, module=m) for name, m in constants.items()),
+            partial(_with_fixed_pools, pixels=pixels),
+            _without_masks,
+            _with_products,
+        )
+        for change in changes:
+            tried = change(changed)
+            if tried is changed:
+                continue
+            try:
+                got = _module(tried, task, way)(pixels)
+            # More than flatten(2) follows; or a constant is not used as it was found.
+            except (RuntimeError, ValueError, TypeError, IndexError):
+                continue
+            changed = tried if _same(got, expected) else changed
+    return _module(changed, task, way)
+
+
+def shapes(module: torch.nn.Module, image: ImageInput) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of what ``module`` gives for one image."""
+    import torch
+
+    with torch.inference_mode(), quiet():
+        made = module(torch.zeros(1, CHANNELS, image.height, image.width))
+    return tuple(tuple(tensor.shape) for tensor in made)
+
+
+def _module(network: Any, task: Task, way: str) -> torch.nn.Module:
+    from edgeopt.model.encoder import ImageEncoder, ImageFeatures
+
+    if task == IMAGE_FEATURE_EXTRACTION:
+        return ImageFeatures(network, way).eval()
+    return ImageEncoder(network, task).eval()
+
+
+def _way(network: Any, pixels: torch.Tensor) -> str:
+    """Return which vector stands for an image: the pooler's, the first token's, or the mean.
+
+    A backbone without a pooler of its own has its first token if that is a class token.
+    """
+    if network(pixel_values=pixels, return_dict=True).get("pooler_output") is not None:
+        return "pooler"
+    tokens = any(name.rsplit(".", 1)[-1] == "cls_token" for name, _ in network.named_parameters())
+    return "first" if tokens else "mean"
+
+
+def _same(got: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:
+    return all(
+        g.shape == e.shape and bool((g - e).abs().max() <= _SAME * e.abs().max())
+        for g, e in zip(got, expected, strict=True)
     )
-    return products if same else plain
+
+
+def _constants(network: Any, pixels: torch.Tensor) -> dict[str, torch.nn.Module]:
+    """Return what may stand for some modules of ``network``: what they give for any image so large.
+
+    Those make positions, sines of places or a table resized, or attend among a decoder's queries
+    before these saw the image. LiteRT's XNNPACK moreover makes infinities of an INT8 product with
+    the zeros that such queries begin as.
+    """
+    from edgeopt.model.encoder import Constant
+
+    found: dict[str, list[Any]] = {}
+
+    def keep(name: str, _module: Any, _given: Any, made: Any) -> None:
+        found.setdefault(name, []).append(made)
+
+    watched = {
+        name: module
+        for name, module in network.named_modules()
+        if type(module).__name__.endswith(_CONSTANT)
+    }
+    hooks = [m.register_forward_hook(partial(keep, name)) for name, m in watched.items()]
+    try:
+        if watched:
+            network(pixel_values=pixels * float("nan"))  # what depends on them is no number then
+    except (RuntimeError, ValueError):  # of a network that refuses such pixels
+        return {}
+    finally:
+        for hook in hooks:
+            hook.remove()
+    constants: dict[str, torch.nn.Module] = {}
+    for name, calls in found.items():
+        made = calls[0][0] if isinstance(calls[0], tuple) else calls[0]
+        if len(calls) > 1 or not hasattr(made, "isnan") or bool(made.isnan().any()):
+            continue
+        one = made[:1] if made.shape[0] == len(pixels) else made
+        rest = len(calls[0]) - 1 if isinstance(calls[0], tuple) else 0
+        constants[name] = Constant(one.clone(), rest)
+    return constants
+
+
+def _with_module(network: Any, name: str, module: torch.nn.Module) -> Any:
+    """Return a copy of ``network`` with ``module`` in the place of that of ``name``."""
+    changed = copy.deepcopy(network)
+    parent, _, own = name.rpartition(".")
+    setattr(changed.get_submodule(parent), own, module)
+    return changed
 
 
 def plain(network: Any) -> Any:
@@ -110,6 +221,61 @@ def _with_fixed_positions(network: Any, pixels: torch.Tensor) -> Any:
 def _fixed(module: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     found: torch.Tensor = getattr(module, _FIXED)
     return found
+
+
+def _with_fixed_pools(network: Any, pixels: torch.Tensor) -> Any:
+    """Return a copy of ``network`` whose adaptive pools are products, for the grids of ``pixels``.
+
+    It is ``network`` itself if there are none. Exporters have such a pool for few sizes. A pool to
+    one value is a mean, and stays.
+    """
+    import torch
+
+    from edgeopt.model.encoder import Pool
+
+    if not any(isinstance(m, torch.nn.AdaptiveAvgPool2d) for m in network.modules()):
+        return network
+    changed = copy.deepcopy(network)
+    found: dict[str, tuple[int, int]] = {}
+
+    def keep(name: str, _module: Any, given: Any, _made: Any) -> None:
+        found[name] = tuple(given[0].shape[-2:])
+
+    watched = {
+        name: module
+        for name, module in changed.named_modules()
+        if isinstance(module, torch.nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1))
+    }
+    hooks = [m.register_forward_hook(partial(keep, name)) for name, m in watched.items()]
+    changed(pixel_values=pixels)
+    for hook in hooks:
+        hook.remove()
+    for name, grid in found.items():
+        parent, _, own = name.rpartition(".")
+        setattr(changed.get_submodule(parent), own, Pool(grid, watched[name].output_size))
+    return changed
+
+
+def _without_masks(network: Any) -> Any:
+    """Return a copy of ``network`` whose encoder and decoder of an image's grid get no mask.
+
+    It is ``network`` itself if they take none. No pixel is padding, so that it masks nothing, and
+    engines would compute it for every image.
+    """
+    changed = copy.deepcopy(network)
+    masked = [
+        module
+        for module in changed.modules()
+        if type(module).__name__.endswith(("Encoder", "Decoder"))
+        and set(inspect.signature(module.forward).parameters) & set(_MASKS)
+    ]
+    for module in masked:
+        module.register_forward_pre_hook(_unmasked, with_kwargs=True)
+    return changed if masked else network
+
+
+def _unmasked(_module: Any, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
+    return args, {name: None if name in _MASKS else value for name, value in kwargs.items()}
 
 
 def _with_products(network: Any) -> Any:

@@ -12,8 +12,8 @@ from edgeopt.bundle import Bundle
 from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.errors import InputError
 from edgeopt.model import images
+from edgeopt.model.answer import Sample
 from edgeopt.model.dual_encoder import IMAGE, TEXT
-from edgeopt.model.original import Sample
 from edgeopt.run.reading import Reading, Result, Told, read_there, reading_of
 from edgeopt.runtime.host import failed, open_session
 

@@ -1,22 +1,27 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Images compared with texts by a dual encoder, in the runtime here or on a board."""
+"""Images through the runtime, here or on a board: compared with texts, searched, segmented."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.errors import InputError
 from edgeopt.model import images as pictures
 from edgeopt.model.dual_encoder import IMAGE, TEXT
-from edgeopt.run.reading import Reading, read_there, reading_of
+from edgeopt.run.reading import Reading, Result, read_there, reading_of
 from edgeopt.runtime.build import build_for_host
 from edgeopt.runtime.host import failed, graph_for, open_session
+
+THRESHOLD = 0.5
+"""Objects of lower scores are left out, as transformers' image processors do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,10 +134,13 @@ def read_images(
     engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    threshold: float = THRESHOLD,
 ) -> Reading:
     """Return what a model of images, or a dual encoder, makes of ``images``, here or on ``board``.
 
-    Those are labels with their scores, or embeddings. Raises as ``compare`` does.
+    Those are labels with their scores, embeddings, objects with their boxes (of scores above
+    ``threshold``), or of segmentation the labels with their shares of the image. Raises as
+    ``compare`` does.
     """
     from edgeopt.runtime.python import edgeopt_rt
 
@@ -142,11 +150,65 @@ def read_images(
         opened = open_bundle(path)
         if opened.manifest.task.input != "image":
             raise InputError(f"is for {opened.manifest.task}, not of images", where=str(path))
-        return read_there(opened, samples, board, engine, precision, threads, kind=IMAGE)
+        seen = read_there(opened, samples, board, engine, precision, threads, kind=IMAGE)
+        return replace(seen, results=tuple(_above(threshold, found) for found in seen.results))
     pixels = [pictures.as_rgb(image) for image in images]
     options = {"engine": engine, "precision": precision, "threads": threads or 0}
     with open_session(path, graph=graph_for(path, IMAGE), **options) as session:
         try:
-            return reading_of(session, [session.run(image=image) for image in pixels])
+            seen = reading_of(session, [session.run(image=image) for image in pixels])
+            return replace(seen, results=tuple(_above(threshold, found) for found in seen.results))
         except edgeopt_rt.Failure as exc:
             raise failed(exc) from exc
+
+
+def _above(threshold: float, result: Result) -> Result:
+    """Return ``result`` without objects of low scores."""
+    kept = tuple(i for i in result.items if i.box is None or i.score > threshold)
+    return replace(result, items=kept)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Segmentation:
+    """The label of each pixel of each image, by its number in ``labels``.
+
+    ``maps`` are uint16 (height, width). ``reading`` has each label's share of an image, and what
+    computed them.
+    """
+
+    maps: tuple[np.ndarray, ...]
+    labels: tuple[str, ...]
+    reading: Reading
+
+
+def segment(
+    bundle: str | Path | Bundle,
+    images: Sequence[Path | str | pictures.Image],
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Segmentation:
+    """Return the label of each pixel of ``images``, by a model of semantic segmentation.
+
+    As post_process_semantic_segmentation in transformers, at the image's own size. Raises as
+    ``compare`` does, and InputError for a bundle of another task.
+    """
+    from edgeopt.runtime.python import edgeopt_rt
+
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    pixels = [pictures.as_rgb(image) for image in images]
+    options = {"engine": engine, "precision": precision, "threads": threads or 0}
+    with open_session(path, graph=graph_for(path, IMAGE), **options) as session:
+        results, maps = [], []
+        try:
+            for width, height, rgb in pixels:
+                results.append(session.run(image=(width, height, rgb)))
+                maps.append(np.asarray(session.class_map(width, height)))
+        except edgeopt_rt.Failure as exc:
+            raise failed(exc) from exc
+        return Segmentation(
+            maps=tuple(maps),
+            labels=tuple(session.bundle.labels),
+            reading=reading_of(session, results),
+        )

@@ -19,8 +19,9 @@ from edgeopt.deploy.store import Store
 from edgeopt.errors import BoardError, InputError, MeasurementError
 from edgeopt.measure import agent
 from edgeopt.model import images
+from edgeopt.model.answer import Sample
 from edgeopt.model.dual_encoder import TEXT
-from edgeopt.model.original import Sample
+from edgeopt.model.tasks import Result as Kind
 from edgeopt.runtime.host import failed, graph_for, open_session
 
 Text = str | tuple[str, str]
@@ -37,13 +38,16 @@ _MORE_ITEMS, _MOST_VALUES = 64, 1 << 16
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """One finding: a label or a span with its score. ``begin`` and ``end`` are characters of the
-    text (of the context, for question answering), None if the finding is of the whole text."""
+    text (of the context, for question answering), None if the finding is of the whole text.
+    ``box`` is where an object is, in pixels of the image: x_min, y_min, x_max, y_max; None for
+    other tasks."""
 
     label: str | None
     score: float
     begin: int | None
     end: int | None
     text: str | None
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,7 +233,7 @@ def _reading(
     opened: dict[str, Any] | None = None
     items: list[Item] = []
     results: list[Result] = []
-    most = len(bundle.manifest.labels) + bundle.manifest.max_seq_len + _MORE_ITEMS
+    most = len(bundle.manifest.labels) + _places(bundle) + _MORE_ITEMS
     for line in lines:
         with agent.protocol(line, name):
             event = agent.event_of(line)
@@ -261,6 +265,16 @@ def _reading(
         precision=opened["precision"],
         results=tuple(results),
     )
+
+
+def _places(bundle: Bundle) -> int:
+    """Return how many places an answer can have: tokens of a text, or objects of an image."""
+    manifest = bundle.manifest
+    if manifest.task.result is not Kind.BOXES:
+        return manifest.max_seq_len
+    (graph,) = manifest.graphs.values()
+    queries = graph.signature.outputs[0].dims[1]
+    return queries if isinstance(queries, int) else 0
 
 
 def _result(event: dict[str, Any], items: tuple[Item, ...]) -> Result:
@@ -299,4 +313,12 @@ def _item(event: dict[str, Any], sample: Sample, labels: Sequence[str]) -> Item:
         begin=begin,
         end=end,
         text=text[begin:end] if isinstance(text, str) and begin is not None else None,
+        box=_box(event["box"]) if "box" in event else None,
     )
+
+
+def _box(values: Any) -> tuple[float, float, float, float]:
+    if not isinstance(values, list):
+        raise ValueError("no box")
+    x_min, y_min, x_max, y_max = map(agent.number, values)
+    return x_min, y_min, x_max, y_max

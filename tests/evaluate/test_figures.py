@@ -17,7 +17,7 @@ from edgeopt.evaluate.problems.correlation import Regression, Similarity
 from edgeopt.evaluate.problems.entities import Entities, by_words, entities
 from edgeopt.evaluate.problems.multilabel import MultiLabel
 from edgeopt.evaluate.problems.retrieval import Retrieval
-from edgeopt.model.original import Answer, Span
+from edgeopt.model.answer import Answer, Span
 
 metrics = pytest.importorskip("sklearn.metrics", reason="needs edgeopt[evaluate]")
 stats = pytest.importorskip("scipy.stats", reason="needs edgeopt[evaluate]")

@@ -10,8 +10,8 @@ import pytest
 
 from edgeopt.errors import CompileError
 from edgeopt.lower.answers import Expected, Got, Judged, beyond, compare
+from edgeopt.model.answer import Answer, Decision, Span
 from edgeopt.model.importer import import_model
-from edgeopt.model.original import Answer, Decision, Span
 from edgeopt.pipeline import compile
 from edgeopt.recipe import LIMITS
 from edgeopt.target import Target, load_target

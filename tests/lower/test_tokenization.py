@@ -12,8 +12,9 @@ import pytest
 from edgeopt.errors import CompileError
 from edgeopt.lower import tokenization
 from edgeopt.model import Model
+from edgeopt.model.answer import Original
 from edgeopt.model.importer import import_model
-from edgeopt.model.original import Original, open_original
+from edgeopt.model.original import open_original
 from edgeopt.target import load_target
 from tests import checkpoints
 

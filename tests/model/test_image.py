@@ -65,9 +65,12 @@ def test_what_transformers_saves_is_read(kind: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
     pytest.importorskip("PIL", reason="needs Pillow")
     with quiet():  # torchao, which transformers imports, warns
-        getattr(transformers, f"{kind}ImageProcessorPil")().save_pretrained(tmp_path)
+        # What a detector's takes by itself has no one size.
+        size = {} if _KINDS[kind].size else {"size": {"height": 48, "width": 64}}
+        getattr(transformers, f"{kind}ImageProcessorPil")(**size).save_pretrained(tmp_path)
     saved = read_spec(tmp_path)
-    assert saved == read_spec(write(tmp_path, {"image_processor_type": f"{kind}ImageProcessor"}))
+    named = {"image_processor_type": f"{kind}ImageProcessor"}
+    assert saved == read_spec(write(tmp_path, named | size))
 
 
 def test_steps_that_are_off_leave_the_values_alone(tmp_path: Path) -> None:
@@ -94,9 +97,10 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "image_processor_type",
         "'DonutImageProcessor' prepares images in a way that edgeopt does not know, expected one "
         "of BeitImageProcessor, BitImageProcessor, BlipImageProcessor, ChineseCLIPImageProcessor, "
-        "CLIPImageProcessor, ConvNextImageProcessor, DeiTImageProcessor, "
-        "MobileNetV2ImageProcessor, PvtImageProcessor, SegformerImageProcessor, "
-        "SiglipImageProcessor, ViTImageProcessor",
+        "CLIPImageProcessor, ConditionalDetrImageProcessor, ConvNextImageProcessor, "
+        "DPTImageProcessor, DeformableDetrImageProcessor, DeiTImageProcessor, "
+        "DetrImageProcessor, MobileNetV2ImageProcessor, PvtImageProcessor, RTDetrImageProcessor, "
+        "SegformerImageProcessor, SiglipImageProcessor, ViTImageProcessor, YolosImageProcessor",
     ),
     (
         {"image_processor_type": None},

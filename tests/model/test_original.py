@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from edgeopt.model import images
+from edgeopt.model.answer import Original
 from edgeopt.model.importer import import_model
-from edgeopt.model.original import Original, open_original
+from edgeopt.model.original import open_original
 from edgeopt.quiet import quiet
 from tests import checkpoints
 

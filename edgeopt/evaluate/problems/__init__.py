@@ -26,9 +26,17 @@ from edgeopt.evaluate.problems.zero_shot import TEMPLATE, ZeroShot
 from edgeopt.evaluate.rows import folders, pictures
 from edgeopt.evaluate.rows.row import Columns, Row, Rows, marked, number, several, text, texts
 from edgeopt.fields import nearest
-from edgeopt.model.original import Text, entity_of
-from edgeopt.model.tasks import ZERO_SHOT_IMAGE_CLASSIFICATION, Result
+from edgeopt.model.answer import Text
+from edgeopt.model.original import entity_of
+from edgeopt.model.tasks import (
+    IMAGE_FEATURE_EXTRACTION,
+    OBJECT_DETECTION,
+    SEMANTIC_SEGMENTATION,
+    ZERO_SHOT_IMAGE_CLASSIFICATION,
+    Result,
+)
 
+_UNSCORED = (IMAGE_FEATURE_EXTRACTION, OBJECT_DETECTION, SEMANTIC_SEGMENTATION)
 PAIRS = (
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -78,6 +86,13 @@ def load(path: Path, subject: Subject, asked: Asked) -> Problem:
         )
     if subject.task == ZERO_SHOT_IMAGE_CLASSIFICATION:
         return _of_both(pictures.resolved(readers.read(path)), cast(Dual, subject), asked)
+    if subject.task in _UNSCORED:
+        raise InputError(
+            f"{subject.name} is for {subject.task}, for which edgeopt has no figures yet",
+            where=str(path),
+            hint="'edgeopt compile --data FOLDER' compares its answers with transformers' on your "
+            "images.",
+        )
     if folders.is_corpus(path) and subject.task.result is Result.EMBEDDING:
         return _retrieval(path, asked)
     rows = readers.read(path)

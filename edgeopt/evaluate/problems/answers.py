@@ -21,7 +21,7 @@ import numpy as np
 
 from edgeopt.evaluate.measured import Scored, mean, share
 from edgeopt.evaluate.problems.shown import shown
-from edgeopt.model.original import Answer
+from edgeopt.model.answer import Answer
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -16,7 +16,7 @@ from edgeopt.evaluate.interval import At
 from edgeopt.evaluate.measured import Measured, Scored, ratio, share
 from edgeopt.evaluate.problems.shown import shown
 from edgeopt.extras import require
-from edgeopt.model.original import Answer, Sample
+from edgeopt.model.answer import Answer, Sample
 
 TOP = 5
 """Of images also the share whose label is among so many, which ImageNet made the custom."""

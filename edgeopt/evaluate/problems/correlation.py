@@ -16,7 +16,7 @@ from edgeopt.evaluate.interval import At
 from edgeopt.evaluate.measured import Measured, Scored, finite, ratio
 from edgeopt.evaluate.problems.shown import shown
 from edgeopt.extras import require
-from edgeopt.model.original import Answer, Sample
+from edgeopt.model.answer import Answer, Sample
 
 _NAMES = ("spearman", "pearson")
 _ROUNDING = 1e-24  # a relative error of 1e-12, squared

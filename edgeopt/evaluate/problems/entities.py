@@ -18,7 +18,8 @@ import numpy as np
 from edgeopt.evaluate.interval import At
 from edgeopt.evaluate.measured import Measured, Scored, ratio
 from edgeopt.evaluate.problems.shown import shown
-from edgeopt.model.original import Answer, Span, entity_of
+from edgeopt.model.answer import Answer, Span
+from edgeopt.model.original import entity_of
 
 Entity = tuple[str, int, int]
 """Type, begin and end: of words (the end is behind the last one), or of characters."""

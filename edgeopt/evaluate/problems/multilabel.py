@@ -14,7 +14,7 @@ import numpy as np
 from edgeopt.evaluate.measured import Measured, Scored, ratio, share
 from edgeopt.evaluate.problems.shown import shown
 from edgeopt.extras import require
-from edgeopt.model.original import Answer, Sample
+from edgeopt.model.answer import Answer, Sample
 
 THRESHOLD = 0.5
 

@@ -10,8 +10,8 @@ from typing import Protocol, Self
 import numpy as np
 
 from edgeopt.evaluate.measured import Scored
+from edgeopt.model.answer import Answer, Sample
 from edgeopt.model.dual_encoder import Similarity
-from edgeopt.model.original import Answer, Sample
 from edgeopt.model.tasks import Task
 
 

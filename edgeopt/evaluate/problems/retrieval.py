@@ -16,7 +16,7 @@ from edgeopt.evaluate.measured import Scored, mean
 from edgeopt.evaluate.problems.correlation import unit_vectors
 from edgeopt.evaluate.problems.shown import shown
 from edgeopt.extras import require
-from edgeopt.model.original import Answer, Sample
+from edgeopt.model.answer import Answer, Sample
 
 AT, FAR = 10, 100
 """nDCG@10 is the main figure of BEIR (Thakur et al., NeurIPS 2021), recall@100 the other one."""

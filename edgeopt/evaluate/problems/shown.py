@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeopt.model.original import Sample
+from edgeopt.model.answer import Sample
 
 
 def shown(sample: Sample) -> str:

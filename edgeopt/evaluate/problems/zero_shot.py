@@ -14,8 +14,8 @@ from edgeopt.errors import InputError
 from edgeopt.evaluate.measured import Scored
 from edgeopt.evaluate.problems.classification import Classification
 from edgeopt.evaluate.problems.correlation import unit_vectors
+from edgeopt.model.answer import Answer, Sample
 from edgeopt.model.dual_encoder import Similarity
-from edgeopt.model.original import Answer, Sample
 
 TEMPLATE = "This is a photo of {}."
 """What transformers' pipeline "zero-shot-image-classification" makes of a label."""

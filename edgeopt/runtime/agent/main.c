@@ -261,6 +261,7 @@ static int run(struct job *job, struct eo_failure *failure)
 static void say_result(const struct job *job, const char *source, const struct eo_result *result)
 {
     struct eo_events *events = job->events;
+    const eo_box *boxes = source == NULL ? eo_session_boxes(job->session, 0) : NULL;
 
     for (uint32_t i = 0; i < result->item_count; i++) {
         const struct eo_item *item = &result->items[i];
@@ -274,6 +275,10 @@ static void say_result(const struct job *job, const char *source, const struct e
             eo_events_integer(events, "begin", item->begin);
             eo_events_integer(events, "end", item->end);
             eo_events_text_bytes(events, "text", source + item->begin, item->end - item->begin);
+        }
+        if (boxes != NULL) {
+            const float sides[] = {boxes[i].x_min, boxes[i].y_min, boxes[i].x_max, boxes[i].y_max};
+            eo_events_numbers(events, "box", sides, 4);
         }
         eo_events_end(events);
     }

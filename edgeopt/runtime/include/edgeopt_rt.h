@@ -89,7 +89,8 @@ EO_API void eo_bundle_close(eo_bundle *bundle);
 
 /* Strings live as long as the bundle. The task is one of feature-extraction,
  * sequence-classification, token-classification, question-answering, image-classification,
- * zero-shot-image-classification. */
+ * zero-shot-image-classification, image-feature-extraction, object-detection,
+ * semantic-segmentation. */
 EO_API const char *eo_bundle_name(const eo_bundle *bundle);
 EO_API const char *eo_bundle_task(const eo_bundle *bundle);
 EO_API const char *eo_bundle_digest(const eo_bundle *bundle);
@@ -208,7 +209,11 @@ typedef struct eo_image {
 
 /* One finding. For a classification the label and its probability, best first. For token
  * classification one word or name, in the order of the text, as bytes begin..end of it. For
- * question answering one span of the context, best first; label is 0. */
+ * question answering one span of the context, best first; label is 0. For object detection the label
+ * of one object, best first: as many as the network looks for, most of which are nothing, so take
+ * those with a score that is high enough (transformers: above 0.5); eo_session_boxes says where they
+ * are. For semantic segmentation a label with its share of the pixels of the network's own grid,
+ * largest first; eo_session_class_map says which they are. */
 typedef struct eo_item {
     uint32_t label;
     float score;
@@ -234,6 +239,29 @@ EO_API int eo_session_run_images(eo_session *session, const eo_image *images, ui
                                  eo_failure *failure);
 /* Of text or image `index` of the last run; lives until the next. NULL if there is none. */
 EO_API const eo_result *eo_session_result(const eo_session *session, uint32_t index);
+
+/* Where an object is, in pixels of the image from its upper left corner. A side may lie beyond the
+ * image's, as the network has it. */
+typedef struct eo_box {
+    float x_min;
+    float y_min;
+    float x_max;
+    float y_max;
+} eo_box;
+
+/* Of a detector: the box of each item in the result of image `index`, in the same order; they live
+ * until the next run. NULL if there are none. */
+EO_API const eo_box *eo_session_boxes(const eo_session *session, uint32_t index);
+
+/* Of semantic segmentation: writes the label of each pixel of image `index` of the last run to
+ * `labels`, which is the caller's: height * width, rows from the top. The network has a grid of its
+ * own, often a quarter of the image that it sees (the last two sizes of output 0); its logits are
+ * resized to `width` and `height` (bilinear) before the largest is taken, as
+ * post_process_semantic_segmentation in transformers does. Give the size of your image, or any other:
+ * time goes with its pixels. `width` is at most the session's max_image_side. Call it before the next
+ * run or select. */
+EO_API int eo_session_class_map(eo_session *session, uint32_t index, uint32_t width,
+                                uint32_t height, uint16_t *labels, eo_failure *failure);
 
 /* ---- early exit ---- */
 

@@ -20,6 +20,7 @@ import sys
 
 __all__ = [
     "Artifact",
+    "Box",
     "Bundle",
     "Cascade",
     "Comparison",
@@ -66,13 +67,20 @@ Artifact = collections.namedtuple("Artifact", "engine engine_version precision b
 Comparison = collections.namedtuple("Comparison", "logits scores")
 Comparison.__doc__ = """An image with each of some texts: the model's logits, and its scores."""
 
-Item = collections.namedtuple("Item", "label score begin end text")
+Box = collections.namedtuple("Box", "x_min y_min x_max y_max")
+Box.__doc__ = """A place in an image, in pixels from its upper left corner."""
+
+Item = collections.namedtuple("Item", "label score begin end text box")
+Item.__new__.__defaults__ = (None,)  # box
 Item.__doc__ = """One finding: a label with its score; for token classification and question
-answering also the characters begin..end of the text (or of the context) and what stands there."""
+answering also the characters begin..end of the text (or of the context) and what stands there;
+for object detection the Box in the image. For semantic segmentation the score is the label's
+share of the pixels of the network's own grid."""
 
 
 class Result(collections.namedtuple("Result", "items vector tokens truncated")):
-    """What the model made of one text or image. ``items`` is best first; ``vector`` is an
+    """What the model made of one text or image. ``items`` is best first (of a detector as many as
+    it looks for: take those with a score that is high enough); ``vector`` is an
     embedding (a numpy array if the program has imported numpy, else array.array), None for
     other tasks."""
 
@@ -165,6 +173,10 @@ class _Item(ctypes.Structure):
     ]
 
 
+class _Box(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_float) for name in Box._fields]
+
+
 class _Result(ctypes.Structure):
     _fields_ = [
         ("items", ctypes.POINTER(_Item)),
@@ -242,6 +254,18 @@ _SIGNATURES = {
         [_HANDLE, ctypes.POINTER(_Image), ctypes.c_uint32, _FAILURE],
     ),
     "eo_session_result": (ctypes.POINTER(_Result), [_HANDLE, ctypes.c_uint32]),
+    "eo_session_boxes": (ctypes.POINTER(_Box), [_HANDLE, ctypes.c_uint32]),
+    "eo_session_class_map": (
+        ctypes.c_int,
+        [
+            _HANDLE,
+            ctypes.c_uint32,
+            ctypes.c_uint32,
+            ctypes.c_uint32,
+            ctypes.POINTER(ctypes.c_uint16),
+            _FAILURE,
+        ],
+    ),
     "eo_cascade_open": (
         ctypes.c_int,
         [
@@ -606,9 +630,29 @@ class Session(_Closing):
         )
         return [self._result(i, None, None) for i in range(len(images))]
 
+    def class_map(self, width, height, index=0):
+        """Return the label (its number in ``bundle.labels``) of each pixel of image ``index``.
+
+        It is uint16 (height, width), a numpy array, or a memoryview without numpy, of the last run.
+
+        For semantic segmentation. The size is the image's, or any other; the network's logits are
+        resized to it. Raises Failure for a bundle of another task.
+        """
+        labels = (ctypes.c_uint16 * (width * height))()
+        self.bundle._check(
+            self._library.eo_session_class_map(
+                self._handle, index, width, height, labels, self._failure
+            ),
+            self._failure,
+        )
+        if _numpy() is not None:
+            return _numpy().frombuffer(labels, dtype="uint16").reshape(height, width)
+        return memoryview(labels).cast("B").cast("H", (height, width))
+
     def _result(self, index, text, encoded):
         found = self._library.eo_session_result(self._handle, index).contents
-        return _result(found, self.bundle.labels, text, encoded)
+        boxes = self._library.eo_session_boxes(self._handle, index)
+        return _result(found, self.bundle.labels, text, encoded, boxes)
 
     def select(self, batch=1, seq_len=0):
         """Choose the shape that ``inputs``, ``execute`` and ``outputs`` are of; 0: the longest."""
@@ -716,7 +760,7 @@ def _texts(texts):
     return given, read
 
 
-def _result(found, labels, text, encoded):
+def _result(found, labels, text, encoded, boxes=None):
     """Return the Result of the library's ``found``."""
     items = []
     for i in range(found.item_count):
@@ -727,7 +771,8 @@ def _result(found, labels, text, encoded):
             begin = len(encoded[: item.begin].decode("utf-8", "replace"))
             end = begin + len(encoded[item.begin : item.end].decode("utf-8", "replace"))
             part = text[begin:end] if isinstance(text, str) else encoded[item.begin : item.end]
-        items.append(Item(label, item.score, begin, end, part))
+        box = Box(*[getattr(boxes[i], name) for name in Box._fields]) if boxes else None
+        items.append(Item(label, item.score, begin, end, part, box))
     vector = None
     if found.vector:
         vector = array.array("f", found.vector[: found.vector_count])

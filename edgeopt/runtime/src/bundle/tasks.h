@@ -10,30 +10,33 @@
 enum eo_input_kind { EO_TEXT, EO_IMAGE };
 
 /* What comes out for one input. */
-enum eo_result_kind { EO_EMBEDDING, EO_SCORES, EO_ENTITIES, EO_SPANS };
+enum eo_result_kind { EO_EMBEDDING, EO_SCORES, EO_ENTITIES, EO_SPANS, EO_BOXES, EO_CLASS_MAP };
 
 struct eo_task {
     const char *name;
     enum eo_input_kind input;
     enum eo_result_kind result;
-    uint32_t outputs; /* how many, each of */
-    uint32_t rank;    /* dimensions, the batch among them */
-    bool by_token;    /* the second one is the sequence */
-    bool labelled;    /* the last one has a value for each label */
+    uint32_t outputs;  /* how many, each of */
+    uint32_t rank;     /* dimensions, the batch among them */
+    bool by_token;     /* the second one is the sequence */
+    int32_t label_dim; /* which has exactly one value for each label; -1: none */
 };
 
 #define EO_INPUT_KINDS "text", "image"
 
 #define EO_TASKS \
     { \
-        {"feature-extraction", EO_TEXT, EO_EMBEDDING, 1, 3, true, false}, \
-        {"sequence-classification", EO_TEXT, EO_SCORES, 1, 2, false, true}, \
-        {"token-classification", EO_TEXT, EO_ENTITIES, 1, 3, true, true}, \
-        {"question-answering", EO_TEXT, EO_SPANS, 2, 2, true, false}, \
-        {"image-classification", EO_IMAGE, EO_SCORES, 1, 2, false, true}, \
-        {"text-embedding", EO_TEXT, EO_EMBEDDING, 1, 2, false, false}, \
-        {"image-embedding", EO_IMAGE, EO_EMBEDDING, 1, 2, false, false}, \
-        {"zero-shot-image-classification", EO_IMAGE, EO_SCORES, 0, 0, false, true}, \
+        {"feature-extraction", EO_TEXT, EO_EMBEDDING, 1, 3, true, -1}, \
+        {"sequence-classification", EO_TEXT, EO_SCORES, 1, 2, false, 1}, \
+        {"token-classification", EO_TEXT, EO_ENTITIES, 1, 3, true, 2}, \
+        {"question-answering", EO_TEXT, EO_SPANS, 2, 2, true, -1}, \
+        {"image-classification", EO_IMAGE, EO_SCORES, 1, 2, false, 1}, \
+        {"text-embedding", EO_TEXT, EO_EMBEDDING, 1, 2, false, -1}, \
+        {"image-embedding", EO_IMAGE, EO_EMBEDDING, 1, 2, false, -1}, \
+        {"zero-shot-image-classification", EO_IMAGE, EO_SCORES, 0, 0, false, -1}, \
+        {"image-feature-extraction", EO_IMAGE, EO_EMBEDDING, 1, 2, false, -1}, \
+        {"object-detection", EO_IMAGE, EO_BOXES, 2, 3, false, -1}, \
+        {"semantic-segmentation", EO_IMAGE, EO_CLASS_MAP, 1, 4, false, 1}, \
     }
 
 #endif

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "tasks/reading.h"
 
+#include "tasks/boxes.h"
 #include "tasks/results.h"
 
 #include <stdlib.h>
@@ -48,14 +49,51 @@ static int check_outputs(const struct eo_session *session, struct eo_failure *fa
             if (output->dtype != EO_FLOAT32 || output->rank != (embeds ? 2U : task->rank) ||
                 output->dims[0] != (int64_t)shape->batch ||
                 (task->by_token && !embeds && output->dims[1] != shape->seq_len) ||
-                (task->labelled &&
-                 output->dims[output->rank - 1] != (int64_t)manifest->label_count)) {
+                (task->label_dim >= 0 &&
+                 output->dims[task->label_dim] != (int64_t)manifest->label_count)) {
                 return eo_fail(failure, EO_EBUNDLE, signature->outputs[j].name,
                                "its shape is not that of the task %s", task->name);
             }
         }
     }
     return EO_OK;
+}
+
+/* What else a detector's outputs, and those of segmentation, must be. */
+static int check_places(const struct eo_session *session, struct eo_failure *failure)
+{
+    const struct eo_manifest *manifest = session->manifest;
+    const struct eo_tensor *outputs = session->shapes[0].outputs;
+
+    if (manifest->task->result == EO_BOXES &&
+        (manifest->activation == EO_NO_ACTIVATION || manifest->label_count == 0 ||
+         outputs[0].dims[2] != (int64_t)manifest->label_count +
+                                   (manifest->activation == EO_SOFTMAX) ||
+         outputs[1].dims[1] != outputs[0].dims[1] || outputs[1].dims[2] != 4)) {
+        return eo_fail(failure, EO_EBUNDLE, manifest->name,
+                       "its outputs are not logits of its labels and boxes");
+    }
+    if (manifest->task->result == EO_CLASS_MAP &&
+        (manifest->label_count == 0 || manifest->label_count > EO_CLASS_MAP_LABELS_MAX)) {
+        return eo_fail(failure, EO_EUNSUPPORTED, manifest->name, "has %u labels, expected 1 to %u",
+                       (unsigned)manifest->label_count, (unsigned)EO_CLASS_MAP_LABELS_MAX);
+    }
+    return EO_OK;
+}
+
+/* The logits of one image, of segmentation; without data before the first run. */
+static struct eo_class_logits class_logits(const struct eo_session *session,
+                                           const struct eo_tensor *output, uint32_t row)
+{
+    struct eo_class_logits map = {.labels = session->manifest->label_count,
+                                  .rows = (uint32_t)output->dims[2],
+                                  .columns = (uint32_t)output->dims[3]};
+
+    if (output->data != NULL) {
+        map.logits = (const float *)output->data +
+                     (size_t)row * map.labels * map.rows * map.columns;
+    }
+    return map;
 }
 
 static int open_tokenizer(struct eo_session *session, struct eo_failure *failure)
@@ -97,6 +135,8 @@ static int take_memory(struct eo_session *session, struct eo_failure *failure)
 
     reading->item_max = manifest->task->result == EO_SPANS      ? ANSWERS
                         : manifest->task->result == EO_ENTITIES ? (uint32_t)tokens
+                        : manifest->task->result == EO_BOXES
+                            ? (uint32_t)session->shapes[0].outputs[0].dims[1]
                                                                 : manifest->label_count;
     reading->vector_count =
         manifest->task->result == EO_EMBEDDING && manifest->pooling != EO_NO_POOLING
@@ -126,8 +166,21 @@ static int take_memory(struct eo_session *session, struct eo_failure *failure)
         reading->prompted = eo_arena_take(
             &session->arena, reading->prompt_bytes + session->max_text_bytes, 1);
     }
+    if (manifest->task->result == EO_BOXES) {
+        reading->boxes =
+            eo_arena_take(&session->arena, rows * reading->item_max, sizeof *reading->boxes);
+    }
+    if (manifest->task->result == EO_CLASS_MAP) {
+        const struct eo_class_logits sizes =
+            class_logits(session, &session->shapes[0].outputs[0], 0);
+        if (eo_class_scratch_take(&session->arena, &sizes, session->max_image_side,
+                                  &reading->class_scratch) != EO_OK) {
+            return eo_fail(failure, EO_ENOMEM, "session", "no memory for a map of labels");
+        }
+    }
     if (reading->scratch == NULL || reading->tokens == NULL || reading->token_counts == NULL ||
-        reading->items == NULL || reading->vectors == NULL || reading->results == NULL ||
+        reading->items == NULL || reading->vectors == NULL ||
+        (manifest->task->result == EO_BOXES && reading->boxes == NULL) || reading->results == NULL ||
         (reading->prompt_bytes > 0 && reading->tokenizer != NULL && reading->prompted == NULL)) {
         return eo_fail(failure, EO_ENOMEM, "session", "no memory for texts of %u bytes",
                        (unsigned)session->max_text_bytes);
@@ -188,6 +241,9 @@ int eo_reading_open(struct eo_session *session, struct eo_failure *failure)
     }
     session->reading = reading;
     result = check_outputs(session, failure);
+    if (result == EO_OK) {
+        result = check_places(session, failure);
+    }
     if (result != EO_OK) {
         return result;
     }
@@ -277,8 +333,23 @@ static struct eo_result *begin_result(struct eo_reading *reading, uint32_t row)
     return result;
 }
 
-/* The result of one row of a task that reads each text once. */
-static void finish_row(struct eo_session *session, uint32_t row)
+static void find_boxes(struct eo_session *session, uint32_t row, const struct eo_image *image,
+                       struct eo_result *result)
+{
+    struct eo_reading *reading = session->reading;
+    const size_t first = (size_t)row * reading->item_max;
+    const struct eo_proposals found = {.logits = eo_reading_output(session, 0, row),
+                                       .boxes = eo_reading_output(session, 1, row),
+                                       .queries = reading->item_max,
+                                       .width = width_of(session)};
+
+    eo_boxes_find(session->manifest, &found, image, reading->items + first,
+                  reading->boxes + first);
+    result->item_count = reading->item_max;
+}
+
+/* The result of one row of a task that reads each text or image once; `image` is NULL for a text. */
+static void finish_row(struct eo_session *session, uint32_t row, const struct eo_image *image)
 {
     const struct eo_manifest *manifest = session->manifest;
     struct eo_reading *reading = session->reading;
@@ -301,6 +372,12 @@ static void finish_row(struct eo_session *session, uint32_t row)
             result->vector = output; /* the graph's own, which lives until the next run too */
             result->vector_count = width_of(session);
         }
+    } else if (manifest->task->result == EO_BOXES) {
+        find_boxes(session, row, image, result);
+    } else if (manifest->task->result == EO_CLASS_MAP) {
+        const struct eo_class_logits map =
+            class_logits(session, eo_session_output(session, 0), row);
+        result->item_count = eo_class_map_shares(&map, &reading->class_scratch, items);
     } else {
         result->item_count =
             eo_results_classify(output, manifest->label_count, manifest->activation, items);
@@ -404,7 +481,7 @@ static int read_texts(struct eo_session *session, const struct eo_text *texts, u
         result = eo_session_run(session, failure);
     }
     for (uint32_t row = 0; result == EO_OK && row < count; row++) {
-        finish_row(session, row);
+        finish_row(session, row, NULL);
     }
     return result;
 }
@@ -468,7 +545,7 @@ int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t 
     }
     for (uint32_t row = 0; result == EO_OK && row < count; row++) {
         (void)begin_result(reading, row);
-        finish_row(session, row);
+        finish_row(session, row, &images[row]);
     }
     reading->result_count = result == EO_OK ? count : 0;
     return result;
@@ -477,4 +554,40 @@ int eo_session_run_images(eo_session *session, const eo_image *images, uint32_t 
 const eo_result *eo_session_result(const eo_session *session, uint32_t index)
 {
     return index < session->reading->result_count ? &session->reading->results[index] : NULL;
+}
+
+const eo_box *eo_session_boxes(const eo_session *session, uint32_t index)
+{
+    const struct eo_reading *reading = session->reading;
+
+    return reading->boxes != NULL && index < reading->result_count
+               ? reading->boxes + (size_t)index * reading->item_max
+               : NULL;
+}
+
+int eo_session_class_map(eo_session *session, uint32_t index, uint32_t width, uint32_t height,
+                         uint16_t *labels, eo_failure *failure)
+{
+    const struct eo_tensor *output =
+        session->reading->result_count > 0 ? eo_session_output(session, 0) : NULL;
+    struct eo_class_logits map;
+
+    if (session->manifest->task->result != EO_CLASS_MAP) {
+        return eo_fail(failure, EO_EINPUT, session->manifest->name,
+                       "is for %s: it labels no pixels", session->manifest->task->name);
+    }
+    if (output == NULL || index >= session->reading->result_count ||
+        (int64_t)index >= output->dims[0]) { /* of another shape, selected since */
+        return eo_fail(failure, EO_EINPUT, "index", "%u, the last run had %u images",
+                       (unsigned)index, (unsigned)session->reading->result_count);
+    }
+    if (width == 0 || height == 0 || width > session->reading->class_scratch.side ||
+        height > EO_IMAGE_SOURCE_MAX) {
+        return eo_fail(failure, EO_EINPUT, "size", "%u x %u pixels, at most %u wide was made room for",
+                       (unsigned)width, (unsigned)height,
+                       (unsigned)session->reading->class_scratch.side);
+    }
+    map = class_logits(session, output, index);
+    eo_class_map_write(&map, &session->reading->class_scratch, width, height, labels);
+    return EO_OK;
 }

@@ -5,6 +5,7 @@
 #define EO_READING_H
 
 #include "session/session.h"
+#include "tasks/class_map.h"
 #include "tokenizer/tokenizer.h"
 
 #define EO_NO_INPUT UINT32_MAX
@@ -23,6 +24,8 @@ struct eo_reading {
     uint32_t *token_counts;    /* (max_batch) */
     struct eo_item *items;     /* (max_batch, item_max) */
     uint32_t item_max;
+    struct eo_box *boxes; /* (max_batch, item_max), of a detector's items */
+    struct eo_class_scratch class_scratch;
     float *vectors; /* (max_batch, vector_count) */
     uint32_t vector_count;
     struct eo_result *results; /* (max_batch) */

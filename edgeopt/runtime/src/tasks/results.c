@@ -9,20 +9,21 @@
 
 enum { ANSWER_TOKENS_MAX = 15 };
 
-/* Best first; equal scores by label. */
-static int is_after(const struct eo_item *a, const struct eo_item *b)
+int eo_results_is_after(const struct eo_item *a, const struct eo_item *b)
 {
-    return a->score < b->score || (a->score == b->score && a->label > b->label);
+    return a->score < b->score ||
+           (a->score == b->score &&
+            (a->label > b->label || (a->label == b->label && a->begin > b->begin)));
 }
 
-static void sift(struct eo_item *items, uint32_t at, uint32_t count)
+void eo_results_sift(struct eo_item *items, uint32_t at, uint32_t count)
 {
     for (uint32_t child = 2 * at + 1; child < count; child = 2 * at + 1) {
         struct eo_item swapped;
-        if (child + 1 < count && is_after(&items[child + 1], &items[child])) {
+        if (child + 1 < count && eo_results_is_after(&items[child + 1], &items[child])) {
             child++;
         }
-        if (!is_after(&items[child], &items[at])) {
+        if (!eo_results_is_after(&items[child], &items[at])) {
             return;
         }
         swapped = items[at];
@@ -32,18 +33,22 @@ static void sift(struct eo_item *items, uint32_t at, uint32_t count)
     }
 }
 
-/* A heap sort: qsort may allocate. */
-static void sort_items(struct eo_item *items, uint32_t count)
+void eo_results_heapify(struct eo_item *items, uint32_t count)
 {
     for (uint32_t i = count / 2; i-- > 0;) {
-        sift(items, i, count);
+        eo_results_sift(items, i, count);
     }
+}
+
+void eo_results_sort(struct eo_item *items, uint32_t count)
+{
+    eo_results_heapify(items, count);
     for (uint32_t left = count; left > 1;) {
         const struct eo_item last = items[0];
         left--;
         items[0] = items[left];
         items[left] = last;
-        sift(items, 0, left);
+        eo_results_sift(items, 0, left);
     }
 }
 
@@ -72,7 +77,7 @@ uint32_t eo_results_classify(const float *logits, uint32_t count, enum eo_activa
     for (uint32_t i = 0; activation == EO_SOFTMAX && i < count; i++) {
         items[i].score /= sum;
     }
-    sort_items(items, count);
+    eo_results_sort(items, count);
     return count;
 }
 

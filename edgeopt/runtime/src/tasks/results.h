@@ -7,6 +7,15 @@
 #include "bundle/manifest.h"
 #include "tokenizer/token.h"
 
+/* Whether `a` stands behind `b`: best first, equal scores by label, then by begin. */
+int eo_results_is_after(const struct eo_item *a, const struct eo_item *b);
+
+/* A heap with the last of all on top, and a sort by it: qsort may allocate. `sift` puts items[at] in
+ * its place below. */
+void eo_results_sift(struct eo_item *items, uint32_t at, uint32_t count);
+void eo_results_heapify(struct eo_item *items, uint32_t count);
+void eo_results_sort(struct eo_item *items, uint32_t count);
+
 /* Softmax or sigmoid of `count` logits, one item each, best first. */
 uint32_t eo_results_classify(const float *logits, uint32_t count, enum eo_activation activation,
                              struct eo_item *items);
