@@ -126,6 +126,23 @@ def test_objects_are_those_of_the_processor(
     assert some > len(photos)
 
 
+def test_a_board_finds_the_same_objects(
+    made: dict[str, tuple[Path, Bundle]], photos: list[Path]
+) -> None:
+    bundle = made[DETECTOR][1]
+    here, there = (
+        edgeopt.read_images(bundle, photos, board=b, threshold=0) for b in (None, "host")
+    )
+    for one, other in zip(here.results, there.results, strict=True):
+        assert len(one.items) > 5
+        assert [i.label for i in other.items] == [i.label for i in one.items]
+        for a, b in zip(one.items, other.items, strict=True):
+            assert (b.score, b.box) == (
+                pytest.approx(a.score, abs=1e-5),
+                pytest.approx(a.box, abs=1e-2),
+            )
+
+
 def test_labels_of_pixels_are_those_of_the_processor(
     made: dict[str, tuple[Path, Bundle]], photos: list[Path]
 ) -> None:
