@@ -753,9 +753,9 @@ WRONG_UNIGRAM: list[tuple[dict[str, Any], int, str]] = [
         'normalizer.prepend is "", supported: 1 to 256 characters',
     ),
     (
-        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "Nmt"}] * 17}},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "Nmt"}] * 129}},
         UNSUPPORTED,
-        "normalizer.normalizers[16] is one of more than 16 steps, supported: up to that",
+        "normalizer.normalizers[128] is one of more than 128 steps, supported: up to that",
     ),
     (
         {"normalizer": {"type": "Sequence", "normalizers": {}}},
