@@ -99,6 +99,7 @@ def made(number: int, size: int = 8, *, age_s: float = 0) -> Path:
     return path
 
 
+@pytest.mark.heavy
 def test_several_processes_build_an_entry_once(tmp_path: Path, home: Path) -> None:
     processes = [start(tmp_path, sleep=0.5) for _ in range(4)]
     told = {process.communicate()[0].strip() for process in processes}

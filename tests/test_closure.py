@@ -88,6 +88,7 @@ COVERED = {
 }
 
 
+@pytest.mark.heavy
 def test_each_file_of_a_closure_moves_its_key_and_no_other_does(tmp_path: Path) -> None:
     for name, text in MADE.items():
         path = tmp_path / "edgeopt" / name

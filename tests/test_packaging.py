@@ -149,6 +149,7 @@ def test_the_installed_package_reads_its_own_files(installed: Path) -> None:
     assert profile == str(installed / "edgeopt/profiles/rk3588.toml")
 
 
+@pytest.mark.heavy
 def test_a_source_distribution_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     shutil.copytree(wheel.parent / "source", tmp_path / "source", symlinks=True)
     shutil.rmtree(tmp_path / "source" / "build", ignore_errors=True)

@@ -165,6 +165,7 @@ def writer(folder: Path, sources: dict[str, Path], how: str) -> subprocess.Popen
     return program
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("how", ["exchange", "two renames"])
 def test_a_kill_at_any_moment_leaves_a_whole_bundle(
     tmp_path: Path, sources: dict[str, Path], how: str
@@ -185,6 +186,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_bundle(
         assert sorted(os.listdir(tmp_path)) == ["b.edgeopt", "from", "sources"]
 
 
+@pytest.mark.heavy
 def test_a_reader_never_finds_half_a_bundle(tmp_path: Path, sources: dict[str, Path]) -> None:
     program = writer(tmp_path, sources, "exchange")
     seen: set[str] = set()

@@ -84,6 +84,7 @@ def _save(name: str) -> None:
     registry.save(entry(name))
 
 
+@pytest.mark.heavy
 def test_boards_saved_by_several_processes_at_once_are_all_kept() -> None:
     names = [f"b{n}" for n in range(12)]
     with multiprocessing.get_context("spawn").Pool(4) as pool:

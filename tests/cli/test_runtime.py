@@ -80,6 +80,7 @@ def test_the_binding_finds_the_library_of_its_folder(tmp_path: Path) -> None:
     assert done.stdout == f"{__version__}\n", done.stderr
 
 
+@pytest.mark.heavy
 @needs_zig
 def test_musl_and_one_engine(tmp_path: Path) -> None:
     document("build", "--arch", "x86_64", "--engine", "onnx", "-o", tmp_path / "one")
@@ -121,6 +122,7 @@ def test_wrong_input(tmp_path: Path) -> None:
     assert file["message"] == "is a file, expected a folder"
 
 
+@pytest.mark.heavy
 def test_export_writes_two_files_and_what_builds_them(tmp_path: Path) -> None:
     done = document("export", tmp_path / "rt")
     assert set(done["files"]) == {

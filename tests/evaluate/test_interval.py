@@ -45,6 +45,7 @@ def test_answers_that_are_all_the_same_do_not_show_that_there_is_no_difference()
     assert high > 0.1
 
 
+@pytest.mark.heavy
 def test_intervals_of_shares_hold_the_truth_as_often_as_they_say() -> None:
     draw = np.random.default_rng(0)
     held = held_difference = 0
@@ -90,6 +91,7 @@ def test_the_bootstrap_is_scipys() -> None:
     assert found[0][1] == (0.0, 0.0)
 
 
+@pytest.mark.heavy
 def test_the_bootstrap_of_few_units_holds_the_truth_as_often_as_it_says() -> None:
     draw = np.random.default_rng(8)
     trials = 600

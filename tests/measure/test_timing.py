@@ -34,6 +34,7 @@ def test_samples_that_wait_are_counted_as_disturbed_and_told() -> None:
     assert any("2 of 2 samples were disturbed" in text for text in told)
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot choose a core here")
 def test_another_process_on_the_same_core_disturbs() -> None:
     cores = os.sched_getaffinity(0)

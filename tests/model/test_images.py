@@ -14,6 +14,7 @@ from edgeopt.model.images import list_images, make_images, parse_ppm, read_image
 PIXELS = bytes(range(18))
 
 
+@pytest.mark.heavy
 def test_made_images_are_many_and_always_the_same() -> None:
     images = make_images(40)
     assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in images)

@@ -396,6 +396,7 @@ def quantised(path: Path, way: str) -> None:
         quantization.quantize_static(str(path), str(path), Reader(), quant_format=form)
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", ["dynamic", "QDQ", "QOperator", "nbits"])
 def test_what_is_quantised_already_is_refused(tmp_path: Path, way: str) -> None:

@@ -5,11 +5,14 @@
 import sys
 import unicodedata
 
+import pytest
+
 from edgeopt.report.shown import one_line, plain
 
 DIRECTION = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
 
+@pytest.mark.heavy
 def test_every_control_character_and_turn_of_direction_is_escaped() -> None:
     for code in range(sys.maxunicode + 1):
         letter = chr(code)

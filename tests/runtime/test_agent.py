@@ -334,6 +334,7 @@ def test_tokens_of_what_is_no_text_are_refused(agent: Path, case: Case) -> None:
     assert (done.status, done.one("error")["message"]) == (1, "has no tokenizer")
 
 
+@pytest.mark.heavy
 def test_golden_texts_are_run_before_anything_is_timed(
     agent: Path, onnxruntime_library: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_only_the_header_is_exported(library: Path) -> None:
     assert exported(library) == NAMES
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "without", [(e,) for e in ENGINES] + [ENGINES], ids=lambda engines: "+".join(engines)
 )
@@ -98,6 +99,7 @@ def test_it_runs_a_bundle(library: Path, onnxruntime_library: Path, tmp_path: Pa
         np.testing.assert_array_equal(session.outputs()["out"], case.out)
 
 
+@pytest.mark.heavy
 def test_cmake_builds_it(folder: Path, tmp_path: Path) -> None:
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed")

@@ -156,7 +156,10 @@ def test_the_host_prepares_as_transformers(resample: int, number: int, keeps: bo
 
 
 @pytest.mark.parametrize("resample", RESAMPLES)
-@pytest.mark.parametrize("height", SIDES)
+@pytest.mark.parametrize(
+    "height",
+    [n if n in (1, 16, 97) else pytest.param(n, marks=pytest.mark.heavy) for n in SIDES],
+)
 def test_the_runtime_prepares_as_the_host(
     resample: int, height: int, program: Path, tmp_path: Path
 ) -> None:
@@ -178,6 +181,7 @@ def test_the_runtime_prepares_as_the_host(
             np.testing.assert_array_equal(got, prepare(image, spec)[0])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("resample", RESAMPLES)
 @pytest.mark.parametrize("side", [1, 2, 16])
 def test_memory_for_the_largest_image_is_enough_for_each_smaller_one(
@@ -347,6 +351,7 @@ int main(void)
 """
 
 
+@pytest.mark.heavy
 def test_the_fuzz_target_survives_changed_bytes(tmp_path: Path) -> None:
     main = tmp_path / "main.c"
     main.write_text(FUZZ_MAIN)

@@ -199,6 +199,7 @@ def test_every_code_point_is_classed_and_mapped_as_in_the_package(driver: Path) 
         assert others[code][0] == bool(flags & 24 or blank), hex(code)
 
 
+@pytest.mark.heavy
 def test_single_words_end_where_the_package_says(driver: Path, save: Save) -> None:
     document = with_added(minilm())
     cases = []
@@ -259,6 +260,7 @@ def test_byte_bpe_gives_the_tokens_of_the_package(
     check(driver, save(with_added(roberta)), every_text(4, 2000))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("trim", [True, False])
 @pytest.mark.parametrize("prefix", [True, False])
 @pytest.mark.parametrize("regex", [True, False])
@@ -296,7 +298,17 @@ def test_merges_of_the_same_pair_and_in_any_order(
     check(driver, save(made), every_text(7, 300))
 
 
-@pytest.mark.parametrize("name", ["template", "bert", "roberta", "bytes", "sequence", "none"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "template",
+        "bert",
+        *(
+            pytest.param(n, marks=pytest.mark.heavy)
+            for n in ("roberta", "bytes", "sequence", "none")
+        ),
+    ],
+)
 def test_pairs_and_their_truncation(
     driver: Path, save: Save, roberta: dict[str, Any], name: str
 ) -> None:
