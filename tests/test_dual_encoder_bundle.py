@@ -244,11 +244,6 @@ def test_a_folder_of_images_is_for_the_graph_of_images(
     assert after["texts_sha256"] == before["texts_sha256"]
 
 
-def test_evaluating_says_that_there_are_no_labels(made: tuple[Path, Bundle]) -> None:
-    with pytest.raises(InputError, match="has no labels of its own to score"):
-        edgeopt.evaluate_bundle(made[1], made[0])
-
-
 def test_a_recipe_that_bounds_a_loss_is_refused(made: tuple[Path, Bundle], tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("a cat\na dog\n")

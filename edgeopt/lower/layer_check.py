@@ -54,6 +54,9 @@ TIMES = 3.0
 
 CALLS = 4
 
+_SMOOTH = 0.95
+_TINY = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wrong:
@@ -85,13 +88,14 @@ def check(
     model = narrowed(model)
     taken = artifact.main.seq_lens
     length = min(n for n in prepared.checks if not taken or n in taken)
+    spans = _Spans(model, prepared.calibration) if static else None
     left: dict[str, Wrong] | None = None
     for batch in prepared.checks[length][:CALLS]:
         try:
             inside = look_inside(model, artifact, directory, batch)
         except EdgeoptError:
             return None
-        found = {one.name: one for one in _beyond(model, inside, batch, static=static)}
+        found = {one.name: one for one in _beyond(model, inside, batch, spans)}
         if left is not None:  # of each the least that was seen
             found = {
                 name: min(left[name], one, key=lambda w: w.own / w.explained)
@@ -104,7 +108,7 @@ def check(
     return max((left or {}).values(), key=lambda w: w.own / w.explained, default=None)
 
 
-def _beyond(model: Model, inside: Inside, batch: Batch, *, static: bool) -> list[Wrong]:
+def _beyond(model: Model, inside: Inside, batch: Batch, spans: _Spans | None) -> list[Wrong]:
     """Return the layers whose own error in this call is above what is explained."""
     import torch
 
@@ -120,8 +124,14 @@ def _beyond(model: Model, inside: Inside, batch: Batch, *, static: bool) -> list
         if told is None:
             continue
         own, given = told
-        explained = max(_explained(layer.module, given, mask, static=static), 1e-9)
-        if own > LEAST and own > TIMES * explained:
+        if own <= LEAST:
+            continue
+        own_span = None if spans is None else _span(given)[None]
+        explained = max(_explained(layer.module, given, mask, own_span), 1e-9)
+        if spans is not None and own > TIMES * explained:
+            before = spans.of(layer.name)
+            explained = max(explained, _explained(layer.module, given, mask, before))
+        if own > TIMES * explained:
             found.append(Wrong(name=layer.shown, own=own, explained=explained))
     return found
 
@@ -155,15 +165,76 @@ def _own(
     return None if made is None else (off_by(value, made, mask), given[2])
 
 
+class _Spans:
+    """The least and the greatest value of each channel that a layer takes, by the calls of the
+    calibration.
+
+    A range that was found before is none of this call's: it is wider, with larger steps, or cuts
+    off what is beyond. They are looked for once a layer is off by more than its own call explains.
+    """
+
+    def __init__(self, model: Model, calibration: Sequence[Batch]) -> None:
+        self._model, self._calibration = model, calibration
+        self._found: dict[str, list[np.ndarray]] | None = None
+
+    def of(self, name: str) -> np.ndarray | None:
+        """Return those of the layer ``name``, (calls, 2, channels); None if it was not called."""
+        if self._found is None:
+            self._found = {}
+            for batch in self._calibration:
+                for layer in reference_layers(self._model, batch).walk():
+                    if layer.input is not None:
+                        self._found.setdefault(layer.name, []).append(_span(layer.input))
+        found = self._found.get(name)
+        return None if found is None else np.stack(found)
+
+
+def _span(values: np.ndarray) -> np.ndarray:
+    flat = values.reshape(-1, values.shape[-1])
+    return np.stack([flat.min(0), flat.max(0)])
+
+
 def _explained(
-    linear: torch.nn.Linear, given: np.ndarray, mask: np.ndarray | None, *, static: bool
+    linear: torch.nn.Linear, given: np.ndarray, mask: np.ndarray | None, spans: np.ndarray | None
 ) -> float:
-    """Return how far 8 bits of weight and input bring a layer's output, of its length."""
+    """Return how far 8 bits of weight and input bring a layer's output, of its length.
+
+    ``spans`` (calls, 2, channels) are what the whole input has one range for, the mean of the
+    calls' as NNCF has it, with the channels as they are or smoothed, whichever explains more. None
+    for a range to each token.
+    """
     import torch
 
     hidden = torch.from_numpy(np.ascontiguousarray(given, np.float32))
     with torch.inference_mode():
         exact = linear(hidden)
-        rounded = fake_tokens(hidden.reshape(1, -1) if static else hidden).reshape(hidden.shape)
-        found = torch.nn.functional.linear(rounded, snap(linear.weight, Grid()), linear.bias)
-    return off_by(found.numpy(), exact.numpy(), mask)
+        if spans is None:
+            made = [(fake_tokens(hidden), linear.weight)]
+        else:
+            ends = torch.from_numpy(spans.astype(np.float32))
+            scales = (torch.ones(ends.shape[2]), _smoothing(ends, linear.weight))
+            made = [(_in_range(hidden / s, ends / s), linear.weight * s) for s in scales]
+        found = [
+            torch.nn.functional.linear(rounded, snap(weight, Grid()), linear.bias)
+            for rounded, weight in made
+        ]
+    return max(off_by(one.numpy(), exact.numpy(), mask) for one in found)
+
+
+def _in_range(hidden: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Return ``hidden`` as 8 bits keep it in the mean range of ``ends`` (calls, 2, channels)."""
+    import torch
+
+    low = float(ends[:, 0].amin(1).mean().clamp(max=0))
+    high = float(ends[:, 1].amax(1).mean().clamp(min=0))
+    step = max((high - low) / 255, _TINY)
+    return torch.fake_quantize_per_tensor_affine(hidden, step, round(-low / step), 0, 255)
+
+
+def _smoothing(ends: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return what inputs are divided by and weights multiplied with, by channel.
+
+    As SmoothQuant has it (Xiao et al. 2023, equation 4), with NNCF's share for a transformer.
+    """
+    given = ends.abs().amax((0, 1)).clamp(min=_TINY)
+    return given**_SMOOTH / weight.abs().amax(0).clamp(min=_TINY) ** (1 - _SMOOTH)

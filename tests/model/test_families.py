@@ -115,8 +115,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("BartForSequenceClassification", BART, "generates text, or has a decoder"),
     ("GPT2LMHeadModel", {}, "GPT2LMHeadModel generates text"),
     ("CanineModel", {}, "CanineModel looks its tokens up in no embedding table"),
-    ("ViTModel", PICTURE, "ViTModel takes pixel_values, not texts"),
-    ("Dinov2Model", PICTURE, "Dinov2Model takes pixel_values, not texts"),
     (
         "PoolFormerForImageClassification",
         PICTURE,

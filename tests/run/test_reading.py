@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgeopt.errors import BoardError, MeasurementError
+from edgeopt.model.tasks import TOKEN_CLASSIFICATION
 from edgeopt.run.reading import Item, Reading, _reading
 
 HELLO = {"event": "hello", "agent": "0.1.0", "arch": "aarch64", "pid": 7}
@@ -22,7 +23,7 @@ WHOLE = [HELLO, ENGINE, ITEM, SPAN, TWO, RESULT]
 
 
 def reading(lines: list[Any]) -> Reading:
-    manifest = SimpleNamespace(labels=("good", "bad"), max_seq_len=4)
+    manifest = SimpleNamespace(labels=("good", "bad"), max_seq_len=4, task=TOKEN_CLASSIFICATION)
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     bundle: Any = SimpleNamespace(manifest=manifest)
     return _reading(texts, TEXTS, bundle, "pi", False)
@@ -54,6 +55,9 @@ def test_what_the_agent_says_is_taken() -> None:
         [HELLO, ENGINE, '{"event": "item", "label": "good", "score": 1e999}'],
         [HELLO, ENGINE, '{"event": "item", "label": "good", "score": ' + "9" * 5000 + "}"],
         [HELLO, ENGINE, "[" * 100_000],
+        [HELLO, ENGINE, ITEM | {"box": "all"}],
+        [HELLO, ENGINE, ITEM | {"box": [1, 2, 3]}],
+        [HELLO, ENGINE, ITEM | {"box": [1, 2, 3, None]}],
         [HELLO, ENGINE, SPAN | {"begin": -1}],
         [HELLO, ENGINE, SPAN | {"end": 99}],
         [HELLO, ENGINE, SPAN | {"begin": 5, "end": 4}],

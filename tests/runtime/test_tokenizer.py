@@ -340,11 +340,14 @@ def test_pairs_and_their_truncation(
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     added_tokens = tokenizer.num_special_tokens_to_add(True)
+    # The package makes an encoding of each part that a small limit cuts off one text with each of
+    # the other.
+    short = [pair for pair in pairs if sum(map(len, pair)) < 150]
     cases = [
         Case(a, b, limit, truncation)
         for truncation in (LONGEST_FIRST, ONLY_SECOND, ONLY_FIRST)
         for limit in (*range(added_tokens, added_tokens + 7), 31)
-        for first, second in pairs[limit % 4 :: 4]
+        for first, second in (short if limit < 31 else pairs)[limit % 4 :: 4]
         for a, b in ((first, second), (first, None))
     ]
     check_truncated(driver, path, tokenizer, cases)

@@ -9,7 +9,7 @@ import struct
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +89,21 @@ def encode(driver: Path, path: Path, cases: Sequence[Case]) -> list[Encoded]:
             continue
         count, total, pair = take(3)
         places = [_places(case.text), _places(case.pair or b"")]
-        rows = [take(7) for _ in range(count)]
+        rows = struct.iter_unpack("<7I", data[at : at + 28 * count])
+        at += 28 * count
         tokens = tuple((r[0], places[r[4]][r[1]], places[r[4]][r[2]], *r[3:]) for r in rows)
         found.append(Encoded(tokens, total, pair))
     assert at == len(data)
     return found
 
 
-@lru_cache(maxsize=4096)
-def _places(data: bytes) -> dict[int, int]:
+@cache
+def _places(data: bytes) -> list[int | None]:
     """The character that starts at each byte; no token begins or ends within one."""
-    return {0: 0} | {end: i + 1 for i, end in enumerate(texts.character_ends(data))}
+    found: list[int | None] = [0] + [None] * len(data)
+    for i, end in enumerate(texts.character_ends(data)):
+        found[end] = i + 1
+    return found
 
 
 def expected(encoding: Any) -> tuple[tuple[int, ...], ...]:

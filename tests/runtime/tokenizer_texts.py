@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from edgeopt.model import texts
@@ -156,9 +156,10 @@ def fixed() -> list[bytes]:
     return made
 
 
-def generated(seed: int, count: int) -> list[bytes]:
+@cache
+def generated(seed: int, count: int) -> tuple[bytes, ...]:
     rng = random.Random(seed)
-    return [_text(rng) for _ in range(count)]
+    return tuple(_text(rng) for _ in range(count))
 
 
 def pairs(seed: int, count: int) -> list[tuple[bytes, bytes]]:
@@ -171,7 +172,6 @@ def pairs(seed: int, count: int) -> list[tuple[bytes, bytes]]:
     return [(side(), side()) for _ in range(count)]
 
 
-@lru_cache(maxsize=4096)
 def character_ends(data: bytes) -> Sequence[int]:
     """Where each character of ``data.decode(errors="replace")`` ends in ``data``."""
     ends: list[int] = []
