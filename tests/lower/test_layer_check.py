@@ -80,7 +80,7 @@ def test_what_is_explained_is_what_rounding_does(model: Model) -> None:
     rest = np.array([[0, 1, 1, 1, 1, 1, 1, 1]])
     by_token, by_tensor = (
         layer_check._explained(linear, given, rest, span)
-        for span in (None, layer_check._span(given))
+        for span in (None, layer_check._span(given)[None])
     )
     assert 0.002 < by_token < 0.02
     assert by_tensor > 10 * by_token
