@@ -23,6 +23,7 @@ from edgeopt.lower.answers import ODD
 from edgeopt.model import Model, importer, texts
 from edgeopt.model.answer import Original, Text
 from edgeopt.model.samples import Samples
+from edgeopt.model.siglip_tokenizer import is_siglip
 from edgeopt.model.tasks import QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
 from edgeopt.quiet import quiet
 from edgeopt.runtime.build import build_for_host, sources_digest
@@ -91,7 +92,7 @@ def _given(model: Model, original: Original, own: Samples | None) -> list[tuple[
     mine = [str(text) for text in (own or ())][:MOST_TEXTS]
     shipped = texts.read_texts(None, 1_000)
     added = sorted(original.tokenizer.get_added_vocab())[:16]
-    if not original.tokenizer.is_fast:  # no normaliser knows what stands before a text's own </s>
+    if is_siglip(original.tokenizer):  # no normaliser knows what stands before a text's own </s>
         progress.note(f"{model.name}: a text that has {' or '.join(added)} in it is read otherwise")
         added = []
     inside = [form for token in added for form in (token, f"a {token} b", f"a{token}b {token}.")]

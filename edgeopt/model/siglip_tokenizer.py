@@ -26,6 +26,11 @@ _SIGMAS = "\u03c3\u03c2"
 are the same only if a vocabulary has neither."""
 
 
+def is_siglip(tokenizer: Any) -> bool:
+    """Tell whether a tokenizer is the first SigLIP's."""
+    return type(tokenizer).__name__ == "SiglipTokenizer"
+
+
 def converted(tokenizer: Any) -> Any | None:
     """Return a ``tokenizers.Tokenizer`` with the ids of a ``SiglipTokenizer``.
 
@@ -33,7 +38,7 @@ def converted(tokenizer: Any) -> Any | None:
     can hold: one that is not Unigram, with bytes for unknown characters, with blanks kept, or with
     a small sigma.
     """
-    if type(tokenizer).__name__ != "SiglipTokenizer":
+    if not is_siglip(tokenizer):
         return None
     tokenizers: Any = require("tokenizers", "torch")
     with quiet():

@@ -133,8 +133,8 @@ def _constants(network: Any, pixels: torch.Tensor) -> dict[str, torch.nn.Module]
     """Return what may stand for some modules of ``network``: what they give for any image so large.
 
     Those make positions, sines of places or a table resized, or attend among a decoder's queries
-    before these saw the image. LiteRT's XNNPACK moreover makes infinities of an INT8 product with
-    the zeros that such queries begin as.
+    before these saw the image. Without the latter LiteRT 2.3 gave infinities for DETR in INT8 under
+    XNNPACK, and not with its plain kernels; which operator makes them was not found.
     """
     from edgeopt.model.encoder import Constant
 
