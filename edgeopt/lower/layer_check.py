@@ -199,9 +199,9 @@ def _explained(
 ) -> float:
     """Return how far 8 bits of weight and input bring a layer's output, of its length.
 
-    ``spans`` (calls, 2, channels) are what the whole input has one range for, the mean of the
-    calls' as NNCF has it, with the channels as they are or smoothed, whichever explains more. None
-    for a range to each token.
+    ``spans`` (calls, 2, channels) are what the whole input has one range for: the mean of the
+    calls' as NNCF has it, with the channels as they are or smoothed, or the widest, as
+    onnxruntime; whichever explains more. None for a range to each token.
     """
     import torch
 
@@ -214,6 +214,8 @@ def _explained(
             ends = torch.from_numpy(spans.astype(np.float32))
             scales = (torch.ones(ends.shape[2]), _smoothing(ends, linear.weight))
             made = [(_in_range(hidden / s, ends / s), linear.weight * s) for s in scales]
+            widest = torch.stack([ends[:, 0].amin(0), ends[:, 1].amax(0)])[None]
+            made.append((_in_range(hidden, widest), linear.weight))
         found = [
             torch.nn.functional.linear(rounded, snap(weight, Grid()), linear.bias)
             for rounded, weight in made
