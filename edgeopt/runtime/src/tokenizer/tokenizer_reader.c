@@ -78,7 +78,8 @@ uint32_t eo_read_child(const struct eo_reader *reader, uint32_t object, const ch
 uint32_t eo_read_member(const struct eo_reader *reader, uint32_t object, const char *path,
                        const char *name, char key[MAX_KEY])
 {
-    (void)snprintf(key, MAX_KEY, "%s.%s", path, name);
+    /* Of a long path the end is left out, not the name. */
+    (void)snprintf(key, MAX_KEY, "%.*s.%s", MAX_KEY - 26, path, name);
     return eo_read_child(reader, object, name);
 }
 
