@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeopt.runtime.build import FLAGS, SOURCES
+from edgeopt.runtime.build import FLAGS, SMALL, SOURCES
 from tests.programs import compiled as compiled_program
 from tests.runtime.compiled import Compiled
 
@@ -35,7 +35,8 @@ def build_driver(sanitizers: str) -> Path:
 def build_driver_aarch64() -> Path:
     """Build the driver for aarch64 and an old glibc."""
     return compiled_program(
-        "engine_driver", *FLAGS, *_SOURCES, "-ldl", "-lm", triple="aarch64-linux-gnu.2.17"
+        *("engine_driver", *FLAGS, *SMALL, *_SOURCES, "-ldl", "-lm"),
+        triple="aarch64-linux-gnu.2.17",
     )
 
 

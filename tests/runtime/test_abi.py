@@ -23,7 +23,7 @@ from elftools.elf.elffile import ELFFile
 
 from edgeopt._version import __version__
 from edgeopt.engines.elf import read_needs, version_key
-from edgeopt.runtime.build import PLATFORMS, ROOT, build_for_host, build_runtime
+from edgeopt.runtime.build import PLATFORMS, ROOT, SMALL, build_for_host, build_runtime
 from edgeopt.runtime.python import edgeopt_rt
 from tests.programs import compiled
 
@@ -94,7 +94,7 @@ def layout(folder: Path, triple: str) -> list[str]:
     """Lines of name, offset (or size, or value) and size (or alignment), told by a C program."""
     source = folder / "layout.c"
     source.write_text(layout_program())
-    program = compiled("layout", "-std=c11", *["-static"] * bool(triple), source, triple=triple)
+    program = compiled("layout", "-std=c11", *(["-static", *SMALL] if triple else []), source, triple=triple)
     runner = ["qemu-arm"] if triple else []
     done = subprocess.run([*runner, str(program)], check=True, capture_output=True, text=True)
     return done.stdout.splitlines()

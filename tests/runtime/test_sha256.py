@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.runtime.build import FLAGS, SOURCES
+from edgeopt.runtime.build import FLAGS, SMALL, SOURCES
 from tests.programs import SANITIZED, compiled
 
 FILES = (Path(__file__).parent / "sha256_main.c", *sorted(SOURCES.glob("base/sha256*.c")))
@@ -48,7 +48,7 @@ def built(machine: str) -> list[str]:
     runner = [found]
     if machine == "aarch64":
         runner += ["-cpu", "cortex-a72"]  # with the cryptography extension
-    program = compiled("sha256_main", "-static", *FLAGS, "-O1", *FILES, triple=triple)
+    program = compiled("sha256_main", "-static", *FLAGS, *SMALL, *FILES, triple=triple)
     return [*runner, str(program)]
 
 

@@ -31,10 +31,17 @@ def make(folder: Path, target: str, flags: str, **variables: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def classify(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program with the library's sources in it, under sanitizers."""
-    folder = tmp_path_factory.mktemp("classify")
-    return make(folder, "classify", "-O1 -g -fsanitize=address,undefined", RT=RUNTIME)
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with programs that have the library's sources in them, under sanitizers."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    for target in ("classify", "cascade"):
+        make(folder, target, "-O1 -g -fsanitize=address,undefined", RT=RUNTIME)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classify(sanitized: Path) -> Path:
+    return sanitized / "classify"
 
 
 def test_labels_with_scores(classify: Path, bundles: dict[str, Path], run: Run) -> None:
@@ -154,9 +161,9 @@ try {
 
 
 def test_the_small_model_answers_where_it_is_sure(
-    cascade_file: Path, classifier: Path, other_classifier: Path, run: Run, tmp_path: Path
+    cascade_file: Path, classifier: Path, other_classifier: Path, run: Run, sanitized: Path
 ) -> None:
-    program = make(tmp_path, "cascade", "-O1 -g -fsanitize=address,undefined", RT=RUNTIME)
+    program = sanitized / "cascade"
     words = [cascade_file, other_classifier, classifier]
     done = run(program, *words, *TEXTS)
     assert done.returncode == 0, done.stderr
