@@ -183,13 +183,17 @@ def test_an_onnx_file(bundle: Bundle, host: Target, tmp_path: Path) -> None:
     assert "TFLite is lowered from a PyTorch module" in made.manifest.skipped[0].reason
 
 
+def beside_its_tokenizer(bundle: Bundle, checkpoint: Path, folder: Path) -> Path:
+    """Copy the network as .onnx and what stands beside a checkpoint into ``folder``."""
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint / name, folder)
+    return Path(shutil.copy(bundle.path / "artifacts/onnx-fp32/model.onnx", folder))
+
+
 def test_an_onnx_file_is_compiled_again_if_what_is_beside_it_changed(
     bundle: Bundle, checkpoint: Path, host: Target, tmp_path: Path
 ) -> None:
-    source = tmp_path / "model.onnx"
-    shutil.copy(bundle.path / "artifacts/onnx-fp32/model.onnx", source)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(checkpoint / name, tmp_path)
+    source = beside_its_tokenizer(bundle, checkpoint, tmp_path)
     options = {"output": tmp_path / "a.edgeopt", "engines": ["onnx"], "precisions": ["fp32"]}
 
     def again() -> tuple[Bundle, bool]:
@@ -223,9 +227,10 @@ def test_an_onnx_file_is_compiled_again_if_what_is_beside_it_changed(
 
 
 def test_a_change_of_the_encoder_has_the_reference_run_again(
-    checkpoint: Path, tmp_path: Path
+    bundle: Bundle, checkpoint: Path, tmp_path: Path
 ) -> None:
     """In a copy of the package, since what runs here is not to be changed."""
+    source = beside_its_tokenizer(bundle, checkpoint, tmp_path)
     package = Path(edgeopt.__file__).parent
     shutil.copytree(
         package, tmp_path / "edgeopt", ignore=shutil.ignore_patterns("__pycache__", "prebuilt")
@@ -240,7 +245,7 @@ def test_a_change_of_the_encoder_has_the_reference_run_again(
     def entries() -> set[str]:
         environment = {"PYTHONPATH": str(tmp_path), "EDGEOPT_CACHE": str(tmp_path / "cache")}
         subprocess.run(
-            [sys.executable, "-c", code, str(checkpoint)],
+            [sys.executable, "-c", code, str(source)],
             env=os.environ | environment,
             cwd=tmp_path,
             check=True,

@@ -29,6 +29,8 @@ SUITES = {"3.13": "trixie", "3.14": "forky", "3.15": "forky"}
 LEFT_OUT = (
     "tests/measure/test_timing.py",
     "tests/runtime/test_abi.py",
+    "tests/runtime/test_agent.py",
+    "tests/runtime/test_amalgamate.py",
     "tests/runtime/test_direction.py",
     "tests/runtime/test_image.py",
     "tests/runtime/test_sha256.py",
