@@ -213,15 +213,70 @@ static int send_samples(void *context, const struct eo_samples *samples, struct 
     return reader_gone(job->events, failure) == EO_OK ? host_gone(job, failure) : failure->code;
 }
 
-static int time_runs(struct job *job, struct eo_failure *failure)
+static int time_runs(struct job *job, int64_t runs, int64_t duration_ms, struct eo_failure *failure)
 {
     const struct eo_timed timed = {.context = job, .run = timed_run, .samples = send_samples};
+
+    return eo_measure(&timed, runs, duration_ms * 1000000, failure);
+}
+
+static int warm_up(struct job *job, struct eo_failure *failure)
+{
     int result;
 
     job->is_warmup = true;
-    result = eo_measure(&timed, job->arguments->warmup, failure);
+    result = time_runs(job, job->arguments->warmup, 0, failure);
     job->is_warmup = false;
-    return result == EO_OK ? eo_measure(&timed, job->arguments->runs, failure) : result;
+    return result;
+}
+
+/* Reads how many runs the next block has: a number in a line; 0 at the end of the input. Empty lines
+ * say that the host lives. Reads byte by byte, so that nothing of a later block is lost. */
+static int next_block(int64_t *runs, struct eo_failure *failure)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    bool digits = false;
+    char byte = 0;
+
+    *runs = 0;
+    for (;;) {
+        ssize_t got = poll(&input, 1, EO_SILENCE_S * 1000) > 0 ? read(STDIN_FILENO, &byte, 1) : -1;
+        if (got == 0) {
+            return digits ? eo_fail(failure, EO_EINPUT, "stdin", "ends within a line") : EO_OK;
+        }
+        if (got < 0) {
+            return eo_fail(failure, EO_EIO, "stdin", "the host is gone");
+        }
+        if (byte == '\n' && *runs > 0) {
+            return EO_OK;
+        }
+        if (byte != '\n' && (byte < '0' || byte > '9' || *runs > 100000000)) {
+            return eo_fail(failure, EO_EINPUT, "stdin", "expected a number of runs in each line");
+        }
+        digits = byte != '\n';
+        *runs = digits ? *runs * 10 + (byte - '0') : 0;
+    }
+}
+
+/* Times the blocks of runs that the host asks for, one by one: another program runs in between. */
+static int time_blocks(struct job *job, struct eo_failure *failure)
+{
+    int64_t runs = 1;
+    int result;
+
+    eo_events_begin(job->events, "ready");
+    eo_events_end(job->events);
+    result = reader_gone(job->events, failure);
+    while (result == EO_OK && (result = next_block(&runs, failure)) == EO_OK && runs > 0) {
+        result = time_runs(job, runs, 0, failure);
+        if (result == EO_OK) {
+            eo_events_begin(job->events, "block");
+            eo_events_integer(job->events, "runs", runs);
+            eo_events_end(job->events);
+            result = reader_gone(job->events, failure);
+        }
+    }
+    return result;
 }
 
 static void say_memory(const struct job *job)
@@ -246,7 +301,12 @@ static int run(struct job *job, struct eo_failure *failure)
         agree = agree && texts_agree;
     }
     if (result == EO_OK && agree) {
-        result = time_runs(job, failure);
+        result = warm_up(job, failure);
+    }
+    if (result == EO_OK && agree) {
+        result = job->arguments->command == EO_BLOCKS
+                     ? time_blocks(job, failure)
+                     : time_runs(job, job->arguments->runs, job->arguments->duration_ms, failure);
     }
     if (result == EO_OK) {
         say_memory(job);
@@ -591,6 +651,7 @@ int main(int argc, char **argv)
     eo_events_open(&events, descriptor);
     say_hello(&events);
     result = arguments.command == EO_RUN      ? run(&job, &failure)
+             : arguments.command == EO_BLOCKS ? run(&job, &failure)
              : arguments.command == EO_READ   ? read_samples(&job, &failure)
              : arguments.command == EO_TOKENS ? encode_texts(&job, &failure)
                                               : info(&job, &failure);
