@@ -66,7 +66,7 @@ def listen(
             kind = event["event"]
             if kind != "error":
                 _check_order(kind, last)
-            _take(report, event, where)
+            take(report, event, where)
             if len(report.warmup_ns) > warmup or len(report.wall_ns) > runs:
                 raise ValueError("more calls than were asked for")
             last = kind
@@ -156,8 +156,8 @@ def _check_order(kind: str, last: str) -> None:
         raise ValueError(f"{kind} after {last or 'nothing'}")
 
 
-def _take(report: AgentReport, event: dict[str, Any], where: str) -> None:
-    """Add one event to ``report``."""
+def take(report: AgentReport, event: dict[str, Any], where: str) -> None:
+    """Add one event to ``report``. Raises what ``protocol`` knows, and MeasurementError."""
     match event["event"]:
         case "hello":
             report.agent_version = text(event["agent"])
@@ -211,13 +211,20 @@ def arguments(
     warmup: int,
     runs: int,
     graph: str = MAIN,
+    duration_ms: int = 0,
+    command: str = "run",
 ) -> list[str]:
-    """Return the agent's command line; ``seq_len`` is 0 for a model of images."""
-    words = [agent, "run", "--bundle", bundle, "--engine", engine, "--precision", precision]
+    """Return the agent's command line; ``seq_len`` is 0 for a model of images.
+
+    It does ``runs``, and goes on until ``duration_ms`` are over.
+    """
+    words = [agent, command, "--bundle", bundle, "--engine", engine, "--precision", precision]
     words += ["--libraries", libraries, "--threads", str(threads)]
     words += ["--warmup", str(warmup), "--runs", str(runs)]
     if seq_len:
         words += ["--seq-len", str(seq_len)]
     if graph != MAIN:
         words += ["--graph", graph]
+    if duration_ms:
+        words += ["--duration-ms", str(duration_ms)]
     return words

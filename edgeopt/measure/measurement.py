@@ -138,12 +138,17 @@ def write(measurement: Measurement, path: Path) -> None:
     Raises InputError if ``path`` exists or cannot be written.
     """
     document = {"schema_version": SCHEMA_VERSION} | values.write(measurement)
+    write_document(document, path, indent=1)
+
+
+def write_document(document: Mapping[str, Any], path: Path, *, indent: int | None) -> None:
+    """Write ``document`` as the new JSON file ``path``. Raises InputError as ``write``."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1, allow_nan=False)
+            json.dump(document, file, indent=indent, allow_nan=False)
             file.write("\n")
         os.chmod(temporary, 0o644)
         os.link(temporary, path)

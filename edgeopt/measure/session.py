@@ -87,18 +87,9 @@ def profile(
     board that is lost after something was measured, or on which the bundle cannot become the
     current one, is a BoardError as well; the measurement is then written and named in it.
     """
-    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    with progress.step(f"Checking {bundle.path}"):
-        changed = changed_files(bundle)
-    if changed:
-        name, what = next(iter(changed.items()))
-        raise BundleError(
-            f"{name} {what}" + (f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""),
-            where=str(bundle.path),
-            hint="Compile the model again; a damaged bundle is not deployed.",
-        )
-    artifacts = _selected(bundle, engines, precisions)
-    lengths = _lengths(bundle, seq_len)
+    bundle = intact(bundle)
+    artifacts = selected(bundle, engines, precisions)
+    lengths = lengths_of(bundle, seq_len)
     started = datetime.datetime.now(datetime.UTC)
     stamp = started.strftime("%Y%m%dT%H%M%SZ")
     name = link_word(bundle.manifest.name)
@@ -155,6 +146,21 @@ def profile(
     return report(written, path, current)
 
 
+def intact(bundle: str | Path | Bundle) -> Bundle:
+    """Open ``bundle``. Raises BundleError if a file of it is not as it was compiled."""
+    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    with progress.step(f"Checking {bundle.path}"):
+        changed = changed_files(bundle)
+    if changed:
+        name, what = next(iter(changed.items()))
+        raise BundleError(
+            f"{name} {what}" + (f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""),
+            where=str(bundle.path),
+            hint="Compile the model again; a damaged bundle is not deployed.",
+        )
+    return bundle
+
+
 def _nothing(taken: _Taken, board: str) -> EdgeoptError:
     """Return the error that tells of nothing measured, of the kind of what went wrong."""
     if taken.lost is not None:
@@ -171,7 +177,7 @@ def _after_measuring(exc: EdgeoptError, what: str, path: Path) -> BoardError:
     )
 
 
-def _selected(
+def selected(
     bundle: Bundle, engines: Sequence[str], precisions: Sequence[str]
 ) -> list[tuple[str, Bundle, ArtifactEntry]]:
     """Return the artifacts asked for, each with its graph and the bundle of that one."""
@@ -192,7 +198,7 @@ def _selected(
     return chosen
 
 
-def _lengths(bundle: Bundle, seq_len: int | None) -> dict[str, int]:
+def lengths_of(bundle: Bundle, seq_len: int | None) -> dict[str, int]:
     """Return what each graph is run at; ``seq_len`` is of a dual encoder's texts."""
     parts = bundle.parts()
     return {

@@ -47,3 +47,19 @@ def percentiles(samples: Sequence[int]) -> Percentiles:
     return Percentiles(
         p50=rank(0.50), p90=supported(0.90), p99=supported(0.99), max=ordered[-1], n=len(ordered)
     )
+
+
+BATCHES = 20
+_LEAST_BATCH = 5
+
+
+def batches(samples: Sequence[int]) -> list[Sequence[int]]:
+    """Return up to 20 stretches of ``samples``, one after the other, of five or more each.
+
+    Stretches are nearly independent if single samples are not (batch means: Law, Simulation
+    Modeling and Analysis, ch. 9, on steady-state simulation output). What is left over at the front is left out.
+    """
+    count = min(BATCHES, len(samples) // _LEAST_BATCH)
+    size = len(samples) // count if count else 0
+    first = len(samples) - count * size
+    return [samples[first + i * size : first + (i + 1) * size] for i in range(count)]
