@@ -44,6 +44,11 @@ _COMMANDS = {
     "runtime": ("edgeopt.cli.runtime", "runtime", "Get the library that runs bundles for an app."),
     "board": ("edgeopt.cli.board", "board", "Add, start, list, check and stop boards."),
     "profile": ("edgeopt.cli.profile", "profile", "Run a bundle on a board and measure it there."),
+    "compare": (
+        "edgeopt.cli.compare",
+        "compare",
+        "Tell which of two is faster, or that nothing tells them apart.",
+    ),
     "cache": ("edgeopt.cli.cache", "cache", "Show what the cache holds, and clean it."),
 }
 

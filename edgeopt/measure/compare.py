@@ -287,7 +287,9 @@ def _differences(pairs: Sequence[tuple[Side, Side]]) -> tuple[str, ...]:
         if a.threads != b.threads:
             notes.append(f"the threads differ: {a.threads} and {b.threads}")
         if a.engine == b.engine and a.engine_version != b.engine_version:
-            notes.append(f"the versions of {a.engine} differ: {a.engine_version}, {b.engine_version}")
+            notes.append(
+                f"the versions of {a.engine} differ: {a.engine_version}, {b.engine_version}"
+            )
     return tuple(dict.fromkeys(notes))
 
 

@@ -57,7 +57,7 @@ def batches(samples: Sequence[int]) -> list[Sequence[int]]:
     """Return up to 20 stretches of ``samples``, one after the other, of five or more each.
 
     Stretches are nearly independent if single samples are not (batch means: Law, Simulation
-    Modeling and Analysis, ch. 9, on steady-state simulation output). What is left over at the front is left out.
+    Modeling and Analysis, ch. 9). What is left over at the front is left out.
     """
     count = min(BATCHES, len(samples) // _LEAST_BATCH)
     size = len(samples) // count if count else 0

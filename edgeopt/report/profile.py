@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def _ms(value_ns: int | None) -> str:
+def ms(value_ns: int | None) -> str:
     """Return milliseconds in four digits."""
     if value_ns is None:
         return "-"
@@ -55,7 +55,7 @@ def render(report: Report, console: Console) -> None:
         run, times = item.run, item.latency
         table.add_row(
             run.name,
-            *(_ms(getattr(times, name, None)) for name in shown),
+            *(ms(getattr(times, name, None)) for name in shown),
             str(len(run.wall_ns)),
             f"{item.throughput_per_s:.3g}" if item.throughput_per_s else "-",
             size(run.peak_memory_bytes),
