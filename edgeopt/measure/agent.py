@@ -17,7 +17,7 @@ from edgeopt.errors import MeasurementError
 from edgeopt.measure.measurement import GoldenResult
 from edgeopt.model import MAIN
 
-_ORDER = ("hello", "engine", "golden", "warmup", "samples", "memory", "done")
+_ORDER = ("hello", "engine", "first", "golden", "warmup", "samples", "memory", "done")
 _OFTEN = ("golden", "warmup", "samples")
 _MOST_CALLS, _MOST_GOLDEN = 1 << 24, 1 << 16
 _MOST_NS = 1 << 62
@@ -30,6 +30,7 @@ class AgentReport:
     agent_version: str = ""
     engine_version: str = ""
     load_ns: int = 0
+    first_ns: int = 0
     golden: list[GoldenResult] = field(default_factory=list)
     warmup_ns: list[int] = field(default_factory=list)
     wall_ns: list[int] = field(default_factory=list)
@@ -164,6 +165,8 @@ def take(report: AgentReport, event: dict[str, Any], where: str) -> None:
         case "engine":
             report.engine_version = text(event["version"])
             report.load_ns = count(event["load_ns"])
+        case "first":
+            report.first_ns = count(event["wall_ns"])
         case "golden":
             if len(report.golden) == _MOST_GOLDEN:
                 raise ValueError("too many")

@@ -46,7 +46,8 @@ class Run:
 
     ``cpu_ns`` is the process's CPU time of the same calls, all threads together; the memory
     figures are resident set sizes: before the engine was loaded, after, and the peak. ``graph`` is
-    a dual encoder's.
+    a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not sampled;
+    0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was taken by.
     """
 
     engine: str
@@ -68,6 +69,8 @@ class Run:
     state_before: Mapping[str, Any]
     state_after: Mapping[str, Any]
     graph: str = MAIN
+    first_ns: int = 0
+    rules: str = ""
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, Me
 from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.report import Report, report
+from edgeopt.measure.rules import find
 from edgeopt.measure.state import read_state
 from edgeopt.model.dual_encoder import TEXT
 from edgeopt.model.signature import NO_LENGTH
@@ -42,6 +43,8 @@ class _Plan:
     threads: int
     warmup: int
     runs: int
+    duration_ms: int = 0
+    rules: str = ""
 
 
 @dataclass(slots=True)
@@ -68,6 +71,9 @@ def profile(
     threads: int | None = None,
     warmup: int | None = None,
     runs: int | None = None,
+    duration_s: float | None = None,
+    min_runs: int | None = None,
+    rules: str | None = None,
     output: str | Path | None = None,
     activate: bool = True,
 ) -> Report:
@@ -76,7 +82,8 @@ def profile(
     ``engines`` and ``precisions`` narrow what is measured. ``seq_len`` is one of the bundle's
     lengths (the longest by default); a dual encoder's graph of images has none. ``threads``,
     ``warmup`` and ``runs`` default to the target's; on an emulated board the latter two to
-    ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. The raw
+    ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
+    are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
@@ -87,6 +94,17 @@ def profile(
     board that is lost after something was measured, or on which the bundle cannot become the
     current one, is a BoardError as well; the measurement is then written and named in it.
     """
+    if rules is not None:
+        found = find(rules)
+        duration_s, min_runs = found.duration_s, found.min_runs
+    if runs is not None and duration_s is not None:
+        raise InputError(
+            "runs are counted, or go on for a time",
+            where="profile",
+            hint="Leave --runs out, and give --min-runs.",
+        )
+    if min_runs is not None and duration_s is None:
+        raise InputError("--min-runs is for --duration; --runs counts them", where="profile")
     bundle = intact(bundle)
     artifacts = selected(bundle, engines, precisions)
     lengths = lengths_of(bundle, seq_len)
@@ -97,6 +115,12 @@ def profile(
     measurement.check_place(path)
     with connect(board) as reached:
         check_architecture(bundle, reached)
+        if rules is not None and reached.emulated:
+            raise InputError(
+                f"{board} is emulated, and a score is of a device: {rules}",
+                where="profile",
+                hint="Leave --rules out.",
+            )
         target = bundle.manifest.target
         default_warmup, default_runs = (
             (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
@@ -109,7 +133,9 @@ def profile(
                 seq_len=lengths[graph],
                 threads=threads or min(target.threads, len(reached.facts.cores) or 1),
                 warmup=default_warmup if warmup is None else warmup,
-                runs=runs or default_runs,
+                runs=runs or min_runs or default_runs,
+                duration_ms=round(1000 * (duration_s or 0)),
+                rules=rules or "",
             )
             for graph, part, artifact in artifacts
         ]
@@ -274,15 +300,25 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         threads=plan.threads,
         warmup=plan.warmup,
         runs=plan.runs,
+        duration_ms=plan.duration_ms,
         graph=plan.graph,
     )
     state_before = read_state(board.transport)
     what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
-    with progress.step(f"Measuring {name}, {what}, {plan.runs} runs") as step:
+    how_many = f"{plan.runs} runs"
+    if plan.duration_ms:
+        how_many = f"{plan.duration_ms / 1000:g} s and {how_many} at least"
+    with progress.step(f"Measuring {name}, {what}, {how_many}") as step:
         told = _listen(
-            board, store, provided, words, plan, lambda count: step.update(count, plan.runs)
+            board,
+            store,
+            provided,
+            words,
+            plan,
+            lambda count: step.update(count, max(count, plan.runs)),
         )
-    if told.outputs_agree and len(told.wall_ns) != plan.runs:
+    more = len(told.wall_ns) > plan.runs and plan.duration_ms
+    if told.outputs_agree and len(told.wall_ns) != plan.runs and not more:
         raise MeasurementError(
             f"the agent sent {len(told.wall_ns)} samples of {plan.runs}", where=board.entry.name
         )
@@ -306,6 +342,8 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         state_before=state_before,
         state_after=read_state(board.transport),
         graph=plan.graph,
+        first_ns=told.first_ns,
+        rules=plan.rules,
     )
     return run, told.agent_version, provided.files
 
@@ -335,7 +373,7 @@ def _listen(
                     where=f"{board.entry.name}: {plan.artifact.engine} {plan.artifact.precision}",
                     sampled=sampled,
                     warmup=plan.warmup,
-                    runs=plan.runs,
+                    **({} if plan.duration_ms else {"runs": plan.runs}),
                     golden=[
                         g.directory for g in bundle.manifest.golden if g.seq_len == plan.seq_len
                     ],
