@@ -7,9 +7,9 @@
 
 ``record`` times an artifact of BUNDLE against itself in turns on this machine, for many rounds,
 with so many busy processes of its own beside it. ``judge`` makes tries of the recordings, and
-writes the page. A try is a stretch of neighbouring rounds from a drawn place (the end is followed by the
-beginning), looked at after as many rounds as ``compare`` looks; what stretches share is why more
-tries than a recording has stretches say little more. A slowdown is planted into the second side's
+writes the page. A try is a stretch of neighbouring rounds from a drawn place (the end is followed
+by the beginning), looked at after as many rounds as ``compare`` looks. Stretches share rounds, so
+that more tries of one recording say little more. A slowdown is planted into the second side's
 samples.
 """
 
@@ -171,9 +171,9 @@ def _text(rows: str, found: trial.Trial) -> str:
 # How far compare can be trusted
 
 `edgeopt compare` was tried where the truth is known: an artifact against itself, and the same with
-a slowdown, or a gain, of {SLOWDOWN - 1:.0%} planted into the second side's samples. Of artifacts that are
-alike it may tell apart at most 5 %, and it has to find the planted difference in at least 95 %.
-Written on {datetime.date.today()}.
+a slowdown, or a gain, of {SLOWDOWN - 1:.0%} planted into the second side's samples. Of artifacts
+that are alike it may tell apart at most 5 %, and it has to find the planted difference in at least
+95 %. Written on {datetime.date.today()}.
 
 Recorded were rounds of {what}, in turns on one machine of
 {cores} cores, **which other work disturbed all the while**: no recording is of an idle machine. In

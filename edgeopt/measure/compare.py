@@ -22,6 +22,7 @@ from edgeopt.measure.statistics import CONFIDENCE, batches
 from edgeopt.measure.trial import FIRST, Round, Side, Trial
 
 _FEWEST_BATCHES = 6
+_FACTS = ("arch", "model", "cores", "kernel")  # that a board keeps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,11 @@ class Comparison:
     notes: tuple[str, ...]
     files: tuple[str, ...]
 
+    def verdict(self, pair: Compared) -> str:
+        """Return what can be said of ``pair``; of single sessions no more than that they differ."""
+        told = pair.effect.verdict
+        return told if self.in_turns or told == difference.SAME else difference.SESSIONS
+
     def document(self) -> dict[str, Any]:
         """Return what ``compare --json`` prints."""
         return {
@@ -73,7 +79,7 @@ class Comparison:
                     "runs": list(pair.runs),
                     "unit": "round" if self.in_turns else "batch",
                     **asdict(pair.effect),
-                    "verdict": pair.effect.verdict,
+                    "verdict": self.verdict(pair),
                     "within_resolution": pair.effect.within(difference.RESOLUTION),
                     "more_units": pair.more_units,
                     "runs_per_unit": pair.runs_per_unit,
@@ -185,7 +191,7 @@ def of_measurements(
     error = (1 - CONFIDENCE) / len(matched)
     pairs = tuple(_compared(a, b, one, other, error, (first, second)) for a, b in matched)
     notes = _differences([(p.first, p.second) for p in pairs])
-    if one.board_name != other.board_name or one.board != other.board:
+    if any(_board(one, key) != _board(other, key) for key in ("name", *_FACTS)):
         notes = (f"the boards differ: {one.board_name} and {other.board_name}", *notes)
     return Comparison(
         board_names=(one.board_name, other.board_name),
@@ -195,6 +201,10 @@ def of_measurements(
         notes=notes,
         files=(str(first), str(second)),
     )
+
+
+def _board(m: Measurement, key: str) -> object:
+    return m.board_name if key == "name" else m.board.get(key)
 
 
 def _timed(m: Measurement, engines: Sequence[str], precisions: Sequence[str]) -> list[Run]:

@@ -26,6 +26,8 @@ from edgeopt.measure.distributions import student_quantile
 from edgeopt.measure.statistics import CONFIDENCE
 
 SLOWER, FASTER, SAME = "slower", "faster", "cannot tell apart"
+SESSIONS = "the sessions differ"
+"""Two sessions took other times; whether the artifacts do, sessions by turns would tell."""
 LOOKS = (6, 9, 14, 21, 32, 48)
 """After so many rounds it is decided whether to go on. What they find is in
 docs/reference/compare.md."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeopt.measure.compare import Compared, Comparison
-from edgeopt.measure.difference import RESOLUTION, SAME
+from edgeopt.measure.difference import RESOLUTION, SAME, SESSIONS
 from edgeopt.measure.trial import Side
 from edgeopt.report.profile import ms
 
@@ -67,6 +67,11 @@ def _named(pair: Compared, side: Side) -> str:
 def _verdict(pair: Compared, found: Comparison) -> list[str]:
     effect = pair.effect
     where = "in the emulator" if found.emulated else "" if found.in_turns else "in these sessions"
+    if found.verdict(pair) == SESSIONS:
+        return [
+            f"{SESSIONS}: B's runs took {effect.ratio - 1:+.1%}; whether B is {effect.verdict} than "
+            "A, or the session was, two sessions do not tell"
+        ]
     if effect.verdict != SAME:
         by = abs(effect.ratio - 1)
         return [f"B is {effect.verdict} than A {where}".rstrip() + f", by {by:.1%}"]
