@@ -45,7 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", *NOTICES):
         shutil.copy(ROOT / name, source)
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("edgeopt", "profiles", "targets"):
+    for name in ("edgeopt", "edgeopt_pytest", "profiles", "targets"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
     return backend(source, "build_wheel", folder)
 

@@ -29,7 +29,7 @@ def main(output: Path) -> None:
         for name in ("pyproject.toml", "README.md", *NOTICES):
             shutil.copy(ROOT / name, source)
         leave = shutil.ignore_patterns("__pycache__", "prebuilt")
-        for name in ("edgeopt", "profiles", "targets"):
+        for name in ("edgeopt", "edgeopt_pytest", "profiles", "targets"):
             shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=leave)
         for arch, libc in PLATFORMS:
             built = build_runtime(arch, libc)

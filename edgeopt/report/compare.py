@@ -69,8 +69,8 @@ def _verdict(pair: Compared, found: Comparison) -> list[str]:
     where = "in the emulator" if found.emulated else "" if found.in_turns else "in these sessions"
     if found.verdict(pair) == SESSIONS:
         return [
-            f"{SESSIONS}: B's runs took {effect.ratio - 1:+.1%}; whether B is {effect.verdict} than "
-            "A, or the session was, two sessions do not tell"
+            f"{SESSIONS}: B's runs took {effect.ratio - 1:+.1%}; whether B is {effect.verdict}, or "
+            "its session was, two sessions do not tell"
         ]
     if effect.verdict != SAME:
         by = abs(effect.ratio - 1)
