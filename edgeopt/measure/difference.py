@@ -117,10 +117,15 @@ def more_units(effect: Effect) -> int | None:
     was seen and the spread stays what it is. It is an estimate from both.
     """
     seen = abs(math.log(effect.ratio))
-    n = effect.units
-    while n <= _MOST_ROUNDS:
+
+    def enough(n: int) -> bool:
         needed = student_quantile(1 - effect.error / 2, n - 1) + student_quantile(POWER, n - 1)
-        if needed * effect.spread <= seen * math.sqrt(n):
-            return n - effect.units
-        n = max(n + 1, math.ceil(n * 1.02))
-    return None
+        return needed * effect.spread <= seen * math.sqrt(n)
+
+    low, high = effect.units, _MOST_ROUNDS
+    if not enough(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return low - effect.units

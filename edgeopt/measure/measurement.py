@@ -170,7 +170,8 @@ def read(path: Path) -> Measurement:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError) as exc:
         raise MeasurementError(f"cannot be read: {exc}", where=str(path)) from exc
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+    is_one = isinstance(document, dict) and "kind" not in document  # a trial has one
+    if not is_one or document.get("schema_version") != SCHEMA_VERSION:
         raise MeasurementError(
             f"is not a measurement of schema version {SCHEMA_VERSION}", where=str(path)
         )

@@ -53,7 +53,12 @@ def percentiles(samples: Sequence[int]) -> Percentiles:
     def rank(share: float) -> int:
         return ordered[math.ceil(share * n) - 1]
 
-    independent = {p: independent_of([x > rank(p) for x in samples]) for p in (0.50, 0.90, 0.99)}
+    middle = independent_of([x > rank(0.50) for x in samples])
+    independent = {0.50: middle}
+    for share in (0.90, 0.99):
+        beyond = [x > rank(share) for x in samples]
+        # If none is beyond, as of times that are alike, the median's tells.
+        independent[share] = independent_of(beyond) if any(beyond) else middle
 
     def supported(share: float) -> int | None:
         return rank(share) if independent[share] >= needed(share) else None
