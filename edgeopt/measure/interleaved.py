@@ -232,7 +232,7 @@ def _rounds(
                         agents[side] = _started(board, store, one, stack)
                     reports = [agents[side].report for side in (FIRST, SECOND)]
                     if plan is None:
-                        plan = _plan([report.warmup_ns for report in reports])
+                        plan = _plan([agents[side].run(MIN_RUNS + 1)[0] for side in agents])
                     taken.append(_round(agents, plan, draw))
                     version = reports[0].agent_version
                     versions = [report.engine_version for report in reports]
@@ -252,9 +252,9 @@ def _started(board: Board, store: Store, one: _Ready, stack: ExitStack) -> Block
         return stack.enter_context(BlockAgent(board.transport, one.words, one.where))
 
 
-def _plan(warmups: Sequence[Sequence[int]]) -> _Plan:
-    """Return how many runs a block has, by the slower side, and how many pairs fill a round."""
-    run_s = max(median(times) for times in warmups) / 1e9
+def _plan(probes: Sequence[Sequence[int]]) -> _Plan:
+    """Return how many runs a block has, by the slower of two probes, and how many pairs a round."""
+    run_s = max(median(times[1:]) for times in probes) / 1e9
     runs = min(max(round(BLOCK_S / run_s), MIN_RUNS), MAX_RUNS)
     pairs = round(_ROUND_S / (2 * (runs + 1) * run_s))
     return _Plan(runs=runs, pairs=min(max(pairs, _LEAST_PAIRS), PAIRS) // 2 * 2)

@@ -113,7 +113,8 @@ def independent_of(marks: Sequence[float]) -> int:
     Samples that are like those before them tell less. By Geyer's initial positive sequence
     (Statistical Science 7:473, 1992): n over the sum of the autocorrelations, whose sums of
     neighbours are taken up to the first that is not above 0. All n if the first of them is no more
-    than chance gives (above 1.645 / sqrt(n) in 5 % of all cases).
+    than chance gives (above 1.645 / sqrt(n) in 5 % of all cases), and of fewer than 20, of which
+    that cannot be said.
     """
     import numpy as np
 
@@ -121,7 +122,7 @@ def independent_of(marks: Sequence[float]) -> int:
     values = np.asarray(marks, dtype=np.float64)
     values = values - values.mean()
     power = float(values @ values)
-    if n < 4 or power <= 0:
+    if n < _FEWEST_RELATED or power <= 0:
         return n
 
     def correlation(lag: int) -> float:
@@ -137,6 +138,8 @@ def independent_of(marks: Sequence[float]) -> int:
         total += 2 * pair
     return max(1, min(n, math.floor(n / max(total, 1.0))))
 
+
+_FEWEST_RELATED = 20
 
 LOADGEN_CONFIDENCE = 0.99
 
