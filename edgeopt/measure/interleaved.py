@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 
 from edgeopt import progress
 from edgeopt._version import __version__
@@ -38,6 +37,7 @@ PAIRS = 12
 """Pairs of blocks in a round; fewer if a run takes long."""
 
 _LEAST_PAIRS = 4
+_PROBE = 5  # runs
 _ROUND_S = 2.0
 WARMUP, EMULATED_WARMUP = 5, 1
 
@@ -232,7 +232,7 @@ def _rounds(
                         agents[side] = _started(board, store, one, stack)
                     reports = [agents[side].report for side in (FIRST, SECOND)]
                     if plan is None:
-                        plan = _plan([agents[side].run(MIN_RUNS + 1)[0] for side in agents])
+                        plan = _plan([agents[side].run(_PROBE)[0] for side in agents])
                     taken.append(_round(agents, plan, draw))
                     version = reports[0].agent_version
                     versions = [report.engine_version for report in reports]
@@ -253,8 +253,12 @@ def _started(board: Board, store: Store, one: _Ready, stack: ExitStack) -> Block
 
 
 def _plan(probes: Sequence[Sequence[int]]) -> _Plan:
-    """Return how many runs a block has, by the slower of two probes, and how many pairs a round."""
-    run_s = max(median(times[1:]) for times in probes) / 1e9
+    """Return how many runs a block has, by the slower of two probes, and how many pairs a round.
+
+    By the shortest run: what else runs on the board makes the others long, and blocks of a few such
+    runs have no middle.
+    """
+    run_s = max(min(times) for times in probes) / 1e9
     runs = min(max(round(BLOCK_S / run_s), MIN_RUNS), MAX_RUNS)
     pairs = round(_ROUND_S / (2 * (runs + 1) * run_s))
     return _Plan(runs=runs, pairs=min(max(pairs, _LEAST_PAIRS), PAIRS) // 2 * 2)
