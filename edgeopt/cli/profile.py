@@ -21,6 +21,9 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--duration", type=click.FloatRange(min=0.001), metavar="S", help="Run so long.")
 @click.option("--min-runs", type=click.IntRange(1), help="With --duration: samples at least.")
 @click.option("--rules", metavar="NAME", help="Time as mlperf-single-stream, -offline, -tiny do.")
+@click.option(
+    "--data", "-d", metavar="FILE", help="Your texts, timed as they are served: a line each."
+)
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -35,6 +38,7 @@ def profile(
     duration: float | None,
     min_runs: int | None,
     rules: str | None,
+    data: str | None,
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -59,6 +63,7 @@ def profile(
         duration_s=duration,
         min_runs=min_runs,
         rules=rules,
+        data=data,
         output=output,
     )
     emit(found.document(), as_json, lambda console: render(found, console))

@@ -1,26 +1,27 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A process on a board that holds one artifact, and times a block of runs whenever it is told to.
+"""A process on a board that holds one artifact, and times runs or a text whenever it is told to.
 
 Two of them in turns are what a comparison is made of: both are loaded, and only one runs.
 """
 
 from __future__ import annotations
 
+import json
 import queue
 from collections.abc import Generator, Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 from edgeopt.boards.heartbeat import BEAT_S
 from edgeopt.boards.transport import Transport
 from edgeopt.errors import MeasurementError
-from edgeopt.measure.agent import AgentReport, event_of, protocol, take
+from edgeopt.measure.agent import AgentReport, count, event_of, flag, protocol, take
 
 _TIMEOUT_S = 4 * 3600.0
 
 
 class BlockAgent:
-    """A running ``edgeopt-agent blocks``; leaving the context ends it.
+    """A running ``edgeopt-agent blocks``, or ``texts``; leaving the context ends it.
 
     ``report`` holds what it said of the engine, the golden outputs and the warm-up; of samples
     those of the last block.
@@ -49,7 +50,7 @@ class BlockAgent:
     def __enter__(self) -> Self:
         """Wait until it is warm. Raises MeasurementError, and BoardError as ``Transport.lines``."""
         try:
-            if not self._until("ready"):
+            if self._until("ready") is None:
                 raise MeasurementError(
                     "its outputs there disagree with the golden ones: nothing is timed",
                     where=self._where,
@@ -74,11 +75,26 @@ class BlockAgent:
         self.report.wall_ns.clear()
         self.report.cpu_ns.clear()
         self._asked.put(b"%d\n" % runs)
-        if not self._until("block") or len(self.report.wall_ns) != runs:
+        if self._until("block") is None or len(self.report.wall_ns) != runs:
             raise MeasurementError(
                 f"the agent sent {len(self.report.wall_ns)} samples of {runs}", where=self._where
             )
         return tuple(self.report.wall_ns), tuple(self.report.cpu_ns)
+
+    def serve(self, text: str, pair: str | None) -> tuple[int, int, bool]:
+        """Time a text; return its wall time, ns, how many tokens it has, and whether it was cut.
+
+        Raises as ``run``.
+        """
+        self.report.wall_ns.clear()
+        self.report.cpu_ns.clear()
+        asked = {"text": text} | ({} if pair is None else {"pair": pair})
+        self._asked.put(json.dumps(asked).encode() + b"\n")
+        told = self._until("text")
+        if told is None or len(self.report.wall_ns) != 1:
+            raise MeasurementError("the agent timed no text", where=self._where)
+        with protocol(json.dumps(told), self._where):
+            return self.report.wall_ns[0], count(told["tokens"]), flag(told["truncated"])
 
     def finish(self) -> AgentReport:
         """Have it end by itself, and return all that it said, memory with it."""
@@ -86,15 +102,15 @@ class BlockAgent:
         self._until("done")
         return self.report
 
-    def _until(self, last: str) -> bool:
-        """Take events up to ``last``; return whether it came before the end of them all."""
+    def _until(self, last: str) -> dict[str, Any] | None:
+        """Take events up to ``last``, and return that; None if the agent is done before."""
         for line in self._lines:
             with protocol(line, self._where):
                 event = event_of(line)
                 kind = event["event"]
-                if kind == last and kind in ("ready", "block"):
-                    return True
+                if kind == last and kind in ("ready", "block", "text"):
+                    return event
                 take(self.report, event, self._where)
             if kind == "done":
-                return last == "done"
+                return event if last == "done" else None
         raise MeasurementError("the agent ended before it was done", where=self._where)

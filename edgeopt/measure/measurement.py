@@ -19,6 +19,7 @@ from typing import Any
 from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
+from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.model import MAIN
 
 SCHEMA_VERSION = 1
@@ -41,6 +42,30 @@ class GoldenResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """One artifact on the user's texts, in their order.
+
+    ``wall_ns`` and ``tokens`` are of each text; ``cut`` is how many of them were too long for the
+    model and lost their end.
+    """
+
+    data: str
+    wall_ns: tuple[int, ...]
+    tokens: tuple[int, ...]
+    cut: int
+
+    @property
+    def mean_ns(self) -> float:
+        """The mean time of a text, ns."""
+        return sum(self.wall_ns) / len(self.wall_ns)
+
+    @property
+    def latency(self) -> Percentiles:
+        """Percentiles over the texts."""
+        return percentiles(self.wall_ns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """One artifact on the board. ``wall_ns`` is empty if its outputs disagreed.
 
@@ -48,6 +73,7 @@ class Run:
     figures are resident set sizes: before the engine was loaded, after, and the peak. ``graph`` is
     a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not sampled;
     0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was taken by.
+    ``served`` is how long the user's own texts took, in a process of their own.
     """
 
     engine: str
@@ -71,6 +97,7 @@ class Run:
     graph: str = MAIN
     first_ns: int = 0
     rules: str = ""
+    served: Served | None = None
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeopt import values
 from edgeopt.measure.course import Course, course
-from edgeopt.measure.measurement import Measurement, NotRun, Run
+from edgeopt.measure.measurement import Measurement, NotRun, Run, Served
 from edgeopt.measure.rules import Score, score
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.model import MAIN
@@ -101,6 +101,19 @@ def _derive(run: Run) -> RunReport:
     )
 
 
+def _served(served: Served | None) -> dict[str, Any] | None:
+    if served is None:
+        return None
+    return {
+        "data": served.data,
+        "texts": len(served.wall_ns),
+        "tokens": [min(served.tokens), max(served.tokens)],
+        "cut": served.cut,
+        "mean_ns": served.mean_ns,
+        "latency_ns": asdict(served.latency),
+    }
+
+
 def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
     run = item.run
     return {
@@ -120,6 +133,7 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "steady_runs": item.steady,
         "drift": item.course.drift,
         "modes": [asdict(mode) for mode in item.course.modes],
+        "served": _served(run.served),
         "score": asdict(item.score) if item.score else None,
         "peak_memory_bytes": run.peak_memory_bytes,
         "artifact_bytes": run.artifact_bytes,

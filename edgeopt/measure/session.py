@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.report import Report, report
 from edgeopt.measure.rules import find
+from edgeopt.measure.served import Text, read_texts, serve
 from edgeopt.measure.state import read_state
 from edgeopt.model.dual_encoder import TEXT
 from edgeopt.model.signature import NO_LENGTH
@@ -45,6 +47,8 @@ class _Plan:
     runs: int
     duration_ms: int = 0
     rules: str = ""
+    data: str = ""
+    texts: Sequence[Text] = ()
 
 
 @dataclass(slots=True)
@@ -74,6 +78,7 @@ def profile(
     duration_s: float | None = None,
     min_runs: int | None = None,
     rules: str | None = None,
+    data: str | Path | None = None,
     output: str | Path | None = None,
     activate: bool = True,
 ) -> Report:
@@ -83,8 +88,9 @@ def profile(
     lengths (the longest by default); a dual encoder's graph of images has none. ``threads``,
     ``warmup`` and ``runs`` default to the target's; on an emulated board the latter two to
     ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
-    are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The raw
-    measurement is written to ``output`` (by default a new file under ``measurements/``). An
+    are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
+    texts of the file ``data`` are timed besides, each once as it is served. The raw measurement is
+    written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
     ``activate`` it is only tried: what apps open stays what it was.
@@ -105,9 +111,12 @@ def profile(
         )
     if min_runs is not None and duration_s is None:
         raise InputError("--min-runs is for --duration; --runs counts them", where="profile")
+    texts = () if data is None else read_texts(Path(data))
     bundle = intact(bundle)
     artifacts = selected(bundle, engines, precisions)
     lengths = lengths_of(bundle, seq_len)
+    if texts and all(lengths[graph] == NO_LENGTH for graph, _, _ in artifacts):
+        raise InputError("takes images, and --data is of texts", where=str(bundle.path))
     started = datetime.datetime.now(datetime.UTC)
     stamp = started.strftime("%Y%m%dT%H%M%SZ")
     name = link_word(bundle.manifest.name)
@@ -136,6 +145,8 @@ def profile(
                 runs=runs or min_runs or default_runs,
                 duration_ms=round(1000 * (duration_s or 0)),
                 rules=rules or "",
+                data=str(data or ""),
+                texts=() if lengths[graph] == NO_LENGTH else texts,
             )
             for graph, part, artifact in artifacts
         ]
@@ -290,7 +301,8 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         )
     name = shown(plan.graph, artifact.engine, artifact.precision)
     provided = provide(bundle, board, store, artifact)
-    words = agent.arguments(
+    arguments = functools.partial(
+        agent.arguments,
         agent=provided.agent,
         bundle=provided.bundle,
         engine=artifact.engine,
@@ -299,10 +311,9 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         seq_len=plan.seq_len,
         threads=plan.threads,
         warmup=plan.warmup,
-        runs=plan.runs,
-        duration_ms=plan.duration_ms,
         graph=plan.graph,
     )
+    words = arguments(runs=plan.runs, duration_ms=plan.duration_ms)
     state_before = read_state(board.transport)
     what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
     how_many = f"{plan.runs} runs"
@@ -322,6 +333,16 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         raise MeasurementError(
             f"the agent sent {len(told.wall_ns)} samples of {plan.runs}", where=board.entry.name
         )
+    served = None
+    if plan.texts and told.outputs_agree:
+        with progress.step(f"Serving {len(plan.texts)} texts with {name}"):
+            served = serve(
+                board.transport,
+                arguments(command="texts", runs=0),
+                f"{board.entry.name}: {name}",
+                plan.texts,
+                plan.data,
+            )
     run = Run(
         engine=artifact.engine,
         engine_version=told.engine_version,
@@ -344,6 +365,7 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         graph=plan.graph,
         first_ns=told.first_ns,
         rules=plan.rules,
+        served=served,
     )
     return run, told.agent_version, provided.files
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
 from edgeopt.report.tables import size
@@ -122,6 +123,9 @@ def _tell_course(report: Report, console: Console, emulated: bool) -> None:
         console.print("ms; each bound holds by itself with 95 % confidence")
         console.print()
     for item in report.runs:
+        if item.run.served:
+            console.print(f"{item.run.name}: {_served(item.run.served, emulated)}")
+    for item in report.runs:
         for line in _odd(item):
             console.print(f"{item.run.name}: {line}", style="yellow")
         if item.score:
@@ -136,6 +140,23 @@ def _tell_course(report: Report, console: Console, emulated: bool) -> None:
             )
 
 
+def _served(served: Served, emulated: bool) -> str:
+    """Return what the user's texts took, with the percentiles that so many texts support."""
+    times = served.latency
+    figures = [
+        f"{name} {ms(getattr(times, name))}"
+        for name in ("p50", "p90", "p99")
+        if getattr(times, name) is not None
+    ]
+    cut = f", {served.cut} of them cut" if served.cut else ""
+    return (
+        f"{_plural(len(served.wall_ns), 'text')} of {served.data} as served, "
+        f"{min(served.tokens)} to {max(served.tokens)} tokens{cut}: "
+        f"mean {ms(round(served.mean_ns))} ms, {', '.join(figures)}, max {ms(times.max)}"
+        + (" (emulated)" if emulated else "")
+    )
+
+
 def _odd(item: RunReport) -> Iterator[str]:
     """Yield what a reader of its figures has to know."""
     found, warmed = item.course, len(item.run.warmup_ns)
@@ -144,7 +165,7 @@ def _odd(item: RunReport) -> Iterator[str]:
     elif found.warmup > warmed:
         yield (
             f"{found.warmup} runs until it was steady, {warmed} were meant: "
-            f"{found.warmup - warmed} samples are left out"
+            f"{_plural(found.warmup - warmed, 'sample')} left out"
         )
     if found.drift is not None:
         yield f"its times drift by {found.drift:+.1%} from the first steady run to the last"

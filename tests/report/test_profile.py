@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edgeopt.measure.measurement import Measurement
+from edgeopt.measure.measurement import Measurement, Served
 from edgeopt.measure.report import report
 from edgeopt.report.profile import render
 from edgeopt.report.tables import size
@@ -51,8 +51,21 @@ def test_starts_are_told_apart_from_the_steady_state() -> None:
     assert found["latency_ns"]["max"] == 12
     assert (found["drift"], found["modes"]) == (None, [])
     text = printed(m)
-    assert "onnx int8: 2 runs until it was steady, 0 were meant: 2 samples are left out" in text
+    assert "onnx int8: 2 runs until it was steady, 0 were meant: 2 samples left out" in text
     assert "p50 within" in text
+
+
+def test_the_users_own_texts_have_a_mean_and_what_tail_they_support() -> None:
+    served = Served(
+        data="t.txt", wall_ns=(*(1_000_000,) * 39, 21_000_000), tokens=(4,) * 39 + (9,), cut=1
+    )
+    m = replace(MEASUREMENT, runs=(replace(RUN, served=served),))
+    assert (
+        "onnx int8: 40 texts of t.txt as served, 4 to 9 tokens, 1 of them cut: mean 1.50 ms, "
+        "p50 1.00, p90 1.00, max 21.0 (emulated)"
+    ) in printed(m)
+    found = report(m, Path("m.json")).document()["runs"][0]["served"]
+    assert (found["mean_ns"], found["texts"], found["tokens"]) == (1_500_000, 40, [4, 9])
 
 
 def test_what_is_odd_in_the_times_is_told() -> None:

@@ -12,6 +12,7 @@ const char eo_usage[] =
     "                  [--duration-ms N] [--cpus LIST] [--option KEY=VALUE]... [--graph NAME]\n"
     "edgeopt-agent blocks --bundle PATH [...]   as run, but times as many runs as each line of\n"
     "                                           standard input says, when it comes\n"
+    "edgeopt-agent texts --bundle PATH [...]    as run, but times each text of lines as of read\n"
     "edgeopt-agent read --bundle PATH [...]   for lines {\"text\": ..., \"pair\": ...} on standard\n"
     "                                         input, or {\"image\": BYTES} and a binary PPM\n"
     "edgeopt-agent tokens --bundle PATH [--seq-len N]   for such lines: what the tokenizer makes of\n"
@@ -112,6 +113,7 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
         enum eo_command command;
     } commands[] = {{"run", EO_RUN},
                     {"blocks", EO_BLOCKS},
+                    {"texts", EO_TEXTS},
                     {"read", EO_READ},
                     {"tokens", EO_TOKENS},
                     {"info", EO_INFO},
@@ -125,7 +127,7 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
         }
     }
     return eo_fail(failure, EO_EINPUT, word,
-                   "unknown command (known: run, blocks, read, tokens, info, --version, --help)");
+                   "unknown command (known: run, blocks, texts, read, tokens, info, --version, --help)");
 }
 
 int eo_parse(int argc, char **argv, struct eo_arguments *arguments, struct eo_failure *failure)
@@ -146,7 +148,8 @@ int eo_parse(int argc, char **argv, struct eo_arguments *arguments, struct eo_fa
     }
     if (result == EO_OK && arguments->bundle == NULL &&
         (arguments->command == EO_RUN || arguments->command == EO_BLOCKS ||
-         arguments->command == EO_READ || arguments->command == EO_TOKENS)) {
+         arguments->command == EO_TEXTS || arguments->command == EO_READ ||
+         arguments->command == EO_TOKENS)) {
         result = eo_fail(failure, EO_EINPUT, "--bundle", "is missing");
     }
     return result;

@@ -8,7 +8,7 @@
 
 #define EO_MAX_OPTIONS 32
 
-enum eo_command { EO_RUN, EO_BLOCKS, EO_READ, EO_TOKENS, EO_INFO, EO_VERSION_ONLY, EO_HELP };
+enum eo_command { EO_RUN, EO_BLOCKS, EO_TEXTS, EO_READ, EO_TOKENS, EO_INFO, EO_VERSION_ONLY, EO_HELP };
 
 /* Pointers are into argv, which is cut at '=' if an argument is KEY=VALUE. */
 struct eo_arguments {

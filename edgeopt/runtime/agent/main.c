@@ -33,6 +33,7 @@ struct job {
     int64_t rss_before_bytes;
     int64_t rss_loaded_bytes;
     bool has_run; /* the session, once */
+    const struct eo_text *text; /* that is timed; of the command `texts` alone */
     int64_t heard_ns; /* when the host last wrote to stdin; 0: never */
     bool is_warmup;
 };
@@ -287,14 +288,19 @@ static int next_block(int64_t *runs, struct eo_failure *failure)
     }
 }
 
+static void say_ready(const struct job *job)
+{
+    eo_events_begin(job->events, "ready");
+    eo_events_end(job->events);
+}
+
 /* Times the blocks of runs that the host asks for, one by one: another program runs in between. */
 static int time_blocks(struct job *job, struct eo_failure *failure)
 {
     int64_t runs = 1;
     int result;
 
-    eo_events_begin(job->events, "ready");
-    eo_events_end(job->events);
+    say_ready(job);
     result = reader_gone(job->events, failure);
     while (result == EO_OK && (result = next_block(&runs, failure)) == EO_OK && runs > 0) {
         result = time_runs(job, runs, 0, failure);
@@ -315,37 +321,6 @@ static void say_memory(const struct job *job)
     eo_events_integer(job->events, "rss_loaded_bytes", job->rss_loaded_bytes);
     eo_events_integer(job->events, "peak_bytes", eo_process_peak_bytes());
     eo_events_end(job->events);
-}
-
-static int run(struct job *job, struct eo_failure *failure)
-{
-    bool agree = true;
-    int result = open_job(job, failure);
-
-    if (result == EO_OK) {
-        result = check_goldens(job, true, &agree, failure);
-    }
-    if (result == EO_OK) {
-        result = eo_golden_texts_check(job->bundle, job->session, job->events, &agree, failure);
-    }
-    if (result == EO_OK) {
-        result = check_goldens(job, false, &agree, failure);
-    }
-    if (result == EO_OK && agree) {
-        result = warm_up(job, failure);
-    }
-    if (result == EO_OK && agree) {
-        result = job->arguments->command == EO_BLOCKS
-                     ? time_blocks(job, failure)
-                     : time_runs(job, job->arguments->runs, job->arguments->duration_ms, failure);
-    }
-    if (result == EO_OK) {
-        say_memory(job);
-        eo_events_begin(job->events, "done");
-        eo_events_bool(job->events, "outputs_agree", agree);
-        eo_events_end(job->events);
-    }
-    return result;
 }
 
 /* `source` is the text that findings are places of; NULL for an image. */
@@ -486,9 +461,77 @@ static int read_lines(struct job *job, read_text *read, struct eo_failure *failu
     int result = EO_OK;
 
     while (result == EO_OK && (bytes = getline(&line, &size, stdin)) >= 0) {
-        result = read_line(job, line, (size_t)bytes, read, failure);
+        if (line[0] != '\n') { /* which says no more than that the host lives */
+            result = read_line(job, line, (size_t)bytes, read, failure);
+        }
     }
     free(line);
+    return result;
+}
+
+static int run_timed_text(void *context, struct eo_failure *failure)
+{
+    const struct job *job = context;
+
+    return eo_session_run_texts(job->session, job->text, 1, failure);
+}
+
+/* Times one text as it is served: from the text to the answer. */
+static int time_text(struct job *job, const struct eo_text *text, struct eo_failure *failure)
+{
+    const struct eo_timed timed = {.context = job, .run = run_timed_text, .samples = send_samples};
+    int result;
+
+    job->text = text;
+    result = eo_measure(&timed, 1, 0, failure);
+    job->text = NULL;
+    if (result == EO_OK) {
+        const struct eo_result *found = eo_session_result(job->session, 0);
+        eo_events_begin(job->events, "text");
+        eo_events_integer(job->events, "tokens", found->tokens);
+        eo_events_bool(job->events, "truncated", found->truncated != 0);
+        eo_events_end(job->events);
+    }
+    return result;
+}
+
+/* Times texts, each when it comes: the host waits for one before it sends the next. */
+static int time_texts(struct job *job, struct eo_failure *failure)
+{
+    say_ready(job);
+    return read_lines(job, time_text, failure);
+}
+
+static int run(struct job *job, struct eo_failure *failure)
+{
+    bool agree = true;
+    int result = open_job(job, failure);
+
+    if (result == EO_OK) {
+        result = check_goldens(job, true, &agree, failure);
+    }
+    if (result == EO_OK) {
+        result = eo_golden_texts_check(job->bundle, job->session, job->events, &agree, failure);
+    }
+    if (result == EO_OK) {
+        result = check_goldens(job, false, &agree, failure);
+    }
+    if (result == EO_OK && agree) {
+        result = warm_up(job, failure);
+    }
+    if (result == EO_OK && agree) {
+        enum eo_command command = job->arguments->command;
+        result = command == EO_BLOCKS ? time_blocks(job, failure)
+                 : command == EO_TEXTS
+                     ? time_texts(job, failure)
+                     : time_runs(job, job->arguments->runs, job->arguments->duration_ms, failure);
+    }
+    if (result == EO_OK) {
+        say_memory(job);
+        eo_events_begin(job->events, "done");
+        eo_events_bool(job->events, "outputs_agree", agree);
+        eo_events_end(job->events);
+    }
     return result;
 }
 
@@ -683,6 +726,7 @@ int main(int argc, char **argv)
     say_hello(&events);
     result = arguments.command == EO_RUN      ? run(&job, &failure)
              : arguments.command == EO_BLOCKS ? run(&job, &failure)
+             : arguments.command == EO_TEXTS  ? run(&job, &failure)
              : arguments.command == EO_READ   ? read_samples(&job, &failure)
              : arguments.command == EO_TOKENS ? encode_texts(&job, &failure)
                                               : info(&job, &failure);
