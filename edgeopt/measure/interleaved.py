@@ -87,8 +87,8 @@ def take(
     """Time both on ``board`` and write the trial to ``output``.
 
     Rounds go on until ``decided``, called with them and the number of looks after those of
-    ``difference.LOOKS``, says so; ``rounds`` are done without a look instead. After ``duration_s``
-    no other round begins, nor if a further look could not be reached by then.
+    ``difference.LOOKS``, says so; ``rounds`` are done without a look instead. No round begins that
+    would, as long as those before it, not end within ``duration_s``.
 
     Raises InputError for what does not select one artifact or for a length that one of them does
     not have, and as ``session.profile``.
@@ -221,8 +221,7 @@ def _rounds(
         for number, look in enumerate(looks):
             while len(taken) < look:
                 spent_s = time.monotonic() - began
-                left = look - len(taken)
-                if duration_s and taken and spent_s * (1 + left / len(taken)) > duration_s:
+                if duration_s and taken and spent_s * (1 + 1 / len(taken)) > duration_s:
                     return taken, version, versions
                 with ExitStack() as stack:
                     # Who is loaded first may have the better memory: it is drawn.
