@@ -47,7 +47,7 @@ FLOORS = [
     {"measure"},
     {"report", "run"},
     {"compress_pipeline", "evaluate_pipeline"},
-    {"cli"},
+    {"cli", "pytest_plugin"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from edgeopt.measure import measurement
 from tests import checkpoints
 
 pytestmark = pytest.mark.heavy
@@ -58,7 +59,10 @@ edgeopt.compile(model, "host", output=bundle, engines=["onnx"], precisions=["fp3
 found.append(state())
 edgeopt.read(bundle, ["the tool"])
 found.append(state())
-edgeopt.profile(bundle, "host", runs=2, warmup=1, output=bundle + ".json")
+texts = bundle + ".txt"
+with open(texts, "w") as file:
+    print("the tool", "a tool for text and data", sep="\\n", file=file)
+edgeopt.profile(bundle, "host", runs=2, warmup=1, output=bundle + ".json", data=texts)
 found.append(state())
 sys.stdout.write(json.dumps(found))
 """
@@ -81,3 +85,8 @@ def test_a_process_is_as_it_was_before(tmp_path: Path) -> None:
     ):
         changed = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
         assert not changed, name
+    (run,) = measurement.read(tmp_path / "b.edgeopt.json").runs
+    assert run.first_ns > 0
+    assert run.served is not None
+    assert min(run.served.wall_ns) > 0
+    assert run.served.tokens[0] < run.served.tokens[1]

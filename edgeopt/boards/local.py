@@ -140,6 +140,7 @@ def _feed(pipe: IO[bytes], stdin: bytes | Iterable[bytes]) -> None:
     with contextlib.suppress(OSError, ValueError), pipe:
         for chunk in [stdin] if isinstance(stdin, bytes) else stdin:
             pipe.write(chunk)
+            pipe.flush()  # a line that the program waits for
 
 
 def _gather(pipe: IO[bytes], errors: transport.Errors) -> None:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ``edgeopt`` command. Thin: each command parses, calls the Python API, and renders.
 
-Exit codes: 0 done; 1 a check failed (``verify``, ``inspect``, ``board check``); 2-8 as in
+Exit codes: 0 done; 1 a check failed (``verify``, ``inspect``, ``board check``, ``gate``); 2-8 as in
 ``edgeopt.errors``; 70 a fault of edgeopt's own; 130 interrupted. With ``--json`` exactly one JSON
 document goes to stdout (``{"error": ...}`` if the command failed) and everything else to stderr.
 """
@@ -44,6 +44,12 @@ _COMMANDS = {
     "runtime": ("edgeopt.cli.runtime", "runtime", "Get the library that runs bundles for an app."),
     "board": ("edgeopt.cli.board", "board", "Add, start, list, check and stop boards."),
     "profile": ("edgeopt.cli.profile", "profile", "Run a bundle on a board and measure it there."),
+    "compare": (
+        "edgeopt.cli.compare",
+        "compare",
+        "Tell which of two is faster, or that nothing tells them apart.",
+    ),
+    "gate": ("edgeopt.cli.gate", "gate", "Tell whether a bundle keeps to a budget."),
     "cache": ("edgeopt.cli.cache", "cache", "Show what the cache holds, and clean it."),
 }
 

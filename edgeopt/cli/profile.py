@@ -18,6 +18,12 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads [the target's].")
 @click.option("--warmup", type=click.IntRange(0), help="Runs before the samples [the target's].")
 @click.option("--runs", type=click.IntRange(1), help="Samples [the target's; emulated: 10].")
+@click.option("--duration", type=click.FloatRange(min=0.001), metavar="S", help="Run so long.")
+@click.option("--min-runs", type=click.IntRange(1), help="With --duration: samples at least.")
+@click.option("--rules", metavar="NAME", help="Time as mlperf-single-stream, -offline, -tiny do.")
+@click.option(
+    "--data", "-d", metavar="FILE", help="Your texts, timed as they are served: a line each."
+)
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -29,6 +35,10 @@ def profile(
     threads: int | None,
     warmup: int | None,
     runs: int | None,
+    duration: float | None,
+    min_runs: int | None,
+    rules: str | None,
+    data: str | None,
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -50,6 +60,10 @@ def profile(
         threads=threads,
         warmup=warmup,
         runs=runs,
+        duration_s=duration,
+        min_runs=min_runs,
+        rules=rules,
+        data=data,
         output=output,
     )
     emit(found.document(), as_json, lambda console: render(found, console))

@@ -17,7 +17,7 @@ from edgeopt.errors import MeasurementError
 from edgeopt.measure.measurement import GoldenResult
 from edgeopt.model import MAIN
 
-_ORDER = ("hello", "engine", "golden", "warmup", "samples", "memory", "done")
+_ORDER = ("hello", "engine", "first", "golden", "warmup", "samples", "memory", "done")
 _OFTEN = ("golden", "warmup", "samples")
 _MOST_CALLS, _MOST_GOLDEN = 1 << 24, 1 << 16
 _MOST_NS = 1 << 62
@@ -30,6 +30,7 @@ class AgentReport:
     agent_version: str = ""
     engine_version: str = ""
     load_ns: int = 0
+    first_ns: int = 0
     golden: list[GoldenResult] = field(default_factory=list)
     warmup_ns: list[int] = field(default_factory=list)
     wall_ns: list[int] = field(default_factory=list)
@@ -66,7 +67,7 @@ def listen(
             kind = event["event"]
             if kind != "error":
                 _check_order(kind, last)
-            _take(report, event, where)
+            take(report, event, where)
             if len(report.warmup_ns) > warmup or len(report.wall_ns) > runs:
                 raise ValueError("more calls than were asked for")
             last = kind
@@ -156,14 +157,16 @@ def _check_order(kind: str, last: str) -> None:
         raise ValueError(f"{kind} after {last or 'nothing'}")
 
 
-def _take(report: AgentReport, event: dict[str, Any], where: str) -> None:
-    """Add one event to ``report``."""
+def take(report: AgentReport, event: dict[str, Any], where: str) -> None:
+    """Add one event to ``report``. Raises what ``protocol`` knows, and MeasurementError."""
     match event["event"]:
         case "hello":
             report.agent_version = text(event["agent"])
         case "engine":
             report.engine_version = text(event["version"])
             report.load_ns = count(event["load_ns"])
+        case "first":
+            report.first_ns = count(event["wall_ns"])
         case "golden":
             if len(report.golden) == _MOST_GOLDEN:
                 raise ValueError("too many")
@@ -211,13 +214,20 @@ def arguments(
     warmup: int,
     runs: int,
     graph: str = MAIN,
+    duration_ms: int = 0,
+    command: str = "run",
 ) -> list[str]:
-    """Return the agent's command line; ``seq_len`` is 0 for a model of images."""
-    words = [agent, "run", "--bundle", bundle, "--engine", engine, "--precision", precision]
+    """Return the agent's command line; ``seq_len`` is 0 for a model of images.
+
+    It does ``runs``, and goes on until ``duration_ms`` are over.
+    """
+    words = [agent, command, "--bundle", bundle, "--engine", engine, "--precision", precision]
     words += ["--libraries", libraries, "--threads", str(threads)]
     words += ["--warmup", str(warmup), "--runs", str(runs)]
     if seq_len:
         words += ["--seq-len", str(seq_len)]
     if graph != MAIN:
         words += ["--graph", graph]
+    if duration_ms:
+        words += ["--duration-ms", str(duration_ms)]
     return words

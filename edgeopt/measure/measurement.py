@@ -19,6 +19,7 @@ from typing import Any
 from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
+from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.model import MAIN
 
 SCHEMA_VERSION = 1
@@ -41,12 +42,38 @@ class GoldenResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """One artifact on the user's texts, in their order.
+
+    ``wall_ns`` and ``tokens`` are of each text; ``cut`` is how many of them were too long for the
+    model and lost their end.
+    """
+
+    data: str
+    wall_ns: tuple[int, ...]
+    tokens: tuple[int, ...]
+    cut: int
+
+    @property
+    def mean_ns(self) -> float:
+        """The mean time of a text, ns."""
+        return sum(self.wall_ns) / len(self.wall_ns)
+
+    @property
+    def latency(self) -> Percentiles:
+        """Percentiles over the texts."""
+        return percentiles(self.wall_ns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """One artifact on the board. ``wall_ns`` is empty if its outputs disagreed.
 
     ``cpu_ns`` is the process's CPU time of the same calls, all threads together; the memory
     figures are resident set sizes: before the engine was loaded, after, and the peak. ``graph`` is
-    a dual encoder's.
+    a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not sampled;
+    0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was taken by.
+    ``served`` is how long the user's own texts took, in a process of their own.
     """
 
     engine: str
@@ -68,6 +95,9 @@ class Run:
     state_before: Mapping[str, Any]
     state_after: Mapping[str, Any]
     graph: str = MAIN
+    first_ns: int = 0
+    rules: str = ""
+    served: Served | None = None
 
     @property
     def name(self) -> str:
@@ -138,12 +168,17 @@ def write(measurement: Measurement, path: Path) -> None:
     Raises InputError if ``path`` exists or cannot be written.
     """
     document = {"schema_version": SCHEMA_VERSION} | values.write(measurement)
+    write_document(document, path, indent=1)
+
+
+def write_document(document: Mapping[str, Any], path: Path, *, indent: int | None) -> None:
+    """Write ``document`` as the new JSON file ``path``. Raises InputError as ``write``."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1, allow_nan=False)
+            json.dump(document, file, indent=indent, allow_nan=False)
             file.write("\n")
         os.chmod(temporary, 0o644)
         os.link(temporary, path)
@@ -162,7 +197,8 @@ def read(path: Path) -> Measurement:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError) as exc:
         raise MeasurementError(f"cannot be read: {exc}", where=str(path)) from exc
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+    is_one = isinstance(document, dict) and "kind" not in document  # a trial has one
+    if not is_one or document.get("schema_version") != SCHEMA_VERSION:
         raise MeasurementError(
             f"is not a measurement of schema version {SCHEMA_VERSION}", where=str(path)
         )

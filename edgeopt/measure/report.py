@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeopt import values
-from edgeopt.measure.measurement import Measurement, NotRun, Run
+from edgeopt.measure.course import Course, course
+from edgeopt.measure.measurement import Measurement, NotRun, Run, Served
+from edgeopt.measure.rules import Score, score
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.model import MAIN
 
@@ -18,13 +21,18 @@ from edgeopt.model import MAIN
 class RunReport:
     """One artifact's figures.
 
-    ``latency`` and ``throughput_per_s`` are None if its outputs disagreed: nothing was timed then.
+    ``latency`` and ``throughput_per_s`` are of the steady runs, from where ``course`` has its
+    warm-up end; they are None if its outputs disagreed: nothing was timed then. ``score`` is of
+    all samples, by the rules that it was taken by.
     """
 
     run: Run
+    course: Course
+    steady: int
     latency: Percentiles | None
     throughput_per_s: float | None
     cosine_min: float | None
+    score: Score | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,16 +75,43 @@ def report(measurement: Measurement, path: Path, current: str | None = None) -> 
     )
 
 
+def steady_ns(run: Run) -> tuple[Course, Sequence[int]]:
+    """Return how the times of ``run`` went, and its samples from where they are steady.
+
+    They are all samples if they never are.
+    """
+    found = course((*run.warmup_ns, *run.wall_ns)) if run.wall_ns else course(())
+    late = 0 if found.warmup is None else max(0, found.warmup - len(run.warmup_ns))
+    return found, run.wall_ns[late:]
+
+
 def _derive(run: Run) -> RunReport:
     cosines = [g.cosine for g in run.golden]
+    found, steady = steady_ns(run)
     return RunReport(
         run=run,
-        latency=percentiles(run.wall_ns) if run.wall_ns else None,
-        throughput_per_s=1e9 * len(run.wall_ns) / sum(run.wall_ns) if any(run.wall_ns) else None,
+        course=found,
+        steady=len(steady),
+        latency=percentiles(steady) if steady else None,
+        throughput_per_s=1e9 * len(steady) / sum(steady) if any(steady) else None,
         cosine_min=None
         if None in cosines
         else min((c for c in cosines if c is not None), default=None),
+        score=score(run.rules, run.wall_ns),
     )
+
+
+def _served(served: Served | None) -> dict[str, Any] | None:
+    if served is None:
+        return None
+    return {
+        "data": served.data,
+        "texts": len(served.wall_ns),
+        "tokens": [min(served.tokens), max(served.tokens)],
+        "cut": served.cut,
+        "mean_ns": served.mean_ns,
+        "latency_ns": asdict(served.latency),
+    }
 
 
 def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
@@ -92,6 +127,14 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "latency_ns": asdict(item.latency) if item.latency else None,
         "throughput_per_s": item.throughput_per_s,
         "load_ns": run.load_ns,
+        "first_inference_ns": run.first_ns or None,
+        "cold_start_ns": run.load_ns + run.first_ns if run.first_ns else None,
+        "warmup_runs": item.course.warmup,
+        "steady_runs": item.steady,
+        "drift": item.course.drift,
+        "modes": [asdict(mode) for mode in item.course.modes],
+        "served": _served(run.served),
+        "score": asdict(item.score) if item.score else None,
         "peak_memory_bytes": run.peak_memory_bytes,
         "artifact_bytes": run.artifact_bytes,
         "outputs_agree": run.outputs_agree,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, Me
 from edgeopt.measure import agent, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.report import Report, report
+from edgeopt.measure.rules import find
+from edgeopt.measure.served import Text, read_texts, serve
 from edgeopt.measure.state import read_state
 from edgeopt.model.dual_encoder import TEXT
 from edgeopt.model.signature import NO_LENGTH
@@ -42,6 +45,10 @@ class _Plan:
     threads: int
     warmup: int
     runs: int
+    duration_ms: int = 0
+    rules: str = ""
+    data: str = ""
+    texts: Sequence[Text] = ()
 
 
 @dataclass(slots=True)
@@ -68,6 +75,10 @@ def profile(
     threads: int | None = None,
     warmup: int | None = None,
     runs: int | None = None,
+    duration_s: float | None = None,
+    min_runs: int | None = None,
+    rules: str | None = None,
+    data: str | Path | None = None,
     output: str | Path | None = None,
     activate: bool = True,
 ) -> Report:
@@ -76,8 +87,10 @@ def profile(
     ``engines`` and ``precisions`` narrow what is measured. ``seq_len`` is one of the bundle's
     lengths (the longest by default); a dual encoder's graph of images has none. ``threads``,
     ``warmup`` and ``runs`` default to the target's; on an emulated board the latter two to
-    ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. The raw
-    measurement is written to ``output`` (by default a new file under ``measurements/``). An
+    ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
+    are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
+    texts of the file ``data`` are timed besides, each once as it is served. The raw measurement is
+    written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
     ``activate`` it is only tried: what apps open stays what it was.
@@ -87,18 +100,23 @@ def profile(
     board that is lost after something was measured, or on which the bundle cannot become the
     current one, is a BoardError as well; the measurement is then written and named in it.
     """
-    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    with progress.step(f"Checking {bundle.path}"):
-        changed = changed_files(bundle)
-    if changed:
-        name, what = next(iter(changed.items()))
-        raise BundleError(
-            f"{name} {what}" + (f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""),
-            where=str(bundle.path),
-            hint="Compile the model again; a damaged bundle is not deployed.",
+    if rules is not None:
+        found = find(rules)
+        duration_s, min_runs = found.duration_s, found.min_runs
+    if runs is not None and duration_s is not None:
+        raise InputError(
+            "runs are counted, or go on for a time",
+            where="profile",
+            hint="Leave --runs out, and give --min-runs.",
         )
-    artifacts = _selected(bundle, engines, precisions)
-    lengths = _lengths(bundle, seq_len)
+    if min_runs is not None and duration_s is None:
+        raise InputError("--min-runs is for --duration; --runs counts them", where="profile")
+    texts = () if data is None else read_texts(Path(data))
+    bundle = intact(bundle)
+    artifacts = selected(bundle, engines, precisions)
+    lengths = lengths_of(bundle, seq_len)
+    if texts and all(lengths[graph] == NO_LENGTH for graph, _, _ in artifacts):
+        raise InputError("takes images, and --data is of texts", where=str(bundle.path))
     started = datetime.datetime.now(datetime.UTC)
     stamp = started.strftime("%Y%m%dT%H%M%SZ")
     name = link_word(bundle.manifest.name)
@@ -106,6 +124,12 @@ def profile(
     measurement.check_place(path)
     with connect(board) as reached:
         check_architecture(bundle, reached)
+        if rules is not None and reached.emulated:
+            raise InputError(
+                f"{board} is emulated, and a score is of a device: {rules}",
+                where="profile",
+                hint="Leave --rules out.",
+            )
         target = bundle.manifest.target
         default_warmup, default_runs = (
             (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
@@ -118,7 +142,11 @@ def profile(
                 seq_len=lengths[graph],
                 threads=threads or min(target.threads, len(reached.facts.cores) or 1),
                 warmup=default_warmup if warmup is None else warmup,
-                runs=runs or default_runs,
+                runs=runs or min_runs or default_runs,
+                duration_ms=round(1000 * (duration_s or 0)),
+                rules=rules or "",
+                data=str(data or ""),
+                texts=() if lengths[graph] == NO_LENGTH else texts,
             )
             for graph, part, artifact in artifacts
         ]
@@ -155,6 +183,21 @@ def profile(
     return report(written, path, current)
 
 
+def intact(bundle: str | Path | Bundle) -> Bundle:
+    """Open ``bundle``. Raises BundleError if a file of it is not as it was compiled."""
+    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    with progress.step(f"Checking {bundle.path}"):
+        changed = changed_files(bundle)
+    if changed:
+        name, what = next(iter(changed.items()))
+        raise BundleError(
+            f"{name} {what}" + (f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""),
+            where=str(bundle.path),
+            hint="Compile the model again; a damaged bundle is not deployed.",
+        )
+    return bundle
+
+
 def _nothing(taken: _Taken, board: str) -> EdgeoptError:
     """Return the error that tells of nothing measured, of the kind of what went wrong."""
     if taken.lost is not None:
@@ -171,7 +214,7 @@ def _after_measuring(exc: EdgeoptError, what: str, path: Path) -> BoardError:
     )
 
 
-def _selected(
+def selected(
     bundle: Bundle, engines: Sequence[str], precisions: Sequence[str]
 ) -> list[tuple[str, Bundle, ArtifactEntry]]:
     """Return the artifacts asked for, each with its graph and the bundle of that one."""
@@ -192,7 +235,7 @@ def _selected(
     return chosen
 
 
-def _lengths(bundle: Bundle, seq_len: int | None) -> dict[str, int]:
+def lengths_of(bundle: Bundle, seq_len: int | None) -> dict[str, int]:
     """Return what each graph is run at; ``seq_len`` is of a dual encoder's texts."""
     parts = bundle.parts()
     return {
@@ -258,7 +301,8 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         )
     name = shown(plan.graph, artifact.engine, artifact.precision)
     provided = provide(bundle, board, store, artifact)
-    words = agent.arguments(
+    arguments = functools.partial(
+        agent.arguments,
         agent=provided.agent,
         bundle=provided.bundle,
         engine=artifact.engine,
@@ -267,19 +311,38 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         seq_len=plan.seq_len,
         threads=plan.threads,
         warmup=plan.warmup,
-        runs=plan.runs,
         graph=plan.graph,
     )
+    words = arguments(runs=plan.runs, duration_ms=plan.duration_ms)
     state_before = read_state(board.transport)
     what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
-    with progress.step(f"Measuring {name}, {what}, {plan.runs} runs") as step:
+    how_many = f"{plan.runs} runs"
+    if plan.duration_ms:
+        how_many = f"{plan.duration_ms / 1000:g} s and {how_many} at least"
+    with progress.step(f"Measuring {name}, {what}, {how_many}") as step:
         told = _listen(
-            board, store, provided, words, plan, lambda count: step.update(count, plan.runs)
+            board,
+            store,
+            provided,
+            words,
+            plan,
+            lambda count: step.update(count, max(count, plan.runs)),
         )
-    if told.outputs_agree and len(told.wall_ns) != plan.runs:
+    more = len(told.wall_ns) > plan.runs and plan.duration_ms
+    if told.outputs_agree and len(told.wall_ns) != plan.runs and not more:
         raise MeasurementError(
             f"the agent sent {len(told.wall_ns)} samples of {plan.runs}", where=board.entry.name
         )
+    served = None
+    if plan.texts and told.outputs_agree:
+        with progress.step(f"Serving {len(plan.texts)} texts with {name}"):
+            served = serve(
+                board.transport,
+                arguments(command="texts", runs=0),
+                f"{board.entry.name}: {name}",
+                plan.texts,
+                plan.data,
+            )
     run = Run(
         engine=artifact.engine,
         engine_version=told.engine_version,
@@ -300,6 +363,9 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         state_before=state_before,
         state_after=read_state(board.transport),
         graph=plan.graph,
+        first_ns=told.first_ns,
+        rules=plan.rules,
+        served=served,
     )
     return run, told.agent_version, provided.files
 
@@ -329,7 +395,7 @@ def _listen(
                     where=f"{board.entry.name}: {plan.artifact.engine} {plan.artifact.precision}",
                     sampled=sampled,
                     warmup=plan.warmup,
-                    runs=plan.runs,
+                    **({} if plan.duration_ms else {"runs": plan.runs}),
                     golden=[
                         g.directory for g in bundle.manifest.golden if g.seq_len == plan.seq_len
                     ],

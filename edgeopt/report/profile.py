@@ -4,17 +4,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgeopt.measure.report import Report
-from edgeopt.measure.statistics import needed
+from edgeopt.measure.measurement import Served
+from edgeopt.measure.report import Report, RunReport
+from edgeopt.measure.statistics import Bounds, needed
 from edgeopt.report.tables import size
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def _ms(value_ns: int | None) -> str:
+def ms(value_ns: int | None) -> str:
     """Return milliseconds in four digits."""
     if value_ns is None:
         return "-"
@@ -55,8 +57,8 @@ def render(report: Report, console: Console) -> None:
         run, times = item.run, item.latency
         table.add_row(
             run.name,
-            *(_ms(getattr(times, name, None)) for name in shown),
-            str(len(run.wall_ns)),
+            *(ms(getattr(times, name, None)) for name in shown),
+            str(item.steady),
             f"{item.throughput_per_s:.3g}" if item.throughput_per_s else "-",
             size(run.peak_memory_bytes),
             size(run.artifact_bytes),
@@ -72,6 +74,7 @@ def render(report: Report, console: Console) -> None:
     if report.runs and lacking:
         runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
         console.print(f"too few runs for more percentiles: {runs}")
+    _tell_course(report, console, m.emulated)
     reasons: dict[str, list[str]] = {}
     for absent in m.not_run:
         reasons.setdefault(absent.reason, []).append(absent.name)
@@ -86,3 +89,92 @@ def render(report: Report, console: Console) -> None:
     console.print(f"raw measurement: {report.path}")
     if report.current is not None:
         console.print(f"an app on {m.board_name} opens: {report.current}")
+
+
+def _bounded(value: int | None, bounds: Bounds) -> str:
+    if value is None:
+        return "-"
+    low, high = (ms(end) if end is not None else "?" for end in bounds)
+    return f"{low}-{high}"
+
+
+def _tell_course(report: Report, console: Console, emulated: bool) -> None:
+    """Print bounds of the percentiles, the starts, and what was odd in the times."""
+    from rich.table import Table
+    from rich.text import Text
+
+    mark = "\nemulated" if emulated else ""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("artifact", no_wrap=True)
+    shown = [name for name in _supported(report) if name != "max"]
+    heads = [f"{name} within{mark}" for name in shown]
+    for head in (f"load{mark}", f"first run{mark}", *heads):
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    for item in report.runs:
+        if times := item.latency:
+            table.add_row(
+                item.run.name,
+                ms(item.run.load_ns),
+                ms(item.run.first_ns or None),
+                *(_bounded(getattr(times, n), getattr(times, f"{n}_bounds")) for n in shown),
+            )
+    if table.row_count:
+        console.print(table)
+        console.print("ms; each bound holds by itself with 95 % confidence")
+        console.print()
+    for item in report.runs:
+        if item.run.served:
+            console.print(f"{item.run.name}: {_served(item.run.served, emulated)}")
+    for item in report.runs:
+        for line in _odd(item):
+            console.print(f"{item.run.name}: {line}", style="yellow")
+        if item.score:
+            figure = (
+                f"{ms(item.score.latency_ns)} ms"
+                if item.score.per_s is None
+                else f"{item.score.per_s:.4g} per s"
+            )
+            console.print(
+                f"{item.run.name}: by the rules of {item.score.rules}, and no result of theirs: "
+                f"{figure} ({item.score.text})"
+            )
+
+
+def _served(served: Served, emulated: bool) -> str:
+    """Return what the user's texts took, with the percentiles that so many texts support."""
+    times = served.latency
+    figures = [
+        f"{name} {ms(getattr(times, name))}"
+        for name in ("p50", "p90", "p99")
+        if getattr(times, name) is not None
+    ]
+    cut = f", {served.cut} of them cut" if served.cut else ""
+    return (
+        f"{_plural(len(served.wall_ns), 'text')} of {served.data} as served, "
+        f"{min(served.tokens)} to {max(served.tokens)} tokens{cut}: "
+        f"mean {ms(round(served.mean_ns))} ms, {', '.join(figures)}, max {ms(times.max)}"
+        + (" (emulated)" if emulated else "")
+    )
+
+
+def _odd(item: RunReport) -> Iterator[str]:
+    """Yield what a reader of its figures has to know."""
+    found, warmed = item.course, len(item.run.warmup_ns)
+    if found.warmup is None:
+        yield "its times never became steady: the figures are of all runs"
+    elif found.warmup > warmed:
+        yield (
+            f"{found.warmup} runs until it was steady, {warmed} were meant: "
+            f"{_plural(found.warmup - warmed, 'sample')} left out"
+        )
+    if found.drift is not None:
+        yield f"its times drift by {found.drift:+.1%} from the first steady run to the last"
+    if found.modes:
+        yield "its times keep to two levels: " + " and ".join(
+            f"{mode.share:.0%} about {ms(mode.value_ns)} ms" for mode in found.modes
+        )
+    if item.latency and item.latency.independent < item.latency.n / 2:
+        yield (
+            f"runs are like those before them: {item.latency.n} tell of the median as much as "
+            f"{item.latency.independent} independent ones, and bounds are as wide"
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edgeopt.measure.measurement import Measurement
+from edgeopt.measure.measurement import Measurement, Served
 from edgeopt.measure.report import report
 from edgeopt.report.profile import render
 from edgeopt.report.tables import size
@@ -23,7 +23,9 @@ def printed(measurement: Measurement) -> str:
 
 def test_figures_are_recomputed_from_the_samples() -> None:
     run = report(MEASUREMENT, Path("m.json")).document()["runs"][0]
-    assert run["latency_ns"] == {"p50": 2, "p90": None, "p99": None, "max": 3, "n": 3}
+    figures = {"p50": 2, "p90": None, "p99": None, "max": 3, "n": 3}
+    assert {name: run["latency_ns"][name] for name in figures} == figures
+    assert run["latency_ns"]["p50_bounds"] == (None, None)
     assert run["throughput_per_s"] == 1e9 * 3 / 6
     assert run["cosine_min"] == 0.99
     assert run["emulated"] is True
@@ -37,6 +39,46 @@ def test_emulated_stands_beside_every_emulated_figure() -> None:
     assert all(name in header[0] for name in figures)
     assert header[1].split().count("emulated") == len(figures)
     assert "emulated" not in printed(replace(MEASUREMENT, emulated=False))
+
+
+def test_starts_are_told_apart_from_the_steady_state() -> None:
+    times = (90, 80, *(10, 11, 12) * 100)
+    run = replace(RUN, warmup_ns=(), wall_ns=times, cpu_ns=times, load_ns=7, first_ns=40)
+    m = replace(MEASUREMENT, runs=(run,), emulated=False)
+    found = report(m, Path("m.json")).document()["runs"][0]
+    assert (found["load_ns"], found["first_inference_ns"], found["cold_start_ns"]) == (7, 40, 47)
+    assert (found["warmup_runs"], found["steady_runs"]) == (2, 300)
+    assert found["latency_ns"]["max"] == 12
+    assert (found["drift"], found["modes"]) == (None, [])
+    text = printed(m)
+    assert "onnx int8: 2 runs until it was steady, 0 were meant: 2 samples left out" in text
+    assert "p50 within" in text
+
+
+def test_the_users_own_texts_have_a_mean_and_what_tail_they_support() -> None:
+    served = Served(
+        data="t.txt", wall_ns=(*(1_000_000,) * 39, 21_000_000), tokens=(4,) * 39 + (9,), cut=1
+    )
+    m = replace(MEASUREMENT, runs=(replace(RUN, served=served),))
+    assert (
+        "onnx int8: 40 texts of t.txt as served, 4 to 9 tokens, 1 of them cut: mean 1.50 ms, "
+        "p50 1.00, p90 1.00, max 21.0 (emulated)"
+    ) in printed(m)
+    found = report(m, Path("m.json")).document()["runs"][0]["served"]
+    assert (found["mean_ns"], found["texts"], found["tokens"]) == (1_500_000, 40, [4, 9])
+
+
+def test_what_is_odd_in_the_times_is_told() -> None:
+    steps = tuple(1000 + i for i in range(400))
+    text = printed(replace(MEASUREMENT, runs=(replace(RUN, wall_ns=steps, warmup_ns=()),)))
+    assert "its times drift by +" in text
+    assert "runs are like those before them" in text
+    levels = (1000, 2000, 1001, 1002, 2001) * 40
+    text = printed(replace(MEASUREMENT, runs=(replace(RUN, wall_ns=levels, warmup_ns=()),)))
+    assert "its times keep to two levels: 60% about" in text
+    score = replace(RUN, wall_ns=(5_000_000,) * 64, rules="mlperf-single-stream")
+    text = printed(replace(MEASUREMENT, runs=(score,)))
+    assert "by the rules of mlperf-single-stream, and no result of theirs: 5.00 ms" in text
 
 
 def test_a_percentile_without_the_samples_for_it_is_not_printed() -> None:

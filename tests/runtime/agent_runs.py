@@ -140,11 +140,14 @@ class Case:
         )  # fmt: skip
         return write(self.bundle, manifest, files).path
 
+    def words(self, command: str, *more: str, bundle: Path | None = None) -> list[str]:
+        """Return the agent's command line."""
+        where = ["--bundle", str(bundle or self.write()), "--libraries", str(self.library)]
+        return [str(self.program), command, *where, *more]
+
     def run(self, *more: str, bundle: Path | None = None) -> Run:
-        return Run(
-            self.program, "run", "--bundle", str(bundle or self.write()),
-            "--libraries", str(self.library), "--warmup", "1", "--runs", "2", *more,
-        )  # fmt: skip
+        _, *words = self.words("run", "--warmup", "1", "--runs", "2", *more, bundle=bundle)
+        return Run(self.program, *words)
 
 
 def write_model(path: Path, *, mask_dtype: str = "INT32", ids_name: str = "ids") -> None:

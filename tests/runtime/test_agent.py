@@ -40,6 +40,63 @@ def test_an_agreeing_model_is_timed_with_raw_samples(case: Case) -> None:
     assert done.events[-1] == {"event": "done", "outputs_agree": True}
 
 
+def test_runs_go_on_for_a_time(case: Case) -> None:
+    done = case.run("--runs", "3", "--warmup", "0", "--duration-ms", "100")
+    times = [ns for chunk in done.all("samples") for ns in chunk["wall_ns"]]
+    assert len(times) > 3
+    assert sum(times) < 10e9
+    assert done.one("first")["wall_ns"] > 0
+
+
+def test_blocks_are_timed_as_they_are_asked_for(case: Case) -> None:
+    with subprocess.Popen(
+        case.words("blocks", "--warmup", "2"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as agent:
+        assert agent.stdin is not None
+        assert agent.stdout is not None
+
+        def until(kind: str) -> list[dict[str, object]]:
+            assert agent.stdout is not None
+            events: list[dict[str, object]] = []
+            while not events or events[-1]["event"] != kind:
+                events.append(json.loads(agent.stdout.readline()))
+            return events
+
+        def ask(line: bytes) -> None:
+            assert agent.stdin is not None
+            agent.stdin.write(line)
+            agent.stdin.flush()
+
+        until("ready")
+        for line, count in ((b"\n\n70\n", 70), (b"2\n", 2)):
+            ask(line)
+            events = until("block")
+            assert events[-1]["runs"] == count
+            assert [e["first"] for e in events[:-1]] == [0, 64][: len(events) - 1]
+            assert sum(len(e["wall_ns"]) for e in events[:-1]) == count  # type: ignore[arg-type, misc]
+        agent.stdin.close()
+        assert until("done")[-1]["outputs_agree"] is True
+    assert agent.returncode == 0
+
+
+@pytest.mark.parametrize("line", [b"x\n", b"-1\n", b"99999999999999\n"])
+def test_what_is_no_number_of_runs_is_refused(case: Case, line: bytes) -> None:
+    with subprocess.Popen(
+        case.words("blocks", "--warmup", "0"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as agent:
+        assert agent.stdout is not None
+        for told in agent.stdout:
+            if json.loads(told)["event"] == "ready":
+                break
+        rest, _ = agent.communicate(line)
+        assert json.loads(rest.splitlines()[-1]) == {
+            "event": "error",
+            "where": "stdin",
+            "message": "expected a number of runs in each line",
+        }
+    assert agent.returncode == 1
+
+
 def test_a_wrong_golden_is_never_timed(case: Case) -> None:
     wrong = case.golden.parent / "golden1"
     case.write_golden(wrong, -case.out)

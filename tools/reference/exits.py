@@ -13,8 +13,8 @@ from tools.reference.markdown import literal, prose, table
 _OTHERS = {
     0: "Done.",
     1: "A check failed: a file of a bundle was changed, outputs disagree on the board, no engine "
-    "runs there, an engine of the target does not run a file that was inspected, or no cascade "
-    "could be shown.",
+    "runs there, an engine of the target does not run a file that was inspected, no cascade could "
+    "be shown, or a budget is not kept.",
     EXIT_CODE: "A fault of edgeopt's own; the message names a file to attach to a report.",
     130: "Interrupted.",
 }

@@ -9,7 +9,10 @@
 const char eo_usage[] =
     "edgeopt-agent run --bundle PATH [--engine NAME] [--precision P] [--seq-len N]\n"
     "                  [--warmup N] [--runs N] [--libraries PATH:...] [--threads N]\n"
-    "                  [--cpus LIST] [--option KEY=VALUE]... [--graph NAME]\n"
+    "                  [--duration-ms N] [--cpus LIST] [--option KEY=VALUE]... [--graph NAME]\n"
+    "edgeopt-agent blocks --bundle PATH [...]   as run, but times as many runs as each line of\n"
+    "                                           standard input says, when it comes\n"
+    "edgeopt-agent texts --bundle PATH [...]    as run, but times each text of lines as of read\n"
     "edgeopt-agent read --bundle PATH [...]   for lines {\"text\": ..., \"pair\": ...} on standard\n"
     "                                         input, or {\"image\": BYTES} and a binary PPM\n"
     "edgeopt-agent tokens --bundle PATH [--seq-len N]   for such lines: what the tokenizer makes of\n"
@@ -93,6 +96,8 @@ static int parse_option(const char *option, char *value, struct eo_arguments *ar
         result = parse_integer(option, value, 0, 1000000000, &arguments->warmup, failure);
     } else if (strcmp(option, "--runs") == 0) {
         result = parse_integer(option, value, 0, 1000000000, &arguments->runs, failure);
+    } else if (strcmp(option, "--duration-ms") == 0) {
+        result = parse_integer(option, value, 0, 1000000000, &arguments->duration_ms, failure);
     } else {
         result = eo_fail(failure, EO_EINPUT, option,
                          "unknown option; edgeopt-agent --help lists them");
@@ -107,6 +112,8 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
         const char *name;
         enum eo_command command;
     } commands[] = {{"run", EO_RUN},
+                    {"blocks", EO_BLOCKS},
+                    {"texts", EO_TEXTS},
                     {"read", EO_READ},
                     {"tokens", EO_TOKENS},
                     {"info", EO_INFO},
@@ -120,7 +127,7 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
         }
     }
     return eo_fail(failure, EO_EINPUT, word,
-                   "unknown command (known: run, read, tokens, info, --version, --help)");
+                   "unknown command (known: run, blocks, texts, read, tokens, info, --version, --help)");
 }
 
 int eo_parse(int argc, char **argv, struct eo_arguments *arguments, struct eo_failure *failure)
@@ -140,7 +147,8 @@ int eo_parse(int argc, char **argv, struct eo_arguments *arguments, struct eo_fa
                      : parse_option(argv[i], argv[i + 1], arguments, failure);
     }
     if (result == EO_OK && arguments->bundle == NULL &&
-        (arguments->command == EO_RUN || arguments->command == EO_READ ||
+        (arguments->command == EO_RUN || arguments->command == EO_BLOCKS ||
+         arguments->command == EO_TEXTS || arguments->command == EO_READ ||
          arguments->command == EO_TOKENS)) {
         result = eo_fail(failure, EO_EINPUT, "--bundle", "is missing");
     }

@@ -8,7 +8,7 @@
 
 #define EO_MAX_OPTIONS 32
 
-enum eo_command { EO_RUN, EO_READ, EO_TOKENS, EO_INFO, EO_VERSION_ONLY, EO_HELP };
+enum eo_command { EO_RUN, EO_BLOCKS, EO_TEXTS, EO_READ, EO_TOKENS, EO_INFO, EO_VERSION_ONLY, EO_HELP };
 
 /* Pointers are into argv, which is cut at '=' if an argument is KEY=VALUE. */
 struct eo_arguments {
@@ -18,7 +18,8 @@ struct eo_arguments {
     struct eo_option options[EO_MAX_OPTIONS];
     int32_t seq_len; /* of the goldens; 0: the longest that the artifact takes. Of tokens: the most */
     int64_t warmup;
-    int64_t runs;
+    int64_t runs; /* at least */
+    int64_t duration_ms; /* of the timed runs, at least */
 };
 
 extern const char eo_usage[];

@@ -32,6 +32,8 @@ struct job {
     const struct encoder *encoder; /* of the command `tokens` alone */
     int64_t rss_before_bytes;
     int64_t rss_loaded_bytes;
+    bool has_run; /* the session, once */
+    const struct eo_text *text; /* that is timed; of the command `texts` alone */
     int64_t heard_ns; /* when the host last wrote to stdin; 0: never */
     bool is_warmup;
 };
@@ -141,13 +143,28 @@ static bool compare_output(const struct job *job, const struct eo_golden *golden
     return agrees;
 }
 
+/* Runs the session; of its first run ever it says how long that took. */
+static int run_golden(struct job *job, struct eo_failure *failure)
+{
+    int64_t begin_ns = eo_clock_wall_ns();
+    int result = eo_session_run(job->session, failure);
+
+    if (result == EO_OK && !job->has_run) {
+        eo_events_begin(job->events, "first");
+        eo_events_integer(job->events, "wall_ns", eo_clock_wall_ns() - begin_ns);
+        eo_events_end(job->events);
+    }
+    job->has_run = true;
+    return result;
+}
+
 static int check_golden(struct job *job, const struct eo_golden *golden, bool *agree,
                         struct eo_failure *failure)
 {
     int result = eo_golden_fill(golden, job->session, failure);
 
     if (result == EO_OK) {
-        result = eo_session_run(job->session, failure);
+        result = run_golden(job, failure);
     }
     for (uint32_t i = 0; result == EO_OK && i < eo_session_output_count(job->session); i++) {
         *agree = compare_output(job, golden, i) && *agree;
@@ -155,17 +172,22 @@ static int check_golden(struct job *job, const struct eo_golden *golden, bool *a
     return result == EO_OK ? reader_gone(job->events, failure) : result;
 }
 
-/* Checks the goldens of one length from the last to the first, so that the first stays in the inputs
- * for the timing. */
-static int check_goldens(struct job *job, bool *agree, struct eo_failure *failure)
+static bool is_timed(const struct job *job, const struct eo_golden_entry *entry, int32_t seq_len)
+{
+    return entry->seq_len == seq_len && strcmp(entry->graph, job->session->manifest->graph) == 0;
+}
+
+/* Checks goldens of one length from the last to the first, so that the first stays in the inputs for
+ * the timing: the last alone if `begins`, which is the session's first run, else the others. If there
+ * is but one, its inputs are put back then. */
+static int check_goldens(struct job *job, bool begins, bool *agree, struct eo_failure *failure)
 {
     const struct eo_manifest *manifest = job->session->manifest;
     int32_t seq_len = job->arguments->seq_len;
     struct eo_golden *golden = malloc(sizeof *golden);
-    uint32_t checked = 0;
+    uint32_t count = 0, seen = 0;
     int result = EO_OK;
 
-    *agree = true;
     if (golden == NULL) {
         return eo_fail(failure, EO_ENOMEM, "goldens", "no memory");
     }
@@ -173,19 +195,27 @@ static int check_goldens(struct job *job, bool *agree, struct eo_failure *failur
         int32_t len = manifest->goldens[i].seq_len;
         seq_len = len <= job->session->max_seq_len && len > seq_len ? len : seq_len;
     }
+    for (uint32_t i = 0; i < manifest->golden_count; i++) {
+        count += is_timed(job, &manifest->goldens[i], seq_len);
+    }
     for (uint32_t i = manifest->golden_count; result == EO_OK && i > 0; i--) {
         const struct eo_golden_entry *entry = &manifest->goldens[i - 1];
-        if (entry->seq_len == seq_len && strcmp(entry->graph, manifest->graph) == 0) {
+        bool is_last = seen == 0;
+        if (!is_timed(job, entry, seq_len)) {
+            continue;
+        }
+        seen++;
+        if (begins ? is_last : !is_last || count == 1) {
             result = eo_golden_open(job->bundle, manifest, entry->directory, golden, failure);
             if (result == EO_OK) {
-                result = check_golden(job, golden, agree, failure);
+                result = begins || count > 1 ? check_golden(job, golden, agree, failure)
+                                             : eo_golden_fill(golden, job->session, failure);
             }
             eo_golden_close(golden);
-            checked++;
         }
     }
     free(golden);
-    if (result == EO_OK && checked == 0) {
+    if (result == EO_OK && count == 0) {
         return eo_fail(failure, EO_EINPUT, "--seq-len",
                        "the bundle has no golden call of %d tokens", (int)seq_len);
     }
@@ -213,15 +243,75 @@ static int send_samples(void *context, const struct eo_samples *samples, struct 
     return reader_gone(job->events, failure) == EO_OK ? host_gone(job, failure) : failure->code;
 }
 
-static int time_runs(struct job *job, struct eo_failure *failure)
+static int time_runs(struct job *job, int64_t runs, int64_t duration_ms, struct eo_failure *failure)
 {
     const struct eo_timed timed = {.context = job, .run = timed_run, .samples = send_samples};
+
+    return eo_measure(&timed, runs, duration_ms * 1000000, failure);
+}
+
+static int warm_up(struct job *job, struct eo_failure *failure)
+{
     int result;
 
     job->is_warmup = true;
-    result = eo_measure(&timed, job->arguments->warmup, failure);
+    result = time_runs(job, job->arguments->warmup, 0, failure);
     job->is_warmup = false;
-    return result == EO_OK ? eo_measure(&timed, job->arguments->runs, failure) : result;
+    return result;
+}
+
+/* Reads how many runs the next block has: a number in a line; 0 at the end of the input. Empty lines
+ * say that the host lives. Reads byte by byte, so that nothing of a later block is lost. */
+static int next_block(int64_t *runs, struct eo_failure *failure)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    bool digits = false;
+    char byte = 0;
+
+    *runs = 0;
+    for (;;) {
+        ssize_t got = poll(&input, 1, EO_SILENCE_S * 1000) > 0 ? read(STDIN_FILENO, &byte, 1) : -1;
+        if (got == 0) {
+            return digits ? eo_fail(failure, EO_EINPUT, "stdin", "ends within a line") : EO_OK;
+        }
+        if (got < 0) {
+            return eo_fail(failure, EO_EIO, "stdin", "the host is gone");
+        }
+        if (byte == '\n' && *runs > 0) {
+            return EO_OK;
+        }
+        if (byte != '\n' && (byte < '0' || byte > '9' || *runs > 100000000)) {
+            return eo_fail(failure, EO_EINPUT, "stdin", "expected a number of runs in each line");
+        }
+        digits = byte != '\n';
+        *runs = digits ? *runs * 10 + (byte - '0') : 0;
+    }
+}
+
+static void say_ready(const struct job *job)
+{
+    eo_events_begin(job->events, "ready");
+    eo_events_end(job->events);
+}
+
+/* Times the blocks of runs that the host asks for, one by one: another program runs in between. */
+static int time_blocks(struct job *job, struct eo_failure *failure)
+{
+    int64_t runs = 1;
+    int result;
+
+    say_ready(job);
+    result = reader_gone(job->events, failure);
+    while (result == EO_OK && (result = next_block(&runs, failure)) == EO_OK && runs > 0) {
+        result = time_runs(job, runs, 0, failure);
+        if (result == EO_OK) {
+            eo_events_begin(job->events, "block");
+            eo_events_integer(job->events, "runs", runs);
+            eo_events_end(job->events);
+            result = reader_gone(job->events, failure);
+        }
+    }
+    return result;
 }
 
 static void say_memory(const struct job *job)
@@ -231,30 +321,6 @@ static void say_memory(const struct job *job)
     eo_events_integer(job->events, "rss_loaded_bytes", job->rss_loaded_bytes);
     eo_events_integer(job->events, "peak_bytes", eo_process_peak_bytes());
     eo_events_end(job->events);
-}
-
-static int run(struct job *job, struct eo_failure *failure)
-{
-    bool agree = false, texts_agree = true;
-    int result = open_job(job, failure);
-
-    if (result == EO_OK) {
-        result = eo_golden_texts_check(job->bundle, job->session, job->events, &texts_agree, failure);
-    }
-    if (result == EO_OK) {
-        result = check_goldens(job, &agree, failure);
-        agree = agree && texts_agree;
-    }
-    if (result == EO_OK && agree) {
-        result = time_runs(job, failure);
-    }
-    if (result == EO_OK) {
-        say_memory(job);
-        eo_events_begin(job->events, "done");
-        eo_events_bool(job->events, "outputs_agree", agree);
-        eo_events_end(job->events);
-    }
-    return result;
 }
 
 /* `source` is the text that findings are places of; NULL for an image. */
@@ -395,9 +461,77 @@ static int read_lines(struct job *job, read_text *read, struct eo_failure *failu
     int result = EO_OK;
 
     while (result == EO_OK && (bytes = getline(&line, &size, stdin)) >= 0) {
-        result = read_line(job, line, (size_t)bytes, read, failure);
+        if (line[0] != '\n') { /* which says no more than that the host lives */
+            result = read_line(job, line, (size_t)bytes, read, failure);
+        }
     }
     free(line);
+    return result;
+}
+
+static int run_timed_text(void *context, struct eo_failure *failure)
+{
+    const struct job *job = context;
+
+    return eo_session_run_texts(job->session, job->text, 1, failure);
+}
+
+/* Times one text as it is served: from the text to the answer. */
+static int time_text(struct job *job, const struct eo_text *text, struct eo_failure *failure)
+{
+    const struct eo_timed timed = {.context = job, .run = run_timed_text, .samples = send_samples};
+    int result;
+
+    job->text = text;
+    result = eo_measure(&timed, 1, 0, failure);
+    job->text = NULL;
+    if (result == EO_OK) {
+        const struct eo_result *found = eo_session_result(job->session, 0);
+        eo_events_begin(job->events, "text");
+        eo_events_integer(job->events, "tokens", found->tokens);
+        eo_events_bool(job->events, "truncated", found->truncated != 0);
+        eo_events_end(job->events);
+    }
+    return result;
+}
+
+/* Times texts, each when it comes: the host waits for one before it sends the next. */
+static int time_texts(struct job *job, struct eo_failure *failure)
+{
+    say_ready(job);
+    return read_lines(job, time_text, failure);
+}
+
+static int run(struct job *job, struct eo_failure *failure)
+{
+    bool agree = true;
+    int result = open_job(job, failure);
+
+    if (result == EO_OK) {
+        result = check_goldens(job, true, &agree, failure);
+    }
+    if (result == EO_OK) {
+        result = eo_golden_texts_check(job->bundle, job->session, job->events, &agree, failure);
+    }
+    if (result == EO_OK) {
+        result = check_goldens(job, false, &agree, failure);
+    }
+    if (result == EO_OK && agree) {
+        result = warm_up(job, failure);
+    }
+    if (result == EO_OK && agree) {
+        enum eo_command command = job->arguments->command;
+        result = command == EO_BLOCKS ? time_blocks(job, failure)
+                 : command == EO_TEXTS
+                     ? time_texts(job, failure)
+                     : time_runs(job, job->arguments->runs, job->arguments->duration_ms, failure);
+    }
+    if (result == EO_OK) {
+        say_memory(job);
+        eo_events_begin(job->events, "done");
+        eo_events_bool(job->events, "outputs_agree", agree);
+        eo_events_end(job->events);
+    }
     return result;
 }
 
@@ -591,6 +725,8 @@ int main(int argc, char **argv)
     eo_events_open(&events, descriptor);
     say_hello(&events);
     result = arguments.command == EO_RUN      ? run(&job, &failure)
+             : arguments.command == EO_BLOCKS ? run(&job, &failure)
+             : arguments.command == EO_TEXTS  ? run(&job, &failure)
              : arguments.command == EO_READ   ? read_samples(&job, &failure)
              : arguments.command == EO_TOKENS ? encode_texts(&job, &failure)
                                               : info(&job, &failure);

@@ -4,12 +4,17 @@
 
 #include "clock.h"
 
-int eo_measure(const struct eo_timed *timed, int64_t runs, struct eo_failure *failure)
+#include <stdbool.h>
+
+int eo_measure(const struct eo_timed *timed, int64_t runs, int64_t duration_ns,
+               struct eo_failure *failure)
 {
     struct eo_samples samples = {.first = 0, .count = 0};
-    int64_t sent_ns = eo_clock_wall_ns();
+    const int64_t begin_ns = eo_clock_wall_ns();
+    int64_t sent_ns = begin_ns;
+    bool over = runs <= 0 && duration_ns <= 0;
 
-    for (int64_t i = 0; i < runs; i++) {
+    for (int64_t i = 0; !over; i++) {
         int64_t cpu_begin, wall_begin, wall_end, cpu_end;
         int result;
 
@@ -28,7 +33,8 @@ int eo_measure(const struct eo_timed *timed, int64_t runs, struct eo_failure *fa
         samples.wall_ns[samples.count] = wall_end - wall_begin;
         samples.cpu_ns[samples.count] = cpu_end - cpu_begin;
         samples.count++;
-        if (samples.count == EO_MEASURE_CHUNK || i == runs - 1 || wall_end - sent_ns >= 1000000000) {
+        over = i + 1 >= runs && wall_end - begin_ns >= duration_ns;
+        if (samples.count == EO_MEASURE_CHUNK || over || wall_end - sent_ns >= 1000000000) {
             result = timed->samples(timed->context, &samples, failure);
             if (result != 0) {
                 return result;

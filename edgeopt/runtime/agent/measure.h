@@ -26,7 +26,9 @@ struct eo_timed {
     int (*samples)(void *context, const struct eo_samples *samples, struct eo_failure *failure);
 };
 
-/* Runs `timed->run` `runs` times and hands over every raw sample. Allocates nothing. */
-int eo_measure(const struct eo_timed *timed, int64_t runs, struct eo_failure *failure);
+/* Runs `timed->run` at least `runs` times and for `duration_ns`, whichever takes longer, and hands
+ * over every raw sample. Allocates nothing. */
+int eo_measure(const struct eo_timed *timed, int64_t runs, int64_t duration_ns,
+               struct eo_failure *failure);
 
 #endif
