@@ -224,7 +224,7 @@ def slices(
     # What is expected is so of all systems.
     for label, (units, _) in sorted(scored[0].by_label.items()):
         if units:
-            add("label", label, units, [one.by_label[label][1] for one in scored])
+            add("label", label, units, [one.by_label[label][1][main] for one in scored])
     margin = scored[0].margin
     if margin is not None:
         for name, kept in _quarters(margin, lambda x: f"{x:.2g}"):

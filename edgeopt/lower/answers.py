@@ -158,15 +158,19 @@ def prepare(
 
 
 def ask(
-    model: Model, original: Original, chosen: Sequence[Sample]
+    model: Model, original: Original, chosen: Sequence[Sample], against: str = ""
 ) -> tuple[str, tuple[Answer | None, ...]]:
-    """Ask the tool about ``chosen`` (cached by content); return the key, and its answers."""
+    """Ask the tool about ``chosen`` (cached by content); return the key, and its answers.
+
+    ``against`` is a digest of what else goes into an answer, such as masks.
+    """
     source = importer.fingerprint(model.source) if model.source is not None else model.digest
     key = cache.key(
         source=source,
         model=model.digest,
         tool=original.name,
         samples=[_name(sample) for sample in chosen],
+        against=against,
         code=closure.code(__name__),
     )
 
@@ -240,7 +244,7 @@ def _name(sample: Sample) -> str:
     return samples.digest(one)
 
 
-_ARRAYS = ("vector", "classes", "margins")
+_ARRAYS = ("vector", "classes", "margins", "tally")
 
 
 def _save(directory: Path, answers: Sequence[Answer | None]) -> None:

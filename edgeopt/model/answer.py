@@ -64,6 +64,8 @@ class Answer:
     tokens that the network read, () if they are not known. ``objects`` are what a detector looks
     for, best first. ``classes`` are the labels of pixels by number, uint16 (height, width), and
     ``margins`` how far the next label's share is behind there, float16; None if not known.
+    ``tally`` is what ``edgeopt.evaluate`` keeps of them, int64 (3, labels): how many pixels are
+    expected to have each label, how many have it, and how many are right.
     """
 
     scores: tuple[float, ...] = ()
@@ -75,6 +77,7 @@ class Answer:
     objects: tuple[Detection, ...] | None = None
     classes: np.ndarray | None = None
     margins: np.ndarray | None = None
+    tally: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -115,7 +118,7 @@ def answering(call: Callable[[Any], Answer]) -> Callable[[Any], Answer | None]:
     return answer
 
 
-def map_size(height: int, width: int) -> tuple[int, int]:
+def map_size(height: int, width: int, most: int = MOST_SIDE) -> tuple[int, int]:
     """Return the size at which an image's map of labels is compared: its own, if not too large."""
-    scale = min(1.0, MOST_SIDE / max(height, width))
+    scale = min(1.0, most / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
