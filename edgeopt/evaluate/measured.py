@@ -57,12 +57,14 @@ class Measured:
 
     ``value`` is what the field's own library computes, None if it is not defined (the correlation
     with a constant). ``at`` gives it for any counts of the units, by sums that add up. ``hits`` are
-    float64 (units,), 0 or 1, if the figure is their share.
+    float64 (units,), 0 or 1, if the figure is their share. ``centred`` says that fewer different
+    units make the figure larger, and so draws: its interval is put around ``value``.
     """
 
     value: float | None
     at: At
     hits: np.ndarray | None = None
+    centred: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -72,6 +72,12 @@ class ClassMaps:
             masks=tuple(compress(self.masks, inputs)),
         )
 
+    def check(self) -> Self:
+        """Return it. Raises InputError, with the file, for a mask that has what is no label."""
+        for i in range(len(self)):
+            self._read(i)
+        return self
+
     def digest(self) -> str:
         """Return what tells these masks from others."""
         whole = hashlib.sha256(str(self.reduced).encode())

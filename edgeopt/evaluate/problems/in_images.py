@@ -130,4 +130,4 @@ def class_maps(rows: Rows, subject: Subject, asked: Asked) -> ClassMaps:
         masks=tuple(mask for _, mask in found),
         classes=subject.labels,
         reduced=asked.reduce_labels,
-    )
+    ).check()

@@ -277,7 +277,7 @@ def _measured(
         found = finite(float(at(np.ones((1, len(chosen[0].expected))))[0]))
     else:
         found = value if value >= 0 else None
-    return Measured(value=found, at=at)
+    return Measured(value=found, at=at, centred=True)
 
 
 def _precision(
