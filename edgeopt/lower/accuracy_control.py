@@ -128,7 +128,7 @@ def _held(
     if most is None or checks.held is None:
         return "", judged, None
     found = accuracy.judge(model, lowered.artifact, lowered.directory, checks.held)
-    return _beyond_drop(found, most), judged, found
+    return _beyond_drop(found, most, samples.name(model)), judged, found
 
 
 def _wrong_layer(
@@ -169,12 +169,12 @@ def _beyond_cosine(lowered: Lowered, recipe: Recipe, what: str) -> str:
     )
 
 
-def _beyond_drop(found: Accuracy, most: float) -> str:
+def _beyond_drop(found: Accuracy, most: float, what: str) -> str:
     if found.drop <= most + 1e-9:  # a mean may miss the bound it equals
         return ""
     return (
         f"{found.measure} falls from {found.reference:.4f} to {found.score:.4f} on {found.texts} "
-        f"held-out texts, by more than {most:g}"
+        f"held-out {what}, by more than {most:g}"
     )
 
 
