@@ -20,8 +20,8 @@ Only linear modules are looked at, and those that an engine shows: convolutions 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,49 +110,129 @@ def check(
 
 def _beyond(model: Model, inside: Inside, batch: Batch, spans: _Spans | None) -> list[Wrong]:
     """Return the layers whose own error in this call is above what is explained."""
-    import torch
-
     root = reference_layers(model, batch)
     walked = [layer for layer in root.walk() if counts(layer)]
     (wanted,) = reference.run(model, [batch])
     pools, mask = Pools(walked, inside, wanted), batch.get("attention_mask")
     found = []
-    for layer in walked:
-        if not isinstance(layer.module, torch.nn.Linear) or layer.children:
-            continue
-        told = _own(layer, layer.module, pools, mask)
+    for units in _products(walked):
+        # Of a unit with others in it, what lies before them may have its name as well.
+        named = len(units) == 1
+        told = next(((u, o) for u in units if (o := _own(u, pools, mask, named)) is not None), None)
         if told is None:
             continue
-        own, given = told
+        unit, (own, given) = told
         if own <= LEAST:
             continue
-        own_span = None if spans is None else _span(given)[None]
-        explained = max(_explained(layer.module, given, mask, own_span), 1e-9)
+        own_span = None if spans is None else _span(given, unit.channel)[None]
+        explained = max(_explained(unit, given, mask, own_span), 1e-9)
         if spans is not None and own > TIMES * explained:
-            before = spans.of(layer.name)
-            explained = max(explained, _explained(layer.module, given, mask, before))
+            before = spans.of(unit.layer.name)
+            explained = max(explained, _explained(unit, given, mask, before))
         if own > TIMES * explained:
-            found.append(Wrong(name=layer.shown, own=own, explained=explained))
+            found.append(Wrong(name=unit.layer.shown, own=own, explained=explained))
     return found
 
 
-def _own(
-    layer: Layer, linear: torch.nn.Linear, pools: Pools, mask: np.ndarray | None
-) -> tuple[float, np.ndarray] | None:
-    """Return a layer's own error and the artifact's input of it; None if one is not found."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Unit:
+    """A linear layer or a convolution, with what engines fold into it.
+
+    ``weight`` and ``bias`` have a normalisation behind it in them; ``rectified`` says whether what
+    is below 0 is 0 behind it. ``output`` is what comes out of all of that.
+    """
+
+    layer: Layer
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    output: np.ndarray
+    rectified: bool = False
+
+    @property
+    def channel(self) -> int:
+        """The dimension of the input that has its channels."""
+        return 1 if self.weight.ndim == 4 else -1
+
+    def of(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return what comes out if ``hidden`` goes in, with another ``weight``."""
+        import torch
+
+        module: Any = self.layer.module
+        if self.weight.ndim == 2:
+            return torch.nn.functional.linear(hidden, weight, self.bias)
+        found: torch.Tensor = module._conv_forward(hidden, weight, self.bias)
+        return found.relu() if self.rectified else found
+
+
+def _products(walked: Sequence[Layer]) -> Iterator[list[_Unit]]:
+    """Yield what is looked at, each with as much behind it as an engine may fold, most first."""
+    import torch
+
+    for i, layer in enumerate(walked):
+        module = layer.module
+        if layer.children or layer.input is None or layer.output is None:
+            continue
+        if isinstance(module, torch.nn.Linear):
+            yield [_Unit(layer=layer, weight=module.weight, bias=module.bias, output=layer.output)]
+        elif isinstance(module, torch.nn.Conv2d) and module.groups == 1:
+            yield _folded(layer, walked[i + 1 : i + 3])
+
+
+def _folded(layer: Layer, behind: Sequence[Layer]) -> list[_Unit]:
+    """Return a convolution alone, with the normalisation behind it, and with a rectifier."""
+    import torch
+
+    module: Any = layer.module
     assert layer.output is not None
-    if layer.input is None:
-        return None
-    bias: Any = 0.0 if linear.bias is None else linear.bias.detach().numpy()
-    named = [t for t in pools.named(layer) if t.value.size == layer.output.size]
+    weight, bias = module.weight.detach(), module.bias
+    units = [_Unit(layer=layer, weight=weight, bias=bias, output=layer.output)]
+    for one in behind:
+        last = units[-1]
+        if one.output is None or one.input is None or not np.array_equal(one.input, last.output):
+            break
+        if isinstance(one.module, torch.nn.BatchNorm2d) and len(units) == 1:
+            norm = one.module
+            assert norm.running_var is not None
+            assert norm.running_mean is not None
+            scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
+            moved = -norm.running_mean if bias is None else bias.detach() - norm.running_mean
+            folded = {
+                "weight": weight * scale[:, None, None, None],
+                "bias": norm.bias.detach() + moved * scale,
+            }
+            units.append(_Unit(layer=layer, output=one.output, **folded))
+        elif isinstance(one.module, torch.nn.ReLU):
+            units.append(replace(last, output=one.output, rectified=True))
+            break
+        else:
+            break
+    return units[::-1]
+
+
+def _own(
+    unit: _Unit, pools: Pools, mask: np.ndarray | None, by_name: bool
+) -> tuple[float, np.ndarray] | None:
+    """Return a layer's own error and the artifact's input of it; None if one is not found.
+
+    ``by_name`` says whether its name is enough to know its output by.
+    """
+    import torch
+
+    layer, output = unit.layer, unit.output
+    assert layer.input is not None
+    bias: Any = 0.0
+    if unit.bias is not None and not unit.rectified:
+        bias = unit.bias.detach().numpy()
+        bias = bias[:, None, None] if unit.weight.ndim == 4 else bias
+    named = [t for t in pools.named(layer) if t.value.size == output.size]
     best = None
-    for tensor in named or pools.sizes.get(layer.output.size, []):
-        for value in shaped(tensor.value, layer.output.shape):
+    for tensor in named or pools.sizes.get(output.size, []):
+        for value in shaped(tensor.value, output.shape):
             for whole in (value, value + bias):
-                error = off_by(whole, layer.output, mask)
+                error = off_by(whole, output, mask)
                 if best is None or error < best[0]:
                     best = (error, tensor, whole)
-    if best is None or (not named and best[0] > NEAR):
+    if best is None or (best[0] > NEAR and not (named and by_name)):
         return None
     _, made_it, value = best
     of_size: Sequence[Any] = pools.sizes.get(layer.input.size, ())
@@ -161,8 +241,10 @@ def _own(
     )
     if given is None or given[0] > NEAR:
         return None
-    made = layer.apply(given[2])
-    return None if made is None else (off_by(value, made, mask), given[2])
+    with torch.inference_mode():
+        hidden = torch.from_numpy(np.ascontiguousarray(given[2], np.float32))
+        made = unit.of(hidden, unit.weight).numpy()
+    return off_by(value, made, mask), given[2]
 
 
 class _Spans:
@@ -179,46 +261,55 @@ class _Spans:
 
     def of(self, name: str) -> np.ndarray | None:
         """Return those of the layer ``name``, (calls, 2, channels); None if it was not called."""
+        import torch
+
         if self._found is None:
             self._found = {}
             for batch in self._calibration:
                 for layer in reference_layers(self._model, batch).walk():
                     if layer.input is not None:
-                        self._found.setdefault(layer.name, []).append(_span(layer.input))
+                        channel = 1 if isinstance(layer.module, torch.nn.Conv2d) else -1
+                        spans = self._found.setdefault(layer.name, [])
+                        spans.append(_span(layer.input, channel))
         found = self._found.get(name)
         return None if found is None else np.stack(found)
 
 
-def _span(values: np.ndarray) -> np.ndarray:
-    flat = values.reshape(-1, values.shape[-1])
+def _span(values: np.ndarray, channel: int) -> np.ndarray:
+    flat = np.moveaxis(values, channel, -1).reshape(-1, values.shape[channel])
     return np.stack([flat.min(0), flat.max(0)])
 
 
 def _explained(
-    linear: torch.nn.Linear, given: np.ndarray, mask: np.ndarray | None, spans: np.ndarray | None
+    unit: _Unit, given: np.ndarray, mask: np.ndarray | None, spans: np.ndarray | None
 ) -> float:
     """Return how far 8 bits of weight and input bring a layer's output, of its length.
 
     ``spans`` (calls, 2, channels) are what the whole input has one range for: the mean of the
     calls' as NNCF has it, with the channels as they are or smoothed, or the widest, as
-    onnxruntime; whichever explains more. None for a range to each token.
+    onnxruntime; whichever explains more. None for a range to each token, or to each image of a
+    convolution.
     """
     import torch
 
-    hidden = torch.from_numpy(np.ascontiguousarray(given, np.float32))
+    hidden, weight = torch.from_numpy(np.ascontiguousarray(given, np.float32)), unit.weight
     with torch.inference_mode():
-        exact = linear(hidden)
-        if spans is None:
-            made = [(fake_tokens(hidden), linear.weight)]
+        exact = unit.of(hidden, weight)
+        if spans is None and weight.ndim == 2:
+            made = [(fake_tokens(hidden), weight)]
+        elif spans is None:
+            made = [(fake_tokens(hidden.flatten(1)).reshape(hidden.shape), weight)]
         else:
             ends = torch.from_numpy(spans.astype(np.float32))
-            scales = (torch.ones(ends.shape[2]), _smoothing(ends, linear.weight))
-            made = [(_in_range(hidden / s, ends / s), linear.weight * s) for s in scales]
+            made = [(_in_range(hidden, ends), weight)]
+            if weight.ndim == 2:  # convolutions are not smoothed
+                s = _smoothing(ends, weight)
+                made.append((_in_range(hidden / s, ends / s), weight * s))
             widest = torch.stack([ends[:, 0].amin(0), ends[:, 1].amax(0)])[None]
-            made.append((_in_range(hidden, widest), linear.weight))
+            made.append((_in_range(hidden, widest), weight))
         found = [
-            torch.nn.functional.linear(rounded, snap(weight, Grid()), linear.bias)
-            for rounded, weight in made
+            unit.of(rounded, snap(kept.flatten(1), Grid()).reshape(kept.shape))
+            for rounded, kept in made
         ]
     return max(off_by(one.numpy(), exact.numpy(), mask) for one in found)
 
