@@ -35,9 +35,9 @@ from edgeopt.evaluate.problems.problem import Problem, Subject
 from edgeopt.evaluate.rows.row import Columns
 from edgeopt.extras import require
 from edgeopt.fields import nearest
-from edgeopt.lower import answers
+from edgeopt.lower import answers, asking
 from edgeopt.model import Model, importer
-from edgeopt.model.answer import Answer, Original
+from edgeopt.model.answer import Answer, Original, in_order
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
 from edgeopt.model.original import open_original
 from edgeopt.model.original_vision import reduces_labels
@@ -276,8 +276,8 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
         if tuple(labels) != tuple(subject.labels):
             raise InputError(f"has the labels of {subject.name} in another order", where=model.name)
         tool, against = _tallying(tool, problem), problem.digest()
-    _, found = answers.ask(model, tool, tuple(problem.inputs), against)
-    kept = tuple(a and answers.in_order(a, tool.labels, subject.labels) for a in found)
+    _, found = asking.ask(model, tool, tuple(problem.inputs), against)
+    kept = tuple(a and in_order(a, tool.labels, subject.labels) for a in found)
     for answer, place in zip(kept, problem.places, strict=True):
         if answer is not None:
             _check_answer(answer, subject.task, place, model.name)
@@ -285,7 +285,7 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
         raise InputError(f"takes none of the {len(kept)} inputs", where=tool.name)
     tokens = None
     if tool.tokenizer is not None:
-        tokens = tuple(answers.count_tokens(one, tool.tokenizer) for one in problem.inputs)
+        tokens = tuple(asking.count_tokens(one, tool.tokenizer) for one in problem.inputs)
     windows = subject.task.result is Result.SPANS
     limit = None if windows else tool.limit
     return _Run(
@@ -326,7 +326,7 @@ def _ask_both(model: DualEncoder, subject: Subject, problem: Problem) -> _Run:
         rows = [
             i for i, s in enumerate(problem.inputs) if isinstance(s, str | tuple) == (kind == TEXT)
         ]
-        _, given = answers.ask(tower, tool, tuple(problem.inputs[i] for i in rows))
+        _, given = asking.ask(tower, tool, tuple(problem.inputs[i] for i in rows))
         for i, answer in zip(rows, given, strict=True):
             found[i] = answer
         names.append(tool.name)

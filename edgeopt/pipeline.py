@@ -32,7 +32,7 @@ from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.data import Data, all_inputs, content_digest
 from edgeopt.fields import nearest
 from edgeopt.garbage import rarely_collected
-from edgeopt.lower import answers, tokenization
+from edgeopt.lower import asking, tokenization
 from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
 from edgeopt.model import MAIN, Model, TextInput, importer, name_of, samples
@@ -459,7 +459,7 @@ def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowe
     return _Lowered(model=model, target=job.target, checks=checks, made=made, skipped=skipped)
 
 
-def _expected(model: Model, job: Job, own: Samples | None) -> answers.Expected | None:
+def _expected(model: Model, job: Job, own: Samples | None) -> asking.Expected | None:
     """Ask the user's own tool, and hold the device's tokenizer against its.
 
     ``own`` are the user's samples. None if there is no such tool, or nothing to run the device's
@@ -476,7 +476,7 @@ def _expected(model: Model, job: Job, own: Samples | None) -> answers.Expected |
         return None
     if original.tokenizer is not None:
         tokenization.check(model, job.target, original, own, job.data)
-    return answers.prepare(model, own, original, job.target.seq_lens)
+    return asking.prepare(model, own, original, job.target.seq_lens)
 
 
 def _entry(made: Made, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
@@ -551,7 +551,7 @@ def _golden_texts(lowered: _Lowered, recipe: Recipe, scratch: Path) -> dict[str,
     shortest = min(_most_tokens(entry, lowered.model) for entry, _ in lowered.made)
     precisions = [entry.precision for entry, _ in lowered.made]
     limits = {p: recipe.bounds[p].limits(p).error_max for p in precisions}
-    asked = answers.golden_texts(lowered.model, expected, shortest, limits)
+    asked = asking.golden_texts(lowered.model, expected, shortest, limits)
     if not asked:
         return {}
     path = scratch / "texts.json"

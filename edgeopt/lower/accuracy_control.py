@@ -20,7 +20,8 @@ from edgeopt.errors import CompileError
 from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.accuracy import Accuracy, HeldOut
 from edgeopt.lower import answers, layer_check, remedies
-from edgeopt.lower.answers import Expected, Judged
+from edgeopt.lower.asking import Expected
+from edgeopt.lower.judged import Judged, beyond
 from edgeopt.lower.lowering import Lowered, Prepared, lower
 from edgeopt.lower.sensitivity import by_sensitivity
 from edgeopt.model import Model, samples
@@ -121,7 +122,7 @@ def _held(
     if expected is not None:
         limits = recipe.bounds[precision].limits(precision)
         judged = answers.judge(model, target, spec, lowered, expected, limits)
-        if judged is not None and (reason := answers.beyond(judged, limits, expected.tool)):
+        if judged is not None and (reason := beyond(judged, limits, expected.tool)):
             return reason, judged, None
     if reason := _wrong_layer(model, spec, lowered, recipe, checks):
         return reason, judged, None
