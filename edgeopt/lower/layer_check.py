@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether each linear layer of an INT8 artifact is off by what its own quantisation explains.
+"""Whether each layer of an INT8 artifact is off by what its own quantisation explains.
 
 Bounds on tensors and answers are wide for INT8, and a layer that is wrong by itself may keep to
 them. Here a layer's own error (``edgeopt.lower.fault_localisation``: the artifact's output of it
@@ -14,7 +14,10 @@ small networks), 1.3 in LiteRT (2), 1.4 in OpenVINO (5 that kept to their bounds
 MiniLM-L6 to 1.4, 1.8 and 2.0; faults in one layer to 4.9 (a zero point off by 16) and 64 (scales
 too large by a half). The first call alone clears most artifacts.
 
-Only linear modules are looked at, and those that an engine shows: convolutions are not.
+Linear modules and convolutions are looked at, as far as an engine shows them; those in groups,
+which are hard to quantise and mostly stay in FP32, are not. A convolution is looked at with the
+normalisation and the rectifier behind it if the engine has them in one. It is then known by its
+output alone, so that one which is off by half and more is not found: bounds on tensors see that.
 """
 
 from __future__ import annotations
