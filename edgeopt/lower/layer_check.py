@@ -17,7 +17,8 @@ too large by a half). The first call alone clears most artifacts.
 Linear modules and convolutions are looked at, as far as an engine shows them; those in groups,
 which are hard to quantise and mostly stay in FP32, are not. A convolution is looked at with the
 normalisation and the rectifier behind it if the engine has them in one. It is then known by its
-output alone, so that one which is off by half and more is not found: bounds on tensors see that.
+output alone, so that one which is off by a quarter and more is not found: bounds on tensors see
+that.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import numpy as np
 
 from edgeopt.backends import Artifact, Batch
 from edgeopt.backends.grid import Grid, fake_tokens, snap
-from edgeopt.backends.inside import Inside, look_inside
+from edgeopt.backends.inside import Inside, Tensor, look_inside
 from edgeopt.errors import EdgeoptError
 from edgeopt.lower.fault_localisation import (
     LEAST,
@@ -56,6 +57,9 @@ TIMES = 3.0
 """Half-way, by ratio, from the most of a sound artifact (2.0) to the least of a fault (4.9)."""
 
 CALLS = 4
+
+_NEARER = 0.25
+"""As ``NEAR``, of convolutions: engines keep few of their names, and much has their size."""
 
 _SMOOTH = 0.95
 _TINY = 1e-9
@@ -119,12 +123,14 @@ def _beyond(model: Model, inside: Inside, batch: Batch, spans: _Spans | None) ->
     pools, mask = Pools(walked, inside, wanted), batch.get("attention_mask")
     found = []
     for units in _products(walked):
-        # Of a unit with others in it, what lies before them may have its name as well.
-        named = len(units) == 1
-        told = next(((u, o) for u in units if (o := _own(u, pools, mask, named)) is not None), None)
+        matched = [(unit, found_it) for unit in units if (found_it := _match(unit, pools, mask))]
+        if not matched:
+            continue
+        unit, match = min(matched, key=lambda pair: pair[1].error)
+        told = _own(unit, match, pools, mask)
         if told is None:
             continue
-        unit, (own, given) = told
+        own, given = told
         if own <= LEAST:
             continue
         own_span = None if spans is None else _span(given, unit.channel)[None]
@@ -155,6 +161,11 @@ class _Unit:
     def channel(self) -> int:
         """The dimension of the input that has its channels."""
         return 1 if self.weight.ndim == 4 else -1
+
+    @property
+    def near(self) -> float:
+        """How far off a tensor may be that is taken for its input or output."""
+        return _NEARER if self.weight.ndim == 4 else NEAR
 
     def of(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return what comes out if ``hidden`` goes in, with another ``weight``."""
@@ -193,16 +204,13 @@ def _folded(layer: Layer, behind: Sequence[Layer]) -> list[_Unit]:
         last = units[-1]
         if one.output is None or one.input is None or not np.array_equal(one.input, last.output):
             break
-        if isinstance(one.module, torch.nn.BatchNorm2d) and len(units) == 1:
-            norm = one.module
-            assert norm.running_var is not None
-            assert norm.running_mean is not None
-            scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
-            moved = -norm.running_mean if bias is None else bias.detach() - norm.running_mean
-            folded = {
-                "weight": weight * scale[:, None, None, None],
-                "bias": norm.bias.detach() + moved * scale,
-            }
+        if len(units) == 1 and "BatchNorm" in one.kind:  # frozen ones are transformers' own
+            assert one.module is not None
+            with torch.inference_mode():  # a scale and a shift to each channel
+                ends = [one.module(torch.full((1, len(weight), 1, 1), end)) for end in (0.0, 1.0)]
+            shift, scale = ends[0].flatten(), (ends[1] - ends[0]).flatten()
+            moved = shift if bias is None else shift + bias.detach() * scale
+            folded = {"weight": weight * scale[:, None, None, None], "bias": moved}
             units.append(_Unit(layer=layer, output=one.output, **folded))
         elif isinstance(one.module, torch.nn.ReLU):
             units.append(replace(last, output=one.output, rectified=True))
@@ -212,42 +220,57 @@ def _folded(layer: Layer, behind: Sequence[Layer]) -> list[_Unit]:
     return units[::-1]
 
 
-def _own(
-    unit: _Unit, pools: Pools, mask: np.ndarray | None, by_name: bool
-) -> tuple[float, np.ndarray] | None:
-    """Return a layer's own error and the artifact's input of it; None if one is not found.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Match:
+    """A tensor of the artifact that is a layer's output, ``value`` in its shape and with the bias.
 
-    ``by_name`` says whether its name is enough to know its output by.
+    It is off by ``error`` of the reference's.
     """
-    import torch
 
-    layer, output = unit.layer, unit.output
-    assert layer.input is not None
+    error: float
+    tensor: Tensor
+    value: np.ndarray
+
+
+def _match(unit: _Unit, pools: Pools, mask: np.ndarray | None) -> _Match | None:
+    """Return the nearest tensor that may be a layer's output; None if there is none.
+
+    A linear layer's name is enough. What has a convolution's may be another one: engines fold what
+    stands behind, and leave a bias out.
+    """
     bias: Any = 0.0
     if unit.bias is not None and not unit.rectified:
         bias = unit.bias.detach().numpy()
         bias = bias[:, None, None] if unit.weight.ndim == 4 else bias
-    named = [t for t in pools.named(layer) if t.value.size == output.size]
-    best = None
-    for tensor in named or pools.sizes.get(output.size, []):
-        for value in shaped(tensor.value, output.shape):
+    named = [t for t in pools.named(unit.layer) if t.value.size == unit.output.size]
+    best: _Match | None = None
+    for tensor in named or pools.sizes.get(unit.output.size, []):
+        for value in shaped(tensor.value, unit.output.shape):
             for whole in (value, value + bias):
-                error = off_by(whole, output, mask)
-                if best is None or error < best[0]:
-                    best = (error, tensor, whole)
-    if best is None or (best[0] > NEAR and not (named and by_name)):
-        return None
-    _, made_it, value = best
-    of_size: Sequence[Any] = pools.sizes.get(layer.input.size, ())
-    given = nearest(
-        layer.input, list(itertools.takewhile(lambda t: t is not made_it, of_size)), mask
-    )
-    if given is None or given[0] > NEAR:
+                error = off_by(whole, unit.output, mask)
+                if best is None or error < best.error:
+                    best = _Match(error=error, tensor=tensor, value=whole)
+    known = bool(named) and unit.weight.ndim == 2
+    return best if best is not None and (known or best.error <= unit.near) else None
+
+
+def _own(
+    unit: _Unit, match: _Match, pools: Pools, mask: np.ndarray | None
+) -> tuple[float, np.ndarray] | None:
+    """Return a layer's own error and the artifact's input of it; None if that is not found."""
+    import torch
+
+    given_in = unit.layer.input
+    assert given_in is not None
+    of_size: Sequence[Any] = pools.sizes.get(given_in.size, ())
+    before = list(itertools.takewhile(lambda t: t is not match.tensor, of_size))
+    given = nearest(given_in, before, mask)
+    if given is None or given[0] > unit.near:
         return None
     with torch.inference_mode():
         hidden = torch.from_numpy(np.ascontiguousarray(given[2], np.float32))
         made = unit.of(hidden, unit.weight).numpy()
-    return off_by(value, made, mask), given[2]
+    return off_by(match.value, made, mask), given[2]
 
 
 class _Spans:
