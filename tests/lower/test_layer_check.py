@@ -80,7 +80,7 @@ def test_what_is_explained_is_what_rounding_does(model: Model) -> None:
     linear = torch.nn.Linear(64, 32)
     layer = Layer(name="a", kind="Linear", module=linear)
     layer.input = layer.output = np.zeros((1, 8, 64), np.float32)
-    ((unit,),) = layer_check._products([layer])
+    ((unit, *_),) = layer_check._products([layer])
     given = np.random.default_rng(0).standard_normal((1, 8, 64)).astype(np.float32)
     given[0, 0, 0] = 100.0
     rest = np.array([[0, 1, 1, 1, 1, 1, 1, 1]])
@@ -107,17 +107,20 @@ def test_a_convolution_has_what_engines_fold_into_it() -> None:
         layer = Layer(name=str(i), kind=type(module).__name__, module=module)
         layer.input, layer.output = before.numpy(), value.numpy()
         walked.append(layer)
-    ((whole, normal, alone),) = layer_check._products(walked)
+    ((alone, normal, _, _, whole, cut),) = layer_check._products(walked)
+    assert (whole.limits, cut.limits) == ((0, np.inf), (0, 6))
     for unit, layer in ((alone, walked[0]), (normal, walked[1]), (whole, walked[2])):
         made = unit.of(given, unit.weight).detach().numpy()
         np.testing.assert_allclose(made, layer.output, atol=1e-5)
-        assert unit.output is layer.output
+        np.testing.assert_array_equal(unit.output, layer.output)
         span = layer_check._span(given.numpy(), unit.channel)
         assert span.shape == (2, 3)
         for spans in (None, span[None]):
             assert 0.002 < layer_check._explained(unit, given.numpy(), None, spans) < 0.02
     # Nothing is folded of what takes another's output, or is in groups.
-    assert [len(units) for units in layer_check._products(walked[::2])] == [1]
+    assert [len(units) for units in layer_check._products([walked[0]])] == [3]
+    walked[1].input = walked[1].input + 1
+    assert [len(units) for units in layer_check._products(walked)] == [3]
     walked[0].module = torch.nn.Conv2d(3, 3, 3, groups=3)
     assert list(layer_check._products(walked)) == []
 
