@@ -308,7 +308,10 @@ def _runs(event: dict[str, Any], labels: int) -> np.ndarray:
     found = [
         [agent.count(value, top) for value in side] for side, top in zip(sides, most, strict=True)
     ]
-    return np.array(found, np.int64)
+    made = np.array(found, np.int64)
+    if not made[1].all():
+        raise ValueError("a run of no pixel")
+    return made
 
 
 def _map(runs: Sequence[np.ndarray], sample: Sample) -> np.ndarray:
