@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,20 +30,24 @@ from edgeopt.evaluate import evaluation, problems
 from edgeopt.evaluate.evaluation import Evaluation, NotRun, System
 from edgeopt.evaluate.measured import Scored
 from edgeopt.evaluate.problems import Asked
+from edgeopt.evaluate.problems.class_maps import ClassMaps
 from edgeopt.evaluate.problems.problem import Problem, Subject
 from edgeopt.evaluate.rows.row import Columns
 from edgeopt.extras import require
 from edgeopt.fields import nearest
-from edgeopt.lower import answers
+from edgeopt.lower import answers, asking
 from edgeopt.model import Model, importer
-from edgeopt.model.answer import Answer, Original
+from edgeopt.model.answer import Answer, Original, in_order
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
 from edgeopt.model.original import open_original
-from edgeopt.model.tasks import TEXT_EMBEDDING, Result, Task
+from edgeopt.model.original_vision import reduces_labels
+from edgeopt.model.tasks import SEMANTIC_SEGMENTATION, TEXT_EMBEDDING, Result, Task
 from edgeopt.run import artifact
 from edgeopt.run.reading import Reading
 
 WORST = 3
+MOST_SIDE = 4096
+"""Of maps of labels, which are of an image's own size: the runtime reads no larger one."""
 
 _NOT_HERE = (BoardError, CompileError, MeasurementError, MissingDependencyError)
 
@@ -64,6 +68,7 @@ def evaluate_bundle(
     metric: str | None = None,
     no_answer_below: float | None = None,
     prompts: Sequence[str] = (),
+    reduce_labels: bool | None = None,
     limit: int | None = None,
     worst: int = WORST,
 ) -> Evaluation:
@@ -82,12 +87,14 @@ def evaluate_bundle(
     else which label an image has: ``prompts`` are what it reads of a label, whose name stands where
     ``{}`` does, by default what transformers' pipeline makes of it. Both of its graphs are then run
     in the same engine and precision. ``metric`` names the figure to hold them against each
-    other by. An answer to a question whose
-    score is below ``no_answer_below`` is none. At most ``limit`` units are taken, drawn with a
-    fixed seed, and the ``worst`` answers of each artifact are listed.
+    other by. An answer to a question whose score is below ``no_answer_below`` is none. Of masks,
+    ``reduce_labels`` says that 0 is no label and 1 the first one; None for what the original's
+    image processor does. At most ``limit`` units are taken, drawn with a fixed seed, and the
+    ``worst`` answers of each artifact are listed.
 
     Raises InputError for wrong data, with file and line, MissingDependencyError without
-    ``edgeopt[evaluate]``, and what ``edgeopt.read`` raises if no artifact runs.
+    ``edgeopt[evaluate]`` (for objects ``edgeopt[detection]``), and what ``edgeopt.read`` raises if
+    no artifact runs.
     """
     _check(limit, worst, no_answer_below, prompts)
     require("sklearn.metrics", "evaluate")
@@ -112,6 +119,7 @@ def evaluate_bundle(
         labels=tuple(labels),
         limit=limit,
         no_answer_below=no_answer_below,
+        reduce_labels=_reduces_labels(subject, model, reduce_labels),
         **({"prompts": tuple(prompts)} if prompts else {}),
     )
     with progress.step(f"Reading {path}"):
@@ -125,6 +133,27 @@ def evaluate_bundle(
         given = _ask_original(model, subject, problem)
     runs, not_run = _run_all(bundle, entries, problem, board, threads) if bundle else ([], [])
     return _evaluated(subject, path, problem, main, given, runs, not_run, board, emulated, worst)
+
+
+def _reduces_labels(
+    subject: Subject, model: Model | DualEncoder | None, asked: bool | None
+) -> bool:
+    """Tell whether 0 of a mask is no label; says so if it was not asked for, and not known."""
+    if subject.task != SEMANTIC_SEGMENTATION:
+        if asked is not None:
+            raise InputError(
+                f"is for masks, and {subject.name} is for {subject.task}", where="reduce_labels"
+            )
+        return False
+    if asked is not None:
+        return asked
+    if model is not None and model.source is not None and model.source.is_dir():
+        return reduces_labels(model.source)
+    progress.note(
+        f"0 of a mask is taken for {subject.labels[0]}; if it is no label, and 1 the first one, "
+        "give --reduce-labels"
+    )
+    return False
 
 
 def _check(
@@ -231,7 +260,7 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
         raise InputError(
             f"is for {model.task}, but {subject.name} is for {subject.task}", where=model.name
         )
-    tool = open_original(model)
+    tool = open_original(model, MOST_SIDE)
     if isinstance(tool, str):
         raise InputError(f"cannot be asked: {tool}", where=model.name)
     labels = tool.labels or model.labels
@@ -242,8 +271,13 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
             where=model.name,
         )
     _check_pairs(tool, model, problem)
-    _, found = answers.ask(model, tool, tuple(problem.inputs))
-    kept = tuple(a and answers.in_order(a, tool.labels, subject.labels) for a in found)
+    against = ""
+    if isinstance(problem, ClassMaps):
+        if tuple(labels) != tuple(subject.labels):
+            raise InputError(f"has the labels of {subject.name} in another order", where=model.name)
+        tool, against = _tallying(tool, problem), problem.digest()
+    _, found = asking.ask(model, tool, tuple(problem.inputs), against)
+    kept = tuple(a and in_order(a, tool.labels, subject.labels) for a in found)
     for answer, place in zip(kept, problem.places, strict=True):
         if answer is not None:
             _check_answer(answer, subject.task, place, model.name)
@@ -251,7 +285,7 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
         raise InputError(f"takes none of the {len(kept)} inputs", where=tool.name)
     tokens = None
     if tool.tokenizer is not None:
-        tokens = tuple(answers.count_tokens(one, tool.tokenizer) for one in problem.inputs)
+        tokens = tuple(asking.count_tokens(one, tool.tokenizer) for one in problem.inputs)
     windows = subject.task.result is Result.SPANS
     limit = None if windows else tool.limit
     return _Run(
@@ -262,6 +296,19 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
         tokens=tokens,
         cut=0 if limit is None else sum(n > limit for n in tokens or ()),
     )
+
+
+def _tallying(tool: Original, problem: ClassMaps) -> Original:
+    """Return ``tool`` with what is kept of its maps in their place."""
+    numbers = {image: i for i, image in enumerate(problem.inputs)}
+
+    def answer(image: Any) -> Answer | None:
+        found = tool.answer(image)
+        if found is None or found.classes is None:
+            return None
+        return problem.tallied(numbers[image], found.classes)
+
+    return replace(tool, answer=answer)
 
 
 def _ask_both(model: DualEncoder, subject: Subject, problem: Problem) -> _Run:
@@ -279,7 +326,7 @@ def _ask_both(model: DualEncoder, subject: Subject, problem: Problem) -> _Run:
         rows = [
             i for i, s in enumerate(problem.inputs) if isinstance(s, str | tuple) == (kind == TEXT)
         ]
-        _, given = answers.ask(tower, tool, tuple(problem.inputs[i] for i in rows))
+        _, given = asking.ask(tower, tool, tuple(problem.inputs[i] for i in rows))
         for i, answer in zip(rows, given, strict=True):
             found[i] = answer
         names.append(tool.name)
@@ -309,6 +356,8 @@ def _check_answer(answer: Answer, task: Task, place: str, name: str) -> None:
             )
     elif task.result is Result.SPANS or task.result is Result.ENTITIES:
         values = [span.score for span in answer.spans or ()]
+    elif task.result is Result.BOXES:
+        values = [[one.score, *one.box] for one in answer.objects or ()]
     if not np.isfinite(values).all():
         raise MeasurementError(f"{name} gives no finite answer", where=place)
 
@@ -351,11 +400,27 @@ def _run(
     told: Callable[[int], None],
 ) -> _Run:
     manifest = bundle.manifest
+    tallies: dict[int, Answer] = {}
+
+    def tally(i: int, classes: np.ndarray) -> None:
+        assert isinstance(problem, ClassMaps)
+        tallies[i] = problem.tallied(i, classes)
+
     reading: Reading = artifact.run(
-        bundle, entry, problem.inputs, problem.places, board=board, threads=threads, told=told
+        bundle,
+        entry,
+        problem.inputs,
+        problem.places,
+        board=board,
+        threads=threads,
+        told=told,
+        mapped=tally if isinstance(problem, ClassMaps) else None,
     )
     task = TEXT_EMBEDDING if manifest.is_dual else manifest.task  # both graphs of one embed
-    found = [answers.answer_of(task, r, manifest.labels) for r in reading.results]
+    if isinstance(problem, ClassMaps):
+        found = [tallies[i] for i in range(len(problem))]
+    else:
+        found = [answers.answer_of(task, r, manifest.labels) for r in reading.results]
     name = f"{reading.engine} {reading.engine_version} {reading.precision}"
     for answer, place in zip(found, problem.places, strict=True):
         _check_answer(answer, task, place, name)

@@ -27,15 +27,15 @@ from edgeopt.bundle.write import reserved, tidy, write
 from edgeopt.compression.run import compressed, techniques
 from edgeopt.engines.releases import releases
 from edgeopt.errors import BundleError, CompileError, InputError, MissingDependencyError
-from edgeopt.estimate.latency import artifact, counting
+from edgeopt.estimate.latency import Aim, artifact, counting
 from edgeopt.evaluate import accuracy
-from edgeopt.evaluate.data import Data
+from edgeopt.evaluate.data import Data, all_inputs, content_digest
 from edgeopt.fields import nearest
 from edgeopt.garbage import rarely_collected
-from edgeopt.lower import answers, tokenization
+from edgeopt.lower import asking, tokenization
 from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
-from edgeopt.model import MAIN, Model, TextInput, importer, name_of, samples, texts
+from edgeopt.model import MAIN, Model, TextInput, importer, name_of, samples
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
 from edgeopt.model.network_call import TFLITE, FileSource
 from edgeopt.model.original import open_original
@@ -71,8 +71,8 @@ def compile(
     place of the shipped ones: a file of texts (.jsonl with "text", or lines), or for a model of
     images a folder of images; of a dual encoder (CLIP, SigLIP) it is for the graph of that kind.
 
-    ``held_out`` has the texts on which a recipe's bounds on accuracy are checked, by default a
-    fifth of ``data``.
+    ``held_out`` has the texts or images on which a recipe's bounds on accuracy are checked, by
+    default a fifth of ``data``.
 
     ``prompt`` is the name of the prompt that is put before every text, of those that an embedding
     model of sentence-transformers has, by default its own default. ``signature`` is the one of a
@@ -81,7 +81,7 @@ def compile(
     If the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compression``), for
     the target by counts (``edgeopt.estimate.latency``), and artifacts are checked against the
     compressed model. If its ``[quantize]`` has ``max_drop``, what INT8 and INT4 lose is measured
-    on the texts held out.
+    on what is held out. Images are then best in a folder for each label.
 
     A format that fails, or is below the recipe's bound, is skipped with its reason in
     ``bundle.manifest.skipped``. Raises InputError for wrong input, and CompileError if no
@@ -111,7 +111,7 @@ class Job:
     """What a bundle is made of but for the model, known before anything is imported.
 
     ``pairs`` are the engines and precisions to build. ``given`` are the user's own samples of the
-    file or folder ``data``, None for those that edgeopt ships. ``held_out`` has the texts to check
+    file or folder ``data``, None for those that edgeopt ships. ``held_out`` has what to check
     on, ``prompt`` the name of the prompt to put before texts, and ``signature`` that of a
     SavedModel, "" for its default. ``fingerprint`` is a hash of the source, "" if it has to be
     fetched first, and ``inputs`` one of all that the bundle depends on.
@@ -130,9 +130,9 @@ class Job:
     inputs: str
 
     @property
-    def texts(self) -> Path:
-        """The file of texts that compressing and bounding need."""
-        return _file_of_texts(self.recipe, self.data)
+    def learnt(self) -> Path:
+        """The user's data, which compressing and bounding need."""
+        return _learnt(self.recipe, self.data)
 
 
 def _job(
@@ -156,7 +156,7 @@ def _job(
     if signature and isinstance(source, Model):
         raise InputError(f"the signature {signature!r} can be chosen of a SavedModel alone")
     pairs = selected(target, recipe, engines, precisions)
-    given = samples.read(texts_file, _sample_limit(recipe)) if texts_file else None
+    given = _given(texts_file, _sample_limit(recipe)) if texts_file else None
     if isinstance(source, Model | DualEncoder):
         name, fingerprint = source.name, source.digest
     else:
@@ -186,20 +186,27 @@ def _bounds_loss(recipe: Recipe) -> bool:
     return recipe.quantize.max_drop is not None
 
 
-def _file_of_texts(recipe: Recipe, data: Path | None) -> Path:
-    """Return the file of texts. Raises InputError if a step of ``recipe`` needs one in vain."""
-    if data is not None and not data.is_dir():
+def _given(data: Path, limit: int) -> Samples:
+    """Return at most ``limit`` of the user's own; images may be in a folder for each label."""
+    if data.is_dir() and any(path.is_dir() for path in data.iterdir()):
+        found: Any = all_inputs(data)[:limit]
+        return tuple(found)
+    return samples.read(data, limit)
+
+
+def _learnt(recipe: Recipe, data: Path | None) -> Path:
+    """Return the user's data. Raises InputError if a step of ``recipe`` needs it in vain."""
+    if data is not None:
         return data
     if recipe.compress:
         raise InputError(
-            f"recipe {recipe.name} compresses, which needs a checkpoint and a file of texts",
-            hint="Give your texts with --data, or another recipe. For images run "
-            "'edgeopt compress' first, and compile the folder that it writes.",
+            f"recipe {recipe.name} compresses, which needs a checkpoint and your texts or images",
+            hint="Give a file of texts, or a folder of images, with --data, or another recipe.",
         )
     raise InputError(
         f"recipe {recipe.name} bounds what quantising may lose (max_drop), which is measured "
-        "on a file of texts",
-        hint="Give your texts, best with labels, with --data, or another recipe.",
+        "on your texts or images",
+        hint="Give them, best with labels, with --data, or another recipe.",
     )
 
 
@@ -214,7 +221,7 @@ def _check_asked(
     if recipe.compress and isinstance(source, Model | DualEncoder):
         data = None
     if recipe.compress or _bounds_loss(recipe):
-        _file_of_texts(recipe, data)
+        _learnt(recipe, data)
     elif held_out is not None:
         raise InputError(
             f"recipe {recipe.name} compresses nothing and bounds no loss, so that nothing is "
@@ -227,8 +234,8 @@ def _check_asked(
             "that compresses",
             hint="Run 'edgeopt compress' first, and compile its folder with --prompt.",
         )
-    if held_out is not None and not held_out.is_file():
-        raise InputError("no such file", where=str(held_out))
+    if held_out is not None and not held_out.exists():
+        raise InputError("no such file or folder", where=str(held_out))
 
 
 def _model(source: str | Path | Model | DualEncoder, job: Job) -> Model | DualEncoder:
@@ -238,8 +245,14 @@ def _model(source: str | Path | Model | DualEncoder, job: Job) -> Model | DualEn
     if not job.recipe.compress:
         with progress.step(f"Importing {source}"):
             return importer.import_whole(source, job.prompt, job.signature)
-    aiming = counting(job.target, *artifact(job.pairs))
-    return compressed(source, job.recipe, job.texts, job.held_out, aiming)[0]
+    counted = counting(job.target, *artifact(job.pairs))
+
+    def aiming(original: Model) -> Aim:
+        if job.given is not None:  # before the long work
+            samples.check(original, job.given, str(job.data))
+        return counted(original)
+
+    return compressed(source, job.recipe, job.learnt, job.held_out, aiming)[0]
 
 
 def _packed_as_it_is(model: Model, job: Job) -> tuple[tuple[EngineSpec, str], ...]:
@@ -258,23 +271,23 @@ def _packed_as_it_is(model: Model, job: Job) -> tuple[tuple[EngineSpec, str], ..
 
 
 def _samples(model: Model, job: Job) -> tuple[Samples, Data | None]:
-    """Return what to check and calibrate on, and the texts that the loss is measured on."""
+    """Return what to check and calibrate on, and what the loss is measured on."""
     limit = _sample_limit(job.recipe)
     given = samples.shipped(model, limit) if job.given is None else job.given
     samples.check(model, given, str(job.data))
     if not _bounds_loss(job.recipe):
         return given, None
-    held = accuracy.held_out(model, job.texts, job.held_out)
+    held = accuracy.held_out(model, job.learnt, job.held_out)
     judged_on = set(held.inputs)  # what is to be judged on is not calibrated on
-    everything = texts.read_labelled(job.texts)[0]
-    return tuple(text for text in everything if text not in judged_on)[:limit], held
+    others: Any = tuple(one for one in all_inputs(job.learnt) if one not in judged_on)[:limit]
+    return others, held
 
 
 def _inputs_digest(name: str, job: Job) -> str:
     """Return a hash of all that a bundle depends on, known before the model is imported."""
     parts: dict[str, Any] = {}
     if job.recipe.compress or _bounds_loss(job.recipe):
-        parts["data"] = [cache.file_sha256(p) for p in (job.data, job.held_out) if p]
+        parts["data"] = [content_digest(p) for p in (job.data, job.held_out) if p]
     return cache.key(
         name=name,
         source=job.fingerprint,
@@ -446,7 +459,7 @@ def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowe
     return _Lowered(model=model, target=job.target, checks=checks, made=made, skipped=skipped)
 
 
-def _expected(model: Model, job: Job, own: Samples | None) -> answers.Expected | None:
+def _expected(model: Model, job: Job, own: Samples | None) -> asking.Expected | None:
     """Ask the user's own tool, and hold the device's tokenizer against its.
 
     ``own`` are the user's samples. None if there is no such tool, or nothing to run the device's
@@ -463,7 +476,7 @@ def _expected(model: Model, job: Job, own: Samples | None) -> answers.Expected |
         return None
     if original.tokenizer is not None:
         tokenization.check(model, job.target, original, own, job.data)
-    return answers.prepare(model, own, original, job.target.seq_lens)
+    return asking.prepare(model, own, original, job.target.seq_lens)
 
 
 def _entry(made: Made, spec: EngineSpec, recipe: Recipe) -> ArtifactEntry:
@@ -538,7 +551,7 @@ def _golden_texts(lowered: _Lowered, recipe: Recipe, scratch: Path) -> dict[str,
     shortest = min(_most_tokens(entry, lowered.model) for entry, _ in lowered.made)
     precisions = [entry.precision for entry, _ in lowered.made]
     limits = {p: recipe.bounds[p].limits(p).error_max for p in precisions}
-    asked = answers.golden_texts(lowered.model, expected, shortest, limits)
+    asked = asking.golden_texts(lowered.model, expected, shortest, limits)
     if not asked:
         return {}
     path = scratch / "texts.json"

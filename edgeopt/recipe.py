@@ -24,7 +24,7 @@ INT4 = "int4"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What final answers have to keep to; the figures are those of ``lower.answers.Judged``.
+    """What final answers have to keep to; the figures are those of ``lower.judged.Judged``.
 
     ``margin`` is how far a decision must be ahead in the tool's own answer to count as one.
     """

@@ -4,11 +4,12 @@
 
 The networks are those of ``tests/model/test_families.py``, ``test_image_families.py`` and
 ``tests/vision_networks.py``: small, with random weights. Usage: python -m tools.families
-[FAMILY...] (with names only these are shown, and no page is written)
+[FAMILY...] (with names only these are lowered, and the page's other rows stay as they are)
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -137,19 +138,35 @@ def page(found: dict[str, dict[tuple[str, str], Cell]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def written() -> dict[str, dict[tuple[str, str], Cell]]:
+    """Return what the page has."""
+    text = PAGE.read_text()
+    reasons = re.findall(r"^\d+\. `(.*)`$", text, re.MULTILINE)
+
+    def cell(shown: str) -> Cell:
+        if shown.startswith("("):
+            return Cell(reason=reasons[int(shown[1:-1]) - 1])
+        return Cell(cosine=float(shown))
+
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    return {
+        name: dict(zip(COLUMNS, map(cell, cells.split(" | ")), strict=True)) for name, cells in rows
+    }
+
+
 def main() -> None:
     """Lower what is asked for."""
     chosen = sys.argv[1:] or names()
-    found: dict[str, dict[tuple[str, str], Cell]] = {}
+    found = written() if sys.argv[1:] else {}
     for name in chosen:
         found[name] = {}
         for column, cell in cells(name):
             found[name][column] = cell
             said = cell.reason or f"{cell.cosine:.5f}"
             print(f"{name} {' '.join(column)}: {said}", flush=True)
-    if not sys.argv[1:]:
-        PAGE.write_text(page(found))
-        print(PAGE)
+    order = [name for name in names() if name in found]
+    PAGE.write_text(page({name: found[name] for name in (*order, *(set(found) - set(order)))}))
+    print(PAGE)
 
 
 if __name__ == "__main__":

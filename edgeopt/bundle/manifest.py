@@ -114,7 +114,7 @@ class ArtifactEntry:
     at each of its lengths; ``bound`` is the cosine that the recipe demands, on the host and again
     on the board. ``kept`` are the linear modules that stayed in floating point, and ``accuracy``
     (``edgeopt.evaluate.accuracy``) is how it scored on held-out texts, None if that was not asked
-    for. ``judged`` (``edgeopt.lower.answers``) has the figures of its final answers against the
+    for. ``judged`` (``edgeopt.lower.judged``) has the figures of its final answers against the
     manifest's ``original``, None if none were compared.
     """
 

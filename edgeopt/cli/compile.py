@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 @click.option("--engine", "-e", "engines", multiple=True, metavar="ENGINE", help="Only these.")
 @click.option("--precision", "-p", "precisions", multiple=True, metavar="P", help="Only these.")
 @click.option("--recipe", help="A recipe's name, or a .toml file [the target's].")
-@click.option("--data", help="Your texts (.jsonl, lines), or folder of images.")
-@click.option("--held-out", help="Texts to check each step of compression on.")
+@click.option(
+    "--data", help="Your texts (.jsonl, lines), or folder of images, or one for each label."
+)
+@click.option("--held-out", help="Texts or images to check each step of compression on.")
 @click.option("--prompt", metavar="NAME", help="The prompt before every text [the model's own].")
 @click.option("--signature", metavar="NAME", help="A SavedModel's signature [serving_default].")
 @json_option

@@ -30,6 +30,11 @@ from edgeopt.cli.output import emit, json_option
     metavar="TEXT",
     help="What CLIP reads of a label, {} [This is a photo of {}.]; may be repeated.",
 )
+@click.option(
+    "--reduce-labels/--keep-labels",
+    default=None,
+    help="Of masks 0 is no label, and 1 the first one [as the original has it].",
+)
 @click.option("--metric", metavar="FIGURE", help="Compare by this figure [the task's].")
 @click.option(
     "--no-answer-below",
@@ -54,6 +59,7 @@ def evaluate(
     labels: str | None,
     prompts: tuple[str, ...],
     metric: str | None,
+    reduce_labels: bool | None,
     no_answer_below: float | None,
     limit: int | None,
     worst: int,
@@ -66,11 +72,12 @@ def evaluate(
     evaluated alone.
 
     A dual encoder (CLIP, SigLIP) finds the images of captions (a table with files and captions), or
-    the label of images by what it makes of --prompt.
+    the label of images by what it makes of --prompt. A detector's objects are held against COCO's
+    annotations, and a segmentation's labels against masks.
 
     DATA is .jsonl, .json, .csv, .tsv (GLUE's as well), .parquet, a folder that datasets saved, a
-    folder of images for each label, SQuAD's JSON, words with tags as in CoNLL-2003, or a folder
-    with corpus.jsonl, queries.jsonl and qrels.
+    folder of images for each label, COCO's JSON, folders of images and masks, SQuAD's JSON, words
+    with tags as in CoNLL-2003, or a folder with corpus.jsonl, queries.jsonl and qrels.
     """
     from edgeopt.evaluate_pipeline import evaluate_bundle
     from edgeopt.report.evaluation import render
@@ -90,6 +97,7 @@ def evaluate(
         prompts=prompts,
         metric=metric,
         no_answer_below=no_answer_below,
+        reduce_labels=reduce_labels,
         limit=limit,
         worst=worst,
     )

@@ -79,8 +79,6 @@ def run(
             raise click.UsageError("--image takes no --context or --cascade.")
         if texts and (threshold is not None or maps is not None):
             raise click.UsageError("--threshold and --maps take no TEXT.")
-        if board is not None and maps is not None:
-            raise click.UsageError("--maps takes no --board: label maps are made on this machine.")
         options = {"engine": engine, "precision": precision, "threads": threads}
         _run_images(bundle, images, texts, as_json, board, threshold, maps, options)
         return
@@ -119,7 +117,7 @@ def _run_images(
     if maps is not None:
         from edgeopt.run.class_maps import write_maps
 
-        segmented = segment(bundle, images, **options)
+        segmented = segment(bundle, images, board=board, **options)
         write_maps(segmented, images, maps)
         seen = segmented.reading
     else:

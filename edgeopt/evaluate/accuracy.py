@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What an artifact's answers are worth on the user's own texts, beside those of FP32.
+"""What an artifact's answers are worth on the user's own texts or images, beside those of FP32.
 
-The texts are those that compression holds out as well: neither learnt from nor calibrated on.
+They are those that compression holds out as well: neither learnt from nor calibrated on.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def prepare(model: Model, data: Data, seq_len: int) -> HeldOut:
     calls: list[Batch] = list(samples.calls(model, data.inputs, seq_len))
 
     def build(directory: Path) -> None:
-        with progress.step(f"Running the reference on {len(calls)} held-out texts"):
+        with progress.step(f"Running the reference on {len(calls)} held-out {data.noun}"):
             found = _rows(model, calls, reference.run(model, calls))
         np.save(directory / "answers.npy", found)
 
@@ -89,7 +89,7 @@ def prepare(model: Model, data: Data, seq_len: int) -> HeldOut:
 def judge(model: Model, artifact: Artifact, directory: Path, held: HeldOut) -> Accuracy:
     """Run ``artifact`` on the held-out texts. Raises CompileError if this host cannot."""
     name = f"{artifact.engine} {artifact.precision}"
-    with progress.step(f"Scoring {name} on {len(held.calls)} held-out texts"):
+    with progress.step(f"Scoring {name} on {len(held.calls)} held-out {held.data.noun}"):
         found = _rows(model, held.calls, run_on_host(artifact, directory, held.calls))
     before, after = (
         score.score(model, rows, held.answers, held.data) for rows in (held.answers, found)

@@ -147,10 +147,33 @@ def read(path: Path, model: Named, least: int = MIN_TEXTS) -> Data:
     elif names is not None:
         progress.note(f"{model.name} is for {model.task}: the labels are not used")
     data = Data(inputs=found, labels=labels)
+    return data.take(_order(len(data)))
+
+
+def _order(count: int) -> list[int]:
     import numpy as np
 
-    order = np.random.default_rng(_SEED).permutation(len(data))
-    return data.take([int(i) for i in order])
+    return [int(i) for i in np.random.default_rng(_SEED).permutation(count)]
+
+
+def all_inputs(path: Path) -> tuple[str, ...] | tuple[Path, ...]:
+    """Return all texts of a file as they stand there, or all images of a folder.
+
+    Images that are in a folder for each label come shuffled with a fixed seed, so that the first
+    ones are of all labels. Raises InputError if there are none.
+    """
+    if not path.is_dir():
+        return texts.read_labelled(path)[0]
+    found, names = _images(path)
+    return found if names is None else tuple(found[i] for i in _order(len(found)))
+
+
+def content_digest(path: Path) -> str:
+    """Return a hash of a file, or of all files of a folder with their places in it."""
+    if not path.is_dir():
+        return cache.file_sha256(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    return cache.key(files=[(str(one.relative_to(path)), cache.file_sha256(one)) for one in files])
 
 
 def _images(path: Path) -> tuple[tuple[Path, ...], tuple[str | int, ...] | None]:

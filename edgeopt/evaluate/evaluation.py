@@ -156,6 +156,7 @@ def _intervals(
     """Return for each figure and system its interval, and that of its difference from the first."""
     found: dict[str, Ends] = {}
     drawn: dict[str, list[At]] = {}
+    around: dict[str, list[float | None]] = {}
     for name, all_measured in by_name.items():
         hits = [one.hits for one in all_measured if one.hits is not None]
         if len(hits) == len(all_measured):
@@ -164,7 +165,9 @@ def _intervals(
             ]
         else:
             drawn[name] = [one.at for one in all_measured]
-    return found | (interval.bootstrap(drawn, units, width) if drawn else {})
+            if all(one.centred for one in all_measured):
+                around[name] = [one.value for one in all_measured]
+    return found | (interval.bootstrap(drawn, units, width, around) if drawn else {})
 
 
 def _figure(measured: Sequence[Measured], ends: Ends, i: int, *, against: bool) -> Figure:
@@ -224,7 +227,7 @@ def slices(
     # What is expected is so of all systems.
     for label, (units, _) in sorted(scored[0].by_label.items()):
         if units:
-            add("label", label, units, [one.by_label[label][1] for one in scored])
+            add("label", label, units, [one.by_label[label][1][main] for one in scored])
     margin = scored[0].margin
     if margin is not None:
         for name, kept in _quarters(margin, lambda x: f"{x:.2g}"):
@@ -245,6 +248,7 @@ def _part(measured: Measured, kept: np.ndarray) -> Measured:
         value=value if math.isfinite(value) else None,
         at=at,
         hits=None if measured.hits is None else measured.hits[kept],
+        centred=measured.centred,
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -67,14 +68,19 @@ def _aside(a: float, b: float, phi: float) -> float:
 
 
 def bootstrap(
-    figures: Mapping[str, Sequence[At]], units: int, width: int = 0
+    figures: Mapping[str, Sequence[At]],
+    units: int,
+    width: int = 0,
+    around: Mapping[str, Sequence[float | None]] = MappingProxyType({}),
 ) -> dict[str, list[list[Interval]]]:
     """Return for each name the intervals of each of its figures, and of their differences.
 
     ``figures[name]`` are the figures of one kind, one for each system, the first being what others
     are held against. Of each system come [its interval, that of its difference from the first].
     NaN ends stand for a figure that too few resamples define. ``width`` is how many units a figure
-    itself counts, if those are but a part of them: memory goes by it.
+    itself counts, if those are but a part of them: memory goes by it. ``around`` has the values of
+    figures whose resamples are larger on the average than what they are resamples of, since they
+    have fewer different units: that bias is taken off (Efron and Tibshirani, ch. 10).
     """
     drawn: dict[str, list[list[np.ndarray]]] = {n: [[] for _ in ats] for n, ats in figures.items()}
     for counts in _resamples(units, max(units, width)):
@@ -84,8 +90,16 @@ def bootstrap(
     found: dict[str, list[list[Interval]]] = {}
     for name, kept_all in drawn.items():
         values = [np.concatenate(kept) for kept in kept_all]
+        if name in around:
+            values = [_put(v, value) for v, value in zip(values, around[name], strict=True)]
         found[name] = [[_percentiles(side, units) for side in (v, v - values[0])] for v in values]
     return found
+
+
+def _put(values: np.ndarray, around: float | None) -> np.ndarray:
+    """Return ``values`` with the mean ``around``."""
+    defined = values[np.isfinite(values)]
+    return values if around is None or not len(defined) else values - (defined.mean() - around)
 
 
 def _resamples(units: int, width: int) -> Iterator[np.ndarray]:

@@ -28,6 +28,21 @@ TITLES: Mapping[str, str] = {
     "mrr_at_10": "MRR@10",
     "map": "MAP",
     "mean_average_precision": "mAP",
+    "ap": "mAP",
+    "ap_50": "mAP 50",
+    "ap_75": "mAP 75",
+    "ap_small": "mAP small",
+    "ap_medium": "mAP medium",
+    "ap_large": "mAP large",
+    "ar_1": "AR 1",
+    "ar_10": "AR 10",
+    "ar_100": "AR 100",
+    "ar_small": "AR small",
+    "ar_medium": "AR medium",
+    "ar_large": "AR large",
+    "mean_iou": "mean IoU",
+    "mean_accuracy": "mean accuracy",
+    "pixel_accuracy": "pixel accuracy",
     "recall_at_1": "recall@1",
     "recall_at_5": "recall@5",
     "recall_at_10": "recall@10",
@@ -42,12 +57,14 @@ class Measured:
 
     ``value`` is what the field's own library computes, None if it is not defined (the correlation
     with a constant). ``at`` gives it for any counts of the units, by sums that add up. ``hits`` are
-    float64 (units,), 0 or 1, if the figure is their share.
+    float64 (units,), 0 or 1, if the figure is their share. ``centred`` says that fewer different
+    units make the figure larger, and so draws: its interval is put around ``value``.
     """
 
     value: float | None
     at: At
     hits: np.ndarray | None = None
+    centred: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,16 +73,16 @@ class Scored:
 
     ``figures`` are by name. ``got`` says what the system answered to each unit, and ``loss`` how
     wrong that is: 0 or less for what is right, float64 (units,). ``margin`` is how far the second
-    best answer is behind, None if answers have none. ``by_label`` has the main figure of what is a
-    part of a unit, such as the entities of one type, by label, and how many are expected. ``note``
-    is what a reader of the figures has to know.
+    best answer is behind, None if answers have none. ``by_label`` has the figures of what is a part
+    of a unit, such as the entities of one type, by label, and how many are expected. ``note`` is
+    what a reader of the figures has to know.
     """
 
     figures: Mapping[str, Measured]
     got: tuple[str, ...]
     loss: np.ndarray
     margin: np.ndarray | None = None
-    by_label: Mapping[str, tuple[int, Measured]] = field(default_factory=dict)
+    by_label: Mapping[str, tuple[int, Mapping[str, Measured]]] = field(default_factory=dict)
     note: str = ""
 
 

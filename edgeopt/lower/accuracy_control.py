@@ -20,7 +20,8 @@ from edgeopt.errors import CompileError
 from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.accuracy import Accuracy, HeldOut
 from edgeopt.lower import answers, layer_check, remedies
-from edgeopt.lower.answers import Expected, Judged
+from edgeopt.lower.asking import Expected
+from edgeopt.lower.judged import Judged, beyond
 from edgeopt.lower.lowering import Lowered, Prepared, lower
 from edgeopt.lower.sensitivity import by_sensitivity
 from edgeopt.model import Model, samples
@@ -121,14 +122,14 @@ def _held(
     if expected is not None:
         limits = recipe.bounds[precision].limits(precision)
         judged = answers.judge(model, target, spec, lowered, expected, limits)
-        if judged is not None and (reason := answers.beyond(judged, limits, expected.tool)):
+        if judged is not None and (reason := beyond(judged, limits, expected.tool)):
             return reason, judged, None
     if reason := _wrong_layer(model, spec, lowered, recipe, checks):
         return reason, judged, None
     if most is None or checks.held is None:
         return "", judged, None
     found = accuracy.judge(model, lowered.artifact, lowered.directory, checks.held)
-    return _beyond_drop(found, most), judged, found
+    return _beyond_drop(found, most, samples.name(model)), judged, found
 
 
 def _wrong_layer(
@@ -169,12 +170,12 @@ def _beyond_cosine(lowered: Lowered, recipe: Recipe, what: str) -> str:
     )
 
 
-def _beyond_drop(found: Accuracy, most: float) -> str:
+def _beyond_drop(found: Accuracy, most: float, what: str) -> str:
     if found.drop <= most + 1e-9:  # a mean may miss the bound it equals
         return ""
     return (
         f"{found.measure} falls from {found.reference:.4f} to {found.score:.4f} on {found.texts} "
-        f"held-out texts, by more than {most:g}"
+        f"held-out {what}, by more than {most:g}"
     )
 
 

@@ -19,7 +19,7 @@ from edgeopt import cache, closure, progress
 from edgeopt.bundle.describe import describe, tokenizer_files
 from edgeopt.bundle.write import write
 from edgeopt.errors import CompileError
-from edgeopt.lower.answers import ODD
+from edgeopt.lower.asking import ODD
 from edgeopt.model import Model, importer, texts
 from edgeopt.model.answer import Original, Text
 from edgeopt.model.samples import Samples

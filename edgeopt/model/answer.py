@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class Answer:
     tokens that the network read, () if they are not known. ``objects`` are what a detector looks
     for, best first. ``classes`` are the labels of pixels by number, uint16 (height, width), and
     ``margins`` how far the next label's share is behind there, float16; None if not known.
+    ``tally`` is what ``edgeopt.evaluate`` keeps of them, int64 (3, labels): how many pixels are
+    expected to have each label, how many have it, and how many are right.
     """
 
     scores: tuple[float, ...] = ()
@@ -75,6 +78,7 @@ class Answer:
     objects: tuple[Detection, ...] | None = None
     classes: np.ndarray | None = None
     margins: np.ndarray | None = None
+    tally: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -115,7 +119,25 @@ def answering(call: Callable[[Any], Answer]) -> Callable[[Any], Answer | None]:
     return answer
 
 
-def map_size(height: int, width: int) -> tuple[int, int]:
+def map_size(height: int, width: int, most: int = MOST_SIDE) -> tuple[int, int]:
     """Return the size at which an image's map of labels is compared: its own, if not too large."""
-    scale = min(1.0, MOST_SIDE / max(height, width))
+    scale = min(1.0, most / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def in_order(answer: Answer, labels: Sequence[str], order: Sequence[str]) -> Answer:
+    """Return ``answer`` with the scores of ``labels`` in another order (``scores_in_order``)."""
+    if not labels or not answer.scores:
+        return answer
+    found = list(zip(labels, answer.scores, strict=True))
+    return replace(answer, scores=scores_in_order(found, order))
+
+
+def scores_in_order(found: Sequence[tuple[str, float]], labels: Sequence[str]) -> tuple[float, ...]:
+    """Return scores by label; of labels of one name the better score comes first."""
+    left = sorted(found, key=lambda pair: -pair[1])
+    scores = []
+    for label in labels:
+        at = next((i for i, (name, _) in enumerate(left) if name == label), None)
+        scores.append(math.nan if at is None else left.pop(at)[1])
+    return tuple(scores)

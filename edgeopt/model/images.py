@@ -9,8 +9,10 @@ them says how near an artifact is to the original, not how good either is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +22,11 @@ from edgeopt.model.resample import resize
 
 _SEED = 0
 _MADE_SIDES = (48, 320)  # smaller and larger than what networks take, so that both ways are run
-_MAX_PIXELS = 1 << 26  # of a user's image; larger ones are some mistake
+MAX_PIXELS = 1 << 26
+"""Of a user's image; larger ones are some mistake."""
+
 _OTHERS = (".png", ".jpg", ".jpeg")
+_ONE_CHANNEL = ("1", "L", "P", "I", "I;16")  # as Pillow calls them
 
 Image = np.ndarray
 """(height, width, 3) uint8, RGB."""
@@ -109,6 +114,38 @@ def read_image(path: Path) -> Image:
         raise InputError(f"cannot be read ({exc.strerror})", where=str(path)) from exc
 
 
+def read_mask(path: Path) -> np.ndarray:
+    """Return the numbers of a picture's pixels, integers (height, width), as its file has them.
+
+    A palette's colours are left alone. Raises InputError if it has colours of its own, or is
+    damaged, and MissingDependencyError without Pillow.
+    """
+    with _opened(path) as opened:
+        _check_mask(opened.mode, path)
+        found = np.array(opened)
+    return found.astype(np.uint8) if found.dtype == bool else found
+
+
+def sides(path: Path, *, is_mask: bool = False) -> tuple[int, int]:
+    """Return width and height of a picture, of which its header alone is read.
+
+    Raises InputError if it is none, or no mask where it should be.
+    """
+    with _opened(path) as opened:
+        if is_mask:
+            _check_mask(opened.mode, path)
+        return opened.width, opened.height
+
+
+def _check_mask(mode: str, path: Path) -> None:
+    if mode not in _ONE_CHANNEL:
+        raise InputError(
+            f"has pixels of kind {mode}, expected one number for each, the label",
+            where=str(path),
+            hint="Masks are PNG files of one channel, or with a palette.",
+        )
+
+
 def as_rgb(image: Image | Path | str) -> tuple[int, int, bytes]:
     """Return width, height and the RGB bytes of an image or a file, as the runtime takes them."""
     pixels = read_image(Path(image)) if isinstance(image, Path | str) else image
@@ -131,8 +168,8 @@ def parse_ppm(data: bytes, where: str) -> Image:
     width, height, maximum = numbers
     if maximum != 255:
         raise InputError(f"its maximum is {maximum}, expected 255: 8 bits a channel", where=where)
-    if not 0 < width * height <= _MAX_PIXELS:
-        raise InputError(f"is {width} x {height}, expected 1 to {_MAX_PIXELS} pixels", where=where)
+    if not 0 < width * height <= MAX_PIXELS:
+        raise InputError(f"is {width} x {height}, expected 1 to {MAX_PIXELS} pixels", where=where)
     pixels = data[at + 1 : at + 1 + width * height * CHANNELS]
     if len(pixels) < width * height * CHANNELS:
         raise InputError(
@@ -154,6 +191,13 @@ def _skip(data: bytes, at: int) -> int:
 
 
 def _read_with_pillow(path: Path) -> Image:
+    with _opened(path) as opened:
+        return np.array(opened.convert("RGB"))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file with Pillow. Raises InputError for what is wrong with it, in the block too."""
     try:
         from PIL import Image as Pillow
     except ImportError as exc:
@@ -164,12 +208,12 @@ def _read_with_pillow(path: Path) -> Image:
         ) from exc
     try:
         with Pillow.open(path) as opened:
-            if opened.width * opened.height > _MAX_PIXELS:
+            if opened.width * opened.height > MAX_PIXELS:
                 raise InputError(
-                    f"is {opened.width} x {opened.height}, expected at most {_MAX_PIXELS} pixels",
+                    f"is {opened.width} x {opened.height}, expected at most {MAX_PIXELS} pixels",
                     where=str(path),
                 )
-            return np.array(opened.convert("RGB"))
+            yield opened
     # Pillow raises OSError, ValueError, SyntaxError and its own for what is wrong with a file.
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as exc:
         raise InputError(f"is not an image that Pillow reads ({exc})", where=str(path)) from exc

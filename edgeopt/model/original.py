@@ -36,6 +36,7 @@ from edgeopt.model import (
     sentence,
 )
 from edgeopt.model.answer import (
+    MOST_SIDE,
     Answer,
     Decision,
     Original,
@@ -79,8 +80,10 @@ _LOADERS = {
 }
 
 
-def open_original(model: Model) -> Original | str:
+def open_original(model: Model, most_side: int = MOST_SIDE) -> Original | str:
     """Open the tool that answers for ``model``, or return why there is none.
+
+    Its maps of labels have at most ``most_side`` pixels to a side.
 
     Raises MissingDependencyError if torch (or onnxruntime for a file) is missing.
     """
@@ -102,7 +105,7 @@ def open_original(model: Model) -> Original | str:
             if model.task in TOWERS and folder is not None:
                 return _tower(model, folder)
             if model.task in original_vision.TASKS and folder is not None:
-                return original_vision.open_tool(model, folder)
+                return original_vision.open_tool(model, folder, most_side)
             if isinstance(model.input, ImageInput):
                 return _images(model, folder)
             return _texts(model, None if compressed else folder)

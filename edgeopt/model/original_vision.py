@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,15 @@ import numpy as np
 
 from edgeopt.extras import require
 from edgeopt.model import Model, images
-from edgeopt.model.answer import Answer, Detection, Original, answering, map_size, version
+from edgeopt.model.answer import (
+    MOST_SIDE,
+    Answer,
+    Detection,
+    Original,
+    answering,
+    map_size,
+    version,
+)
 from edgeopt.model.tasks import (
     IMAGE_FEATURE_EXTRACTION,
     OBJECT_DETECTION,
@@ -37,8 +46,24 @@ TASKS: dict[Task, tuple[str, str]] = {
 """Which class of transformers opens a folder for a task, and how its processor ends it."""
 
 
-def open_tool(model: Model, folder: Path) -> Original | str:
-    """Open transformers on ``folder`` for the task of ``model``, or return why it does not."""
+def reduces_labels(folder: Path) -> bool:
+    """Tell whether 0 of a mask is no label for the image processor of ``folder``, and 1 the first.
+
+    That is transformers' ``do_reduce_labels``, as ADE20K's masks are read.
+    """
+    try:
+        found = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    keys = ("do_reduce_labels", "reduce_labels")  # the second one before 4.26
+    return isinstance(found, dict) and any(found.get(key) is True for key in keys)
+
+
+def open_tool(model: Model, folder: Path, most_side: int = MOST_SIDE) -> Original | str:
+    """Open transformers on ``folder`` for the task of ``model``, or return why it does not.
+
+    Maps of labels have at most ``most_side`` pixels to a side.
+    """
     import torch
 
     transformers = require("transformers", "torch")
@@ -61,7 +86,9 @@ def open_tool(model: Model, folder: Path) -> Original | str:
     names = network.config.id2label
     read: dict[Task, Callable[[Any, tuple[int, int]], Answer]] = {
         OBJECT_DETECTION: lambda found, size: _objects(found, size, processor, names),
-        SEMANTIC_SEGMENTATION: lambda found, size: _classes(found, size, processor),
+        SEMANTIC_SEGMENTATION: lambda found, size: _classes(
+            found, map_size(*size, most_side), processor
+        ),
     }
     pooled = not any("pooler" in key.split(".") for key in info["missing_keys"])
 
@@ -119,11 +146,10 @@ def _box(box: Any) -> tuple[float, float, float, float]:
     return x_min, y_min, x_max, y_max
 
 
-def _classes(found: Any, size: tuple[int, int], processor: Any) -> Answer:
-    """Return the labels of an image's pixels, and by how much of the softmax they lead."""
+def _classes(found: Any, target: tuple[int, int], processor: Any) -> Answer:
+    """Return the labels of pixels, ``target`` (height, width), and by how much they lead."""
     import torch
 
-    target = map_size(*size)
     (made,) = processor.post_process_semantic_segmentation(found, target_sizes=[target])
     resized = torch.nn.functional.interpolate(
         found.logits, size=target, mode="bilinear", align_corners=False

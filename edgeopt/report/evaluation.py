@@ -18,6 +18,7 @@ FEW = 100
 """Units with which an interval of a share is about a tenth to either side."""
 
 _SLICES, _TEXT = 10, 160
+_BESIDE = 6  # figures that are columns; more are rows
 _ORIGINAL = "original"
 
 
@@ -85,10 +86,16 @@ def _others(found: Evaluation, console: Console) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
-    for name in names:
-        table.add_column(TITLES[name], justify="right")
-    for system in found.systems:
-        table.add_row(_short(system), *(_told(system.figures[name]) for name in names))
+    if len(names) > _BESIDE:
+        for system in found.systems:
+            table.add_column(_short(system), justify="right")
+        for name in names:
+            table.add_row(TITLES[name], *(_told(one.figures[name]) for one in found.systems))
+    else:
+        for name in names:
+            table.add_column(TITLES[name], justify="right")
+        for system in found.systems:
+            table.add_row(_short(system), *(_told(system.figures[name]) for name in names))
     console.print()
     console.print(table)
 

@@ -49,7 +49,7 @@ def _quantised(a: ArtifactEntry) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Column:
-    """A figure of final answers (``lower.answers.Judged``): the first of ``names`` there is."""
+    """A figure of final answers (``lower.judged.Judged``): the first of ``names`` there is."""
 
     title: str
     names: tuple[str, ...]

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from edgeopt.backends import backend
 from edgeopt.bundle import Bundle
 from edgeopt.bundle.manifest import ArtifactEntry
@@ -14,7 +16,7 @@ from edgeopt.errors import InputError
 from edgeopt.model import images
 from edgeopt.model.answer import Sample
 from edgeopt.model.dual_encoder import IMAGE, TEXT
-from edgeopt.run.reading import Reading, Result, Told, read_there, reading_of
+from edgeopt.run.reading import Mapped, Reading, Result, Told, read_there, reading_of
 from edgeopt.runtime.host import failed, open_session
 
 MOST_TEXT_BYTES = 65_536
@@ -30,12 +32,14 @@ def run(
     board: str | None,
     threads: int | None,
     told: Told,
+    mapped: Mapped | None = None,
 ) -> Reading:
     """Return what ``entry`` makes of ``samples``, on ``board`` or (None) on this machine.
 
     ``places`` are where each sample stands, for messages, and ``told`` is called with how many are
-    done. Here it computes as on the device that it was made for. Raises InputError for a sample
-    that the runtime does not take, BoardError and its like if the artifact does not run there.
+    done. Of segmentation ``mapped`` is called with the map of each image (``reading.Mapped``). Here
+    it computes as on the device that it was made for. Raises InputError for a sample that the
+    runtime does not take, BoardError and its like if the artifact does not run there.
     """
     if bundle.manifest.is_dual:
         return _run_both(bundle, entry, samples, places, board, threads, told)
@@ -44,9 +48,9 @@ def run(
     if board is not None:
         kind = TEXT if isinstance(samples[0], str | tuple) else IMAGE
         return read_there(
-            bundle, samples, board, entry.engine, entry.precision, threads, told, kind
+            bundle, samples, board, entry.engine, entry.precision, threads, told, kind, mapped
         )
-    return _run_here(bundle, entry, samples, places, threads or 0, told)
+    return _run_here(bundle, entry, samples, places, threads or 0, told, mapped=mapped)
 
 
 def _run_both(
@@ -111,6 +115,7 @@ def _run_here(
     threads: int,
     told: Told,
     graph: str | None = None,
+    mapped: Mapped | None = None,
 ) -> Reading:
     from edgeopt.runtime.python import edgeopt_rt
 
@@ -129,7 +134,10 @@ def _run_here(
                 if isinstance(sample, str | tuple):
                     found += session.run_texts([sample])
                 else:
-                    found += session.run_images([images.as_rgb(sample)])
+                    width, height, rgb = images.as_rgb(sample)
+                    found += session.run_images([(width, height, rgb)])
+                    if mapped is not None:
+                        mapped(len(found) - 1, np.asarray(session.class_map(width, height)))
             except edgeopt_rt.Failure as exc:
                 error = failed(exc)
                 raise type(error)(error.message, where=place) from exc

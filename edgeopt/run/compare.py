@@ -16,6 +16,7 @@ from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.errors import InputError
 from edgeopt.model import images as pictures
 from edgeopt.model.dual_encoder import IMAGE, TEXT
+from edgeopt.model.tasks import SEMANTIC_SEGMENTATION
 from edgeopt.run.reading import Reading, Result, read_there, reading_of
 from edgeopt.runtime.build import build_for_host
 from edgeopt.runtime.host import failed, graph_for, open_session
@@ -185,21 +186,36 @@ def segment(
     bundle: str | Path | Bundle,
     images: Sequence[Path | str | pictures.Image],
     *,
+    board: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
 ) -> Segmentation:
     """Return the label of each pixel of ``images``, by a model of semantic segmentation.
 
-    As post_process_semantic_segmentation in transformers, at the image's own size. Raises as
-    ``compare`` does, and InputError for a bundle of another task.
+    As post_process_semantic_segmentation in transformers, at the image's own size, on ``board`` or
+    (None) on this machine. Raises as ``compare`` does, and InputError for a bundle of another task.
     """
     from edgeopt.runtime.python import edgeopt_rt
 
-    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    opened = open_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+    manifest = opened.manifest
+    if manifest.task != SEMANTIC_SEGMENTATION:
+        raise InputError(
+            f"is for {manifest.task}, and only semantic-segmentation has maps of labels",
+            where=str(opened.path),
+        )
+    if board is not None:
+        made: dict[int, np.ndarray] = {}
+        reading = read_there(
+            opened, _samples(images), board, engine, precision, threads,
+            kind=IMAGE, mapped=made.__setitem__,
+        )  # fmt: skip
+        maps = [made[i] for i in range(len(images))]
+        return Segmentation(maps=tuple(maps), labels=manifest.labels, reading=reading)
     pixels = [pictures.as_rgb(image) for image in images]
     options = {"engine": engine, "precision": precision, "threads": threads or 0}
-    with open_session(path, graph=graph_for(path, IMAGE), **options) as session:
+    with open_session(opened.path, **options) as session:
         results, maps = [], []
         try:
             for width, height, rgb in pixels:
@@ -208,7 +224,5 @@ def segment(
         except edgeopt_rt.Failure as exc:
             raise failed(exc) from exc
         return Segmentation(
-            maps=tuple(maps),
-            labels=tuple(session.bundle.labels),
-            reading=reading_of(session, results),
+            maps=tuple(maps), labels=manifest.labels, reading=reading_of(session, results)
         )

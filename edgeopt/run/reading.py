@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from edgeopt.boards import Board, connect
 from edgeopt.bundle import Bundle, open_bundle
@@ -29,6 +31,9 @@ Text = str | tuple[str, str]
 
 Told = Callable[[int], None]
 """What is called with the number of texts that are done."""
+
+Mapped = Callable[[int, np.ndarray], None]
+"""What is called with an image's number and its map of labels, uint16 (height, width)."""
 
 _TIMEOUT_S = 600.0
 _TEXT_TIMEOUT_S = 10.0  # a large model, emulated
@@ -140,11 +145,13 @@ def read_there(
     threads: int | None,
     told: Told = _untold,
     kind: str = TEXT,
+    mapped: Mapped | None = None,
 ) -> Reading:
     """Return what ``bundle`` makes of ``samples`` on the board ``name``; raises as ``read`` does.
 
     Of a dual encoder it is what the graph makes that takes a ``kind``, "text" or "image". Files of
-    images are decoded here, as an app does; from their pixels on the runtime works there.
+    images are decoded here, as an app does; from their pixels on the runtime works there. With
+    ``mapped`` maps of labels are made there as well, of each image's own size.
     """
     graph = []
     if bundle.manifest.is_dual:
@@ -167,23 +174,28 @@ def read_there(
                 words += ["--precision", artifact.precision, *graph]
                 words += ["--threads", str(threads)] if threads else []
                 try:
-                    return _asked(bundle, board, words, samples, told)
+                    return _asked(bundle, board, words, samples, told, mapped)
                 except (BoardError, MeasurementError):
                     if not answers(board) or not repaired(bundle, store, provided):
                         raise
-                    return _asked(bundle, board, words, samples, told)
+                    return _asked(bundle, board, words, samples, told, mapped)
     raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
 
 
 def _asked(
-    bundle: Bundle, board: Board, words: Sequence[str], samples: Sequence[Sample], told: Told
+    bundle: Bundle,
+    board: Board,
+    words: Sequence[str],
+    samples: Sequence[Sample],
+    told: Told,
+    mapped: Mapped | None,
 ) -> Reading:
     """Run the agent, once, and return what it says of ``samples``."""
     limit_s = _TIMEOUT_S + len(samples) * _TEXT_TIMEOUT_S
     with contextlib.closing(
-        board.transport.lines(words, stdin=map(_sent, samples), timeout_s=limit_s)
+        board.transport.lines(words, stdin=_sent_all(samples, mapped), timeout_s=limit_s)
     ) as said:
-        return _reading(said, samples, bundle, board.entry.name, board.emulated, told)
+        return _reading(said, samples, bundle, board.entry.name, board.emulated, told, mapped)
 
 
 def _candidates(
@@ -206,8 +218,16 @@ def _candidates(
     return chosen
 
 
-def _sent(sample: Sample) -> bytes:
-    """Return what the agent reads of a sample: a line, and behind that of an image a binary PPM."""
+def _sent_all(samples: Sequence[Sample], mapped: Mapped | None) -> Iterator[bytes]:
+    for sample in samples:
+        yield _sent(sample, mapped is not None)
+
+
+def _sent(sample: Sample, as_map: bool = False) -> bytes:
+    """Return what the agent reads of a sample: a line, and behind that of an image a binary PPM.
+
+    ``as_map`` asks for the labels of the image's pixels too.
+    """
     found: dict[str, str | int]
     pixels = b""
     if isinstance(sample, str):
@@ -217,7 +237,7 @@ def _sent(sample: Sample) -> bytes:
     else:
         width, height, rgb = images.as_rgb(sample)
         pixels = f"P6\n{width} {height}\n255\n".encode() + rgb
-        found = {"image": len(pixels)}
+        found = {"image": len(pixels), **({"map": 1} if as_map else {})}
     return json.dumps(found).encode() + b"\n" + pixels
 
 
@@ -228,11 +248,14 @@ def _reading(
     name: str,
     emulated: bool,
     told: Told = _untold,
+    mapped: Mapped | None = None,
 ) -> Reading:
     """Read the agent's lines; it says no more than what was asked for."""
     opened: dict[str, Any] | None = None
     items: list[Item] = []
     results: list[Result] = []
+    runs: list[np.ndarray] = []
+    pixels = 0
     most = len(bundle.manifest.labels) + _places(bundle) + _MORE_ITEMS
     for line in lines:
         with agent.protocol(line, name):
@@ -249,9 +272,18 @@ def _reading(
                 items.append(_item(event, samples[len(results)], bundle.manifest.labels))
                 if len(items) > most:
                     raise ValueError("more findings than tokens")
+            elif kind == "map" and opened is not None and mapped is not None:
+                runs.append(_runs(event, len(bundle.manifest.labels)))
+                pixels += int(runs[-1][1].sum())
+                if pixels > images.MAX_PIXELS:
+                    raise ValueError("more pixels than an image has")
             elif kind == "result":
                 results.append(_result(event, tuple(items)))
                 items = []
+                if mapped is not None:
+                    at = len(results) - 1
+                    mapped(at, _map(runs, samples[at]))
+                    runs, pixels = [], 0
                 told(len(results))
             elif kind != "hello" or opened is not None:
                 raise ValueError(f"{kind!r} is out of order")
@@ -265,6 +297,30 @@ def _reading(
         precision=opened["precision"],
         results=tuple(results),
     )
+
+
+def _runs(event: dict[str, Any], labels: int) -> np.ndarray:
+    """Return runs of pixels of one label, int64 (2, runs): the labels, and how many pixels."""
+    sides = [event["labels"], event["counts"]]
+    if not all(isinstance(side, list) for side in sides) or len(sides[0]) != len(sides[1]):
+        raise ValueError("no runs of labels")
+    most = (labels - 1, images.MAX_PIXELS)
+    found = [
+        [agent.count(value, top) for value in side] for side, top in zip(sides, most, strict=True)
+    ]
+    made = np.array(found, np.int64)
+    if not made[1].all():
+        raise ValueError("a run of no pixel")
+    return made
+
+
+def _map(runs: Sequence[np.ndarray], sample: Sample) -> np.ndarray:
+    """Return the map of labels of an image, of its own size, row by row from the top."""
+    width, height, _ = images.as_rgb(cast("Path | images.Image", sample))
+    labels, counts = np.concatenate(runs, axis=1) if runs else np.zeros((2, 0), np.int64)
+    if int(counts.sum()) != width * height:
+        raise ValueError("labels for another number of pixels than the image has")
+    return np.repeat(labels.astype(np.uint16), counts).reshape(height, width)
 
 
 def _places(bundle: Bundle) -> int:

@@ -341,6 +341,51 @@ def test_the_command_and_what_compile_makes_of_it(
     )
 
 
+def test_compile_compresses_images_and_bounds_what_int8_loses(
+    learnt: Get, images: Path, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    from edgeopt.quantize import Quantize
+
+    pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
+    of = learnt("ViT")
+    recipe = load_recipe("prune-images")
+    recipe = replace(recipe, quantize=Quantize(max_drop=0.2))
+    bundle = edgeopt.compile(
+        of.folder,
+        "host",
+        output=tmp_path / "b.edgeopt",
+        recipe=recipe,
+        data=images,
+        engines=["onnx"],
+        precisions=["int8"],
+    )
+    manifest = bundle.manifest
+    (step,) = manifest.origin["compressed"]["steps"]
+    assert (step["technique"], step["kept"]) == ("structured", True)
+    assert manifest.origin["compressed"]["held_out"] == 24
+    (artifact,) = manifest.artifacts
+    assert artifact.accuracy is not None
+    assert (artifact.accuracy["measure"], artifact.accuracy["texts"]) == ("accuracy", 24)
+    assert artifact.accuracy["drop"] <= 0.2
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a text\n" * 120)
+    for data, message in (
+        (texts, "has no column of image files"),
+        (None, "compresses, which needs a checkpoint and your texts or images"),
+    ):
+        with pytest.raises(InputError, match=message):
+            edgeopt.compile(
+                of.folder, "host", output=tmp_path / "c.edgeopt", recipe=recipe, data=data
+            )
+    table = tmp_path / "table.csv"  # compress takes it, and what is calibrated on does not
+    names = [f"{path},{path.parent.name}" for path in sorted(images.glob("*/*.ppm"))]
+    table.write_text("\n".join(["file_name,label", *names]) + "\n")
+    with pytest.raises(InputError, match=r"is a file of texts, but .* takes a folder of images"):
+        edgeopt.compile(of.folder, "host", output=tmp_path / "c.edgeopt", recipe=recipe, data=table)
+
+
 def test_images_without_labels_are_held_against_the_original(
     learnt: Get, images: Path, tmp_path: Path
 ) -> None:

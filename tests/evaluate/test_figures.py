@@ -216,7 +216,7 @@ def test_entities_are_counted_as_by_seqeval() -> None:
         check(scored.figures[name], of(name), UNITS)
     report = seqeval.classification_report(wanted, tagged, output_dict=True)
     for kind in ("PER", "LOC"):
-        assert scored.by_label[kind][1].value == pytest.approx(report[kind]["f1-score"])
+        assert scored.by_label[kind][1]["f1"].value == pytest.approx(report[kind]["f1-score"])
         assert scored.by_label[kind][0] == report[kind]["support"]
 
 

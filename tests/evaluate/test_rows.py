@@ -129,7 +129,11 @@ def test_what_is_wrong_with_json_is_told(tmp_path: Path) -> None:
     refused(path, "FILE: line 1: expected an object")
     path = tmp_path / "a.json"
     path.write_text('{"rows": []}')
-    refused(path, 'FILE: expected a list of objects, or an object with "data", as SQuAD has')
+    refused(
+        path,
+        'FILE: expected a list of objects, an object with "data", as SQuAD has, or one with '
+        '"images", "annotations" and "categories", as COCO has',
+    )
     path = tmp_path / "a.xml"
     path.write_text("")
     with pytest.raises(InputError, match=r"a\.xml: is of no kind that is read\nLabelled data is"):

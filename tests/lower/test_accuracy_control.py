@@ -114,7 +114,7 @@ def test_without_mixed_it_is_skipped_with_what_it_lost(make: Make, texts: Path) 
 
 
 def test_a_bound_on_the_loss_needs_texts(make: Make) -> None:
-    with pytest.raises(InputError, match=r"\(max_drop\), which is measured on a file of texts"):
+    with pytest.raises(InputError, match=r"\(max_drop\), which is measured on your texts"):
         make(replace(FOUR, max_drop=0.01), 0.0, None)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgeopt.errors import CompileError
-from edgeopt.lower.answers import Expected, Got, Judged, beyond, compare
+from edgeopt.lower.asking import Expected
+from edgeopt.lower.judged import Got, Judged, beyond, compare
 from edgeopt.model.answer import Answer, Decision, Span
 from edgeopt.model.importer import import_model
 from edgeopt.pipeline import compile

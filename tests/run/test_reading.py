@@ -6,10 +6,11 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeopt.errors import BoardError, MeasurementError
-from edgeopt.model.tasks import TOKEN_CLASSIFICATION
+from edgeopt.model.tasks import SEMANTIC_SEGMENTATION, TOKEN_CLASSIFICATION
 from edgeopt.run.reading import Item, Reading, _reading
 
 HELLO = {"event": "hello", "agent": "0.1.0", "arch": "aarch64", "pid": 7}
@@ -27,6 +28,57 @@ def reading(lines: list[Any]) -> Reading:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     bundle: Any = SimpleNamespace(manifest=manifest)
     return _reading(texts, TEXTS, bundle, "pi", False)
+
+
+IMAGES = [np.zeros((2, 3, 3), np.uint8), np.zeros((1, 2, 3), np.uint8)]
+MAP = {"event": "map", "labels": [1, 0], "counts": [4, 2]}
+MAPPED = [HELLO, ENGINE, MAP, RESULT, MAP | {"counts": [1, 1]}, RESULT]
+
+
+def maps(lines: list[Any], *, asked: bool = True) -> list[Any]:
+    manifest = SimpleNamespace(labels=("a", "b"), max_seq_len=0, task=SEMANTIC_SEGMENTATION)
+    bundle: Any = SimpleNamespace(manifest=manifest)
+    found: dict[int, Any] = {}
+    _reading(
+        map(json.dumps, lines),
+        IMAGES,
+        bundle,
+        "pi",
+        False,
+        mapped=found.__setitem__ if asked else None,
+    )
+    return [found[i].tolist() for i in range(len(IMAGES))]
+
+
+def test_runs_of_labels_become_maps() -> None:
+    assert maps(MAPPED) == [[[1, 1, 1], [1, 0, 0]], [[1, 0]]]
+    parts = [{"event": "map", "labels": [n], "counts": [3]} for n in (0, 1)]
+    assert maps([HELLO, ENGINE, *parts, *MAPPED[3:]]) == [[[0, 0, 0], [1, 1, 1]], [[1, 0]]]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [HELLO, ENGINE, RESULT],
+        [HELLO, ENGINE, MAP, MAP, RESULT],
+        [HELLO, MAP],
+        [HELLO, ENGINE, MAP | {"labels": [1, 2]}],
+        [HELLO, ENGINE, MAP | {"labels": [1]}],
+        [HELLO, ENGINE, MAP | {"labels": [1, None]}],
+        [HELLO, ENGINE, MAP | {"counts": [6, 0]}],
+        [HELLO, ENGINE, MAP | {"counts": [7, -1]}],
+        [HELLO, ENGINE, MAP | {"counts": 6}],
+        [HELLO, ENGINE, *[MAP | {"counts": [1 << 25, 1 << 25]}] * 2],
+        [HELLO, ENGINE, {"event": "map"}],
+    ],
+)
+def test_a_map_that_is_none_is_refused(lines: list[Any]) -> None:
+    with pytest.raises(
+        MeasurementError, match=r"^pi: the agent sent a line that is not its protocol"
+    ):
+        maps(lines)
+    with pytest.raises(MeasurementError):  # nobody asked for one
+        maps(MAPPED, asked=False)
 
 
 def test_what_the_agent_says_is_taken() -> None:

@@ -4,25 +4,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.evaluate import rows as readers
 from edgeopt.evaluate.data import LABELS, index_of
+from edgeopt.evaluate.problems import in_images
 from edgeopt.evaluate.problems.answers import Answers
+from edgeopt.evaluate.problems.asked import Asked, drawn, indexing, some
 from edgeopt.evaluate.problems.classification import Classification
 from edgeopt.evaluate.problems.correlation import Regression, Similarity
 from edgeopt.evaluate.problems.entities import Entities, Entity, entities
 from edgeopt.evaluate.problems.multilabel import MultiLabel
 from edgeopt.evaluate.problems.problem import Dual, Problem, Subject
 from edgeopt.evaluate.problems.retrieval import Retrieval
-from edgeopt.evaluate.problems.zero_shot import TEMPLATE, ZeroShot
+from edgeopt.evaluate.problems.zero_shot import ZeroShot
 from edgeopt.evaluate.rows import folders, pictures
 from edgeopt.evaluate.rows.row import Columns, Row, Rows, marked, number, several, text, texts
 from edgeopt.fields import nearest
@@ -30,13 +30,14 @@ from edgeopt.model.answer import Text
 from edgeopt.model.original import entity_of
 from edgeopt.model.tasks import (
     IMAGE_FEATURE_EXTRACTION,
-    OBJECT_DETECTION,
-    SEMANTIC_SEGMENTATION,
     ZERO_SHOT_IMAGE_CLASSIFICATION,
     Result,
 )
 
-_UNSCORED = (IMAGE_FEATURE_EXTRACTION, OBJECT_DETECTION, SEMANTIC_SEGMENTATION)
+_IN_IMAGES: dict[Result, Callable[[Rows, Subject, Asked], Problem]] = {
+    Result.BOXES: in_images.objects,
+    Result.CLASS_MAP: in_images.class_maps,
+}
 PAIRS = (
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -53,25 +54,6 @@ SCORES = ("score", "label", "similarity_score", "similarity", "labels")
 TOKENS, TAGS, SPANS = ("tokens", "words"), ("ner_tags", "tags", "labels"), ("entities", "spans")
 """Columns that are found by convention, the first one that there is."""
 
-_SEED = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """What the user says of the data.
-
-    ``labels`` are what it calls the model's labels, in their order, () for the same. At most
-    ``limit`` units are taken, drawn with a fixed seed; None for all. ``no_answer_below`` is
-    ``Answers.no_answer_below``. ``prompts`` are what a dual encoder reads of a label, whose name
-    stands where ``{}`` does.
-    """
-
-    columns: Columns = field(default_factory=Columns)
-    labels: tuple[str, ...] = ()
-    limit: int | None = None
-    no_answer_below: float | None = None
-    prompts: tuple[str, ...] = (TEMPLATE,)
-
 
 def load(path: Path, subject: Subject, asked: Asked) -> Problem:
     """Read the data at ``path`` as what answers of ``subject`` are held against.
@@ -86,7 +68,7 @@ def load(path: Path, subject: Subject, asked: Asked) -> Problem:
         )
     if subject.task == ZERO_SHOT_IMAGE_CLASSIFICATION:
         return _of_both(pictures.resolved(readers.read(path)), cast(Dual, subject), asked)
-    if subject.task in _UNSCORED:
+    if subject.task == IMAGE_FEATURE_EXTRACTION:
         raise InputError(
             f"{subject.name} is for {subject.task}, for which edgeopt has no figures yet",
             where=str(path),
@@ -105,31 +87,15 @@ def load(path: Path, subject: Subject, asked: Asked) -> Problem:
             f"{subject.task} and takes {wanted}",
             where=str(path),
         )
+    if subject.task.result in _IN_IMAGES:
+        return _IN_IMAGES[subject.task.result](rows, subject, asked)
     built: dict[Result, Callable[[Rows, Subject, Asked], Problem]] = {
         Result.SCORES: _scores,
         Result.EMBEDDING: _similarity,
         Result.ENTITIES: _entities,
         Result.SPANS: _answers,
     }
-    return built[subject.task.result](_some(rows, asked.limit), subject, asked)
-
-
-def _some(rows: Rows, limit: int | None) -> Rows:
-    if limit is None or len(rows.rows) <= limit:
-        return rows
-    return Rows(
-        path=rows.path,
-        rows=tuple(rows.rows[i] for i in drawn(len(rows.rows), limit)),
-        names=rows.names,
-        layout=rows.layout,
-        figure=rows.figure,
-    )
-
-
-def drawn(count: int, limit: int) -> list[int]:
-    """Return ``limit`` of ``count`` places in their order, the same every time."""
-    chosen = np.random.default_rng(_SEED).permutation(count)[:limit]
-    return sorted(int(i) for i in chosen)
+    return built[subject.task.result](some(rows, asked.limit), subject, asked)
 
 
 def _scores(rows: Rows, subject: Subject, asked: Asked) -> Problem:
@@ -145,7 +111,7 @@ def _scores(rows: Rows, subject: Subject, asked: Asked) -> Problem:
             inputs=inputs, places=places, expected=table, classes=subject.labels, noun=noun
         )
     column = rows.column(asked.columns.label, LABELS, "labels", "--label")
-    index = _indexing(rows, column, subject, asked)
+    index = indexing(rows, column, subject, asked)
     values = [index(row.values.get(column), row.where) for row in rows.rows]
     return Classification(
         inputs=inputs,
@@ -167,7 +133,7 @@ def _table(rows: Rows, subject: Subject, asked: Asked) -> np.ndarray:
     if asked.columns.label is None and rows.has(*known):
         return np.array([marked(row, known) for row in rows.rows])
     column = rows.column(asked.columns.label, LABELS, "labels", "--label")
-    index = _indexing(rows, column, subject, asked)
+    index = indexing(rows, column, subject, asked)
     table = np.zeros((len(rows.rows), len(known)), bool)
     for i, row in enumerate(rows.rows):
         for value in several(row, column, known):
@@ -198,41 +164,6 @@ def _pair(rows: Rows, columns: Columns) -> tuple[str, str] | None:
     return first, rows.column(columns.pair, (), "second texts", "--pair")
 
 
-def _indexing(rows: Rows, column: str, subject: Subject, asked: Asked) -> Callable[[Any, str], int]:
-    """Return what gives the index of a label of ``column``."""
-    known = asked.labels or subject.labels
-    names = rows.names.get(column)
-    if names is not None and not set(names) <= set(known):
-        if len(names) != len(known):
-            raise InputError(
-                f"has the labels {_listed(names)}, but {subject.name} has {_listed(known)}",
-                where=str(rows.path),
-            )
-        progress.note(
-            f"{rows.path}: its labels {_listed(names)} are taken for {_listed(known)}, by number"
-        )
-        names = None
-
-    def index(value: Any, where: str) -> int:
-        if names is not None and type(value) is int and 0 <= value < len(names):
-            value = names[value]
-        if isinstance(value, str) and value not in known and value.isdecimal():
-            value = int(value)
-        if value is None or value == -1:
-            raise InputError(f"has no label in {column!r} ({value})", where=where)
-        if type(value) not in (str, int):
-            raise InputError(
-                f"expected a label that is a name or an index, found {value!r}", where=where
-            )
-        return index_of(value, known, where)
-
-    return index
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-
-
 def _of_both(rows: Rows, subject: Dual, asked: Asked) -> Problem:
     """Return what a dual encoder is asked: captions for their images, or images for their label."""
     columns = (*CAPTIONS, *([asked.columns.text] if asked.columns.text else ()))
@@ -240,7 +171,7 @@ def _of_both(rows: Rows, subject: Dual, asked: Asked) -> Problem:
         return _captions(rows, asked)
     if subject.similarity is None:
         raise InputError("says no similarity of its embeddings", where=subject.name)
-    rows = _some(rows, asked.limit)
+    rows = some(rows, asked.limit)
     column = rows.column(asked.columns.label, LABELS, "labels or captions", "--label or --text")
     found = [str(_named(row, column, rows)) for row in rows.rows]
     classes = asked.labels or tuple(sorted(set(found)))

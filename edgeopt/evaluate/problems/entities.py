@@ -127,7 +127,10 @@ class Entities:
             got=tuple(self._told(i, found) for i, found in enumerate(got)),
             loss=np.array(wrong, np.float64),
             by_label={
-                kind: (int(sums[0, i].sum()), _measured(sums[:, i], "f1"))
+                kind: (
+                    int(sums[0, i].sum()),
+                    {name: _measured(sums[:, i], name) for name in self.names},
+                )
                 for i, kind in enumerate(types)
             },
         )

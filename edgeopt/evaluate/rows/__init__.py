@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgeopt.errors import InputError
-from edgeopt.evaluate.rows import arrow, conll, delimited, folders, jsonl, squad
+from edgeopt.evaluate.rows import arrow, coco, conll, delimited, folders, jsonl, masks, squad
 from edgeopt.evaluate.rows.row import Row, Rows
 from edgeopt.model import texts
 
 _CONLL = (".conll", ".bio", ".iob", ".iob2", ".txt")
 KINDS = (
-    ".jsonl, .json, .csv, .tsv, .parquet, .conll, .bio, .iob or .txt; a folder of images, or one "
-    "that datasets saved"
+    ".jsonl, .json, .csv, .tsv, .parquet, .conll, .bio, .iob or .txt; a folder of images, with "
+    "masks or without, or one that datasets saved"
 )
 
 
@@ -36,6 +36,10 @@ def _read(path: Path) -> Rows:
             return arrow.read_folder(path)
         if (table := folders.metadata(path)) is not None:
             return _read(table)
+        if (annotations := coco.find(path)) is not None:
+            return _read(annotations)
+        if masks.is_there(path):
+            return _made(path, masks.read(path), "images and masks")
         return _made(path, folders.read_images(path), "images by folder")
     if not path.exists():
         raise InputError("is not there", where=str(path))
@@ -63,8 +67,12 @@ def _json(path: Path) -> Rows:
     found = jsonl.load("\n".join(texts.lines(path)), str(path))
     if isinstance(found, dict) and "data" in found:
         return _made(path, squad.read(found, path), "SQuAD")
+    if coco.is_coco(found):
+        return _made(path, coco.read(found, path), "COCO")
     if isinstance(found, list):
         return _made(path, jsonl.read_list(found, path))
     raise InputError(
-        'expected a list of objects, or an object with "data", as SQuAD has', where=str(path)
+        'expected a list of objects, an object with "data", as SQuAD has, or one with "images", '
+        '"annotations" and "categories", as COCO has',
+        where=str(path),
     )

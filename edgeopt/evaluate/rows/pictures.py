@@ -34,17 +34,30 @@ def resolved(rows: Rows) -> Rows:
             where=str(rows.path),
             hint=f"It has: {', '.join(rows.columns)}. Or give a folder with images.",
         )
-    folder = rows.path if rows.path.is_dir() else rows.path.parent
+    folder = _folder(rows)
     return replace(rows, rows=tuple(_resolved(row, column, folder) for row in rows.rows))
 
 
 def _resolved(row: Row, column: str, folder: Path) -> Row:
+    return replace(row, values={**row.values, IMAGE: _file(row, column, folder)})
+
+
+def file_of(row: Row, column: str, rows: Rows) -> Path:
+    """Return the image file in ``column``. Raises InputError, with the row, if there is none."""
+    return _file(row, column, _folder(rows))
+
+
+def _folder(rows: Rows) -> Path:
+    return rows.path if rows.path.is_dir() else rows.path.parent
+
+
+def _file(row: Row, column: str, folder: Path) -> Path:
     found = row.values.get(column)
     if isinstance(found, Path):
-        return row
+        return found
     if not isinstance(found, str) or not found.strip():
         raise InputError(f"expected an image file in {column!r}, found {found!r}", where=row.where)
     path = folder / found
     if not path.is_file():
         raise InputError(f"names the image {found!r}, and there is no {path}", where=row.where)
-    return Row(where=row.where, values={**row.values, IMAGE: path})
+    return path

@@ -40,7 +40,7 @@ static double value_of(const struct eo_result *result, uint32_t at)
 }
 
 /* How far off a result is: a vector by its length, scores beyond 1 by the largest (as
- * edgeopt/lower/answers.py has it). False if a value is missing or none. */
+ * edgeopt/lower/judged.py has it). False if a value is missing or none. */
 static bool compare(const struct eo_json_tree *tree, uint32_t values,
                     const struct eo_result *result, double *off, double *cosine)
 {

@@ -391,8 +391,46 @@ static int run_text(struct job *job, const struct eo_text *text, struct eo_failu
 /* No photo is larger; edgeopt/model/images.py has as many pixels. */
 #define PPM_BYTES_MAX ((INT64_C(1) << 26) * 3 + 64)
 
+static void say_runs(const struct job *job, const int64_t *labels, const int64_t *counts, size_t runs)
+{
+    eo_events_begin(job->events, "map");
+    eo_events_integers(job->events, "labels", labels, runs);
+    eo_events_integers(job->events, "counts", counts, runs);
+    eo_events_end(job->events);
+}
+
+/* Says the label of each pixel, row by row from the top: how many have one label, and then another. */
+static int say_map(const struct job *job, const struct eo_image *image, struct eo_failure *failure)
+{
+    const size_t pixels = (size_t)image->width * image->height;
+    uint16_t *map = malloc(pixels * sizeof *map);
+    int64_t labels[256], counts[256];
+    size_t runs = 0;
+    int result = map == NULL ? eo_fail(failure, EO_ENOMEM, "map", "no memory")
+                             : eo_session_class_map(job->session, 0, image->width, image->height,
+                                                    map, failure);
+
+    for (size_t i = 0; result == EO_OK && i < pixels; i++) {
+        if (runs > 0 && map[i] == labels[runs - 1]) {
+            counts[runs - 1]++;
+            continue;
+        }
+        if (runs == sizeof labels / sizeof *labels) {
+            say_runs(job, labels, counts, runs);
+            runs = 0;
+        }
+        labels[runs] = map[i];
+        counts[runs++] = 1;
+    }
+    if (runs > 0) {
+        say_runs(job, labels, counts, runs);
+    }
+    free(map);
+    return result;
+}
+
 /* Runs the image whose binary PPM of `bytes` bytes follows on standard input. */
-static int run_image(struct job *job, size_t bytes, struct eo_failure *failure)
+static int run_image(struct job *job, size_t bytes, bool as_map, struct eo_failure *failure)
 {
     struct eo_image image;
     void *data = malloc(bytes);
@@ -409,6 +447,9 @@ static int run_image(struct job *job, size_t bytes, struct eo_failure *failure)
     }
     if (result == EO_OK) {
         result = eo_session_run_images(job->session, &image, 1, failure);
+    }
+    if (result == EO_OK && as_map) {
+        result = say_map(job, &image, failure);
     }
     if (result == EO_OK) {
         say_result(job, NULL, eo_session_result(job->session, 0));
@@ -429,7 +470,8 @@ static int read_line(struct job *job, const char *line, size_t bytes, read_text 
     if (result == EO_OK && job->session != NULL && eo_json_member(&tree, 0, "image") != 0) {
         result = eo_json_integer(&tree, eo_json_member(&tree, 0, "image"), 1, PPM_BYTES_MAX,
                                  &image_bytes)
-                     ? run_image(job, (size_t)image_bytes, failure)
+                     ? run_image(job, (size_t)image_bytes, eo_json_member(&tree, 0, "map") != 0,
+                                 failure)
                      : eo_fail(failure, EO_EINPUT, "stdin",
                                "expected {\"image\": BYTES}, up to %lld",
                                (long long)PPM_BYTES_MAX);
@@ -452,7 +494,7 @@ static int read_line(struct job *job, const char *line, size_t bytes, read_text 
 }
 
 /* Reads texts from standard input, a JSON object a line; behind one that says how many bytes an image
- * has, the image. */
+ * has, the image. One with "map" asks for the labels of its pixels too. */
 static int read_lines(struct job *job, read_text *read, struct eo_failure *failure)
 {
     char *line = NULL;
