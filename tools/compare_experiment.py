@@ -3,7 +3,7 @@
 """Try ``edgeopt compare`` on what has no difference, and on a planted one; write the counts.
 
     python -m tools.compare_experiment record BUNDLE FILE [--rounds N] [--busy N]
-    python -m tools.compare_experiment judge FILE...
+    python -m tools.compare_experiment judge FILE... [--note TEXT]
 
 ``record`` times an artifact of BUNDLE against itself in turns on this machine, for many rounds,
 with so many busy processes of its own beside it. ``judge`` makes tries of the recordings, and
@@ -86,7 +86,8 @@ def _busy(count: int) -> Iterator[None]:
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def judge(files: Sequence[Path]) -> None:
+@click.option("--note", default="", help="What else a reader of the page has to know.")
+def judge(files: Sequence[Path], note: str) -> None:
     """Make tries of the recordings FILES, and write the page."""
     rows = []
     for file in files:
@@ -121,7 +122,8 @@ def judge(files: Sequence[Path]) -> None:
         f"{SLOWDOWN - 1:.0%} faster found",
         "rounds until the end: alike, slower",
     )
-    PAGE.write_text(_text(table(head, rows), found), encoding="utf-8")
+    more = f"\n{note}\n" if note else ""
+    PAGE.write_text(_text(table(head, rows), found) + more, encoding="utf-8")
     click.echo(PAGE.read_text(encoding="utf-8"))
 
 
