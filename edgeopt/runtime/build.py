@@ -53,6 +53,8 @@ SMALL = (
     "-Wl,--hash-style=gnu",
     "-s",
 )
+# Every ARMv7-A has Thumb-2, whose code has three quarters of the bytes; zig does not heed -mthumb.
+THUMB = ("-Xclang", "-target-feature", "-Xclang", "+thumb-mode")
 SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}")
 
 # The oldest glibc that zig's headers describe for aarch64 is its first, 2.17.
@@ -119,7 +121,7 @@ def build_runtime(
             sources=sources_digest(),
             zig=metadata.version("ziglang"),
             triple=triple,
-            flags=(FLAGS, SMALL, SHARED, without),
+            flags=(FLAGS, SMALL, THUMB, SHARED, without),
         )
         folder = cache.entry("runtime", key, lambda work: _compile(triple, without, work))
     return RuntimeBuild(
@@ -141,7 +143,7 @@ def build_agent(arch: str, libc: str = "glibc", libc_version: str | None = None)
 
 def sources_digest() -> str:
     """Return a SHA-256 over all C files and the compiler's flags: a build is recognised by it."""
-    digest = hashlib.sha256(" ".join((*FLAGS, *SMALL, *SHARED, GLIBC_DEFAULT)).encode())
+    digest = hashlib.sha256(" ".join((*FLAGS, *SMALL, *THUMB, *SHARED, GLIBC_DEFAULT)).encode())
     for folder in ("include", "src", "agent"):
         for path in sorted((ROOT / folder).rglob("*.[ch]")):
             name = path.relative_to(ROOT).as_posix()
@@ -174,6 +176,7 @@ def _compile(triple: str, without: Sequence[str], work: Path) -> None:
     libraries = ["-lm"] if "musl" in triple else ["-ldl", "-lm"]
     static = ["-static"] if "musl" in triple else []
     common = ["-target", triple, *FLAGS, *SMALL, *without, *INCLUDES, "-pthread"]
+    common += THUMB if triple.startswith("arm-") else ()
     sources = [str(path.relative_to(ROOT)) for path in library_sources()]
     agent = [str(path.relative_to(ROOT)) for path in agent_sources()]
     with progress.step(f"Compiling the runtime for {triple}"):
