@@ -40,14 +40,23 @@ COLUMNS = (
 _VISION = (
     "ViTModel",
     "Dinov2Model",
+    "Dinov2WithRegistersModel",
     "ViTMSNModel",
     "IJepaModel",
     "SwinModel",
     "BeitModel",
     "HieraModel",
+    "CLIPVisionModel",
+    "SiglipVisionModel",
+    "ConvNextModel",
+    "ResNetModel",
     "YolosForObjectDetection",
     "DetrForObjectDetection",
+    "TableTransformerForObjectDetection",
     "SegformerForSemanticSegmentation",
+    "BeitForSemanticSegmentation",
+    "DPTForSemanticSegmentation",
+    "MobileNetV2ForSemanticSegmentation",
 )
 """Of ``vision_networks``, those with a row: the largest take every engine minutes."""
 
