@@ -37,20 +37,6 @@ COLUMNS = (
     ("openvino", "int8"),
     ("tvm", "fp32"),
 )
-_VISION = (
-    "ViTModel",
-    "Dinov2Model",
-    "ViTMSNModel",
-    "IJepaModel",
-    "SwinModel",
-    "BeitModel",
-    "HieraModel",
-    "YolosForObjectDetection",
-    "DetrForObjectDetection",
-    "SegformerForSemanticSegmentation",
-)
-"""Of ``vision_networks``, those with a row: the largest take every engine minutes."""
-
 _SAMPLES = 24  # which calibrate too, for there are no others
 _WORDS = 160  # of a reason
 
@@ -68,7 +54,7 @@ def names() -> list[str]:
     return [
         *(name for name, _ in texts.SAME),
         *(f"{family}ForImageClassification" for family, *_ in images.FAMILIES),
-        *_VISION,
+        *vision_networks.NETWORKS,
     ]
 
 
