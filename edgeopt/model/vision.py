@@ -226,34 +226,37 @@ def _fixed(module: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
 def _with_fixed_pools(network: Any, pixels: torch.Tensor) -> Any:
     """Return a copy of ``network`` whose adaptive pools are products, for the grids of ``pixels``.
 
-    It is ``network`` itself if there are none. Exporters have such a pool for few sizes. A pool to
-    one value is a mean, and stays.
+    It is ``network`` itself if there are none but to one value, which is a mean: exporters have
+    such a pool for few sizes. The pools stay where they are, for UperNet has them in plain lists.
     """
     import torch
 
     from edgeopt.model.encoder import Pool
 
-    if not any(isinstance(m, torch.nn.AdaptiveAvgPool2d) for m in network.modules()):
+    def pools(network: Any) -> list[Any]:
+        return [m for m in network.modules() if isinstance(m, torch.nn.AdaptiveAvgPool2d)]
+
+    if all(pool.output_size in (1, (1, 1)) for pool in pools(network)):
         return network
     changed = copy.deepcopy(network)
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[Any, tuple[int, int]] = {}
 
-    def keep(name: str, _module: Any, given: Any, _made: Any) -> None:
-        found[name] = tuple(given[0].shape[-2:])
+    def keep(module: Any, given: Any, _made: Any) -> None:
+        found[module] = tuple(given[0].shape[-2:])
 
-    watched = {
-        name: module
-        for name, module in changed.named_modules()
-        if isinstance(module, torch.nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1))
-    }
-    hooks = [m.register_forward_hook(partial(keep, name)) for name, m in watched.items()]
+    hooks = [pool.register_forward_hook(keep) for pool in pools(changed)]
     changed(pixel_values=pixels)
     for hook in hooks:
         hook.remove()
-    for name, grid in found.items():
-        parent, _, own = name.rpartition(".")
-        setattr(changed.get_submodule(parent), own, Pool(grid, watched[name].output_size))
+    for pool, grid in found.items():
+        pool.products = Pool(grid, pool.output_size)
+        pool.forward = partial(_pooled, pool)
     return changed
+
+
+def _pooled(pool: Any, values: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = pool.products(values)
+    return found
 
 
 def _without_masks(network: Any) -> Any:

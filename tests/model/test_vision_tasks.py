@@ -67,6 +67,25 @@ def test_outputs_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     assert model.labels == (vision_networks.LABELS if model.task.labelled else ())
 
 
+def test_pools_over_grids_are_products_wherever_a_network_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """UperNet keeps them in plain lists beside its modules; ONNX has no such pool."""
+    import torch
+
+    folder = vision_networks.write(tmp_path / "model", "UperNetForSemanticSegmentation")
+    model = import_model(folder)
+    (image,) = make_images(1)
+    wanted = by_transformers(folder, "UperNetForSemanticSegmentation", image).logits.numpy()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("an adaptive pool ran")
+
+    monkeypatch.setattr(torch.nn.functional, "adaptive_avg_pool2d", refuse)
+    (got,) = reference.run(model, images.calls([image], model.input, "pixel_values"))
+    np.testing.assert_allclose(got["logits"], wanted, atol=1e-5)
+
+
 def test_the_tool_answers_for_each_task(tmp_path: Path) -> None:
     """A tool that cannot be opened, or refuses an image, would leave nothing to compare with."""
     image = make_images(1)[0]
