@@ -43,7 +43,7 @@ FLOORS = [
     {"lower", "support"},
     {"pipeline"},
     {"boards"},
-    {"deploy"},
+    {"deploy", "power"},
     {"measure"},
     {"report", "run"},
     {"compress_pipeline", "evaluate_pipeline"},

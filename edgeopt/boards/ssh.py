@@ -290,11 +290,19 @@ class _Running:
         # and of a local file that cannot be read on, the program gets too little and says so.
         with contextlib.suppress(OSError, EOFError):
             for chunk in [stdin] if isinstance(stdin, bytes) else stdin:
+                self._send(chunk)
                 if self._ended.is_set():
                     return
-                self._channel.sendall(chunk)
         with contextlib.suppress(OSError, EOFError):
             self._channel.shutdown_write()
+
+    def _send(self, chunk: bytes) -> None:
+        """Send all of ``chunk``, however slowly the program reads, unless it has ended."""
+        left = memoryview(chunk)
+        while left and not self._ended.is_set():
+            # The time-out is the reader's, of the same channel; that nothing comes is its to see.
+            with contextlib.suppress(TimeoutError):
+                left = left[self._channel.send(left) :]
 
     def _read(self, until: float) -> bytes:
         """Return some bytes of stdout, or b"" at its end."""

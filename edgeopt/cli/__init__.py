@@ -43,6 +43,7 @@ _COMMANDS = {
     "pack": ("edgeopt.cli.bundle", "pack", "Write a bundle as one file."),
     "runtime": ("edgeopt.cli.runtime", "runtime", "Get the library that runs bundles for an app."),
     "board": ("edgeopt.cli.board", "board", "Add, start, list, check and stop boards."),
+    "energy": ("edgeopt.cli.energy", "energy", "Compute energy again, from a meter's log."),
     "profile": ("edgeopt.cli.profile", "profile", "Run a bundle on a board and measure it there."),
     "compare": (
         "edgeopt.cli.compare",

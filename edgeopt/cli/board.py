@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgeopt.boards.facts import BoardFacts
     from edgeopt.boards.registry import BoardEntry
+    from edgeopt.power.rail import Found
 
 
 @click.group()
@@ -119,15 +120,17 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def check(name: str, as_json: bool) -> None:
-    """Connect to a board; tell what it is, and which engines run on it and which do not.
+    """Connect to a board; tell what it is, which engines run on it, and what measures its power.
 
     Exits with 1 if none does.
     """
     from edgeopt.boards import connect
     from edgeopt.engines.select import verdicts
+    from edgeopt.power import sensors
 
     with connect(name) as found:
         facts, entry, engines = found.facts, found.entry, verdicts(found.platform)
+        power, emulated = sensors.find(found.transport), found.emulated
     document = {
         "board": _entry(entry),
         "facts": asdict(facts),
@@ -135,8 +138,14 @@ def check(name: str, as_json: bool) -> None:
             {"engine": v.engine, "version": v.version, "runs": v.runs, "reason": v.reason}
             for v in engines
         ],
+        "power": [asdict(sensor) for sensor in power],
     }
-    emit(document, as_json, lambda console: _render_check(document, facts, console))
+
+    def render(console: Console) -> None:
+        _render_check(document, facts, console)
+        _render_power(power, emulated, console)
+
+    emit(document, as_json, render)
     if not any(v.runs for v in engines):
         click.get_current_context().exit(1)
 
@@ -247,6 +256,19 @@ def _render_check(document: dict[str, Any], facts: BoardFacts, console: Console)
         for v in document["engines"]
     ]
     _print_columns([("ENGINE", "VERSION", "RUNS", "WHY"), *engines], console)
+
+
+def _render_power(power: Sequence[Found], emulated: bool, console: Console) -> None:
+    from edgeopt.report.power import sensor_rows
+
+    console.print()
+    rows = sensor_rows(power, emulated)
+    if rows:
+        _print_columns([("POWER", "RAILS", "COVERS"), *rows], console)
+    elif emulated:
+        console.print("an emulated board has no power")
+    else:
+        console.print("no power sensor: energy takes one, or an external meter")
 
 
 def _print_columns(rows: Sequence[tuple[str, ...]], console: Console) -> None:

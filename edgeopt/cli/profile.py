@@ -24,6 +24,12 @@ from edgeopt.cli.output import emit, json_option
 @click.option(
     "--data", "-d", metavar="FILE", help="Your texts, timed as they are served: a line each."
 )
+@click.option("--rail", "rails", multiple=True, metavar="RAIL", help="Add up these [the whole].")
+@click.option("--cool-to", type=click.FloatRange(0, 150), metavar="C", help="Wait before each run.")
+@click.option("--grid", type=click.FloatRange(0), metavar="G", help="CO2e of a kWh, in grams.")
+@click.option("--meter", metavar="ADDRESS", help="An external one: command:, scpi:, http:, mqtt:.")
+@click.option("--meter-scale", type=float, default=1.0, help="Watts by the number it tells [1].")
+@click.option("--meter-error", type=click.FloatRange(0, 100), metavar="PERCENT", help="Its gain's.")
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -39,6 +45,12 @@ def profile(
     min_runs: int | None,
     rules: str | None,
     data: str | None,
+    rails: tuple[str, ...],
+    cool_to: float | None,
+    grid: float | None,
+    meter: str | None,
+    meter_scale: float,
+    meter_error: float | None,
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -46,11 +58,17 @@ def profile(
 
     The engine's library, the agent and the bundle are put on the board if they are not there
     yet. Outputs are checked against the golden ones on the board before anything is timed.
+    The board's state and the power of its rails are sampled meanwhile (edgeopt board check lists
+    them): a run that the board throttled or others disturbed is marked, and the energy of an
+    inference is printed with what it is uncertain by.
     Exits with 1 if an artifact's outputs disagree.
     """
+    from edgeopt.measure.metering import MeterPlan
     from edgeopt.measure.session import profile as measure
     from edgeopt.report.profile import render
 
+    gain = None if meter_error is None else meter_error / 100
+    external = MeterPlan(address=meter, scale_w=meter_scale, gain=gain) if meter else None
     found = measure(
         bundle,
         board,
@@ -65,6 +83,10 @@ def profile(
         rules=rules,
         data=data,
         output=output,
+        rails=rails,
+        cool_to_c=cool_to,
+        grid_g_per_kwh=grid,
+        meter=external,
     )
     emit(found.document(), as_json, lambda console: render(found, console))
     if not all(item.run.outputs_agree for item in found.runs):

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from edgeopt.errors import MeasurementError
 from edgeopt.measure.measurement import GoldenResult
+from edgeopt.measure.trace import MOST_READS, Gathered, Source
 from edgeopt.model import MAIN
 
 _ORDER = ("hello", "engine", "first", "golden", "warmup", "samples", "memory", "done")
 _OFTEN = ("golden", "warmup", "samples")
+_BESIDE = ("idle", "read", "sampler")  # of the sampler, at any time after hello
 _MOST_CALLS, _MOST_GOLDEN = 1 << 24, 1 << 16
 _MOST_NS = 1 << 62
 
@@ -39,6 +42,7 @@ class AgentReport:
     rss_loaded_bytes: int = 0
     peak_memory_bytes: int = 0
     outputs_agree: bool = False
+    beside: Gathered = field(default_factory=Gathered)
 
 
 def listen(
@@ -49,22 +53,30 @@ def listen(
     warmup: int = _MOST_CALLS,
     runs: int = _MOST_CALLS,
     golden: Collection[str] = (),
+    sources: Sequence[Source] = (),
 ) -> AgentReport:
     """Read the agent's lines to the end and return what they say.
 
     ``sampled`` is called with the number of samples so far. Raises MeasurementError, naming
     ``where``, for an error that the agent tells, for a line that is not its protocol or is out of
     its order, for more calls than ``warmup`` and ``runs``, if an output of the directories
-    ``golden`` was not compared, and if it ends without its closing line (killed, or the
-    connection was lost).
+    ``golden`` was not compared, if it read anything but ``sources``, and if it ends without its
+    closing line (killed, or the connection was lost).
     """
     report = AgentReport()
+    beside = report.beside
+    for column in (beside.begin_ns, beside.took_ns, beside.text):
+        column.extend([] for _ in sources)
+    beside.failures, beside.failure = [0] * len(sources), [""] * len(sources)
     last = ""
     heard = set()
     for line in lines:
         with protocol(line, where):
             event = event_of(line)
             kind = event["event"]
+            if kind in _BESIDE:
+                _take_beside(beside, event, sources, after=last)
+                continue
             if kind != "error":
                 _check_order(kind, last)
             take(report, event, where)
@@ -185,6 +197,8 @@ def take(report: AgentReport, event: dict[str, Any], where: str) -> None:
             wall_ns, cpu_ns = [[*map(count, event[name])] for name in ("wall_ns", "cpu_ns")]
             if count(event["first"]) != len(report.wall_ns) or len(wall_ns) != len(cpu_ns):
                 raise ValueError("samples are missing")
+            begin_ns, end_ns = count(event["begin_ns"]), count(event["end_ns"])
+            report.beside.run = (begin_ns if not report.wall_ns else report.beside.run[0], end_ns)
             report.wall_ns += wall_ns
             report.cpu_ns += cpu_ns
         case "memory":
@@ -196,6 +210,38 @@ def take(report: AgentReport, event: dict[str, Any], where: str) -> None:
         case "error":
             place, message = told_error(event)
             raise MeasurementError(f"the agent failed: {message}", where=f"{where}: {place}")
+
+
+def _take_beside(
+    beside: Gathered, event: dict[str, Any], sources: Sequence[Source], *, after: str
+) -> None:
+    """Add one event of the sampler, or of the time before the measurement, to ``beside``."""
+    if not after:
+        raise ValueError(f"{event['event']} after nothing")
+    if event["event"] == "sampler":
+        beside.sampler_cpu_ns = count(event["cpu_ns"])
+        beside.sampler_ns = count(event["end_ns"]) - count(event["begin_ns"])
+        return
+    begin_ns, end_ns = count(event["begin_ns"]), count(event["end_ns"])
+    if end_ns < begin_ns:
+        raise ValueError("ends before it begins")
+    if event["event"] == "idle":
+        beside.idle = (begin_ns, end_ns)
+        return
+    place = count(event["source"], len(sources) - 1)
+    beside.count += 1
+    if beside.count > MOST_READS:
+        raise ValueError("too many")
+    if "error" in event:
+        beside.failures[place] += 1
+        beside.failure[place] = text(event["error"])[:200]
+        return
+    said = text(event["text"]).strip()
+    if (keep := sources[place].keep) and (found := re.search(keep, said)):
+        said = found[0]
+    beside.begin_ns[place].append(begin_ns)
+    beside.took_ns[place].append(end_ns - begin_ns)
+    beside.text[place].append(said)
 
 
 def _or_none(value: Any) -> float | None:

@@ -20,6 +20,7 @@ from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
 from edgeopt.measure.statistics import Percentiles, percentiles
+from edgeopt.measure.trace import Trace
 from edgeopt.model import MAIN
 
 SCHEMA_VERSION = 1
@@ -73,7 +74,9 @@ class Run:
     figures are resident set sizes: before the engine was loaded, after, and the peak. ``graph`` is
     a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not sampled;
     0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was taken by.
-    ``served`` is how long the user's own texts took, in a process of their own.
+    ``served`` is how long the user's own texts took, in a process of their own. ``accuracy`` is
+    what the bundle says of the artifact, and ``trace`` what was read on the board beside it, None
+    if nothing was.
     """
 
     engine: str
@@ -98,6 +101,8 @@ class Run:
     first_ns: int = 0
     rules: str = ""
     served: Served | None = None
+    accuracy: Mapping[str, Any] | None = None
+    trace: Trace | None = None
 
     @property
     def name(self) -> str:
@@ -125,7 +130,8 @@ class Measurement:
     """All that was taken in one session on one board.
 
     ``board`` holds the facts the board told of itself; ``emulated`` is a property of every figure
-    in here: an emulated wall time is not a device's latency.
+    in here: an emulated wall time is not a device's latency. ``grid_g_per_kwh`` is
+    what the user said of the carbon dioxide that a kilowatt-hour stands for.
     """
 
     started_utc: str
@@ -139,6 +145,7 @@ class Measurement:
     board: Mapping[str, Any]
     runs: tuple[Run, ...]
     not_run: tuple[NotRun, ...]
+    grid_g_per_kwh: float | None = None
 
 
 def check_place(path: Path) -> None:

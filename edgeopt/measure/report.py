@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import values
+from edgeopt.errors import MeasurementError
+from edgeopt.measure.conditions import Conditions, judge
 from edgeopt.measure.course import Course, course
+from edgeopt.measure.energy import EnergyReport, derive
 from edgeopt.measure.measurement import Measurement, NotRun, Run, Served
 from edgeopt.measure.rules import Score, score
 from edgeopt.measure.statistics import Percentiles, percentiles
@@ -23,7 +26,9 @@ class RunReport:
 
     ``latency`` and ``throughput_per_s`` are of the steady runs, from where ``course`` has its
     warm-up end; they are None if its outputs disagreed: nothing was timed then. ``score`` is of
-    all samples, by the rules that it was taken by.
+    all samples, by the rules that it was taken by. ``conditions`` is None if the board's state was
+    not sampled, ``energy`` if no power was, and ``no_energy`` says why there is none although
+    power was sampled.
     """
 
     run: Run
@@ -33,6 +38,9 @@ class RunReport:
     throughput_per_s: float | None
     cosine_min: float | None
     score: Score | None
+    conditions: Conditions | None = None
+    energy: EnergyReport | None = None
+    no_energy: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +79,7 @@ def report(measurement: Measurement, path: Path, current: str | None = None) -> 
         measurement=measurement,
         path=path,
         current=current,
-        runs=tuple(_derive(run) for run in measurement.runs),
+        runs=tuple(_derive(run, measurement) for run in measurement.runs),
     )
 
 
@@ -85,7 +93,13 @@ def steady_ns(run: Run) -> tuple[Course, Sequence[int]]:
     return found, run.wall_ns[late:]
 
 
-def _derive(run: Run) -> RunReport:
+def _derive(run: Run, measurement: Measurement) -> RunReport:
+    energy, no_energy = None, None
+    try:
+        energy = derive(run, measurement.grid_g_per_kwh)
+    except MeasurementError as exc:
+        no_energy = "; ".join(str(exc).splitlines())
+    cores = len(measurement.board.get("cores", ())) or 1
     cosines = [g.cosine for g in run.golden]
     found, steady = steady_ns(run)
     return RunReport(
@@ -98,6 +112,10 @@ def _derive(run: Run) -> RunReport:
         if None in cosines
         else min((c for c in cosines if c is not None), default=None),
         score=score(run.rules, run.wall_ns),
+        # An emulated board's clocks and load are this machine's, and its times no device's.
+        conditions=judge(run, cores) if run.wall_ns and not measurement.emulated else None,
+        energy=energy,
+        no_energy=no_energy,
     )
 
 
@@ -140,4 +158,11 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "outputs_agree": run.outputs_agree,
         "cosine_min": item.cosine_min,
         "bound": run.bound,
+        "conditions": _conditions(item.conditions),
+        "energy": asdict(item.energy) if item.energy else None,
+        "no_energy": item.no_energy,
     }
+
+
+def _conditions(found: Conditions | None) -> dict[str, Any] | None:
+    return None if found is None else asdict(found) | {"fit": found.fit}

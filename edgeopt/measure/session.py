@@ -21,10 +21,12 @@ from edgeopt.bundle.verify import changed_files
 from edgeopt.deploy.provision import Provided, answers, check_architecture, provide, repaired
 from edgeopt.deploy.store import Store, link_word
 from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
-from edgeopt.measure import agent, measurement
+from edgeopt.measure import agent, conditions, measurement, metering, sampling, trace
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
+from edgeopt.measure.metering import MeterPlan
 from edgeopt.measure.report import Report, report
 from edgeopt.measure.rules import find
+from edgeopt.measure.sampling import Sampling
 from edgeopt.measure.served import Text, read_texts, serve
 from edgeopt.measure.state import read_state
 from edgeopt.model.dual_encoder import TEXT
@@ -49,6 +51,9 @@ class _Plan:
     rules: str = ""
     data: str = ""
     texts: Sequence[Text] = ()
+    sampling: Sampling
+    cool_to_c: float | None
+    meter: MeterPlan | None
 
 
 @dataclass(slots=True)
@@ -81,6 +86,10 @@ def profile(
     data: str | Path | None = None,
     output: str | Path | None = None,
     activate: bool = True,
+    rails: Sequence[str] = (),
+    cool_to_c: float | None = None,
+    grid_g_per_kwh: float | None = None,
+    meter: MeterPlan | None = None,
 ) -> Report:
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
@@ -94,6 +103,11 @@ def profile(
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
     ``activate`` it is only tried: what apps open stays what it was.
+
+    The board's state and the power of its rails are sampled meanwhile; ``rails`` are those that
+    are added up, by default what a sensor says is the whole board. Each run waits until the
+    processor is no hotter than ``cool_to_c``. ``grid_g_per_kwh`` is the carbon dioxide equivalent
+    of a kilowatt-hour, in grams. ``meter`` is an external one, read from here.
 
     Raises BundleError for a damaged bundle, BoardError if the board cannot be reached or
     written, or is of another architecture, MeasurementError if nothing could be measured. A
@@ -134,6 +148,8 @@ def profile(
         default_warmup, default_runs = (
             (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
         )
+        metering.check(reached, meter)
+        sampled = sampling.plan(reached, rails, metering.IDLE_MS if meter else 0)
         plans = [
             _Plan(
                 bundle=part,
@@ -147,6 +163,9 @@ def profile(
                 rules=rules or "",
                 data=str(data or ""),
                 texts=() if lengths[graph] == NO_LENGTH else texts,
+                sampling=sampled,
+                cool_to_c=cool_to_c,
+                meter=meter,
             )
             for graph, part, artifact in artifacts
         ]
@@ -167,6 +186,7 @@ def profile(
                 board=asdict(reached.facts),
                 runs=tuple(taken.runs),
                 not_run=tuple(taken.not_run),
+                grid_g_per_kwh=grid_g_per_kwh,
             )
             measurement.write(written, path)
             if taken.lost is not None:
@@ -314,12 +334,19 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         graph=plan.graph,
     )
     words = arguments(runs=plan.runs, duration_ms=plan.duration_ms)
-    state_before = read_state(board.transport)
+    words += trace.arguments(plan.sampling.sources, plan.sampling.idle_ms)
+    if plan.cool_to_c is not None:
+        with progress.step(f"Cooling {board.entry.name} to {plan.cool_to_c:g} °C"):
+            conditions.cool(board.transport, plan.cool_to_c)
+    state_before = read_state(board.transport) | dict(plan.sampling.told)
     what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
     how_many = f"{plan.runs} runs"
     if plan.duration_ms:
         how_many = f"{plan.duration_ms / 1000:g} s and {how_many} at least"
-    with progress.step(f"Measuring {name}, {what}, {how_many}") as step:
+    with (
+        metering.recorded(board, provided.agent, plan.meter) as beside,
+        progress.step(f"Measuring {name}, {what}, {how_many}") as step,
+    ):
         told = _listen(
             board,
             store,
@@ -366,6 +393,10 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         first_ns=told.first_ns,
         rules=plan.rules,
         served=served,
+        accuracy=artifact.accuracy,
+        trace=trace.of(
+            told.beside, plan.sampling.sources, {**plan.sampling.power, **beside.fields()}
+        ),
     )
     return run, told.agent_version, provided.files
 
@@ -399,6 +430,7 @@ def _listen(
                     golden=[
                         g.directory for g in bundle.manifest.golden if g.seq_len == plan.seq_len
                     ],
+                    sources=plan.sampling.sources,
                 )
         except BoardError as exc:
             if not answers(board):

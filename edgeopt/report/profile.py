@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
+from edgeopt.report.power import render_energy, render_state
 from edgeopt.report.tables import size
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def render(report: Report, console: Console) -> None:
         runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
         console.print(f"too few runs for more percentiles: {runs}")
     _tell_course(report, console, m.emulated)
+    render_energy(report, console)
+    render_state(report, console)
     reasons: dict[str, list[str]] = {}
     for absent in m.not_run:
         reasons.setdefault(absent.reason, []).append(absent.name)

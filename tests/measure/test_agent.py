@@ -20,8 +20,15 @@ LINES = [
         "agrees": True,
     },
     {"event": "warmup", "ns": [100]},
-    {"event": "samples", "first": 0, "wall_ns": [5, 6], "cpu_ns": [4, 5]},
-    {"event": "samples", "first": 2, "wall_ns": [7], "cpu_ns": [6]},
+    {
+        "event": "samples",
+        "first": 0,
+        "begin_ns": 100,
+        "end_ns": 111,
+        "wall_ns": [5, 6],
+        "cpu_ns": [4, 5],
+    },
+    {"event": "samples", "first": 2, "begin_ns": 120, "end_ns": 127, "wall_ns": [7], "cpu_ns": [6]},
     {"event": "memory", "rss_before_bytes": 1, "rss_loaded_bytes": 2, "peak_bytes": 3},
     {"event": "done", "outputs_agree": True},
 ]

@@ -97,9 +97,10 @@ class Case:
         self.options: dict[str, str] = {}
         self.bound = 0.99
         self.cpus: str | None = None
+        self.arch = "x86_64"
 
     def write_golden(self, folder: Path, out: np.ndarray) -> None:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "in.ids.npy", self.ids)
         np.save(folder / "in.attention_mask.npy", self.mask)
         np.save(folder / "out.out.npy", out)
@@ -132,7 +133,7 @@ class Case:
             input=TextEntry(max_seq_len=16, pad_id=0, token_types=False, tokenizer=()),
             graphs={MAIN: GraphEntry(signature=self.signature)},
             target=TargetEntry(
-                name="host", device="host", arch="x86_64", libc="glibc", libc_version=None,
+                name="host", device="host", arch=self.arch, libc="glibc", libc_version=None,
                 threads=1, cpus=self.cpus, warmup=1, runs=5,
             ),
             recipe={}, reference="by hand", origin={}, tools={}, artifacts=(entry,), skipped=(),

@@ -3,106 +3,92 @@
 #include "arguments.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 const char eo_usage[] =
-    "edgeopt-agent run --bundle PATH [--engine NAME] [--precision P] [--seq-len N]\n"
-    "                  [--warmup N] [--runs N] [--libraries PATH:...] [--threads N]\n"
-    "                  [--duration-ms N] [--cpus LIST] [--option KEY=VALUE]... [--graph NAME]\n"
-    "edgeopt-agent blocks --bundle PATH [...]   as run, but times as many runs as each line of\n"
-    "                                           standard input says, when it comes\n"
-    "edgeopt-agent texts --bundle PATH [...]    as run, but times each text of lines as of read\n"
-    "edgeopt-agent read --bundle PATH [...]   for lines {\"text\": ..., \"pair\": ...} on standard\n"
-    "                                         input, or {\"image\": BYTES} and a binary PPM\n"
-    "edgeopt-agent tokens --bundle PATH [--seq-len N]   for such lines: what the tokenizer makes of\n"
-    "                                                   them, without the network\n"
-    "edgeopt-agent info [--engine NAME] [--libraries PATH:...]\n"
-    "edgeopt-agent --version | --help\n"
-    "\n"
-    "Writes one JSON object a line on standard output.\n";
+    "Commands, which write one JSON object a line:\n"
+    "run --bundle PATH [--engine NAME] [--precision P] [--seq-len N] [--warmup N] [--runs N]\n"
+    "  [--libraries PATH:...] [--threads N] [--cpus LIST] [--duration-ms N] [--graph NAME]\n"
+    "  [--option KEY=VALUE]... [--idle-ms N]\n"
+    "  [--read MS=PATH or MS=COMMAND]...: read so often meanwhile\n"
+    "blocks --bundle PATH [...]: as run, but as many times as each line of standard input says\n"
+    "texts --bundle PATH [...]: as run, but times the texts of lines as of read\n"
+    "read --bundle PATH [...]: for lines {\"text\": ..., \"pair\": ...} on standard input, or\n"
+    "  {\"image\": BYTES} and a binary PPM\n"
+    "tokens --bundle PATH [--seq-len N]: the tokens of such lines, without the network\n"
+    "clock: for each line on standard input, the clock that measures\n"
+    "info [--engine NAME] [--libraries PATH:...]\n"
+    "--version | --help\n";
 
-static int wrong(struct eo_failure *failure, const char *option, const char *expected,
-                 const char *found)
-{
-    return eo_fail(failure, EO_EINPUT, option, "expected %s, found %s", expected, found);
-}
-
-static int parse_integer(const char *option, const char *text, int64_t low, int64_t high,
-                         int64_t *out, struct eo_failure *failure)
-{
-    char *end = NULL;
-    long long value;
-
-    errno = 0;
-    value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < low || value > high) {
-        return eo_fail(failure, EO_EINPUT, option, "expected %lld to %lld, found %s",
-                       (long long)low, (long long)high, text);
-    }
-    *out = value;
-    return EO_OK;
-}
-
-static int parse_engine_option(char *text, struct eo_arguments *arguments,
-                               struct eo_failure *failure)
+static int parse_pair(const char *option, char *text, struct eo_option *pairs, uint32_t *count,
+                      uint32_t most, struct eo_failure *failure)
 {
     char *equals = strchr(text, '=');
-    uint32_t *count = &arguments->session.option_count;
 
     if (equals == NULL || equals == text) {
-        return wrong(failure, "--option", "NAME=VALUE", text);
+        return eo_fail(failure, EO_EINPUT, option, "expected NAME=VALUE, found %s", text);
     }
-    if (*count == EO_MAX_OPTIONS) {
-        return eo_fail(failure, EO_EINPUT, "--option", "given more than %d times", EO_MAX_OPTIONS);
+    if (*count == most) {
+        return eo_fail(failure, EO_EINPUT, option, "given more than %u times", (unsigned)most);
     }
     *equals = '\0';
-    arguments->options[(*count)++] = (struct eo_option){.key = text, .value = equals + 1};
+    pairs[(*count)++] = (struct eo_option){.key = text, .value = equals + 1};
     return EO_OK;
 }
 
 static int parse_option(const char *option, char *value, struct eo_arguments *arguments,
                         struct eo_failure *failure)
 {
-    struct eo_session_options *session = &arguments->session;
-    const struct {
+    static const struct {
         const char *name;
-        const char **text;
-    } texts[] = {{"--bundle", &arguments->bundle},
-                 {"--engine", &session->engine},
-                 {"--precision", &session->precision},
-                 {"--graph", &session->graph},
-                 {"--libraries", &session->libraries},
-                 {"--cpus", &session->cpus}};
-    int64_t number = 0;
-    int result = EO_OK;
+        size_t offset;
+        int32_t low, high; /* high is 0: a text */
+    } members[] = {{"--bundle", offsetof(struct eo_arguments, bundle), 0, 0},
+                   {"--engine", offsetof(struct eo_arguments, session.engine), 0, 0},
+                   {"--precision", offsetof(struct eo_arguments, session.precision), 0, 0},
+                   {"--graph", offsetof(struct eo_arguments, session.graph), 0, 0},
+                   {"--libraries", offsetof(struct eo_arguments, session.libraries), 0, 0},
+                   {"--cpus", offsetof(struct eo_arguments, session.cpus), 0, 0},
+                   {"--threads", offsetof(struct eo_arguments, session.threads), 1, 1024},
+                   {"--seq-len", offsetof(struct eo_arguments, seq_len), 1, 1 << 20},
+                   {"--warmup", offsetof(struct eo_arguments, warmup), 0, 1000000000},
+                   {"--runs", offsetof(struct eo_arguments, runs), 0, 1000000000},
+                   {"--duration-ms", offsetof(struct eo_arguments, duration_ms), 0, 1000000000},
+                   {"--idle-ms", offsetof(struct eo_arguments, idle_ms), 0, 1000000}};
 
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        if (strcmp(option, texts[i].name) == 0) {
-            *texts[i].text = value;
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
+        void *member = (char *)arguments + members[i].offset;
+        char *end = NULL;
+        long number;
+
+        if (strcmp(option, members[i].name) != 0) {
+            continue;
+        }
+        if (members[i].high == 0) {
+            *(const char **)member = value;
             return EO_OK;
         }
+        errno = 0;
+        number = strtol(value, &end, 10);
+        if (errno != 0 || end == value || *end != '\0' || number < members[i].low ||
+            number > members[i].high) {
+            return eo_fail(failure, EO_EINPUT, option, "expected %d to %d, found %s",
+                           (int)members[i].low, (int)members[i].high, value);
+        }
+        *(int32_t *)member = (int32_t)number;
+        return EO_OK;
     }
     if (strcmp(option, "--option") == 0) {
-        return parse_engine_option(value, arguments, failure);
+        return parse_pair(option, value, arguments->options, &arguments->session.option_count,
+                          EO_MAX_OPTIONS, failure);
     }
-    if (strcmp(option, "--threads") == 0) {
-        result = parse_integer(option, value, 1, 1024, &number, failure);
-        session->threads = (int32_t)number;
-    } else if (strcmp(option, "--seq-len") == 0) {
-        result = parse_integer(option, value, 1, 1 << 20, &number, failure);
-        arguments->seq_len = (int32_t)number;
-    } else if (strcmp(option, "--warmup") == 0) {
-        result = parse_integer(option, value, 0, 1000000000, &arguments->warmup, failure);
-    } else if (strcmp(option, "--runs") == 0) {
-        result = parse_integer(option, value, 0, 1000000000, &arguments->runs, failure);
-    } else if (strcmp(option, "--duration-ms") == 0) {
-        result = parse_integer(option, value, 0, 1000000000, &arguments->duration_ms, failure);
-    } else {
-        result = eo_fail(failure, EO_EINPUT, option,
-                         "unknown option; edgeopt-agent --help lists them");
+    if (strcmp(option, "--read") == 0) {
+        return parse_pair(option, value, arguments->reads, &arguments->read_count, EO_MAX_READS,
+                          failure);
     }
-    return result;
+    return eo_fail(failure, EO_EINPUT, option, "unknown option; edgeopt-agent --help lists them");
 }
 
 static int parse_command(const char *word, struct eo_arguments *arguments,
@@ -117,6 +103,7 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
                     {"read", EO_READ},
                     {"tokens", EO_TOKENS},
                     {"info", EO_INFO},
+                    {"clock", EO_CLOCK},
                     {"--version", EO_VERSION_ONLY},
                     {"--help", EO_HELP}};
 
@@ -127,7 +114,7 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
         }
     }
     return eo_fail(failure, EO_EINPUT, word,
-                   "unknown command (known: run, blocks, texts, read, tokens, info, --version, --help)");
+                   "unknown command; edgeopt-agent --help lists them");
 }
 
 int eo_parse(int argc, char **argv, struct eo_arguments *arguments, struct eo_failure *failure)

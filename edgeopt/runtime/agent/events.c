@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static void flush(struct eo_events *events)
+void eo_events_send(struct eo_events *events)
 {
     struct pollfd room = {.fd = events->descriptor, .events = POLLOUT, .revents = 0};
     size_t done = 0;
@@ -35,7 +35,7 @@ static void put(struct eo_events *events, const char *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (events->used == sizeof events->buffer) {
-            flush(events);
+            eo_events_send(events);
         }
         events->buffer[events->used++] = bytes[i];
     }
@@ -115,6 +115,7 @@ void eo_events_open(struct eo_events *events, int descriptor)
 {
     events->descriptor = descriptor;
     events->broken = false;
+    events->held = false;
     events->first = true;
     events->used = 0;
 }
@@ -129,7 +130,9 @@ void eo_events_begin(struct eo_events *events, const char *event)
 void eo_events_end(struct eo_events *events)
 {
     put(events, "}\n", 2);
-    flush(events);
+    if (!events->held) {
+        eo_events_send(events);
+    }
 }
 
 void eo_events_text(struct eo_events *events, const char *name, const char *value)
@@ -147,6 +150,12 @@ void eo_events_integer(struct eo_events *events, const char *name, int64_t value
 {
     put_name(events, name);
     put_integer(events, value);
+}
+
+void eo_events_span(struct eo_events *events, int64_t begin_ns, int64_t end_ns)
+{
+    eo_events_integer(events, "begin_ns", begin_ns);
+    eo_events_integer(events, "end_ns", end_ns);
 }
 
 void eo_events_number(struct eo_events *events, const char *name, double value)

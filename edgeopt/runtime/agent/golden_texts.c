@@ -8,23 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The string `key` of the object `node`, decoded, to be freed; NULL if there is none. */
-static char *text_of(const struct eo_json_tree *tree, uint32_t node, const char *key, size_t *bytes)
-{
-    uint32_t found = eo_json_member(tree, node, key);
-    size_t room =
-        found == 0 ? 0 : (size_t)(tree->nodes[found].end - tree->nodes[found].begin) + 1;
-    char *text = found == 0 ? NULL : malloc(room);
-    int64_t decoded = text == NULL ? -1 : eo_json_string(tree, found, text, room);
-
-    if (decoded < 0) {
-        free(text);
-        return NULL;
-    }
-    *bytes = (size_t)decoded;
-    return text;
-}
-
 /* Value `at` of a result: of the vector, or the score of label `at`. NaN if there is none. */
 static double value_of(const struct eo_result *result, uint32_t at)
 {
@@ -75,8 +58,8 @@ static int check_text(const struct eo_json_tree *tree, uint32_t node, double mos
 {
     uint32_t values = eo_json_member(tree, node, "values");
     struct eo_text text = {0};
-    char *first = text_of(tree, node, "text", &text.bytes);
-    char *second = text_of(tree, node, "pair", &text.pair_bytes);
+    char *first = eo_text_member(tree, node, "text", &text.bytes);
+    char *second = eo_text_member(tree, node, "pair", &text.pair_bytes);
     double off = NAN, cosine = NAN;
     char name[32];
     bool agrees;
@@ -141,4 +124,20 @@ int eo_golden_texts_check(struct eo_bundle *bundle, struct eo_session *session,
     }
     eo_json_free(&tree);
     return result;
+}
+
+char *eo_text_member(const struct eo_json_tree *tree, uint32_t node, const char *key, size_t *bytes)
+{
+    uint32_t found = eo_json_member(tree, node, key);
+    size_t room =
+        found == 0 ? 0 : (size_t)(tree->nodes[found].end - tree->nodes[found].begin) + 1;
+    char *text = found == 0 ? NULL : malloc(room);
+    int64_t decoded = text == NULL ? -1 : eo_json_string(tree, found, text, room);
+
+    if (decoded < 0) {
+        free(text);
+        return NULL;
+    }
+    *bytes = (size_t)decoded;
+    return text;
 }

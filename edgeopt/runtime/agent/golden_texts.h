@@ -4,6 +4,7 @@
 #ifndef EO_GOLDEN_TEXTS_H
 #define EO_GOLDEN_TEXTS_H
 
+#include "base/json_tree.h"
 #include "events.h"
 #include "session/session.h"
 
@@ -14,5 +15,8 @@
  * file have none. */
 int eo_golden_texts_check(struct eo_bundle *bundle, struct eo_session *session,
                           struct eo_events *events, bool *agree, struct eo_failure *failure);
+
+/* The string `key` of the object `node`, decoded, to be freed; NULL if there is none. */
+char *eo_text_member(const struct eo_json_tree *tree, uint32_t node, const char *key, size_t *bytes);
 
 #endif

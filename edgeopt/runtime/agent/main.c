@@ -13,6 +13,7 @@
 #include "golden_texts.h"
 #include "measure.h"
 #include "process.h"
+#include "sampler.h"
 #include "tokenizer/tokenizer.h"
 
 #include <poll.h>
@@ -237,6 +238,7 @@ static int send_samples(void *context, const struct eo_samples *samples, struct 
     eo_events_integer(job->events, "first", samples->first);
     eo_events_integers(job->events, job->is_warmup ? "ns" : "wall_ns", samples->wall_ns, samples->count);
     if (!job->is_warmup) {
+        eo_events_span(job->events, samples->begin_ns, samples->end_ns);
         eo_events_integers(job->events, "cpu_ns", samples->cpu_ns, samples->count);
     }
     eo_events_end(job->events);
@@ -358,22 +360,6 @@ static void say_result(const struct job *job, const char *source, const struct e
     eo_events_end(events);
 }
 
-/* The string `key` of the line's object, decoded, to be freed; NULL if there is none. */
-static char *text_member(const struct eo_json_tree *tree, const char *key, size_t *bytes)
-{
-    uint32_t node = eo_json_member(tree, 0, key);
-    size_t room = node == 0 ? 0 : (size_t)(tree->nodes[node].end - tree->nodes[node].begin) + 1;
-    char *text = node == 0 ? NULL : malloc(room);
-    int64_t decoded = text == NULL ? -1 : eo_json_string(tree, node, text, room);
-
-    if (decoded < 0) {
-        free(text);
-        return NULL;
-    }
-    *bytes = (size_t)decoded;
-    return text;
-}
-
 /* What is done with a text, which lives no longer than the call. */
 typedef int read_text(struct job *job, const struct eo_text *text, struct eo_failure *failure);
 
@@ -476,8 +462,8 @@ static int read_line(struct job *job, const char *line, size_t bytes, read_text 
                                "expected {\"image\": BYTES}, up to %lld",
                                (long long)PPM_BYTES_MAX);
     } else if (result == EO_OK) {
-        first = text_member(&tree, "text", &text.bytes);
-        second = text_member(&tree, "pair", &text.pair_bytes);
+        first = eo_text_member(&tree, 0, "text", &text.bytes);
+        second = eo_text_member(&tree, 0, "pair", &text.pair_bytes);
         text.text = first;
         text.pair = second;
         result = first == NULL ? eo_fail(failure, EO_EINPUT, "stdin",
@@ -544,11 +530,33 @@ static int time_texts(struct job *job, struct eo_failure *failure)
     return read_lines(job, time_text, failure);
 }
 
+/* Lets the board rest for so long, and says from when to when. */
+static void idle(const struct job *job)
+{
+    const int64_t begin_ns = eo_clock_wall_ns();
+
+    (void)poll(NULL, 0, job->arguments->idle_ms); /* no signal of ours returns from it */
+    eo_events_begin(job->events, "idle");
+    eo_events_span(job->events, begin_ns, eo_clock_wall_ns());
+    eo_events_end(job->events);
+}
+
 static int run(struct job *job, struct eo_failure *failure)
 {
+    const struct eo_arguments *arguments = job->arguments;
+    struct eo_sampler sampler = {0};
     bool agree = true;
-    int result = open_job(job, failure);
+    int result = arguments->read_count == 0
+                     ? EO_OK
+                     : eo_sampler_start(&sampler, arguments->reads, arguments->read_count,
+                                        job->events, failure);
 
+    if (result == EO_OK && arguments->idle_ms > 0) {
+        idle(job);
+    }
+    if (result == EO_OK) {
+        result = open_job(job, failure);
+    }
     if (result == EO_OK) {
         result = check_goldens(job, true, &agree, failure);
     }
@@ -568,6 +576,7 @@ static int run(struct job *job, struct eo_failure *failure)
                      ? time_texts(job, failure)
                      : time_runs(job, job->arguments->runs, job->arguments->duration_ms, failure);
     }
+    eo_sampler_stop(&sampler);
     if (result == EO_OK) {
         say_memory(job);
         eo_events_begin(job->events, "done");
@@ -716,6 +725,19 @@ static int info(const struct job *job, struct eo_failure *failure)
     return reader_gone(events, failure);
 }
 
+/* Says the clock for each that comes in: who asks can tell its own clock's offset. */
+static int tell_clock(struct job *job, struct eo_failure *failure)
+{
+    char beats[64];
+
+    while (read(STDIN_FILENO, beats, sizeof beats) > 0) {
+        eo_events_begin(job->events, "clock");
+        eo_events_integer(job->events, "ns", eo_clock_wall_ns());
+        eo_events_end(job->events);
+    }
+    return reader_gone(job->events, failure);
+}
+
 /* Gives events the stdout we were started with, and engines, which may print, our stderr. */
 static int take_stdout(void)
 {
@@ -771,6 +793,7 @@ int main(int argc, char **argv)
              : arguments.command == EO_TEXTS  ? run(&job, &failure)
              : arguments.command == EO_READ   ? read_samples(&job, &failure)
              : arguments.command == EO_TOKENS ? encode_texts(&job, &failure)
+             : arguments.command == EO_CLOCK  ? tell_clock(&job, &failure)
                                               : info(&job, &failure);
     eo_session_close(job.session);
     eo_bundle_close(job.bundle);

@@ -32,6 +32,8 @@ int eo_measure(const struct eo_timed *timed, int64_t runs, int64_t duration_ns,
         }
         samples.wall_ns[samples.count] = wall_end - wall_begin;
         samples.cpu_ns[samples.count] = cpu_end - cpu_begin;
+        samples.begin_ns = samples.count == 0 ? wall_begin : samples.begin_ns;
+        samples.end_ns = wall_end;
         samples.count++;
         over = i + 1 >= runs && wall_end - begin_ns >= duration_ns;
         if (samples.count == EO_MEASURE_CHUNK || over || wall_end - sent_ns >= 1000000000) {

@@ -15,6 +15,8 @@
 struct eo_samples {
     int64_t first;
     size_t count;
+    int64_t begin_ns; /* the clock when the first of them began and the last ended */
+    int64_t end_ns;
     int64_t wall_ns[EO_MEASURE_CHUNK];
     int64_t cpu_ns[EO_MEASURE_CHUNK]; /* of all threads of the process */
 };

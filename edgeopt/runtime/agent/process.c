@@ -10,44 +10,40 @@
 #include <sys/auxv.h>
 #endif
 
-static int64_t status_bytes(const char *key)
+/* What stands behind `key` and a colon in a file of /proc, into `text`; empty if it does not. */
+static void value_of(const char *path, const char *key, char *text, size_t size)
 {
-    char line[256];
-    int64_t bytes = -1;
-    FILE *file = fopen("/proc/self/status", "r");
-
-    if (file == NULL) {
-        return -1;
-    }
-    while (bytes < 0 && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, key, strlen(key)) == 0) {
-            char *end = NULL;
-            long long kib = strtoll(line + strlen(key), &end, 10);
-            if (end != line + strlen(key) && kib >= 0 && kib < INT64_MAX / 1024) {
-                bytes = (int64_t)kib * 1024;
-            }
-        }
-    }
-    return fclose(file) == 0 ? bytes : -1;
-}
-
-void eo_process_cpus(char *text, size_t size)
-{
-    static const char key[] = "Cpus_allowed_list:";
-    char line[256];
-    FILE *file = fopen("/proc/thread-self/status", "r");
+    char line[4096];
+    FILE *file = fopen(path, "r");
 
     text[0] = '\0';
     if (file == NULL) {
         return;
     }
     while (text[0] == '\0' && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, key, sizeof key - 1) == 0) {
-            const char *value = line + sizeof key - 1 + strspn(line + sizeof key - 1, " \t");
+        if (strncmp(line, key, strlen(key)) == 0) {
+            const char *value = line + strlen(key);
+            value += strspn(value, ": \t");
             (void)snprintf(text, size, "%.*s", (int)strcspn(value, "\n"), value);
         }
     }
     (void)fclose(file); /* it was read only */
+}
+
+static int64_t status_bytes(const char *key)
+{
+    char text[64];
+    char *end = text;
+    long long kib;
+
+    value_of("/proc/self/status", key, text, sizeof text);
+    kib = strtoll(text, &end, 10);
+    return end != text && kib >= 0 && kib < INT64_MAX / 1024 ? (int64_t)kib * 1024 : -1;
+}
+
+void eo_process_cpus(char *text, size_t size)
+{
+    value_of("/proc/self/status", "Cpus_allowed_list:", text, size);
 }
 
 int64_t eo_process_rss_bytes(void)
@@ -101,24 +97,9 @@ void eo_process_features(char *text, size_t size)
 #else
 void eo_process_features(char *text, size_t size)
 {
-    char line[4096];
-    FILE *file = fopen("/proc/cpuinfo", "r");
-
-    text[0] = '\0';
-    if (file == NULL) {
-        return;
-    }
-    while (text[0] == '\0' && fgets(line, sizeof line, file) != NULL) {
-        char *colon = strchr(line, ':');
-        if (colon != NULL && (strncmp(line, "flags", 5) == 0 || strncmp(line, "Features", 8) == 0)) {
-            colon[strcspn(colon, "\n")] = '\0';
-            if (snprintf(text, size, "%s", colon + 1 + strspn(colon + 1, " ")) < 0) {
-                text[0] = '\0';
-            }
-        }
-    }
-    if (fclose(file) != 0) {
-        text[0] = '\0';
+    value_of("/proc/cpuinfo", "Features", text, size);
+    if (text[0] == '\0') {
+        value_of("/proc/cpuinfo", "flags", text, size); /* x86's word */
     }
 }
 #endif

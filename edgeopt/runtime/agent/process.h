@@ -12,7 +12,7 @@
 int64_t eo_process_rss_bytes(void);
 int64_t eo_process_peak_bytes(void);
 
-/* The CPUs that this thread may run on, such as "0-3", into `text`; empty if the kernel does not
+/* The CPUs that the process's first thread may run on, such as "0-3", into `text`; empty if the kernel does not
  * say. */
 void eo_process_cpus(char *text, size_t size);
 
