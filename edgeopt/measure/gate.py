@@ -18,21 +18,25 @@ from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.errors import InputError
 from edgeopt.measure import budget, measurement
 from edgeopt.measure.budget import ACCURACY, ACCURACY_DROP, Budget, Limit
-from edgeopt.measure.measurement import Measurement, Run, shown
-from edgeopt.measure.report import steady_ns
-from edgeopt.measure.statistics import needed, percentiles
+from edgeopt.measure.measurement import Measurement, shown
+from edgeopt.measure.report import RunReport, report
+from edgeopt.measure.statistics import needed
 
 KEPT, BROKEN, UNSURE = "kept", "broken", "cannot tell"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """A figure and the interval that it may lie in; an end is None if nothing bounds it there."""
+    """A figure and the interval that it may lie in; an end is None if nothing bounds it there.
+
+    ``doubt`` says why it tells nothing, "" if it does.
+    """
 
     value: float
     low: float | None
     high: float | None
     source: str
+    doubt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +160,9 @@ def _check(artifact: str, limit: Limit, figure: Figure) -> Check:
     def within(value: float) -> bool:
         return value >= limit.value if limit.is_least else value <= limit.value
 
-    if worst is not None and within(worst):
+    if figure.doubt:
+        status, why = UNSURE, f"; {figure.doubt}"
+    elif worst is not None and within(worst):
         status, why = KEPT, ""
     elif best is not None and not within(best):
         status, why = BROKEN, ""
@@ -237,8 +243,9 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
     Raises InputError if outputs disagreed: nothing of what is wrong keeps to a budget.
     """
     figures: dict[tuple[str, str, str], dict[str, Figure]] = {}
-    short: dict[tuple[str, str, str], int] = {}
-    for run in m.runs:
+    items: dict[tuple[str, str, str], RunReport] = {}
+    for item in report(m, path).runs:
+        run = item.run
         name = (run.graph, run.engine, run.precision)
         if found.seq_len not in (None, run.seq_len) or not _is_of(found, name):
             continue
@@ -246,42 +253,66 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
             raise InputError(
                 f"the outputs of {run.name} disagreed with the golden ones there", where=str(path)
             )
+        items[name] = item
         figures[name] = {"size.artifact_mb": _sized(run.artifact_bytes, str(path))}
         if not m.emulated:
             figures[name]["memory.peak_mb"] = _sized(run.peak_memory_bytes, str(path))
-            figures[name] |= _latencies(run, str(path))
-            short[name] = len(run.wall_ns)
+            figures[name] |= _latencies(item, str(path)) | _energy(item, str(path))
 
     def lacks(name: tuple[str, str, str], limit: Limit) -> str | None:
-        if m.emulated and limit.table in ("latency", "memory"):
+        if m.emulated and limit.table in ("latency", "memory", "energy"):
             return f"{path} is of the emulated board {m.board_name}, whose {limit.table} is its own"
-        if limit.table == "latency" and name in short:
+        if name not in items:
+            return None
+        if limit.table == "latency":
             share = int(limit.figure[1:3]) / 100
             return (
-                f"{path} has {short[name]} samples, too few independent ones for "
+                f"{path} has {len(items[name].run.wall_ns)} samples, too few independent ones for "
                 f"{limit.figure[:3]}, which takes {needed(share)}"
             )
+        if limit.table == "energy" and items[name].energy is not None:
+            return f"{path} has rails of which it is not known what they add up to"
         if limit.table in ("energy", "counters"):
-            return f"{path} has no {limit.table}"
+            return items[name].no_energy or f"{path} has no {limit.table}"
         return None
 
     return _Source(path=str(path), digest=m.bundle_digest, figures=figures, lacks=lacks)
 
 
-def _latencies(run: Run, source: str) -> dict[str, Figure]:
-    _, steady = steady_ns(run)
-    times = percentiles(steady)
-    found = {}
+def _latencies(item: RunReport, source: str) -> dict[str, Figure]:
+    found: dict[str, Figure] = {}
+    if item.latency is None:
+        return found
     for name in ("p50", "p90", "p99"):
-        value = getattr(times, name)
+        value = getattr(item.latency, name)
         if value is not None:
-            low, high = (
-                None if end is None else end / 1e6 for end in getattr(times, f"{name}_bounds")
-            )
+            bounds = getattr(item.latency, f"{name}_bounds")
+            low, high = (None if end is None else end / 1e6 for end in bounds)
             found[f"latency.{name}_ms"] = Figure(
-                value=value / 1e6, low=low, high=high, source=source
+                value=value / 1e6, low=low, high=high, source=source, doubt=_doubt(item)
             )
     return found
+
+
+def _energy(item: RunReport, source: str) -> dict[str, Figure]:
+    """Return what an inference takes above idling, if it is known what the rails add up to."""
+    if item.energy is None or item.energy.total is None:
+        return {}
+    net = item.energy.total.net
+    value, half = 1e3 * net.joules, 1e3 * net.uncertainty
+    return {
+        "energy.per_inference_mj": Figure(
+            value=value, low=value - half, high=value + half, source=source, doubt=_doubt(item)
+        )
+    }
+
+
+def _doubt(item: RunReport) -> str:
+    """Return why the board was not fit to be timed, or to have its power read."""
+    if item.conditions is None or item.conditions.fit:
+        return ""
+    reasons = (*item.conditions.throttled, *item.conditions.disturbed)
+    return f"measure it again: {', '.join(reasons)}"
 
 
 def _of_evaluation(document: Mapping[str, Any], path: Path) -> _Source:

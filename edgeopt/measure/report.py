@@ -83,7 +83,7 @@ def report(measurement: Measurement, path: Path, current: str | None = None) -> 
     )
 
 
-def steady_ns(run: Run) -> tuple[Course, Sequence[int]]:
+def _steady(run: Run) -> tuple[Course, Sequence[int]]:
     """Return how the times of ``run`` went, and its samples from where they are steady.
 
     They are all samples if they never are.
@@ -101,7 +101,7 @@ def _derive(run: Run, measurement: Measurement) -> RunReport:
         no_energy = "; ".join(str(exc).splitlines())
     cores = len(measurement.board.get("cores", ())) or 1
     cosines = [g.cosine for g in run.golden]
-    found, steady = steady_ns(run)
+    found, steady = _steady(run)
     return RunReport(
         run=run,
         course=found,

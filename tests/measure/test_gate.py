@@ -12,8 +12,11 @@ import pytest
 from edgeopt.errors import InputError
 from edgeopt.measure import measurement
 from edgeopt.measure.gate import gate
+from tests.measure.test_conditions import stat
+from tests.measure.test_energy import RAIL, columns
 from tests.measure.test_measurement import MEASUREMENT, RUN
 from tests.measure.test_statistics import shuffled
+from tests.measure.traces import reads, run, trace
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,6 +120,38 @@ def test_a_limit_on_what_was_not_measured_is_an_error(
     with pytest.raises(InputError) as caught:
         gate(limits(tmp_path, text), [measured(tmp_path)])
     assert message.replace('"', "'") in str(caught.value)
+
+
+def powered(tmp_path: Path, *, busy_cores: float = 0.0, whole: bool = True) -> Path:
+    """A run of a hundred calls, 400 mJ each above idle; others keep so many of 4 cores busy."""
+    known = {"total": ("VDD_IN",)} if whole else {}
+    found = trace(*columns(), reads("/proc/stat", stat(1 + busy_cores)), rails=(RAIL,), **known)
+    timed = replace(run(found), precision="int8")
+    path = tmp_path / "m.json"
+    board = dict(MEASUREMENT.board) | {"cores": [{}] * 4}
+    measurement.write(replace(MEASUREMENT, emulated=False, board=board, runs=(timed,)), path)
+    return path
+
+
+@pytest.mark.parametrize(("most", "status"), [(410, "kept"), (400, "cannot tell"), (390, "broken")])
+def test_an_energy_is_kept_if_its_upper_bound_is(tmp_path: Path, most: int, status: str) -> None:
+    budget = limits(tmp_path, f"[energy]\nper_inference_mj = {most}\n")
+    (check,) = gate(budget, [powered(tmp_path)]).checks
+    assert check.figure.value == pytest.approx(400)
+    assert check.status == status
+
+
+def test_rails_that_are_no_whole_are_no_energy_of_an_inference(tmp_path: Path) -> None:
+    budget = limits(tmp_path, "[energy]\nper_inference_mj = 410\n")
+    with pytest.raises(InputError, match="rails of which it is not known what they add up to"):
+        gate(budget, [powered(tmp_path, whole=False)])
+
+
+def test_a_disturbed_run_tells_nothing(tmp_path: Path) -> None:
+    budget = limits(tmp_path, "[latency]\np50_ms = 200\n[energy]\nper_inference_mj = 390\n")
+    found = gate(budget, [powered(tmp_path, busy_cores=2)])
+    assert [c.status for c in found.checks] == ["cannot tell", "cannot tell"]
+    assert "measure it again: other programs took 2" in found.checks[0].text
 
 
 def test_an_emulated_boards_time_is_no_latency(tmp_path: Path) -> None:
