@@ -36,8 +36,9 @@ _OTHERS = re.compile(r"ina3221|BAT.*|AC.*|ADP.*|ucsi_.*|.*battery.*|.*charger.*"
 """What has a module of its own, or is a supply: how it charges is not what the board takes."""
 
 # name: (gain error of shunt and bus together, V of the power's step by ohm of the shunt, source).
-# The step of power is 20 (INA219) or 25 (INA226) times that of the current (data sheets, "Power
-# register"); the drivers calibrate so that the current's is the shunt voltage's by the shunt.
+# Errors are at 25 degrees Celsius. The step of power is 20 (INA219) or 25 (INA226) times that of
+# the current (data sheets, "Power register"); the drivers calibrate so that the current's is the
+# shunt voltage's by the shunt.
 _CHIPS = {
     "ina219": (0.01, 20 * 10e-6, "Texas Instruments SBOS448: 0.5 % at most each"),
     "ina220": (0.01, 20 * 10e-6, "Texas Instruments SBOS459: 0.5 % at most each"),
@@ -46,7 +47,7 @@ _CHIPS = {
     "ina231": (0.01, 25 * 2.5e-6, "Texas Instruments SBOS644: 0.5 % at most each"),
     "ina228": (0.001, None, "Texas Instruments SLYS021: 0.05 % at most each"),
     "ina237": (0.006, None, "Texas Instruments SBOSA20: 0.3 % at most each"),
-    "ina238": (0.002, None, "Texas Instruments SBOSA21: 0.1 % at most each"),
+    "ina238": (0.002, None, "Texas Instruments, INA238-Q1 of June 2021: 0.1 % at most each"),
 }
 
 
