@@ -102,8 +102,8 @@ def _build(folder: Path) -> None:
     (folder / "source").mkdir()
     subprocess.run(
         f"dpkg-deb --fsys-tarfile {source} | tar -xO --wildcards './usr/src/*.tar.xz' "
-        f"| tar -xJ -C {folder}/source --strip-components=1 --wildcards "
-        + " ".join(f"'*/{name}'" for name in SOURCES),
+        f"| tar -xJ -C {folder}/source --strip-components=1 --occurrence=1 "  # reads no further
+        + " ".join(f"{_TOOLS[-1]}/{name}" for name in SOURCES),
         shell=True, check=True, executable="/bin/bash",
     )  # fmt: skip
     for name in SOURCES:
