@@ -82,21 +82,28 @@ def artifacts(bundle: Bundle, console: Console) -> None:
 
 def _artifacts(manifest: Manifest, console: Console) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     of_images = isinstance(manifest.input, ImageInput)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("engine")
-    table.add_column("precision")
-    table.add_column("size", justify="right")
-    table.add_column("pixels" if of_images else "tokens")
-    table.add_column("cosine min", justify="right")
-    table.add_column("max error", justify="right")
+    # It fits into 80 columns: versions and lengths are folded then, and no figure is cut.
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+
+    def figure(title: str) -> None:
+        head = Text(title.replace(" ", "\n"))
+        table.add_column(head, justify="right", no_wrap=True)
+
+    table.add_column("engine", overflow="fold")
+    table.add_column("precision", no_wrap=True)
+    figure("size")
+    table.add_column("pixels" if of_images else "tokens", overflow="fold")
+    figure("cosine min")
+    figure("max error")
     judged = [found for found in _JUDGED if any(found.value(a) for a in manifest.artifacts)]
     for column in judged:
-        table.add_column(column.title, justify="right")
+        figure(column.title)
     top1 = not judged and any(a.fidelity.same_top1 is not None for a in manifest.artifacts)
     if top1:
-        table.add_column("same label", justify="right")
+        figure("same label")
     for a in manifest.artifacts:
         found = a.fidelity
         row = [
