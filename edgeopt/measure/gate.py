@@ -265,10 +265,10 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
         if name not in items:
             return None
         if limit.table == "latency":
-            share = int(limit.figure[1:3]) / 100
-            return (
-                f"{path} has {len(items[name].run.wall_ns)} samples, too few independent ones for "
-                f"{limit.figure[:3]}, which takes {needed(share)}"
+            least, count = needed(int(limit.figure[1:3]) / 100), len(items[name].run.wall_ns)
+            few = count < least
+            return f"{limit.figure[:3]} takes {least} independent samples, and " + (
+                f"{path} has {count}" if few else f"of the {count} in {path} neighbours are alike"
             )
         if limit.table == "energy" and items[name].energy is not None:
             return f"{path} has rails of which it is not known what they add up to"

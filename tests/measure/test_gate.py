@@ -104,7 +104,7 @@ def test_figures_of_several_files_make_one_gate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[latency]\np99_ms = 9\n", "has 100 samples, too few independent ones for p99"),
+        ("[latency]\np99_ms = 9\n", "p99 takes 299 independent samples, and "),
         ("[energy]\nper_inference_mj = 9\n", "has no energy\nIt takes a board with a power sensor"),
         ("[counters]\ninstructions = 9\n", "has no counters\nIt takes an emulated board"),
         ("[accuracy]\nf1 = 0.9\n", "none of the files has it\nEvaluate it: edgeopt evaluate"),
