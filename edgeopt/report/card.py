@@ -186,6 +186,7 @@ def _runs(path: Path, m: Measurement) -> list[dict[str, Any]]:
                 "latency_ns": _latency(item.latency) if item.latency else None,
                 "not_supported": _not_supported(item.latency) if item.latency else {},
                 "steady_runs": item.steady,
+                "left_out_runs": len(run.wall_ns) - item.steady,
                 "warmup_runs": row["warmup_runs"],
                 "is_steady": item.course.warmup is not None,
                 "drift": row["drift"],

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeopt.evaluate.measured import TITLES
@@ -52,9 +52,9 @@ def _code(value: object) -> str:
     return f"`{one_line(str(value)).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], figures_from: int = 1) -> str:
-    """Return a table; columns from ``figures_from`` on are of figures, to the right."""
-    rule = ["---" if i < figures_from else "---:" for i in range(len(heads))]
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = (0,)) -> str:
+    """Return a table; the columns ``words`` stand to the left, those of figures to the right."""
+    rule = ["---" if i in words else "---:" for i in range(len(heads))]
     return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *rows))
 
 
@@ -146,7 +146,7 @@ def _bounded(figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return "-"
     low, high = ("?" if figure[end] is None else ms(figure[end]) for end in ("low", "high"))
-    return f"{ms(figure['value'])} ({low} to {high})"
+    return f"{ms(figure['value'])} ({low}\u00a0to\u00a0{high})"  # not parted by a line's end
 
 
 def _notes(run: Mapping[str, Any]) -> Iterator[str]:
@@ -159,6 +159,9 @@ def _notes(run: Mapping[str, Any]) -> Iterator[str]:
             f"runs are like those before them: {times['n']} tell of the median as much as "
             f"{times['independent']} independent ones"
         )
+    if count := run["left_out_runs"]:
+        was = "run before it was steady is" if count == 1 else "runs before it was steady are"
+        yield f"{count} {was} left out"
     if not run["is_steady"]:
         yield "times never became steady: the figures are of all runs"
     if run["drift"] is not None:
@@ -182,7 +185,6 @@ def _outputs(card: Mapping[str, Any]) -> Iterator[str]:
             [
                 _text(_label(run, card)),
                 f"{_text(run['engine'])} {_text(run['engine_version'])}",
-                _text(run["precision"]),
                 size(run["artifact_bytes"]),
                 host,
                 there,
@@ -190,8 +192,8 @@ def _outputs(card: Mapping[str, Any]) -> Iterator[str]:
                 "agree" if run["outputs_agree"] else "**disagree**",
             ]
         )
-    heads = ["artifact", "engine", "precision", "size", "cosine when compiled"]
-    yield _table([*heads, f"cosine on the board{mark}", "at least", f"outputs{mark}"], rows, 3)
+    heads = ["artifact", "engine", "size", "cosine when compiled"]
+    yield _table([*heads, f"cosine on the board{mark}", "at least", f"outputs{mark}"], rows, (0, 1))
     yield (
         f"The smallest cosine of a call with {_text(card['model']['reference'])}: of texts or "
         "images when the bundle was made, and of its golden inputs on the board."
@@ -241,7 +243,7 @@ def _energy(card: Mapping[str, Any]) -> Iterator[str]:
         elif run.get("no_energy"):
             notes.append(f"* {name}: none: {_text(run['no_energy'])}")
     if rows:
-        yield _table(["artifact", "rails", "mJ above idle", "mJ in all"], rows, 2)
+        yield _table(["artifact", "rails", "mJ above idle", "mJ in all"], rows, (0, 1))
     if notes:
         yield "\n".join(notes)
 
@@ -278,53 +280,65 @@ def _accuracy(card: Mapping[str, Any]) -> Iterator[str]:
                 row += ["", "", ""] if change is None else [*_valued(change, "+"), ""]
                 row[-1] = "" if change is None else _text(change["verdict"])
             rows.append(row)
-    yield _table(heads + (["minus original", "95 %", ""] if against else []), rows, 2)
+    yield _table(heads + (["minus original", "95 %", ""] if against else []), rows, (0, 1, 6))
     place = f"{_text(found['board'])}" if found["board"] else "the machine that evaluated them"
     mark = " (emulated)" if found["emulated"] else ""
     told = f"{found['units']} {_text(found['noun'])} of {_code(found['data'])} on {place}{mark}."
     if against:
         original = found["systems"][0]["name"]
         told += f" The original is {_text(original)}, asked the same; an artifact is called better "
-        told += "or worse only if the interval of the difference leaves out 0."
+        told += "or worse only if the interval of the difference leaves out 0"
+        compared = len(names) * (len(found["systems"]) - 1)
+        told += (
+            f"; of {compared} differences one in twenty would by chance." if compared > 1 else "."
+        )
     if found["left_out"]:
         told += f" Left out: {found['left_out']} that the original does not take."
     yield told
 
 
 def _valued(figure: Mapping[str, Any], sign: str) -> list[str]:
-    value, low, high = (figure[key] for key in ("value", "low", "high"))
-    ends = "-" if low is None or high is None else f"{low:{sign}.3f} to {high:{sign}.3f}"
-    return ["-" if value is None else f"{value:{sign}.4f}", ends]
+    value, low, high = (
+        # Rounded first: what is nothing in four digits has no sign.
+        None if figure[key] is None else format(round(figure[key], 4) + 0.0, f"{sign}.4f")
+        for key in ("value", "low", "high")
+    )
+    return [value or "-", "-" if low is None or high is None else f"{low} to {high}"]
+
+
+_STATE: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "load": lambda state: f"{state['load_1min']:.2f}" if "load_1min" in state else None,
+    "hottest °C": lambda state: _hottest(state.get("temperature_c")),
+    "clock MHz": lambda state: _clock(state.get("cpu_khz")),
+    "governor": lambda state: _text(", ".join(dict.fromkeys(state.get("governors", ())))) or None,
+}
 
 
 def _conditions(card: Mapping[str, Any]) -> Iterator[str]:
+    runs = card["runs"]
     if _emulated(card):
         return
+    told = {
+        name: [(of(run["state_before"]), of(run["state_after"])) for run in runs]
+        for name, of in _STATE.items()
+    }
+    heads = [name for name, pairs in told.items() if any(map(any, pairs))]
     rows = []
-    for run in card["runs"]:
-        states = (run["state_before"], run["state_after"])
+    for i, run in enumerate(runs):
         found = run["disturbance"]
-        rows.append(
-            [
-                _text(_label(run, card)),
-                _pair(states, lambda s: f"{s['load_1min']:.2f}" if "load_1min" in s else None),
-                _pair(states, lambda s: _hottest(s.get("temperature_c"))),
-                _pair(states, lambda s: _clock(s.get("cpu_khz"))),
-                _text(", ".join(dict.fromkeys(states[0].get("governors", ())))) or "not told",
-                found["verdict"]
-                + (f": {_text('; '.join(found['reasons']))}" if found["reasons"] else ""),
-            ]
-        )
-    heads = ["artifact", "load", "hottest °C", "clock MHz", "governor", "disturbed?"]
-    yield _table(heads, rows, 6)
-    yield "Before and after a run; the load is the mean of the last minute."
-    if all(run["disturbance"]["verdict"] != UNDISTURBED for run in card["runs"]):
+        why = f" ({_text('; '.join(found['reasons']))})" if found["reasons"] else ""
+        cells = [_pair(*told[name][i]) for name in heads]
+        rows.append([_text(_label(run, card)), *cells, found["verdict"] + why])
+    yield _table(["artifact", *heads, "disturbed?"], rows, range(len(heads) + 2))
+    yield "Before → after a run, or both; the load is the mean of the last minute."
+    if absent := [name for name in _STATE if name not in heads]:
+        yield f"Not told by the board: {', '.join(absent)}."
+    if all(run["disturbance"]["verdict"] != UNDISTURBED for run in runs):
         yield "No run of this card is known to have been left alone."
 
 
-def _pair(states: Sequence[Mapping[str, Any]], told: Any) -> str:
-    before, after = map(told, states)
-    return "not told" if before is None and after is None else f"{before or '?'} → {after or '?'}"
+def _pair(before: str | None, after: str | None) -> str:
+    return before or "?" if before == after else f"{before or '?'} → {after or '?'}"
 
 
 def _hottest(zones: Mapping[str, float] | None) -> str | None:
@@ -355,7 +369,7 @@ def _facts(card: Mapping[str, Any]) -> Iterator[str]:
         ("memory", size(board["ram_bytes"]) if board.get("ram_bytes") else None),
         ("system", ", ".join(filter(None, (board.get("os"), board.get("kernel"), libc)))),
     ]
-    yield _table(["", ""], [[name, _text(value)] for name, value in rows if value], 2)
+    yield _table(["", ""], [[name, _text(value)] for name, value in rows if value], (0, 1))
 
 
 def _hashes(card: Mapping[str, Any]) -> Iterator[str]:
@@ -369,13 +383,14 @@ def _hashes(card: Mapping[str, Any]) -> Iterator[str]:
     ]
     weights = card["model"]["origin"].get("weights_sha256")
     if isinstance(weights, Mapping):
-        rows += [[_text(name), _code(value)] for name, value in sorted(weights.items())]
+        rows += [[_text(f"weights {name}"), _code(weights[name])] for name in sorted(weights)]
     rows += [
-        [_text(name), _code(value)] for name, value in sorted(hashes["measurements_sha256"].items())
+        [_text(f"measurement {name}"), _code(value)]
+        for name, value in sorted(hashes["measurements_sha256"].items())
     ]
     if hashes["evaluation_sha256"]:
         rows.append(["evaluation", _code(hashes["evaluation_sha256"])])
-    yield _table(["", ""], rows, 2)
+    yield _table(["", ""], rows, (0, 1))
     yield "Hashes are SHA-256; a bundle's digest covers every file of it."
 
 

@@ -144,7 +144,7 @@ time (batch 1).
 
 | artifact | tokens | threads | runs | p50 | p90 | largest |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| onnx fp32 | 4 | 1 | 100 | 50.0 (42.0 to 59.0) | 90.0 (85.0 to 96.0) | 100 |
+| onnx fp32 | 4 | 1 | 100 | 50.0 (42.0\u00a0to\u00a059.0) | 90.0 (85.0\u00a0to\u00a096.0) | 100 |
 
 Milliseconds of an inference once times are steady, with bounds that each hold by itself with 95 % \
 confidence (? if the runs are too few for one). The order is that of the measurement and ranks \
@@ -155,10 +155,9 @@ in these bounds. Which of two is faster is told by `edgeopt compare`.
 
 ## Outputs
 
-| artifact | engine | precision | size | cosine when compiled | cosine on the board | at least | \
-outputs |
-| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |
-| onnx fp32 | onnx 1.31.1 | fp32 | 20.0 MB | 1.00000 | 0.99000 | 0.9999 | agree |
+| artifact | engine | size | cosine when compiled | cosine on the board | at least | outputs |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |
+| onnx fp32 | onnx 1.31.1 | 20.0 MB | 1.00000 | 0.99000 | 0.9999 | agree |
 
 The smallest cosine of a call with PyTorch FP32: of texts or images when the bundle was made, and \
 of its golden inputs on the board.
@@ -175,9 +174,10 @@ engine was loaded, after, and at its peak.
 ## Accuracy
 
 |  | figure | value | 95 % | minus original | 95 % |  |
-| --- | --- | ---: | ---: | ---: | ---: | ---: |
-| original | accuracy | 0.9000 | 0.870 to 0.930 |  |  |  |
-| onnx fp32 | accuracy | 0.9000 | 0.870 to 0.930 | -0.0100 | -0.030 to +0.010 | cannot tell apart |
+| --- | --- | ---: | ---: | ---: | ---: | --- |
+| original | accuracy | 0.9000 | 0.8700 to 0.9300 |  |  |  |
+| onnx fp32 | accuracy | 0.9000 | 0.8700 to 0.9300 | -0.0100 | -0.0300 to +0.0100 | \
+cannot tell apart |
 
 200 texts of `dev.jsonl` on the machine that evaluated them. The original is transformers 5, asked \
 the same; an artifact is called better or worse only if the interval of the difference leaves \
@@ -187,10 +187,10 @@ out 0.
 
 | artifact | load | hottest °C | clock MHz | governor | disturbed? |
 | --- | --- | --- | --- | --- | --- |
-| onnx fp32 | 0.25 → 0.25 | 48.5 → 61.0 | 1500 → 1500 | ondemand | not known: the board's state \
-was not sampled while it ran |
+| onnx fp32 | 0.25 | 48.5 → 61.0 | 1500 | ondemand | not known (the board's state was not sampled \
+while it ran) |
 
-Before and after a run; the load is the mean of the last minute.
+Before → after a run, or both; the load is the mean of the last minute.
 
 No run of this card is known to have been left alone.
 
@@ -218,8 +218,8 @@ No run of this card is known to have been left alone.
 | measured by | edgeopt 0.1.0 |
 | agent on the board | 0.1.0 |
 | bundle | `{digest}` |
-| model.safetensors | `7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d` |
-| m.json | `{m}` |
+| weights model.safetensors | `7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d7d` |
+| measurement m.json | `{m}` |
 | evaluation | `{e}` |
 
 Hashes are SHA-256; a bundle's digest covers every file of it.
@@ -235,6 +235,16 @@ edgeopt evaluate tiny.edgeopt --data dev.jsonl --original 'a model' --json > e.j
 edgeopt card tiny.edgeopt m.json --evaluation e.json
 ```
 """
+
+
+def test_a_difference_that_is_nothing_has_no_sign(made: Bundle) -> None:
+    found = card(made, [measured(made)], evaluated(made))
+    figures = found["evaluation"]["systems"][1]["figures"]
+    figures["f1"] = found["evaluation"]["systems"][0]["figures"]["f1"] = figures["accuracy"]
+    figures["accuracy"]["difference"] |= {"value": -1e-9, "low": -2e-9, "high": None}
+    told = section(page(found), "Accuracy")
+    assert "| +0.0000 | - | cannot tell apart |" in told
+    assert "leaves out 0; of 2 differences one in twenty would by chance." in told
 
 
 def test_its_json_has_the_same_figures_and_nothing_private(made: Bundle) -> None:
@@ -297,7 +307,28 @@ def test_what_was_sampled_while_it_ran_decides() -> None:
 def test_a_disturbed_run_is_told_at_the_head(made: Bundle) -> None:
     text = page(card(made, [measured(made, replace(CALLS, state_before={"load_1min": 3.0}))]))
     assert "> **Disturbed: onnx fp32.**" in text
-    assert "other programs ran: the load was 3.00 before, and its own runs make 1" in text
+    told = section(text, "Conditions")
+    assert "| 3.00 → 0.25 |" in told
+    assert "other programs ran: the load was 3.00 before, and its own runs make 1" in told
+
+
+def test_what_a_board_does_not_tell_is_said(made: Bundle) -> None:
+    blind = replace(CALLS, state_before={}, state_after={"load_1min": 0.5})
+    told = section(page(card(made, [measured(made, blind)])), "Conditions")
+    assert "| artifact | load | disturbed? |" in told
+    assert "| ? → 0.50 |" in told
+    assert "Not told by the board: hottest °C, clock MHz, governor." in told
+
+
+def test_what_is_odd_in_the_times_is_told(made: Bundle) -> None:
+    late = (90 * 10**6,) * 3 + (10**7, 11 * 10**6, 12 * 10**6) * 100
+    times = replace(CALLS, wall_ns=late, cpu_ns=late)
+    assert "* onnx fp32: 3 runs before it was steady are left out" in page(
+        card(made, [measured(made, times)])
+    )
+    levels = tuple(t * 10**6 for t in (10, 20, 10, 10, 20)) * 40
+    text = page(card(made, [measured(made, replace(CALLS, wall_ns=levels), name="l.json")]))
+    assert "times keep to two levels: 60% about 10.0 ms and 40% about 20.0 ms" in text
 
 
 def test_energy_stands_where_it_was_measured(made: Bundle) -> None:
