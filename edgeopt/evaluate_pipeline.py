@@ -15,7 +15,7 @@ import numpy as np
 from edgeopt import progress
 from edgeopt.boards import connect
 from edgeopt.bundle import Bundle, open_bundle
-from edgeopt.bundle.manifest import FILE, ArtifactEntry
+from edgeopt.bundle.manifest import FILE, ArtifactEntry, Manifest
 from edgeopt.bundle.pack import SUFFIX
 from edgeopt.deploy.provision import check_architecture
 from edgeopt.errors import (
@@ -482,6 +482,7 @@ def _evaluated(
         artifacts=tuple(told[1:] if against else told),
         not_run=tuple(not_run),
         slices=slices,
+        digest=subject.digest if isinstance(subject, Manifest) else "",
     )
 
 

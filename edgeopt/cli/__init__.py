@@ -51,6 +51,7 @@ _COMMANDS = {
         "Tell which of two is faster, or that nothing tells them apart.",
     ),
     "gate": ("edgeopt.cli.gate", "gate", "Tell whether a bundle keeps to a budget."),
+    "card": ("edgeopt.cli.card", "card", "Write what a bundle does on a board as a page."),
     "cache": ("edgeopt.cli.cache", "cache", "Show what the cache holds, and clean it."),
 }
 

@@ -108,7 +108,8 @@ class Evaluation:
 
     ``board`` is None for this machine. ``noun`` is what ``units`` are called. ``main`` names the
     figure by which they are held against each other. ``original`` is the user's own tool, None if
-    it was not asked. ``left_out`` are units that the original's tool does not take.
+    it was not asked. ``left_out`` are units that the original's tool does not take. ``digest`` is
+    the bundle's, "" of a model alone.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Evaluation:
     artifacts: tuple[System, ...]
     not_run: tuple[NotRun, ...]
     slices: tuple[Slice, ...]
+    digest: str = ""
 
     @property
     def systems(self) -> tuple[System, ...]:

@@ -1,0 +1,400 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A card as a page of Markdown, out of its JSON alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from edgeopt.evaluate.measured import TITLES
+from edgeopt.report.card import UNDISTURBED
+from edgeopt.report.profile import ms
+from edgeopt.report.shown import one_line
+from edgeopt.report.tables import size
+
+MARK = "<!-- Written by edgeopt card: make it again rather than change it. -->"
+
+_MARKUP = re.compile(r"([\\`*\[\]<>|#~$&]|(?<!\w)_|_(?!\w)|:(?=//))")
+_FIGURES = ("p50", "p90", "p99")
+
+
+def page(card: Mapping[str, Any]) -> str:
+    """Return the page of ``card`` (``edgeopt.report.card``), in the Markdown that GitHub renders.
+
+    Texts of others (names, what a board says of itself) stand in it as text: they are escaped.
+    """
+    parts = [MARK, *_head(card)]
+    for title, body in (
+        ("Latency", _latency(card)),
+        ("Outputs", _outputs(card)),
+        ("Start and memory", _start(card)),
+        ("Energy", _energy(card)),
+        ("Accuracy", _accuracy(card)),
+        ("Conditions", _conditions(card)),
+        ("Model, target and board", _facts(card)),
+        ("Versions and hashes", _hashes(card)),
+        ("How to repeat it", _repeat(card)),
+    ):
+        found = list(body)
+        if found:
+            parts += [f"## {title}", *found]
+    return "\n\n".join(parts) + "\n"
+
+
+def _text(value: object) -> str:
+    return _MARKUP.sub(r"\\\1", one_line(str(value)))
+
+
+def _code(value: object) -> str:
+    """Return inline code; in a table a bar has to be escaped even there."""
+    return f"`{one_line(str(value)).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = (0,)) -> str:
+    """Return a table; the columns ``words`` stand to the left, those of figures to the right."""
+    rule = ["---" if i in words else "---:" for i in range(len(heads))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *rows))
+
+
+def _emulated(card: Mapping[str, Any]) -> bool:
+    return bool(card["board"]["emulated"])
+
+
+def _head(card: Mapping[str, Any]) -> Iterator[str]:
+    model, board, runs = card["model"], card["board"], card["runs"]
+    emulated = " (emulated)" if _emulated(card) else ""
+    yield f"# {_text(model['name'])} on {_text(board['name'])}{emulated}"
+    days = sorted({run["started_utc"][:10] for run in runs})
+    yield (
+        f"{_text(model['task'])}, compiled for {_text(card['target']['name'])}; "
+        f"{'run' if emulated else 'measured'} on {_text(' and '.join(days))}, one inference at a "
+        "time (batch 1)."
+    )
+    if emulated:
+        yield (
+            "> **This board is emulated.** Whether an artifact runs there and what it computes is "
+            "as on the device. Its times, memory and energy are the emulator's, so that none stand "
+            "here."
+        )
+    unfit = [run for run in runs if not _emulated(card) and run["disturbance"]["reasons"]]
+    for verdict in dict.fromkeys(run["disturbance"]["verdict"] for run in unfit):
+        names = [_label(run, card) for run in unfit if run["disturbance"]["verdict"] == verdict]
+        yield (
+            f"> **Disturbed: {_text(', '.join(names))}.** What else ran, or the board's own heat, "
+            "is in these times: see [Conditions](#conditions)."
+            if verdict == "disturbed"
+            else f"> Whether anything disturbed {_text(', '.join(names))} is not known: see "
+            "[Conditions](#conditions)."
+        )
+    wrong = [_label(run, card) for run in runs if not run["outputs_agree"]]
+    if wrong:
+        yield (
+            f"> **Outputs of {_text(', '.join(wrong))} disagree** with the golden ones there; they "
+            "were not timed."
+        )
+    for absent in card["not_run"]:
+        name = f"{absent['engine']} {absent['precision']}"
+        yield f"> Not run: {_text(name)}: {_text(absent['reason'])}"
+
+
+def _label(run: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """Return a run's name, with what tells it from others of the card."""
+    words = [run["name"]]
+    same = [other for other in card["runs"] if other["name"] == run["name"]]
+    if len({other["seq_len"] for other in same}) > 1:
+        words.append(f"{run['seq_len']} tokens")
+    if len({other["threads"] for other in same}) > 1:
+        words.append(f"{run['threads']} threads")
+    alike = [o for o in same if (o["seq_len"], o["threads"]) == (run["seq_len"], run["threads"])]
+    if len(alike) > 1:
+        words.append(run["measurement"])
+    return ", ".join(words)
+
+
+def _latency(card: Mapping[str, Any]) -> Iterator[str]:
+    timed = [run for run in card["runs"] if run.get("latency_ns")]
+    if not timed:
+        return
+    shown = [name for name in _FIGURES if any(name in run["latency_ns"] for run in timed)]
+    rows = [
+        [
+            _text(_label(run, card)),
+            str(run["seq_len"] or "-"),
+            str(run["threads"]),
+            str(run["latency_ns"]["n"]),
+            *(_bounded(run["latency_ns"].get(name)) for name in shown),
+            ms(run["latency_ns"]["max"]),
+        ]
+        for run in timed
+    ]
+    yield _table(["artifact", "tokens", "threads", "runs", *shown, "largest"], rows)
+    yield (
+        "Milliseconds of an inference once times are steady, with bounds that each hold by itself "
+        f"with {100 * card['confidence']:.0f} % confidence (? if the runs are too few for one). "
+        "The order is that of the measurement and ranks nothing: artifacts ran one after the "
+        "other, and what differs from one process to the next is not in these bounds. "
+        f"Which of two is faster is told by {_code('edgeopt compare')}."
+    )
+    notes = [f"* {_text(_label(run, card))}: {note}" for run in timed for note in _notes(run)]
+    if notes:
+        yield "\n".join(notes)
+
+
+def _bounded(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "-"
+    low, high = ("?" if figure[end] is None else ms(figure[end]) for end in ("low", "high"))
+    return f"{ms(figure['value'])} ({low}\u00a0to\u00a0{high})"  # not parted by a line's end
+
+
+def _notes(run: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a reader of a run's times has to know."""
+    times = run["latency_ns"]
+    for name, count in run["not_supported"].items():
+        yield f"no {name}: it takes {count} independent runs"
+    if times["independent"] < times["n"]:
+        yield (
+            f"runs are like those before them: {times['n']} tell of the median as much as "
+            f"{times['independent']} independent ones"
+        )
+    if count := run["left_out_runs"]:
+        was = "run before it was steady is" if count == 1 else "runs before it was steady are"
+        yield f"{count} {was} left out"
+    if not run["is_steady"]:
+        yield "times never became steady: the figures are of all runs"
+    if run["drift"] is not None:
+        yield f"times drift by {run['drift']:+.1%} over the steady runs"
+    if run["modes"]:
+        levels = (f"{mode['share']:.0%} about {ms(mode['value_ns'])} ms" for mode in run["modes"])
+        yield f"times keep to two levels: {' and '.join(levels)}"
+    if run["score"]:
+        yield f"by the rules of {_text(run['rules'])}, and no result of theirs: see the JSON"
+
+
+def _outputs(card: Mapping[str, Any]) -> Iterator[str]:
+    made = {(a["graph"], a["engine"], a["precision"]): a for a in card["artifacts"]}
+    mark = " (emulated)" if _emulated(card) else ""
+    rows = []
+    for run in card["runs"]:
+        artifact = made.get((run["graph"], run["engine"], run["precision"]))
+        host = "-" if artifact is None else f"{artifact['fidelity']['cosine_min']:.5f}"
+        there = "-" if run["cosine_min"] is None else f"{run['cosine_min']:.5f}"
+        rows.append(
+            [
+                _text(_label(run, card)),
+                f"{_text(run['engine'])} {_text(run['engine_version'])}",
+                size(run["artifact_bytes"]),
+                host,
+                there,
+                f"{run['bound']:g}",
+                "agree" if run["outputs_agree"] else "**disagree**",
+            ]
+        )
+    heads = ["artifact", "engine", "size", "cosine when compiled"]
+    yield _table([*heads, f"cosine on the board{mark}", "at least", f"outputs{mark}"], rows, (0, 1))
+    yield (
+        f"The smallest cosine of a call with {_text(card['model']['reference'])}: of texts or "
+        "images when the bundle was made, and of its golden inputs on the board."
+    )
+
+
+def _start(card: Mapping[str, Any]) -> Iterator[str]:
+    if _emulated(card):
+        return
+    rows = [
+        [
+            _text(_label(run, card)),
+            ms(run["load_ns"]),
+            ms(run["first_inference_ns"]),
+            *(size(run["memory_bytes"][phase]) for phase in ("before", "loaded", "peak")),
+        ]
+        for run in card["runs"]
+    ]
+    heads = ["artifact", "load ms", "first inference ms", "before", "loaded", "peak"]
+    yield _table(heads, rows)
+    yield (
+        "Load and first inference happened once each. Memory is the process's resident set before "
+        "the engine was loaded, after, and at its peak."
+    )
+
+
+def _energy(card: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the energy of an inference where it was measured; nothing is said of where not."""
+    rows, notes = [], []
+    for run in card["runs"]:
+        name, energy = _text(_label(run, card)), run.get("energy")
+        if energy:
+            synthetic = " (synthetic, of no board)" if energy.get("synthetic") else ""
+            rails = [energy["total"]] if energy.get("total") else energy.get("rails") or ()
+            rows += [
+                [
+                    f"{name}{synthetic}",
+                    _text(" + ".join(rail.get("rails") or ("all",))),
+                    *(_joules(rail.get(kind)) for kind in ("net", "gross")),
+                ]
+                for rail in rails
+            ]
+            notes.append(
+                f"* {name}: covers {_text(energy.get('covers') or 'what is named')}; leaves out "
+                f"{_text(energy.get('leaves_out') or 'nothing')}"
+            )
+        elif run.get("no_energy"):
+            notes.append(f"* {name}: none: {_text(run['no_energy'])}")
+    if rows:
+        yield _table(["artifact", "rails", "mJ above idle", "mJ in all"], rows, (0, 1))
+    if notes:
+        yield "\n".join(notes)
+
+
+def _joules(figure: Mapping[str, Any] | None) -> str:
+    if not figure:
+        return "-"
+    return f"{1e3 * figure['joules']:.4g} ± {1e3 * figure['uncertainty']:.2g}"
+
+
+def _accuracy(card: Mapping[str, Any]) -> Iterator[str]:
+    found = card["evaluation"]
+    if found is None:
+        rows = [
+            [_text(a["name"]), f"{a['accuracy']['score']:.4f}", f"{a['accuracy']['drop']:+.4f}"]
+            for a in card["artifacts"]
+            if a["accuracy"] is not None
+        ]
+        if rows:
+            yield _table(["artifact", "score", "drop"], rows)
+            yield "On held-out texts when the bundle was made."
+        return
+    against = not found["systems"][0]["engine"]
+    names = list(found["systems"][0]["figures"])
+    heads = ["", "figure", "value", "95 %"]
+    rows = []
+    for system in found["systems"]:
+        shown = f"{system['engine']} {system['precision']}" if system["engine"] else "original"
+        for name in names:
+            figure = system["figures"][name]
+            row = [_text(shown), _text(TITLES.get(name, name)), *_valued(figure, "")]
+            if against:
+                change = figure["difference"]
+                row += ["", "", ""] if change is None else [*_valued(change, "+"), ""]
+                row[-1] = "" if change is None else _text(change["verdict"])
+            rows.append(row)
+    yield _table(heads + (["minus original", "95 %", ""] if against else []), rows, (0, 1, 6))
+    place = f"{_text(found['board'])}" if found["board"] else "the machine that evaluated them"
+    mark = " (emulated)" if found["emulated"] else ""
+    told = f"{found['units']} {_text(found['noun'])} of {_code(found['data'])} on {place}{mark}."
+    if against:
+        original = found["systems"][0]["name"]
+        told += f" The original is {_text(original)}, asked the same; an artifact is called better "
+        told += "or worse only if the interval of the difference leaves out 0"
+        compared = len(names) * (len(found["systems"]) - 1)
+        told += (
+            f"; of {compared} differences one in twenty would by chance." if compared > 1 else "."
+        )
+    if found["left_out"]:
+        told += f" Left out: {found['left_out']} that the original does not take."
+    yield told
+
+
+def _valued(figure: Mapping[str, Any], sign: str) -> list[str]:
+    value, low, high = (
+        # Rounded first: what is nothing in four digits has no sign.
+        None if figure[key] is None else format(round(figure[key], 4) + 0.0, f"{sign}.4f")
+        for key in ("value", "low", "high")
+    )
+    return [value or "-", "-" if low is None or high is None else f"{low} to {high}"]
+
+
+_STATE: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "load": lambda state: f"{state['load_1min']:.2f}" if "load_1min" in state else None,
+    "hottest °C": lambda state: _hottest(state.get("temperature_c")),
+    "clock MHz": lambda state: _clock(state.get("cpu_khz")),
+    "governor": lambda state: _text(", ".join(dict.fromkeys(state.get("governors", ())))) or None,
+}
+
+
+def _conditions(card: Mapping[str, Any]) -> Iterator[str]:
+    runs = card["runs"]
+    if _emulated(card):
+        return
+    told = {
+        name: [(of(run["state_before"]), of(run["state_after"])) for run in runs]
+        for name, of in _STATE.items()
+    }
+    heads = [name for name, pairs in told.items() if any(map(any, pairs))]
+    rows = []
+    for i, run in enumerate(runs):
+        found = run["disturbance"]
+        why = f" ({_text('; '.join(found['reasons']))})" if found["reasons"] else ""
+        cells = [_pair(*told[name][i]) for name in heads]
+        rows.append([_text(_label(run, card)), *cells, found["verdict"] + why])
+    yield _table(["artifact", *heads, "disturbed?"], rows, range(len(heads) + 2))
+    yield "Before → after a run, or both; the load is the mean of the last minute."
+    if absent := [name for name in _STATE if name not in heads]:
+        yield f"Not told by the board: {', '.join(absent)}."
+    if all(run["disturbance"]["verdict"] != UNDISTURBED for run in runs):
+        yield "No run of this card is known to have been left alone."
+
+
+def _pair(before: str | None, after: str | None) -> str:
+    return before or "?" if before == after else f"{before or '?'} → {after or '?'}"
+
+
+def _hottest(zones: Mapping[str, float] | None) -> str | None:
+    return f"{max(zones.values()):.1f}" if zones else None
+
+
+def _clock(khz: Sequence[int] | None) -> str | None:
+    return f"{max(khz) / 1000:.0f}" if khz else None
+
+
+def _facts(card: Mapping[str, Any]) -> Iterator[str]:
+    model, target, board = card["model"], card["target"], card["board"]
+    origin = model["origin"]
+    cores = board.get("cores", ())
+    kinds = [f"{cores.count(kind)} {kind}" for kind in dict.fromkeys(cores)]
+    libc = " ".join(str(board[key]) for key in ("libc", "libc_version") if board.get(key))
+    rows = [
+        ("model", origin.get("source") or model["name"]),
+        ("architecture", origin.get("architecture")),
+        ("license", origin.get("license")),
+        ("longest input", f"{model['max_seq_len']} tokens" if model["max_seq_len"] else None),
+        ("held against", model["original"] or model["reference"]),
+        ("recipe", card["recipe"].get("name")),
+        ("target", f"{target['name']}: {target['device']}, {target['arch']}, {target['libc']}"),
+        ("board", board["name"] + (" (emulated)" if _emulated(card) else "")),
+        ("board's model", board.get("model")),
+        ("cores", ", ".join(kinds)),
+        ("memory", size(board["ram_bytes"]) if board.get("ram_bytes") else None),
+        ("system", ", ".join(filter(None, (board.get("os"), board.get("kernel"), libc)))),
+    ]
+    yield _table(["", ""], [[name, _text(value)] for name, value in rows if value], (0, 1))
+
+
+def _hashes(card: Mapping[str, Any]) -> Iterator[str]:
+    versions, hashes = card["versions"], card["hashes"]
+    tools = {**versions["original"], **versions["compiled_by"]}
+    rows = [
+        ["compiled by", _text(", ".join(f"{name} {v}" for name, v in sorted(tools.items())))],
+        ["measured by", _text(f"edgeopt {', '.join(versions['measured_by'])}")],
+        ["agent on the board", _text(", ".join(versions["agent"]))],
+        ["bundle", _code(hashes["bundle_digest"])],
+    ]
+    weights = card["model"]["origin"].get("weights_sha256")
+    if isinstance(weights, Mapping):
+        rows += [[_text(f"weights {name}"), _code(weights[name])] for name in sorted(weights)]
+    rows += [
+        [_text(f"measurement {name}"), _code(value)]
+        for name, value in sorted(hashes["measurements_sha256"].items())
+    ]
+    if hashes["evaluation_sha256"]:
+        rows.append(["evaluation", _code(hashes["evaluation_sha256"])])
+    yield _table(["", ""], rows, (0, 1))
+    yield "Hashes are SHA-256; a bundle's digest covers every file of it."
+
+
+def _repeat(card: Mapping[str, Any]) -> Iterator[str]:
+    lines = [one_line(line) for line in card["repeat"]]
+    fence = "`" * max([3, *(len(run) + 1 for line in lines for run in re.findall("`+", line))])
+    yield f"{fence}sh\n" + "\n".join(lines) + f"\n{fence}"
