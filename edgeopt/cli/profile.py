@@ -24,6 +24,7 @@ from edgeopt.cli.output import emit, json_option
 @click.option(
     "--data", "-d", metavar="FILE", help="Your texts, timed as they are served: a line each."
 )
+@click.option("--counters", is_flag=True, help="Count instructions too (emulated board).")
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -39,6 +40,7 @@ def profile(
     min_runs: int | None,
     rules: str | None,
     data: str | None,
+    counters: bool,
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -64,6 +66,7 @@ def profile(
         min_runs=min_runs,
         rules=rules,
         data=data,
+        counters=counters,
         output=output,
     )
     emit(found.document(), as_json, lambda console: render(found, console))

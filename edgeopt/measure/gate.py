@@ -144,7 +144,8 @@ _HOW = {
     ACCURACY_DROP: "Evaluate it beside the original: edgeopt evaluate BUNDLE --data DATA "
     "--original MODEL --json > FILE.json",
     "energy": "It takes a board with a power sensor, or a meter, and a measurement that read it.",
-    "counters": "It takes an emulated board that counts, and a measurement that read it.",
+    "counters": "It takes an emulated board: edgeopt profile BUNDLE --board NAME --counters "
+    "-o FILE.json",
 }
 
 
@@ -247,6 +248,9 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
                 f"the outputs of {run.name} disagreed with the golden ones there", where=str(path)
             )
         figures[name] = {"size.artifact_mb": _sized(run.artifact_bytes, str(path))}
+        if run.counters is not None:
+            counted = _exact(run.counters.per_inference, str(path))
+            figures[name]["counters.instructions"] = counted
         if not m.emulated:
             figures[name]["memory.peak_mb"] = _sized(run.peak_memory_bytes, str(path))
             figures[name] |= _latencies(run, str(path))

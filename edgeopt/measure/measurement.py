@@ -19,6 +19,7 @@ from typing import Any
 from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
+from edgeopt.measure.counters import Counters
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.model import MAIN
 
@@ -73,7 +74,8 @@ class Run:
     figures are resident set sizes: before the engine was loaded, after, and the peak. ``graph`` is
     a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not sampled;
     0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was taken by.
-    ``served`` is how long the user's own texts took, in a process of their own.
+    ``served`` is how long the user's own texts took, in a process of their own; ``counters`` are
+    of another.
     """
 
     engine: str
@@ -98,6 +100,7 @@ class Run:
     first_ns: int = 0
     rules: str = ""
     served: Served | None = None
+    counters: Counters | None = None
 
     @property
     def name(self) -> str:

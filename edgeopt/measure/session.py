@@ -21,7 +21,7 @@ from edgeopt.bundle.verify import changed_files
 from edgeopt.deploy.provision import Provided, answers, check_architecture, provide, repaired
 from edgeopt.deploy.store import Store, link_word
 from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
-from edgeopt.measure import agent, measurement
+from edgeopt.measure import agent, counting, measurement
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.report import Report, report
 from edgeopt.measure.rules import find
@@ -49,6 +49,7 @@ class _Plan:
     rules: str = ""
     data: str = ""
     texts: Sequence[Text] = ()
+    plugin: Path | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +80,7 @@ def profile(
     min_runs: int | None = None,
     rules: str | None = None,
     data: str | Path | None = None,
+    counters: bool = False,
     output: str | Path | None = None,
     activate: bool = True,
 ) -> Report:
@@ -89,8 +91,9 @@ def profile(
     ``warmup`` and ``runs`` default to the target's; on an emulated board the latter two to
     ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
-    texts of the file ``data`` are timed besides, each once as it is served. The raw measurement is
-    written to ``output`` (by default a new file under ``measurements/``). An
+    texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
+    instructions of an inference are counted too, on a user-mode emulated board. The raw
+    measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
     ``activate`` it is only tried: what apps open stays what it was.
@@ -130,6 +133,7 @@ def profile(
                 where="profile",
                 hint="Leave --rules out.",
             )
+        plugin = counting.plugin_for(reached) if counters else None
         target = bundle.manifest.target
         default_warmup, default_runs = (
             (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
@@ -147,6 +151,7 @@ def profile(
                 rules=rules or "",
                 data=str(data or ""),
                 texts=() if lengths[graph] == NO_LENGTH else texts,
+                plugin=plugin,
             )
             for graph, part, artifact in artifacts
         ]
@@ -343,6 +348,10 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
                 plan.texts,
                 plan.data,
             )
+    counters = None
+    if plan.plugin is not None and told.outputs_agree:
+        with progress.step(f"Counting the instructions of {name}"):
+            counters = counting.count(board, plan.plugin, arguments, name)
     run = Run(
         engine=artifact.engine,
         engine_version=told.engine_version,
@@ -366,6 +375,7 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         first_ns=told.first_ns,
         rules=plan.rules,
         served=served,
+        counters=counters,
     )
     return run, told.agent_version, provided.files
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
+from edgeopt.report import counters
 from edgeopt.report.tables import size
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def render(report: Report, console: Console) -> None:
         runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
         console.print(f"too few runs for more percentiles: {runs}")
     _tell_course(report, console, m.emulated)
+    counters.render(m, console)
     reasons: dict[str, list[str]] = {}
     for absent in m.not_run:
         reasons.setdefault(absent.reason, []).append(absent.name)
