@@ -176,12 +176,16 @@ def _check(artifact: str, limit: Limit, figure: Figure) -> Check:
         least=limit.value if limit.is_least else None,
         figure=figure,
         status=status,
-        text=f"{limit.figure} is {figure.value:.4g}{ends}, {sign} {limit.value:g} is allowed{why}",
+        text=f"{limit.figure} is {_shown(figure.value)}{ends}, {sign} "
+        f"{_shown(limit.value, 'g')} is allowed{why}",
     )
 
 
-def _shown(end: float | None) -> str:
-    return "?" if end is None else f"{end:.4g}"
+def _shown(value: float | None, form: str = ".4g") -> str:
+    if value is None:
+        return "?"
+    is_count = value >= 1e5 and value == int(value)  # exact, and held to a thousandth
+    return f"{value:,.0f}" if is_count else f"{value:{form}}"
 
 
 def _read(path: Path, found: Budget) -> _Source:

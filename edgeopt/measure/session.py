@@ -126,6 +126,7 @@ def profile(
     path = Path(output or f"measurements/{name}-{board}-{stamp}.json")
     measurement.check_place(path)
     with connect(board) as reached:
+        plugin = counting.plugin_for(reached) if counters else None
         check_architecture(bundle, reached)
         if rules is not None and reached.emulated:
             raise InputError(
@@ -133,7 +134,6 @@ def profile(
                 where="profile",
                 hint="Leave --rules out.",
             )
-        plugin = counting.plugin_for(reached) if counters else None
         target = bundle.manifest.target
         default_warmup, default_runs = (
             (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
