@@ -30,6 +30,7 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--meter", metavar="ADDRESS", help="An external one: command:, scpi:, http:, mqtt:.")
 @click.option("--meter-scale", type=float, default=1.0, help="Watts by the number it tells [1].")
 @click.option("--meter-error", type=click.FloatRange(0, 100), metavar="PERCENT", help="Its gain's.")
+@click.option("--counters", is_flag=True, help="Count instructions too (emulated board).")
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -51,6 +52,7 @@ def profile(
     meter: str | None,
     meter_scale: float,
     meter_error: float | None,
+    counters: bool,
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -82,6 +84,7 @@ def profile(
         min_runs=min_runs,
         rules=rules,
         data=data,
+        counters=counters,
         output=output,
         rails=rails,
         cool_to_c=cool_to,

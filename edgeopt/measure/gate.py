@@ -148,7 +148,8 @@ _HOW = {
     ACCURACY_DROP: "Evaluate it beside the original: edgeopt evaluate BUNDLE --data DATA "
     "--original MODEL --json > FILE.json",
     "energy": "It takes a board with a power sensor, or a meter, and a measurement that read it.",
-    "counters": "It takes an emulated board that counts, and a measurement that read it.",
+    "counters": "It takes an emulated board: edgeopt profile BUNDLE --board NAME --counters "
+    "-o FILE.json",
 }
 
 
@@ -181,12 +182,16 @@ def _check(artifact: str, limit: Limit, figure: Figure) -> Check:
         least=limit.value if limit.is_least else None,
         figure=figure,
         status=status,
-        text=f"{limit.figure} is {figure.value:.4g}{ends}, {sign} {limit.value:g} is allowed{why}",
+        text=f"{limit.figure} is {_shown(figure.value)}{ends}, {sign} "
+        f"{_shown(limit.value, 'g')} is allowed{why}",
     )
 
 
-def _shown(end: float | None) -> str:
-    return "?" if end is None else f"{end:.4g}"
+def _shown(value: float | None, form: str = ".4g") -> str:
+    if value is None:
+        return "?"
+    is_count = value >= 1e5 and value == int(value)  # exact, and held to a thousandth
+    return f"{value:,.0f}" if is_count else f"{value:{form}}"
 
 
 def _read(path: Path, found: Budget) -> _Source:
@@ -255,6 +260,9 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
             )
         items[name] = item
         figures[name] = {"size.artifact_mb": _sized(run.artifact_bytes, str(path))}
+        if run.counters is not None:
+            counted = _exact(run.counters.per_inference, str(path))
+            figures[name]["counters.instructions"] = counted
         if not m.emulated:
             figures[name]["memory.peak_mb"] = _sized(run.peak_memory_bytes, str(path))
             figures[name] |= _latencies(item, str(path)) | _energy(item, str(path))

@@ -152,6 +152,7 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "drift": item.course.drift,
         "modes": [asdict(mode) for mode in item.course.modes],
         "served": _served(run.served),
+        "counters": run.counters.document() if run.counters else None,
         "score": asdict(item.score) if item.score else None,
         "peak_memory_bytes": run.peak_memory_bytes,
         "artifact_bytes": run.artifact_bytes,

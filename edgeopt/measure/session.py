@@ -21,7 +21,7 @@ from edgeopt.bundle.verify import changed_files
 from edgeopt.deploy.provision import Provided, answers, check_architecture, provide, repaired
 from edgeopt.deploy.store import Store, link_word
 from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
-from edgeopt.measure import agent, conditions, measurement, metering, sampling, trace
+from edgeopt.measure import agent, conditions, counting, measurement, metering, sampling, trace
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.metering import MeterPlan
 from edgeopt.measure.report import Report, report
@@ -54,6 +54,7 @@ class _Plan:
     sampling: Sampling
     cool_to_c: float | None
     meter: MeterPlan | None
+    plugin: Path | None = None
 
 
 @dataclass(slots=True)
@@ -84,6 +85,7 @@ def profile(
     min_runs: int | None = None,
     rules: str | None = None,
     data: str | Path | None = None,
+    counters: bool = False,
     output: str | Path | None = None,
     activate: bool = True,
     rails: Sequence[str] = (),
@@ -98,8 +100,9 @@ def profile(
     ``warmup`` and ``runs`` default to the target's; on an emulated board the latter two to
     ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
-    texts of the file ``data`` are timed besides, each once as it is served. The raw measurement is
-    written to ``output`` (by default a new file under ``measurements/``). An
+    texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
+    instructions of an inference are counted too, on a user-mode emulated board. The raw
+    measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
     ``activate`` it is only tried: what apps open stays what it was.
@@ -137,6 +140,7 @@ def profile(
     path = Path(output or f"measurements/{name}-{board}-{stamp}.json")
     measurement.check_place(path)
     with connect(board) as reached:
+        plugin = counting.plugin_for(reached) if counters else None
         check_architecture(bundle, reached)
         if rules is not None and reached.emulated:
             raise InputError(
@@ -166,6 +170,7 @@ def profile(
                 sampling=sampled,
                 cool_to_c=cool_to_c,
                 meter=meter,
+                plugin=plugin,
             )
             for graph, part, artifact in artifacts
         ]
@@ -370,6 +375,10 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
                 plan.texts,
                 plan.data,
             )
+    counters = None
+    if plan.plugin is not None and told.outputs_agree:
+        with progress.step(f"Counting the instructions of {name}"):
+            counters = counting.count(board, plan.plugin, arguments, name)
     run = Run(
         engine=artifact.engine,
         engine_version=told.engine_version,
@@ -397,6 +406,7 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         trace=trace.of(
             told.beside, plan.sampling.sources, {**plan.sampling.power, **beside.fields()}
         ),
+        counters=counters,
     )
     return run, told.agent_version, provided.files
 

@@ -1,0 +1,57 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * What we use of QEMU's plugin interface, version 1 (QEMU 6.0 to 8.2), written down from its
+ * documentation: docs/devel/tcg-plugins.rst, "API". QEMU refuses a plugin of a version that it
+ * has not; 9.0 has no version 1 any more. */
+#ifndef EO_QEMU_PLUGIN_H
+#define EO_QEMU_PLUGIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EO_PLUGIN_VERSION 1
+#define EO_EXPORTED __attribute__((visibility("default")))
+
+typedef uint64_t qemu_plugin_id_t;
+struct qemu_plugin_tb;
+struct qemu_plugin_insn;
+
+typedef struct qemu_info_t {
+    const char *target_name; /* "aarch64", "arm" */
+    struct {
+        int min;
+        int cur;
+    } version;
+    bool system_emulation;
+    struct {
+        int smp_vcpus;
+        int max_vcpus;
+    } system; /* of system emulation only */
+} qemu_info_t;
+
+enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
+
+typedef void (*qemu_plugin_vcpu_tb_trans_cb_t)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb);
+typedef void (*qemu_plugin_vcpu_syscall_cb_t)(qemu_plugin_id_t id, unsigned int vcpu, int64_t number,
+                                              uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
+                                              uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8);
+
+/* Called for each block that is translated; what it registers happens whenever the block runs. */
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, qemu_plugin_vcpu_tb_trans_cb_t cb);
+void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t id, qemu_plugin_vcpu_syscall_cb_t cb);
+/* Adds "value" to a uint64_t at "at", not atomically: with several threads additions may be lost. */
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, enum qemu_plugin_op op,
+                                              void *at, uint64_t value);
+size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
+struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
+const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
+
+/* What a plugin exports. */
+extern EO_EXPORTED int qemu_plugin_version;
+EO_EXPORTED int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc,
+                                    char **argv);
+
+#endif
