@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeopt.evaluate.measured import TITLES
-from edgeopt.report.card import UNDISTURBED
+from edgeopt.report.card_conditions import conditions
 from edgeopt.report.markdown import block, code, table, text
 from edgeopt.report.profile import ms
 from edgeopt.report.tables import size
@@ -298,47 +298,9 @@ def _valued(figure: Mapping[str, Any], sign: str) -> list[str]:
     return [value or "-", "-" if low is None or high is None else f"{low} to {high}"]
 
 
-_STATE: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
-    "load": lambda state: f"{state['load_1min']:.2f}" if "load_1min" in state else None,
-    "hottest °C": lambda state: _hottest(state.get("temperature_c")),
-    "clock MHz": lambda state: _clock(state.get("cpu_khz")),
-    "governor": lambda state: text(", ".join(dict.fromkeys(state.get("governors", ())))) or None,
-}
-
-
 def _conditions(card: Mapping[str, Any]) -> Iterator[str]:
-    runs = card["runs"]
-    if _emulated(card):
-        return
-    told = {
-        name: [(of(run["state_before"]), of(run["state_after"])) for run in runs]
-        for name, of in _STATE.items()
-    }
-    heads = [name for name, pairs in told.items() if any(map(any, pairs))]
-    rows = []
-    for i, run in enumerate(runs):
-        found = run["disturbance"]
-        why = f" ({text('; '.join(found['reasons']))})" if found["reasons"] else ""
-        cells = [_pair(*told[name][i]) for name in heads]
-        rows.append([text(_label(run, card)), *cells, found["verdict"] + why])
-    yield table(["artifact", *heads, "disturbed?"], rows, range(len(heads) + 2))
-    yield "Before → after a run, or both; the load is the mean of the last minute."
-    if absent := [name for name in _STATE if name not in heads]:
-        yield f"Not told by the board: {', '.join(absent)}."
-    if all(run["disturbance"]["verdict"] != UNDISTURBED for run in runs):
-        yield "No run of this card is known to have been left alone."
-
-
-def _pair(before: str | None, after: str | None) -> str:
-    return before or "?" if before == after else f"{before or '?'} → {after or '?'}"
-
-
-def _hottest(zones: Mapping[str, float] | None) -> str | None:
-    return f"{max(zones.values()):.1f}" if zones else None
-
-
-def _clock(khz: Sequence[int] | None) -> str | None:
-    return f"{max(khz) / 1000:.0f}" if khz else None
+    if not _emulated(card):
+        yield from conditions(card["runs"], [_label(run, card) for run in card["runs"]])
 
 
 def _facts(card: Mapping[str, Any]) -> Iterator[str]:

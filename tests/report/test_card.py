@@ -333,6 +333,20 @@ def test_what_is_odd_in_the_times_is_told(made: Bundle) -> None:
     assert "times keep to two levels: 60% about 10.0 ms and 40% about 20.0 ms" in text
 
 
+def test_what_was_sampled_while_it_ran_is_shown(made: Bundle) -> None:
+    found = card(made, [measured(made)])
+    sampled = {"temperature_c": {"cpu": 71.5}, "clock_khz": [1_200_000, 1_500_000]}
+    found["runs"][0] |= {
+        "conditions": sampled,
+        "disturbance": {"verdict": "undisturbed", "reasons": []},
+    }
+    text = page(found)
+    assert "while it ran | clock MHz while it ran | disturbed? |" in text
+    assert "| ondemand | 71.5 | 1200 to 1500 | undisturbed |" in text
+    assert "isturbed onnx" not in text
+    assert "No run of this card" not in text
+
+
 def test_energy_stands_where_it_was_measured(made: Bundle) -> None:
     found = card(made, [measured(made)])
     assert not section(page(found), "Energy")
