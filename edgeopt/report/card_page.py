@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeopt.evaluate.measured import TITLES
@@ -243,7 +243,9 @@ def _energy(card: Mapping[str, Any]) -> Iterator[str]:
 def _joules(figure: Mapping[str, Any] | None) -> str:
     if not figure:
         return "-"
-    return f"{1e3 * figure['joules']:.4g} ± {1e3 * figure['uncertainty']:.2g}"
+    milli, half = 1e3 * figure["joules"], 1e3 * figure["uncertainty"]
+    digits = next((d for d in range(7) if half * 10**d >= 10), 6)  # two of the uncertainty
+    return f"{milli:.{digits}f} ± {half:.{digits}f}"
 
 
 def _accuracy(card: Mapping[str, Any]) -> Iterator[str]:
@@ -330,7 +332,7 @@ def _hashes(card: Mapping[str, Any]) -> Iterator[str]:
     versions, hashes = card["versions"], card["hashes"]
     tools = {**versions["original"], **versions["compiled_by"]}
     rows = [
-        ["compiled by", text(", ".join(f"{name} {v}" for name, v in sorted(tools.items())))],
+        ["compiled by", text(", ".join(f"{name} {v}" for name, v in sorted(tools.items())) or "?")],
         ["measured by", text(f"edgeopt {', '.join(versions['measured_by'])}")],
         ["agent on the board", text(", ".join(versions["agent"]))],
         ["bundle", code(hashes["bundle_digest"])],

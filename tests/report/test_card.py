@@ -358,7 +358,7 @@ def test_energy_stands_where_it_was_measured(made: Bundle) -> None:
     energy = {"total": rail, "rails": [rail], "covers": "the board", "leaves_out": "the supply"}
     found["runs"][0]["energy"] = energy | {"synthetic": False}
     told = section(page(found), "Energy")
-    assert "| onnx fp32 | VDD_IN | 12.3 ± 0.4 | 20 ± 0.5 |" in told
+    assert "| onnx fp32 | VDD_IN | 12.30 ± 0.40 | 20.00 ± 0.50 |" in told
     assert "onnx fp32: covers the board; leaves out the supply" in told
     found["runs"][0]["energy"] = energy | {"synthetic": True}
     assert "onnx fp32 (synthetic, of no board)" in section(page(found), "Energy")
@@ -428,6 +428,12 @@ def test_a_card_is_of_one_board(made: Bundle) -> None:
     paths = [measured(made), measured(made, name="n.json", board_name="kitchen")]
     with pytest.raises(InputError, match=r"n\.json: is of the board kitchen, and .* of pi; a card"):
         card(made, paths)
+
+
+def test_measurements_of_a_card_have_names_of_their_own(made: Bundle) -> None:
+    path = measured(made)
+    with pytest.raises(InputError, match=r"m\.json: has the name of another measurement"):
+        card(made, [path, path])
 
 
 def test_a_damaged_bundle_has_no_card(made: Bundle) -> None:
