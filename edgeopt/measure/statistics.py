@@ -63,6 +63,8 @@ def percentiles(samples: Sequence[int]) -> Percentiles:
     def supported(share: float) -> int | None:
         return rank(share) if independent[share] >= needed(share) else None
 
+    p90 = supported(0.90)
+
     def bounds(share: float) -> Bounds:
         low, high = bound_ranks(independent[share], share)
         # A rank among so many independent samples, as one among all that there are.
@@ -74,8 +76,9 @@ def percentiles(samples: Sequence[int]) -> Percentiles:
 
     return Percentiles(
         p50=rank(0.50),
-        p90=supported(0.90),
-        p99=supported(0.99),
+        p90=p90,
+        # What lies beyond p99 may come singly where slow times come in rows.
+        p99=None if p90 is None else supported(0.99),
         max=ordered[-1],
         n=n,
         p50_bounds=bounds(0.50),

@@ -56,8 +56,14 @@ def card(
     """
     bundle = intact(bundle)
     taken = [(Path(path), measurement.read(Path(path))) for path in measurements]
-    for path, m in taken:
+    for i, (path, m) in enumerate(taken):
         _check(path, m, bundle, taken[0])
+        if path.name in (other.name for other, _ in taken[:i]):
+            raise InputError(
+                "has the name of another measurement of this card",
+                where=str(path),
+                hint="A card tells measurements apart by the names of their files: rename one.",
+            )
     evaluated = None if evaluation is None else _evaluation(Path(evaluation), bundle)
     manifest, first = bundle.manifest, taken[0][1]
     origin = dict(manifest.origin)

@@ -4,19 +4,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeopt.evaluate.measured import TITLES
-from edgeopt.report.card import UNDISTURBED
+from edgeopt.report.card_conditions import conditions
+from edgeopt.report.markdown import block, code, table, text
 from edgeopt.report.profile import ms
-from edgeopt.report.shown import one_line
 from edgeopt.report.tables import size
 
 MARK = "<!-- Written by edgeopt card: make it again rather than change it. -->"
 
-_MARKUP = re.compile(r"([\\`*\[\]<>|#~$&]|(?<!\w)_|_(?!\w)|:(?=//))")
 _FIGURES = ("p50", "p90", "p99")
 
 
@@ -43,21 +41,6 @@ def page(card: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _text(value: object) -> str:
-    return _MARKUP.sub(r"\\\1", one_line(str(value)))
-
-
-def _code(value: object) -> str:
-    """Return inline code; in a table a bar has to be escaped even there."""
-    return f"`{one_line(str(value)).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = (0,)) -> str:
-    """Return a table; the columns ``words`` stand to the left, those of figures to the right."""
-    rule = ["---" if i in words else "---:" for i in range(len(heads))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *rows))
-
-
 def _emulated(card: Mapping[str, Any]) -> bool:
     return bool(card["board"]["emulated"])
 
@@ -65,11 +48,11 @@ def _emulated(card: Mapping[str, Any]) -> bool:
 def _head(card: Mapping[str, Any]) -> Iterator[str]:
     model, board, runs = card["model"], card["board"], card["runs"]
     emulated = " (emulated)" if _emulated(card) else ""
-    yield f"# {_text(model['name'])} on {_text(board['name'])}{emulated}"
+    yield f"# {text(model['name'])} on {text(board['name'])}{emulated}"
     days = sorted({run["started_utc"][:10] for run in runs})
     yield (
-        f"{_text(model['task'])}, compiled for {_text(card['target']['name'])}; "
-        f"{'run' if emulated else 'measured'} on {_text(' and '.join(days))}, one inference at a "
+        f"{text(model['task'])}, compiled for {text(card['target']['name'])}; "
+        f"{'run' if emulated else 'measured'} on {text(' and '.join(days))}, one inference at a "
         "time (batch 1)."
     )
     if emulated:
@@ -82,21 +65,21 @@ def _head(card: Mapping[str, Any]) -> Iterator[str]:
     for verdict in dict.fromkeys(run["disturbance"]["verdict"] for run in unfit):
         names = [_label(run, card) for run in unfit if run["disturbance"]["verdict"] == verdict]
         yield (
-            f"> **Disturbed: {_text(', '.join(names))}.** What else ran, or the board's own heat, "
+            f"> **Disturbed: {text(', '.join(names))}.** What else ran, or the board's own heat, "
             "is in these times: see [Conditions](#conditions)."
             if verdict == "disturbed"
-            else f"> Whether anything disturbed {_text(', '.join(names))} is not known: see "
+            else f"> Whether anything disturbed {text(', '.join(names))} is not known: see "
             "[Conditions](#conditions)."
         )
     wrong = [_label(run, card) for run in runs if not run["outputs_agree"]]
     if wrong:
         yield (
-            f"> **Outputs of {_text(', '.join(wrong))} disagree** with the golden ones there; they "
+            f"> **Outputs of {text(', '.join(wrong))} disagree** with the golden ones there; they "
             "were not timed."
         )
     for absent in card["not_run"]:
         name = f"{absent['engine']} {absent['precision']}"
-        yield f"> Not run: {_text(name)}: {_text(absent['reason'])}"
+        yield f"> Not run: {text(name)}: {text(absent['reason'])}"
 
 
 def _label(run: Mapping[str, Any], card: Mapping[str, Any]) -> str:
@@ -118,26 +101,35 @@ def _latency(card: Mapping[str, Any]) -> Iterator[str]:
     if not timed:
         return
     shown = [name for name in _FIGURES if any(name in run["latency_ns"] for run in timed)]
+    # What is alike in all of them needs no column.
+    calls = {"tokens": "seq_len", "threads": "threads"}
+    vary = [head for head, key in calls.items() if len({run[key] for run in timed}) > 1]
     rows = [
         [
-            _text(_label(run, card)),
-            str(run["seq_len"] or "-"),
-            str(run["threads"]),
+            text(_label(run, card)),
+            *(str(run[calls[head]] or "-") for head in vary),
             str(run["latency_ns"]["n"]),
             *(_bounded(run["latency_ns"].get(name)) for name in shown),
             ms(run["latency_ns"]["max"]),
         ]
         for run in timed
     ]
-    yield _table(["artifact", "tokens", "threads", "runs", *shown, "largest"], rows)
+    yield table(["artifact", *vary, "runs", *shown, "largest"], rows)
+    alike = [
+        f"{timed[0][key]} {head if timed[0][key] > 1 else head[:-1]}"
+        for head, key in calls.items()
+        if head not in vary and timed[0][key]
+    ]
+    if alike:
+        yield f"All of {' and '.join(alike)}."
     yield (
         "Milliseconds of an inference once times are steady, with bounds that each hold by itself "
         f"with {100 * card['confidence']:.0f} % confidence (? if the runs are too few for one). "
         "The order is that of the measurement and ranks nothing: artifacts ran one after the "
         "other, and what differs from one process to the next is not in these bounds. "
-        f"Which of two is faster is told by {_code('edgeopt compare')}."
+        f"Which of two is faster is told by {code('edgeopt compare')}."
     )
-    notes = [f"* {_text(_label(run, card))}: {note}" for run in timed for note in _notes(run)]
+    notes = [f"* {text(_label(run, card))}: {note}" for run in timed for note in _notes(run)]
     if notes:
         yield "\n".join(notes)
 
@@ -170,7 +162,7 @@ def _notes(run: Mapping[str, Any]) -> Iterator[str]:
         levels = (f"{mode['share']:.0%} about {ms(mode['value_ns'])} ms" for mode in run["modes"])
         yield f"times keep to two levels: {' and '.join(levels)}"
     if run["score"]:
-        yield f"by the rules of {_text(run['rules'])}, and no result of theirs: see the JSON"
+        yield f"by the rules of {text(run['rules'])}, and no result of theirs: see the JSON"
 
 
 def _outputs(card: Mapping[str, Any]) -> Iterator[str]:
@@ -183,8 +175,8 @@ def _outputs(card: Mapping[str, Any]) -> Iterator[str]:
         there = "-" if run["cosine_min"] is None else f"{run['cosine_min']:.5f}"
         rows.append(
             [
-                _text(_label(run, card)),
-                f"{_text(run['engine'])} {_text(run['engine_version'])}",
+                text(_label(run, card)),
+                f"{text(run['engine'])} {text(run['engine_version'])}",
                 size(run["artifact_bytes"]),
                 host,
                 there,
@@ -193,9 +185,9 @@ def _outputs(card: Mapping[str, Any]) -> Iterator[str]:
             ]
         )
     heads = ["artifact", "engine", "size", "cosine when compiled"]
-    yield _table([*heads, f"cosine on the board{mark}", "at least", f"outputs{mark}"], rows, (0, 1))
+    yield table([*heads, f"cosine on the board{mark}", "at least", f"outputs{mark}"], rows, (0, 1))
     yield (
-        f"The smallest cosine of a call with {_text(card['model']['reference'])}: of texts or "
+        f"The smallest cosine of a call with {text(card['model']['reference'])}: of texts or "
         "images when the bundle was made, and of its golden inputs on the board."
     )
 
@@ -205,7 +197,7 @@ def _start(card: Mapping[str, Any]) -> Iterator[str]:
         return
     rows = [
         [
-            _text(_label(run, card)),
+            text(_label(run, card)),
             ms(run["load_ns"]),
             ms(run["first_inference_ns"]),
             *(size(run["memory_bytes"][phase]) for phase in ("before", "loaded", "peak")),
@@ -213,7 +205,7 @@ def _start(card: Mapping[str, Any]) -> Iterator[str]:
         for run in card["runs"]
     ]
     heads = ["artifact", "load ms", "first inference ms", "before", "loaded", "peak"]
-    yield _table(heads, rows)
+    yield table(heads, rows)
     yield (
         "Load and first inference happened once each. Memory is the process's resident set before "
         "the engine was loaded, after, and at its peak."
@@ -224,26 +216,26 @@ def _energy(card: Mapping[str, Any]) -> Iterator[str]:
     """Yield the energy of an inference where it was measured; nothing is said of where not."""
     rows, notes = [], []
     for run in card["runs"]:
-        name, energy = _text(_label(run, card)), run.get("energy")
+        name, energy = text(_label(run, card)), run.get("energy")
         if energy:
             synthetic = " (synthetic, of no board)" if energy.get("synthetic") else ""
             rails = [energy["total"]] if energy.get("total") else energy.get("rails") or ()
             rows += [
                 [
                     f"{name}{synthetic}",
-                    _text(" + ".join(rail.get("rails") or ("all",))),
+                    text(" + ".join(rail.get("rails") or ("all",))),
                     *(_joules(rail.get(kind)) for kind in ("net", "gross")),
                 ]
                 for rail in rails
             ]
             notes.append(
-                f"* {name}: covers {_text(energy.get('covers') or 'what is named')}; leaves out "
-                f"{_text(energy.get('leaves_out') or 'nothing')}"
+                f"* {name}: covers {text(energy.get('covers') or 'what is named')}; leaves out "
+                f"{text(energy.get('leaves_out') or 'nothing')}"
             )
         elif run.get("no_energy"):
-            notes.append(f"* {name}: none: {_text(run['no_energy'])}")
+            notes.append(f"* {name}: none: {text(run['no_energy'])}")
     if rows:
-        yield _table(["artifact", "rails", "mJ above idle", "mJ in all"], rows, (0, 1))
+        yield table(["artifact", "rails", "mJ above idle", "mJ in all"], rows, (0, 1))
     if notes:
         yield "\n".join(notes)
 
@@ -251,19 +243,21 @@ def _energy(card: Mapping[str, Any]) -> Iterator[str]:
 def _joules(figure: Mapping[str, Any] | None) -> str:
     if not figure:
         return "-"
-    return f"{1e3 * figure['joules']:.4g} ± {1e3 * figure['uncertainty']:.2g}"
+    milli, half = 1e3 * figure["joules"], 1e3 * figure["uncertainty"]
+    digits = next((d for d in range(7) if half * 10**d >= 10), 6)  # two of the uncertainty
+    return f"{milli:.{digits}f} ± {half:.{digits}f}"
 
 
 def _accuracy(card: Mapping[str, Any]) -> Iterator[str]:
     found = card["evaluation"]
     if found is None:
         rows = [
-            [_text(a["name"]), f"{a['accuracy']['score']:.4f}", f"{a['accuracy']['drop']:+.4f}"]
+            [text(a["name"]), f"{a['accuracy']['score']:.4f}", f"{a['accuracy']['drop']:+.4f}"]
             for a in card["artifacts"]
             if a["accuracy"] is not None
         ]
         if rows:
-            yield _table(["artifact", "score", "drop"], rows)
+            yield table(["artifact", "score", "drop"], rows)
             yield "On held-out texts when the bundle was made."
         return
     against = not found["systems"][0]["engine"]
@@ -274,19 +268,19 @@ def _accuracy(card: Mapping[str, Any]) -> Iterator[str]:
         shown = f"{system['engine']} {system['precision']}" if system["engine"] else "original"
         for name in names:
             figure = system["figures"][name]
-            row = [_text(shown), _text(TITLES.get(name, name)), *_valued(figure, "")]
+            row = [text(shown), text(TITLES.get(name, name)), *_valued(figure, "")]
             if against:
                 change = figure["difference"]
                 row += ["", "", ""] if change is None else [*_valued(change, "+"), ""]
-                row[-1] = "" if change is None else _text(change["verdict"])
+                row[-1] = "" if change is None else text(change["verdict"])
             rows.append(row)
-    yield _table(heads + (["minus original", "95 %", ""] if against else []), rows, (0, 1, 6))
-    place = f"{_text(found['board'])}" if found["board"] else "the machine that evaluated them"
+    yield table(heads + (["minus original", "95 %", ""] if against else []), rows, (0, 1, 6))
+    place = f"{text(found['board'])}" if found["board"] else "the machine that evaluated them"
     mark = " (emulated)" if found["emulated"] else ""
-    told = f"{found['units']} {_text(found['noun'])} of {_code(found['data'])} on {place}{mark}."
+    told = f"{found['units']} {text(found['noun'])} of {code(found['data'])} on {place}{mark}."
     if against:
         original = found["systems"][0]["name"]
-        told += f" The original is {_text(original)}, asked the same; an artifact is called better "
+        told += f" The original is {text(original)}, asked the same; an artifact is called better "
         told += "or worse only if the interval of the difference leaves out 0"
         compared = len(names) * (len(found["systems"]) - 1)
         told += (
@@ -306,47 +300,9 @@ def _valued(figure: Mapping[str, Any], sign: str) -> list[str]:
     return [value or "-", "-" if low is None or high is None else f"{low} to {high}"]
 
 
-_STATE: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
-    "load": lambda state: f"{state['load_1min']:.2f}" if "load_1min" in state else None,
-    "hottest °C": lambda state: _hottest(state.get("temperature_c")),
-    "clock MHz": lambda state: _clock(state.get("cpu_khz")),
-    "governor": lambda state: _text(", ".join(dict.fromkeys(state.get("governors", ())))) or None,
-}
-
-
 def _conditions(card: Mapping[str, Any]) -> Iterator[str]:
-    runs = card["runs"]
-    if _emulated(card):
-        return
-    told = {
-        name: [(of(run["state_before"]), of(run["state_after"])) for run in runs]
-        for name, of in _STATE.items()
-    }
-    heads = [name for name, pairs in told.items() if any(map(any, pairs))]
-    rows = []
-    for i, run in enumerate(runs):
-        found = run["disturbance"]
-        why = f" ({_text('; '.join(found['reasons']))})" if found["reasons"] else ""
-        cells = [_pair(*told[name][i]) for name in heads]
-        rows.append([_text(_label(run, card)), *cells, found["verdict"] + why])
-    yield _table(["artifact", *heads, "disturbed?"], rows, range(len(heads) + 2))
-    yield "Before → after a run, or both; the load is the mean of the last minute."
-    if absent := [name for name in _STATE if name not in heads]:
-        yield f"Not told by the board: {', '.join(absent)}."
-    if all(run["disturbance"]["verdict"] != UNDISTURBED for run in runs):
-        yield "No run of this card is known to have been left alone."
-
-
-def _pair(before: str | None, after: str | None) -> str:
-    return before or "?" if before == after else f"{before or '?'} → {after or '?'}"
-
-
-def _hottest(zones: Mapping[str, float] | None) -> str | None:
-    return f"{max(zones.values()):.1f}" if zones else None
-
-
-def _clock(khz: Sequence[int] | None) -> str | None:
-    return f"{max(khz) / 1000:.0f}" if khz else None
+    if not _emulated(card):
+        yield from conditions(card["runs"], [_label(run, card) for run in card["runs"]])
 
 
 def _facts(card: Mapping[str, Any]) -> Iterator[str]:
@@ -369,32 +325,30 @@ def _facts(card: Mapping[str, Any]) -> Iterator[str]:
         ("memory", size(board["ram_bytes"]) if board.get("ram_bytes") else None),
         ("system", ", ".join(filter(None, (board.get("os"), board.get("kernel"), libc)))),
     ]
-    yield _table(["", ""], [[name, _text(value)] for name, value in rows if value], (0, 1))
+    yield table(["", ""], [[name, text(value)] for name, value in rows if value], (0, 1))
 
 
 def _hashes(card: Mapping[str, Any]) -> Iterator[str]:
     versions, hashes = card["versions"], card["hashes"]
     tools = {**versions["original"], **versions["compiled_by"]}
     rows = [
-        ["compiled by", _text(", ".join(f"{name} {v}" for name, v in sorted(tools.items())))],
-        ["measured by", _text(f"edgeopt {', '.join(versions['measured_by'])}")],
-        ["agent on the board", _text(", ".join(versions["agent"]))],
-        ["bundle", _code(hashes["bundle_digest"])],
+        ["compiled by", text(", ".join(f"{name} {v}" for name, v in sorted(tools.items())) or "?")],
+        ["measured by", text(f"edgeopt {', '.join(versions['measured_by'])}")],
+        ["agent on the board", text(", ".join(versions["agent"]))],
+        ["bundle", code(hashes["bundle_digest"])],
     ]
     weights = card["model"]["origin"].get("weights_sha256")
     if isinstance(weights, Mapping):
-        rows += [[_text(f"weights {name}"), _code(weights[name])] for name in sorted(weights)]
+        rows += [[text(f"weights {name}"), code(weights[name])] for name in sorted(weights)]
     rows += [
-        [_text(f"measurement {name}"), _code(value)]
+        [text(f"measurement {name}"), code(value)]
         for name, value in sorted(hashes["measurements_sha256"].items())
     ]
     if hashes["evaluation_sha256"]:
-        rows.append(["evaluation", _code(hashes["evaluation_sha256"])])
-    yield _table(["", ""], rows, (0, 1))
+        rows.append(["evaluation", code(hashes["evaluation_sha256"])])
+    yield table(["", ""], rows, (0, 1))
     yield "Hashes are SHA-256; a bundle's digest covers every file of it."
 
 
 def _repeat(card: Mapping[str, Any]) -> Iterator[str]:
-    lines = [one_line(line) for line in card["repeat"]]
-    fence = "`" * max([3, *(len(run) + 1 for line in lines for run in re.findall("`+", line))])
-    yield f"{fence}sh\n" + "\n".join(lines) + f"\n{fence}"
+    yield block(card["repeat"], "sh")

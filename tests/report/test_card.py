@@ -142,9 +142,11 @@ time (batch 1).
 
 ## Latency
 
-| artifact | tokens | threads | runs | p50 | p90 | largest |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| onnx fp32 | 4 | 1 | 100 | 50.0 (42.0\u00a0to\u00a059.0) | 90.0 (85.0\u00a0to\u00a096.0) | 100 |
+| artifact | runs | p50 | p90 | largest |
+| --- | ---: | ---: | ---: | ---: |
+| onnx fp32 | 100 | 50.0 (42.0\u00a0to\u00a059.0) | 90.0 (85.0\u00a0to\u00a096.0) | 100 |
+
+All of 4 tokens and 1 thread.
 
 Milliseconds of an inference once times are steady, with bounds that each hold by itself with 95 % \
 confidence (? if the runs are too few for one). The order is that of the measurement and ranks \
@@ -331,6 +333,20 @@ def test_what_is_odd_in_the_times_is_told(made: Bundle) -> None:
     assert "times keep to two levels: 60% about 10.0 ms and 40% about 20.0 ms" in text
 
 
+def test_what_was_sampled_while_it_ran_is_shown(made: Bundle) -> None:
+    found = card(made, [measured(made)])
+    sampled = {"temperature_c": {"cpu": 71.5}, "clock_khz": [1_200_000, 1_500_000]}
+    found["runs"][0] |= {
+        "conditions": sampled,
+        "disturbance": {"verdict": "undisturbed", "reasons": []},
+    }
+    text = page(found)
+    assert "while it ran | clock MHz while it ran | disturbed? |" in text
+    assert "| ondemand | 71.5 | 1200 to 1500 | undisturbed |" in text
+    assert "isturbed onnx" not in text
+    assert "No run of this card" not in text
+
+
 def test_energy_stands_where_it_was_measured(made: Bundle) -> None:
     found = card(made, [measured(made)])
     assert not section(page(found), "Energy")
@@ -342,7 +358,7 @@ def test_energy_stands_where_it_was_measured(made: Bundle) -> None:
     energy = {"total": rail, "rails": [rail], "covers": "the board", "leaves_out": "the supply"}
     found["runs"][0]["energy"] = energy | {"synthetic": False}
     told = section(page(found), "Energy")
-    assert "| onnx fp32 | VDD_IN | 12.3 ± 0.4 | 20 ± 0.5 |" in told
+    assert "| onnx fp32 | VDD_IN | 12.30 ± 0.40 | 20.00 ± 0.50 |" in told
     assert "onnx fp32: covers the board; leaves out the supply" in told
     found["runs"][0]["energy"] = energy | {"synthetic": True}
     assert "onnx fp32 (synthetic, of no board)" in section(page(found), "Energy")
@@ -353,10 +369,11 @@ def test_energy_stands_where_it_was_measured(made: Bundle) -> None:
 def test_runs_of_several_files_are_told_apart(made: Bundle) -> None:
     paths = [measured(made), measured(made, replace(CALLS, seq_len=8), name="long.json")]
     text = page(card(made, paths))
-    assert "| onnx fp32, 4 tokens | 4 |" in text
-    assert "| onnx fp32, 8 tokens | 8 |" in text
+    assert "| onnx fp32, 4 tokens | 4 | 100 |" in text
+    assert "| onnx fp32, 8 tokens | 8 | 100 |" in text
+    assert "\nAll of 1 thread.\n" in text
     again = page(card(made, [paths[0], measured(made, name="again.json")]))
-    assert "| onnx fp32, again.json | 4 |" in again
+    assert "| onnx fp32, again.json | 100 |" in again
 
 
 def test_texts_of_others_are_text(made: Bundle) -> None:
@@ -366,6 +383,13 @@ def test_texts_of_others_are_text(made: Bundle) -> None:
     assert "<b>" not in line.replace("\\<", "")
     assert r"\[a\](http\://b) \| \`c\` \*d\*" in line
     assert "\x1b" not in text
+
+
+def test_a_fence_is_longer_than_what_it_holds(make_bundle: conftest.MakeBundle) -> None:
+    made = make_bundle(origin={"kind": "test", "source": "a ```` b"})
+    told = section(page(card(made, [measured(made)])), "How to repeat it").strip()
+    assert told.startswith("`````sh\n")
+    assert told.endswith("\n`````")
 
 
 def test_a_file_of_another_bundle_is_refused(
@@ -404,6 +428,12 @@ def test_a_card_is_of_one_board(made: Bundle) -> None:
     paths = [measured(made), measured(made, name="n.json", board_name="kitchen")]
     with pytest.raises(InputError, match=r"n\.json: is of the board kitchen, and .* of pi; a card"):
         card(made, paths)
+
+
+def test_measurements_of_a_card_have_names_of_their_own(made: Bundle) -> None:
+    path = measured(made)
+    with pytest.raises(InputError, match=r"m\.json: has the name of another measurement"):
+        card(made, [path, path])
 
 
 def test_a_damaged_bundle_has_no_card(made: Bundle) -> None:
