@@ -356,7 +356,9 @@ def _of_evaluation(document: Mapping[str, Any], path: Path) -> _Source:
             return f"{path} has {', '.join(known)}"
         return None
 
-    return _Source(path=str(path), digest=str(document.get("digest", "")), figures=figures, lacks=lacks)
+    return _Source(
+        path=str(path), digest=str(document.get("digest", "")), figures=figures, lacks=lacks
+    )
 
 
 def _end(value: Any, sign: int = 1) -> float | None:

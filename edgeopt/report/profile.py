@@ -97,10 +97,15 @@ def render(report: Report, console: Console) -> None:
 
 
 def _bounded(value: int | None, bounds: Bounds) -> str:
-    if value is None:
+    if value is None or bounds == (None, None):
         return "-"
     low, high = (ms(end) if end is not None else "?" for end in bounds)
     return f"{low}-{high}"
+
+
+def _has_bounds(report: Report, name: str) -> bool:
+    times = [item.latency for item in report.runs if item.latency]
+    return any(getattr(t, f"{name}_bounds") != (None, None) for t in times)
 
 
 def _tell_course(report: Report, console: Console, emulated: bool) -> None:
@@ -111,7 +116,7 @@ def _tell_course(report: Report, console: Console, emulated: bool) -> None:
     mark = "\nemulated" if emulated else ""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("artifact", no_wrap=True)
-    shown = [name for name in _supported(report) if name != "max"]
+    shown = [name for name in _supported(report) if name != "max" and _has_bounds(report, name)]
     heads = [f"{name} within{mark}" for name in shown]
     for head in (f"load{mark}", f"first run{mark}", *heads):
         table.add_column(Text(head), justify="right", no_wrap=True)
@@ -125,7 +130,7 @@ def _tell_course(report: Report, console: Console, emulated: bool) -> None:
             )
     if table.row_count:
         console.print(table)
-        console.print("ms; each bound holds by itself with 95 % confidence")
+        console.print("ms; each bound holds by itself with 95 % confidence" if shown else "ms")
         console.print()
     for item in report.runs:
         if item.run.served:

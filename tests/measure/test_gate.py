@@ -78,6 +78,13 @@ def test_an_accuracy_is_kept_if_its_lower_bound_is(
     assert [c.status for c in found.checks] == [status]
 
 
+def test_an_evaluation_of_another_bundle_is_refused(tmp_path: Path) -> None:
+    path = evaluated(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "another"}))
+    with pytest.raises(InputError, match="is of another bundle than "):
+        gate(limits(tmp_path, "[size]\nartifact_mb = 90\n"), [measured(tmp_path), path])
+
+
 def test_a_drop_is_what_the_original_is_better_by(tmp_path: Path) -> None:
     found = gate(limits(tmp_path, "[accuracy_drop]\naccuracy = 0.02\n"), [evaluated(tmp_path)])
     (check,) = found.checks

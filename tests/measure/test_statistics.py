@@ -93,6 +93,17 @@ def test_samples_like_those_before_them_count_less() -> None:
     assert percentiles(blocks).independent < 29
 
 
+def test_a_tail_is_not_told_without_the_one_before_it() -> None:
+    """Slow times in one row, and single ones far beyond: p90 hangs on one event, p99 on many."""
+    times = [100 + i % 7 for i in range(6000)]
+    times[500:1400] = [200 + i % 7 for i in range(900)]
+    for i in range(0, 6000, 70):
+        times[i] = 1000
+    assert independent_of([t > 999 for t in times]) == 6000
+    found = percentiles(times)
+    assert (found.p90, found.p99) == (None, None)
+
+
 def test_early_stopping_is_that_of_loadgen() -> None:
     # Floors that mlcommons/endpoints gives as reference values of loadgen: p90 64, p99 662.
     assert early_stopping(range(63), 0.90) is None
