@@ -62,6 +62,8 @@ class _Http:
             with self._opener.open(self._url, timeout=TIMEOUT_S) as answer:
                 body = answer.read(_MOST_BYTES).decode("utf-8", "replace")
         except (OSError, ValueError, http.client.HTTPException) as exc:
+            if isinstance(exc, urllib.error.HTTPError):
+                exc.close()
             reason = getattr(exc, "reason", None) or exc
             raise MeasurementError(
                 f"does not answer ({reason})", where=shown(self._address)
