@@ -150,9 +150,9 @@ def tried(version: str) -> tuple[bool | None, str]:
 def main(versions: tuple[str, ...]) -> int:
     """Try each of ``versions``; return the exit status, 0 if one or more passed and none failed.
 
-    One more than there are cores run at once, for some tests wait until a time is over.
+    All run at once, for some tests wait until a time is over.
     """
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+    with ThreadPoolExecutor(len(versions)) as pool:
         results = []
         for ok, line in pool.map(tried, versions):
             print(line, flush=True)
