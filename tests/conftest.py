@@ -62,11 +62,11 @@ def wire(emulated_board: BoardEntry) -> Iterator[Transport]:
 LONG = (
     "tests/test_main_job.py",
     "tests/runtime/test_wheel.py",
-    "tests/test_aarch64_host.py",
     "tests/test_evaluate_pipeline.py",
     "tests/test_evaluate_images.py",
     "tests/test_pipeline.py",
     "tests/boards/test_faults.py",
+    "tests/test_aarch64_host.py",  # waits for the builds of test_wheel
     "tests/boards/emulated/test_lifecycle.py",
     "tests/compression/test_tokens.py",
     "tests/layouts/test_checkpoints.py",
