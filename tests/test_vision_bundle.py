@@ -194,7 +194,7 @@ def test_a_map_that_cannot_be_is_refused(made: dict[str, tuple[Path, Bundle]]) -
         session.run(image=image)
         with pytest.raises(edgeopt_rt.Failure, match="object-detection: it labels no pixels"):
             session.class_map(8, 8)
-    with pytest.raises(InputError, match="labels no pixels"):
+    with pytest.raises(InputError, match="only semantic-segmentation has maps of labels"):
         edgeopt.segment(made[BACKBONE][1], [make_images(1)[0]])
 
 

@@ -96,7 +96,11 @@ def list_images(folder: Path, limit: int) -> tuple[Path, ...]:
     except OSError as exc:
         raise InputError(f"cannot be read ({exc.strerror})", where=str(folder)) from exc
     if not paths:
-        raise InputError(f"has no images (looked for {', '.join(kinds)})", where=str(folder))
+        raise InputError(
+            f"has no images (looked for {', '.join(kinds)})",
+            where=str(folder),
+            hint="A folder is for a model of images; one of texts takes a file of texts.",
+        )
     return tuple(paths[:limit])
 
 

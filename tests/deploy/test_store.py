@@ -601,18 +601,19 @@ def test_any_name_becomes_current(store: Store, tmp_path: Path, name: str) -> No
 
 @pytest.mark.board
 def test_on_the_emulated_board(wire: Transport, emulated_board: BoardEntry, tmp_path: Path) -> None:
+    # Other tests' bundles lie there, and a bundle may be named by how its digest begins.
     made = make(tmp_path / "src", a="one", b="two")
     store = Store(wire, facts.gather(wire))
-    for digest, name in (("d1", "a"), ("d2", "b")):
+    for digest, name in (("own-d1", "a"), ("own-d2", "b")):
         deploy(store, {"f": made[name]}, digest)
     read = ["cat", "/root/.edgeopt/current-app/f"]
     assert wire.run(read, timeout_s=10).stdout == b"two"
-    store.push({"f": made["a"], "g": made["b"]}, "d3")
+    store.push({"f": made["a"], "g": made["b"]}, "own-d3")
     with store.in_use(), pytest.raises(BusyError, match="is in use"):
         store.remove()
-    assert digests_of(store.remove(["d2", "d3"])) == ("d3",)
+    assert digests_of(store.remove(["own-d2", "own-d3"])) == ("own-d3",)
     assert wire.run(read, timeout_s=10).stdout == b"two"
     store_file = f"/root/.edgeopt/store/{cache.file_sha256(made['b'])}"
     wire.run(["sh", "-c", 'printf 3wo > "$1"', "sh", store_file], timeout_s=10)
-    assert store.repair({"f": made["b"]}, "d2") == ("f",)
+    assert store.repair({"f": made["b"]}, "own-d2") == ("f",)
     assert wire.run(read, timeout_s=10).stdout == b"two"

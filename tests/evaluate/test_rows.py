@@ -189,7 +189,11 @@ def test_images_in_a_folder_for_each_label(tmp_path: Path) -> None:
     )
     for name in ("net", "games"):
         (tmp_path / name).mkdir()
-    refused(tmp_path, f"{tmp_path / 'games'}: has no images (looked for .ppm, .png, .jpg, .jpeg)")
+    refused(
+        tmp_path,
+        f"{tmp_path / 'games'}: has no images (looked for .ppm, .png, .jpg, .jpeg)\n"
+        "A folder is for a model of images; one of texts takes a file of texts.",
+    )
     for name, image in zip(("net", "games"), images.make_images(2), strict=True):
         head = f"P6 {image.shape[1]} {image.shape[0]} 255\n".encode()
         (tmp_path / name / "a.ppm").write_bytes(head + image.tobytes())

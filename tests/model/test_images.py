@@ -49,7 +49,10 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.gif").write_bytes(b"GIF89a")
     with pytest.raises(InputError) as caught:
         list_images(tmp_path, 9)
-    assert str(caught.value) == (f"{tmp_path}: has no images (looked for .ppm, .png, .jpg, .jpeg)")
+    assert str(caught.value) == (
+        f"{tmp_path}: has no images (looked for .ppm, .png, .jpg, .jpeg)\n"
+        "A folder is for a model of images; one of texts takes a file of texts."
+    )
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpeg"])

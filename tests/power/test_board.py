@@ -42,6 +42,7 @@ while [ -e registers ]; do
   [ "${kib:-0}" -gt 12000 ] && ampere=$busy || ampere=$idle
   [ "$ampere" = "$now" ] || ./registers $bus 0x40 0x01 $ampere
   now=$ampere
+  sleep 0.1
 done
 """
 
