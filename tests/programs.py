@@ -57,7 +57,9 @@ def compiled(name: str, *arguments: object, triple: str = "") -> Path:
         command = [*compiler, *INCLUDES, *words, "-o", str(folder / name)]
         # What zig makes of a C library takes longest, and the runtime's builds have it already.
         environment = os.environ | (zig_environment() if triple else {})
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        # As the runtime is built: in a folder above its own files zig names them otherwise, and
+        # finds none of what it made elsewhere.
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
     return cache.entry("test-program", cache.key(name=name, **parts), build) / name

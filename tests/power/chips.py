@@ -18,7 +18,7 @@ from pathlib import Path
 from edgeopt import cache, progress
 from edgeopt.boards.emulated import full_system, rootfs
 from edgeopt.boards.transport import Transport
-from edgeopt.runtime.build import SMALL, zig_environment
+from edgeopt.runtime.build import ROOT, SMALL, zig_environment
 
 SOURCES = (
     "drivers/i2c/i2c-stub.c",
@@ -126,9 +126,9 @@ def _build(folder: Path) -> None:
     shutil.copy(folder / "busybox-static/usr/bin/busybox", folder / "busybox")
     zig = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static"]
     subprocess.run(
-        # With the runtime's flags zig has this C library already.
+        # With the runtime's flags and folder zig has this C library already.
         [*zig, *SMALL, str(_REGISTERS), "-o", str(folder / "registers")],
-        env=os.environ | zig_environment(), check=True, capture_output=True,
+        cwd=ROOT, env=os.environ | zig_environment(), check=True, capture_output=True,
     )  # fmt: skip
     for path in folder.iterdir():
         if path.suffix != ".ko" and path.name not in ("busybox", "registers"):
