@@ -14,8 +14,9 @@ from tests import checkpoints, labelled
 for name in ("transformers", "onnxruntime", "ziglang", "sklearn"):
     pytest.importorskip(name)
 
+pytestmark = pytest.mark.heavy
 
-@pytest.mark.heavy
+
 def test_the_commands_that_a_card_is_made_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
