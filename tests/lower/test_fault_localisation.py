@@ -4,6 +4,7 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,16 @@ def test_layers_come_in_the_order_in_which_they_give_their_outputs(bench: Bench)
     np.testing.assert_allclose(made, query.output, atol=1e-6)
 
 
+def skip_without(engine: str) -> None:
+    """Skip. To import OpenVINO here would load its usage reports before edgeopt stops them."""
+    package = {"tflite": "ai_edge_litert", "onnx": "onnxruntime"}.get(engine, engine)
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
+
 @pytest.mark.parametrize("engine", ["onnx", "openvino", "tflite", "tvm"])
 def test_an_engine_shows_the_tensors_that_its_answer_is_made_of(bench: Bench, engine: str) -> None:
-    pytest.importorskip(
-        {"tflite": "ai_edge_litert"}.get(engine, engine.replace("onnx", "onnxruntime"))
-    )
+    skip_without(engine)
     made = bench.lower(engine, "fp32")
     batch = bench.prepared.checks[16][0]
     found = look_inside(bench.model, made.artifact, made.directory, batch)
@@ -109,9 +115,7 @@ def test_an_engine_shows_the_tensors_that_its_answer_is_made_of(bench: Bench, en
 def test_a_converter_that_turns_a_weight_is_told_with_the_layer(
     bench: Bench, engine: str, layer: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip(
-        {"tflite": "ai_edge_litert"}.get(engine, engine.replace("onnx", "onnxruntime"))
-    )
+    skip_without(engine)
     wrong = turned(bench, bench.lower(engine, "fp32"), layer, tmp_path / "turned")
     found = localise(bench.model, wrong, None, bench.prepared, 0.9999)
     assert found.step == "conversion"
