@@ -202,7 +202,14 @@ class SshTransport:
                     ) from exc
                 time.sleep(0.05)
             except (paramiko.SSHException, EOFError, OSError) as exc:
-                raise self.lost() from exc
+                if not self.alive:
+                    raise self.lost() from exc
+                raise BoardError(
+                    f"its sshd did not begin a program within {timeout_s:g} s ({exc})",
+                    where=self.name,
+                    hint="Other work may take all of the board's cores or its memory. Run the same "
+                    "command again; what was uploaded is kept.",
+                ) from exc
 
     @property
     def alive(self) -> bool:
@@ -337,8 +344,15 @@ class _Running:
             if time.monotonic() > self._until:
                 raise self._timed_out()
         status = self._channel.exit_status
-        if status < 0:
+        if status < 0 and not self._owner.alive:
             raise self._owner.lost()
+        if status < 0:
+            # sshd names the signal (RFC 4254, 6.10), which paramiko drops
+            raise BoardError(
+                f"a signal ended the shell that ran {self._argv[0]}",
+                where=self._owner.name,
+                hint="The board may have run out of memory; look at dmesg there.",
+            )
         for thread in self._threads[:1]:
             thread.join(timeout=5)
         return status

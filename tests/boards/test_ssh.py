@@ -195,6 +195,13 @@ def test_a_lost_connection_is_told_as_such(emulated_board: BoardEntry, cable: Ca
             weak.run(["true"], timeout_s=5)
 
 
+def test_a_shell_that_a_signal_ended_is_no_lost_connection(wire: Transport) -> None:
+    with pytest.raises(BoardError, match="test-pi: a signal ended the shell that ran sh") as told:
+        wire.run(["sh", "-c", "kill -KILL $PPID"], timeout_s=20)
+    assert "memory" in str(told.value.hint)
+    assert wire.run(["true"], timeout_s=20).exit_status == 0
+
+
 def test_a_board_that_hangs_is_given_up(
     emulated_board: BoardEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
