@@ -250,6 +250,11 @@ class NativeSite(Site):
                 raise LostError(f"still runs on the board: {running}")
             time.sleep(0.1)
 
+    def agents(self) -> list[int]:
+        """Return the process ids of the agent there."""
+        lines = self.board.lines().items()
+        return [pid for pid, line in lines if f"/{AGENT} run" in line and line.startswith("/")]
+
     def restore(self) -> None:
         """Put it up again after a try that ended half-way."""
         self.link.flow()
@@ -423,10 +428,10 @@ def agent_killed(site: NativeSite, place: float) -> str:
     done = site.profile(bundle, "--runs", "100000000")
     done.until("Measuring")
     time.sleep(1.5 * place)
-    pids = _pids(f"/{AGENT} run")
+    pids = site.agents()
     if not pids:
         time.sleep(0.5)
-        pids = _pids(f"/{AGENT} run")
+        pids = site.agents()
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     _expect(done, 7)
@@ -435,16 +440,6 @@ def agent_killed(site: NativeSite, place: float) -> str:
     site.quiet()
     site.after(bundle)
     return ""
-
-
-def _pids(text: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if text in line and line.startswith("/"):
-                found.append(int(entry.name))
-    return found
 
 
 def two_hosts(site: NativeSite, place: float) -> str:

@@ -72,14 +72,21 @@ class Native:
 
     def processes(self) -> list[str]:
         """Return the command lines of what runs there, but for the server itself."""
+        return list(self.lines().values())
+
+    def lines(self) -> dict[int, str]:
+        """Return process id -> command line of what runs there, but for the server itself.
+
+        Nothing else on this machine: an emulated board's agent is a process of it as well.
+        """
         assert self._process is not None
-        found = []
+        found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, IndexError):
                 session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
                 if session == self._process.pid and int(entry.name) != self._process.pid:
                     words = (entry / "cmdline").read_bytes().split(b"\0")
-                    found.append(b" ".join(words).decode(errors="replace"))
+                    found[int(entry.name)] = b" ".join(words).decode(errors="replace")
         return found
 
     def __enter__(self) -> Self:
