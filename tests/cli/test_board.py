@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""``edgeopt board`` as a user types it: in a process of its own."""
+"""``edgeopt board`` as a user types it."""
 
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,11 @@ import pytest
 from edgeopt.boards import registry
 from edgeopt.boards.address import fingerprint
 from edgeopt.boards.emulated import lifecycle, user_mode
+from tests import commands
 
-ROOT = Path(__file__).parents[2]
 
-
-def edgeopt(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgeopt", "board", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=120,
-    )
+def edgeopt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return commands.edgeopt("board", *arguments)
 
 
 def document(*arguments: str, status: int = 0) -> Any:

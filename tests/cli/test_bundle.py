@@ -3,8 +3,6 @@
 """What ``inspect`` and ``verify`` print of a bundle."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,12 +12,9 @@ from edgeopt.cli import bundle as command
 from edgeopt.cli.output import emit
 from tests.bundle import conftest
 from tests.bundle.conftest import make_bundle, sources
+from tests.commands import edgeopt
 
 __all__ = ["make_bundle", "sources"]  # fixtures
-
-
-def edgeopt(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "edgeopt", *words], capture_output=True, text=True)
 
 
 def test_inspect_shows_what_is_in_it(make_bundle: conftest.MakeBundle) -> None:

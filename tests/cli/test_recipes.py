@@ -3,8 +3,6 @@
 """``edgeopt recipes`` as a user runs it: the list, what a technique takes, what a recipe holds."""
 
 import json
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,19 +12,7 @@ from edgeopt.options import options_of
 from edgeopt.quantize import Quantize
 from edgeopt.recipe import FOLDER, load_recipe, recipe_names
 from edgeopt.steps import TECHNIQUES
-
-
-def edgeopt(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgeopt", *arguments],
-        capture_output=True,
-        text=True,
-        env={
-            "COLUMNS": str(columns),
-            "PYTHONPATH": str(FOLDER.parent.parent),
-            "PATH": "/usr/bin",
-        },
-    )
+from tests.commands import edgeopt
 
 
 def first_words(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""``edgeopt runtime`` as a user types it: in a process of its own."""
+"""``edgeopt runtime`` as a user types it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from edgeopt._version import __version__
 from edgeopt.engines.elf import read_needs
 from edgeopt.runtime.build import NOTICES
+from tests import commands
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -36,8 +37,7 @@ needs_zig = pytest.mark.skipif(
 
 
 def edgeopt(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgeopt", "runtime", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    return commands.edgeopt("runtime", *arguments)
 
 
 def document(*arguments: object, status: int = 0) -> Any:

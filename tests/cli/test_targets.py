@@ -3,22 +3,12 @@
 """``edgeopt targets`` as a user runs it: what goes to stdout, and with which exit code."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from edgeopt.target import FOLDER, load_target, target_names
-
-
-def edgeopt(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgeopt", *arguments],
-        capture_output=True,
-        text=True,
-        env={"COLUMNS": str(columns), "PYTHONPATH": str(FOLDER.parent.parent), "PATH": "/usr/bin"},
-    )
+from tests.commands import edgeopt
 
 
 def words(text: str) -> str:
