@@ -129,6 +129,8 @@ CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 PLANES = [c for c in CODES if c < 0x33000 or 0xE0000 <= c < 0xE1000 or c % 251 == 0]
 """All but most of the planes that have no characters, or private ones alone."""
 
+OTHERS = sorted(set(CODES) - set(PLANES))
+
 
 def normalized(separator: str, **options: bool) -> dict[int, str]:
     """What a BertNormalizer with these options alone makes of each code point."""
@@ -143,8 +145,11 @@ def normalized(separator: str, **options: bool) -> dict[int, str]:
 
 
 def per_code_point(normalizer: Any) -> dict[int, str]:
-    """What a normalizer makes of each code point by itself."""
-    return {code: normalizer.normalize_str(chr(code)) for code in CODES}
+    """What a normalizer makes of each code point of ``PLANES`` by itself; others stay as they are,
+    which all of them together show."""
+    others = "".join(map(chr, OTHERS))
+    assert normalizer.normalize_str(others) == others
+    return {code: normalizer.normalize_str(chr(code)) for code in PLANES}
 
 
 def piece_starts(pre_tokenizer: Any, before: str, after: str) -> dict[int, tuple[bool, bool]]:
@@ -176,7 +181,7 @@ def test_every_code_point_is_classed_and_mapped_as_in_the_package(driver: Path) 
     )
     rows = list(struct.iter_unpack("<43I", run(driver, ["unicode"])))
     assert len(rows) == 0x110000
-    for code in CODES:
+    for code in PLANES:
         char, row, flags = chr(code), rows[code], rows[code][0]
         removed, blank = flags & 1 or code == 0xFFFD, bool(flags & 0x100)
         parts, compatible = row[6 : 6 + row[5]], row[25 : 25 + row[24]]
@@ -189,6 +194,12 @@ def test_every_code_point_is_classed_and_mapped_as_in_the_package(driver: Path) 
         assert len(parts) <= 2 * len(char.encode()), hex(code)  # what sizes the scratch
         assert len(compatible) <= 6 * len(char.encode()), hex(code)
         assert lower[code] == "".join(map(chr, row[3 : 3 + row[2]])), hex(code)
+    for code in OTHERS:
+        row, char = rows[code], chr(code)
+        assert clean[code] == ("" if row[0] & 1 else char), hex(code)
+        assert char == spaced[code] == strip[code] == lower[code], hex(code)
+        assert (row[0] & 0x304, row[1] & 0x10) == (0, 0), hex(code)  # no blank, ideograph, mark
+        assert (row[2], row[3], row[5], row[6], row[24], row[25]) == (1, code) * 3, hex(code)
     for code in PLANES:
         flags = rows[code][0]
         blank = bool(flags & 0x100)
