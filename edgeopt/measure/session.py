@@ -192,6 +192,7 @@ def profile(
                 runs=tuple(taken.runs),
                 not_run=tuple(taken.not_run),
                 grid_g_per_kwh=grid_g_per_kwh,
+                memory_budget_mib=target.memory_mib,
             )
             measurement.write(written, path)
             if taken.lost is not None:
@@ -389,9 +390,9 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         warmup_ns=tuple(told.warmup_ns),
         wall_ns=tuple(told.wall_ns),
         cpu_ns=tuple(told.cpu_ns),
-        rss_before_bytes=told.rss_before_bytes,
-        rss_loaded_bytes=told.rss_loaded_bytes,
-        peak_memory_bytes=told.peak_memory_bytes,
+        rss_before_bytes=told.memory.before.rss_bytes,
+        rss_loaded_bytes=told.memory.loaded.rss_bytes,
+        peak_memory_bytes=told.memory.peak_bytes,
         artifact_bytes=artifact.bytes,
         golden=tuple(told.golden),
         outputs_agree=told.outputs_agree,
@@ -407,6 +408,7 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
             told.beside, plan.sampling.sources, {**plan.sampling.power, **beside.fields()}
         ),
         counters=counters,
+        memory=told.memory,
     )
     return run, told.agent_version, provided.files
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
-from edgeopt.report import counters
+from edgeopt.report import counters, memory
 from edgeopt.report.power import render_energy, render_state
 from edgeopt.report.tables import size
 
@@ -77,6 +77,7 @@ def render(report: Report, console: Console) -> None:
         runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
         console.print(f"too few runs for more percentiles: {runs}")
     _tell_course(report, console, m.emulated)
+    memory.render(report, console)
     render_energy(report, console)
     render_state(report, console)
     counters.render(m, console)

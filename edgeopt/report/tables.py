@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from edgeopt.bundle.manifest import ArtifactEntry, Manifest
 
 
-def size(count: int) -> str:
-    """Return a byte count for people, in powers of 1000: ``23.4 MB``."""
+def size(count: int | None) -> str:
+    """Return a byte count for people, in powers of 1000: ``23.4 MB``; ``-`` if it is not known."""
+    if count is None:
+        return "-"
     value, units = float(count), ("B", "kB", "MB", "GB")
     for unit in units:
         if value < 1000 or unit == units[-1]:

@@ -41,22 +41,24 @@ static void pin(const struct eo_job *job, const char *asked)
     (void)eo_affinity_set(asked != NULL ? asked : job->bundle->manifest.cpus, &before, NULL);
 }
 
-int eo_job_open(struct eo_job *job, struct eo_failure *failure)
+int eo_job_open_bundle(struct eo_job *job, struct eo_failure *failure)
 {
-    const struct eo_arguments *arguments = job->arguments;
-    char cpus[128];
-    int64_t begin_ns;
-    int result = eo_bundle_open(arguments->bundle, &job->bundle, failure);
+    const char *cpus = job->arguments->session.cpus;
+    int result = eo_bundle_open(job->arguments->bundle, &job->bundle, failure);
 
-    if (result != EO_OK) {
-        return result;
+    if (result == EO_OK && (cpus != NULL || job->bundle->manifest.cpus != NULL)) {
+        pin(job, cpus);
     }
-    if (arguments->session.cpus != NULL || job->bundle->manifest.cpus != NULL) {
-        pin(job, arguments->session.cpus);
-    }
-    job->rss_before_bytes = eo_process_rss_bytes();
-    begin_ns = eo_clock_wall_ns();
-    result = eo_session_open(job->bundle, &arguments->session, &job->session, failure);
+    return result;
+}
+
+int eo_job_open_session(struct eo_job *job, struct eo_failure *failure)
+{
+    char cpus[128];
+    int64_t begin_ns = eo_clock_wall_ns();
+    int result =
+        eo_session_open(job->bundle, &job->arguments->session, &job->session, failure);
+
     if (result != EO_OK) {
         return result;
     }
@@ -69,6 +71,5 @@ int eo_job_open(struct eo_job *job, struct eo_failure *failure)
     eo_process_cpus(cpus, sizeof cpus);
     eo_events_text(job->events, "cpus", cpus);
     eo_events_end(job->events);
-    job->rss_loaded_bytes = eo_process_rss_bytes();
     return eo_job_reader_gone(job, failure);
 }

@@ -13,15 +13,15 @@ struct eo_job {
     struct eo_events *events;
     struct eo_bundle *bundle;
     struct eo_session *session;
-    int64_t rss_before_bytes;
-    int64_t rss_loaded_bytes;
-    bool has_run;     /* the session, once */
-    int64_t heard_ns; /* when the host last wrote to stdin; 0: never */
+    bool has_run;       /* the session, once */
+    bool peak_is_older; /* what the kernel has as the peak may be of a phase before: see memory.h */
+    int64_t heard_ns;   /* when the host last wrote to stdin; 0: never */
 };
 
-/* Opens the bundle and a session of it, and says of which engine. What is open after a failure too
- * is the caller's to close. */
-int eo_job_open(struct eo_job *job, struct eo_failure *failure);
+/* Open the bundle, and then a session of it, of whose engine the latter tells. What is open is the
+ * caller's to close, after a failure too. */
+int eo_job_open_bundle(struct eo_job *job, struct eo_failure *failure);
+int eo_job_open_session(struct eo_job *job, struct eo_failure *failure);
 
 /* Fails if nobody reads the events any more. */
 int eo_job_reader_gone(const struct eo_job *job, struct eo_failure *failure);

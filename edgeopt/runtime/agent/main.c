@@ -29,8 +29,11 @@ static void say_hello(struct eo_events *events)
 /* Says what the model makes of the texts, or images. */
 static int read_samples(struct eo_job *job, struct eo_failure *failure)
 {
-    int result = eo_job_open(job, failure);
+    int result = eo_job_open_bundle(job, failure);
 
+    if (result == EO_OK) {
+        result = eo_job_open_session(job, failure);
+    }
     return result == EO_OK ? eo_lines_read(job, eo_answer_text, job, failure) : result;
 }
 

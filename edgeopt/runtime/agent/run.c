@@ -7,7 +7,7 @@
 #include "golden_texts.h"
 #include "lines.h"
 #include "measure.h"
-#include "process.h"
+#include "memory.h"
 
 #include <poll.h>
 #include <unistd.h>
@@ -98,15 +98,6 @@ static int time_blocks(struct timed *timed, struct eo_failure *failure)
     return result;
 }
 
-static void say_memory(const struct eo_job *job)
-{
-    eo_events_begin(job->events, "memory");
-    eo_events_integer(job->events, "rss_before_bytes", job->rss_before_bytes);
-    eo_events_integer(job->events, "rss_loaded_bytes", job->rss_loaded_bytes);
-    eo_events_integer(job->events, "peak_bytes", eo_process_peak_bytes());
-    eo_events_end(job->events);
-}
-
 /* Times one text as it is served, when it comes: from the text to the answer. The host waits for that
  * before it sends the next. */
 static int time_text(void *context, const struct eo_text *text, struct eo_failure *failure)
@@ -173,12 +164,18 @@ int eo_run(struct eo_job *job, struct eo_failure *failure)
         idle(job);
     }
     if (result == EO_OK) {
-        result = eo_job_open(job, failure);
+        result = eo_job_open_bundle(job, failure);
     }
     if (result == EO_OK) {
+        eo_memory_say(job, "before");
+        result = eo_job_open_session(job, failure);
+    }
+    if (result == EO_OK) {
+        eo_memory_say(job, "loaded");
         result = eo_golden_calls_check(job, true, &agree, failure);
     }
     if (result == EO_OK) {
+        eo_memory_say(job, "first");
         result = eo_golden_texts_check(job->bundle, job->session, job->events, &agree, failure);
     }
     if (result == EO_OK) {
@@ -194,7 +191,7 @@ int eo_run(struct eo_job *job, struct eo_failure *failure)
     }
     eo_sampler_stop(&sampler);
     if (result == EO_OK) {
-        say_memory(job);
+        eo_memory_say(job, "steady");
         eo_events_begin(job->events, "done");
         eo_events_bool(job->events, "outputs_agree", agree);
         eo_events_end(job->events);
