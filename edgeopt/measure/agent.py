@@ -32,6 +32,7 @@ class AgentReport:
     """What one run of the agent said; filled line by line."""
 
     agent_version: str = ""
+    pid: int = 0
     engine_version: str = ""
     load_ns: int = 0
     first_ns: int = 0
@@ -180,6 +181,7 @@ def take(report: AgentReport, event: dict[str, Any], where: str) -> None:
     match event["event"]:
         case "hello":
             report.agent_version = text(event["agent"])
+            report.pid = count(event["pid"])
         case "engine":
             report.engine_version = text(event["version"])
             report.load_ns = count(event["load_ns"])

@@ -20,6 +20,7 @@ from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
 from edgeopt.measure.counters import Counters
+from edgeopt.measure.instances import Instances
 from edgeopt.measure.memory import Memory
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.measure.trace import Trace
@@ -78,8 +79,8 @@ class Run:
     is a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not
     sampled; 0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was
     taken by. ``served`` is how long the user's own texts took, in a process of their own;
-    ``counters`` are of another. ``accuracy`` is what the bundle says of the artifact, and
-    ``trace`` what was read on the board beside it, None if nothing was.
+    ``counters`` are of another, ``instances`` of several at once. ``accuracy`` is what the bundle
+    says of the artifact, and ``trace`` what was read on the board beside it, None if nothing was.
     """
 
     engine: str
@@ -108,6 +109,7 @@ class Run:
     trace: Trace | None = None
     counters: Counters | None = None
     memory: Memory | None = None
+    instances: Instances | None = None
 
     @property
     def name(self) -> str:

@@ -29,6 +29,7 @@ from edgeopt.measure.rules import find
 from edgeopt.measure.sampling import Sampling
 from edgeopt.measure.served import Text, read_texts, serve
 from edgeopt.measure.state import read_state
+from edgeopt.measure.together import run_together
 from edgeopt.model.dual_encoder import TEXT
 from edgeopt.model.signature import NO_LENGTH
 
@@ -55,6 +56,7 @@ class _Plan:
     cool_to_c: float | None
     meter: MeterPlan | None
     plugin: Path | None = None
+    instances: int = 1
 
 
 @dataclass(slots=True)
@@ -92,6 +94,7 @@ def profile(
     cool_to_c: float | None = None,
     grid_g_per_kwh: float | None = None,
     meter: MeterPlan | None = None,
+    instances: int = 1,
 ) -> Report:
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
@@ -101,7 +104,8 @@ def profile(
     ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
     texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
-    instructions of an inference are counted too, on a user-mode emulated board. The raw
+    instructions of an inference are counted too, on a user-mode emulated board. ``instances``
+    above 1 run at once too, each a process of its own with ``threads``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
@@ -171,6 +175,7 @@ def profile(
                 cool_to_c=cool_to_c,
                 meter=meter,
                 plugin=plugin,
+                instances=instances,
             )
             for graph, part, artifact in artifacts
         ]
@@ -380,6 +385,17 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
     if plan.plugin is not None and told.outputs_agree:
         with progress.step(f"Counting the instructions of {name}"):
             counters = counting.count(board, plan.plugin, arguments, name)
+    together = None
+    if plan.instances > 1 and told.outputs_agree:
+        with progress.step(f"Running {plan.instances} instances of {name} at once"):
+            together = run_together(
+                board.transport,
+                arguments(command="blocks", runs=0),
+                f"{board.entry.name}: {name}",
+                count=plan.instances,
+                runs=len(told.wall_ns),
+                threads=plan.threads,
+            )
     run = Run(
         engine=artifact.engine,
         engine_version=told.engine_version,
@@ -409,6 +425,7 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         ),
         counters=counters,
         memory=told.memory,
+        instances=together,
     )
     return run, told.agent_version, provided.files
 

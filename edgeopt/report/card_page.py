@@ -10,8 +10,7 @@ from typing import Any
 from edgeopt.evaluate.measured import TITLES
 from edgeopt.report.card_conditions import conditions
 from edgeopt.report.markdown import block, code, table, text
-from edgeopt.report.profile import ms
-from edgeopt.report.tables import size
+from edgeopt.report.tables import ms, size
 
 MARK = "<!-- Written by edgeopt card: make it again rather than change it. -->"
 

@@ -30,6 +30,14 @@ def size(count: int | None) -> str:
     raise AssertionError("unreachable")
 
 
+def ms(value_ns: int | None) -> str:
+    """Return milliseconds in four digits."""
+    if value_ns is None:
+        return "-"
+    value = value_ns / 1e6
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f}"
+
+
 def _input(manifest: Manifest) -> str:
     """Return what an artifact without static lengths takes."""
     if isinstance(manifest.input, ImageInput):

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeopt.boards.local import LocalTransport
 from edgeopt.bundle import open_bundle
 from edgeopt.bundle.pack import pack
+from edgeopt.measure.together import run_together
 from tests.runtime.agent_runs import Case, Run
 
 WEIGHTS = 64_000_000
@@ -120,6 +122,26 @@ def test_another_program_reads_the_same(case: Case) -> None:
             assert event[name] == pytest.approx(found[key], abs=1_000_000), name
     assert last["peak_bytes"] == pytest.approx(peak, abs=1_000_000)
     assert last["peak_is_of_phase"]
+
+
+def test_what_instances_share_counts_once(case: Case, tmp_path: Path) -> None:
+    """Against the same without the weights: engines and the C library are shared as well."""
+    shared = []
+    for name in ("small", "large"):
+        if name == "large":
+            write_weights(case.model)
+        case.write()
+        packed = pack(open_bundle(case.bundle), tmp_path / f"{name}.edgeopt")
+        words = case.words("blocks", "--warmup", "1", "--runs", "0", bundle=packed)
+        with LocalTransport() as transport:
+            found = run_together(transport, words, "here", count=3, runs=400, threads=1)
+        assert [len(one.wall_ns) for one in found.instances] == [400] * 3
+        assert all(one.begin_ns < one.end_ns for one in found.instances)
+        assert found.pss_bytes is not None
+        assert found.rss_bytes is not None
+        shared.append(found.rss_bytes - found.pss_bytes)
+    small, large = shared
+    assert large - small == pytest.approx(2 * WEIGHTS, rel=0.05)  # of three mappings
 
 
 def hidden(case: Case, file: str, behind: str) -> Run:
