@@ -79,8 +79,9 @@ class Run:
     is a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not
     sampled; 0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was
     taken by. ``served`` is how long the user's own texts took, in a process of their own;
-    ``counters`` are of another, ``instances`` of several at once. ``accuracy`` is what the bundle
-    says of the artifact, and ``trace`` what was read on the board beside it, None if nothing was.
+    ``counters`` are of another, ``instances`` of several at once, and ``no_instances`` says
+    why they did not run. ``accuracy`` is what the bundle says of the artifact, and ``trace`` what
+    was read on the board beside it, None if nothing was.
     """
 
     engine: str
@@ -110,6 +111,7 @@ class Run:
     counters: Counters | None = None
     memory: Memory | None = None
     instances: Instances | None = None
+    no_instances: str = ""
 
     @property
     def name(self) -> str:

@@ -171,6 +171,7 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "memory": run.memory.document() if run.memory else None,
         "over_memory": item.over_memory,
         "instances": run.instances.document() if run.instances else None,
+        "no_instances": run.no_instances or None,
         "artifact_bytes": run.artifact_bytes,
         "outputs_agree": run.outputs_agree,
         "cosine_min": item.cosine_min,

@@ -385,17 +385,22 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
     if plan.plugin is not None and told.outputs_agree:
         with progress.step(f"Counting the instructions of {name}"):
             counters = counting.count(board, plan.plugin, arguments, name)
-    together = None
+    together, no_instances = None, ""
     if plan.instances > 1 and told.outputs_agree:
         with progress.step(f"Running {plan.instances} instances of {name} at once"):
-            together = run_together(
-                board.transport,
-                arguments(command="blocks", runs=0),
-                f"{board.entry.name}: {name}",
-                count=plan.instances,
-                runs=len(told.wall_ns),
-                threads=plan.threads,
-            )
+            try:
+                together = run_together(
+                    board.transport,
+                    arguments(command="blocks", runs=0),
+                    f"{board.entry.name}: {name}",
+                    count=plan.instances,
+                    runs=len(told.wall_ns),
+                    threads=plan.threads,
+                )
+            except (BoardError, MeasurementError) as exc:
+                if not answers(board):
+                    raise
+                no_instances = str(exc)  # a board may hold one, and not so many
     run = Run(
         engine=artifact.engine,
         engine_version=told.engine_version,
@@ -426,6 +431,7 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         counters=counters,
         memory=told.memory,
         instances=together,
+        no_instances=no_instances,
     )
     return run, told.agent_version, provided.files
 

@@ -31,7 +31,13 @@ def run_together(
             for number in range(1, count + 1)
         ]
         with ThreadPoolExecutor(count) as pool:
-            times = list(pool.map(lambda one: one.run(runs)[0], agents))
+            running = [pool.submit(one.run, runs) for one in agents]
+            try:
+                times = [future.result()[0] for future in running]
+            except BaseException:  # one was killed, or the user's Ctrl-C: the others go on else
+                for one in agents:
+                    one.stop()
+                raise
         taken = tuple(
             Instance(
                 begin_ns=one.report.beside.run[0],

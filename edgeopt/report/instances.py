@@ -49,6 +49,9 @@ def render(report: Report, console: Console) -> None:
             size(found.pss_bytes),
             size(found.rss_bytes),
         )
+    for run in m.runs:
+        if run.no_instances:
+            console.print(f"{run.name}: not several at once: {run.no_instances}", style="yellow")
     if not table.row_count:
         return
     console.print(table)

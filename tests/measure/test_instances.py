@@ -82,6 +82,11 @@ def test_it_is_kept_and_shown(tmp_path: Path) -> None:
     assert first["instances"]["throughput_per_s"] == pytest.approx(200)
     assert first["instances"]["window_ns"] == 95 * MS
     assert second["instances"] is None
+    killed = replace(RUN, no_instances="host: killed")
+    console = Console(file=io.StringIO(), width=80)
+    render(report(replace(m, runs=(killed,)), path), console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "onnx int8: not several at once: host: killed\n"
     for emulated in (False, True):
         console = Console(file=io.StringIO(), width=80)
         render(report(replace(m, emulated=emulated), path), console)

@@ -4,9 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
+import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ import pytest
 from edgeopt.boards.local import LocalTransport
 from edgeopt.bundle import open_bundle
 from edgeopt.bundle.pack import pack
+from edgeopt.errors import EdgeoptError
 from edgeopt.measure.together import run_together
 from tests.runtime.agent_runs import Case, Run
 
@@ -142,6 +148,44 @@ def test_what_instances_share_counts_once(case: Case, tmp_path: Path) -> None:
         shared.append(found.rss_bytes - found.pss_bytes)
     small, large = shared
     assert large - small == pytest.approx(2 * WEIGHTS, rel=0.05)  # of three mappings
+
+
+def test_if_one_instance_is_killed_the_others_end_too(case: Case) -> None:
+    bundle = case.write()
+    words = case.words("blocks", "--warmup", "0", bundle=bundle)
+    killed = []
+
+    def kill_one() -> None:
+        while len(found := running(bundle)) < 2 or not all(map(is_busy, found)):
+            time.sleep(0.05)
+        killed.append(found[0])
+        os.kill(found[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with LocalTransport() as transport, pytest.raises(EdgeoptError, match="ended by signal 9"):
+        run_together(transport, words, "here", count=2, runs=100_000_000, threads=1)
+    killer.join()
+    assert killed
+    assert running(bundle) == []
+
+
+def running(bundle: Path) -> list[int]:
+    """Return the agents that have ``bundle`` open."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(bundle).encode() in (place / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(place.name))
+    return sorted(found)
+
+
+def is_busy(pid: int) -> bool:
+    """Whether it has computed for longer than loading takes."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(words[11]) + int(words[12]) > os.sysconf("SC_CLK_TCK")
+    return False
 
 
 def hidden(case: Case, file: str, behind: str) -> Run:
