@@ -28,6 +28,7 @@ class Phase:
     ``swap_bytes`` what was swapped out: it is not resident. Of what is resident and not anonymous,
     ``artifact_mapped_bytes`` is of the artifact's files, of a packed bundle of its whole file, and
     ``memfd_bytes`` of memory files, where XNNPACK (LiteRT) keeps the weights that it packed.
+    ``arena_bytes`` is what the engine says that its arena took: onnxruntime does, from 1.23 on.
     ``peak_bytes`` is the kernel's largest resident set, since the phase began if
     ``peak_is_of_phase``, else since some phase before. The kernel counts it as it goes, and lags by
     up to 64 pages a thread.
@@ -40,6 +41,7 @@ class Phase:
     swap_bytes: int | None = None
     artifact_mapped_bytes: int | None = None
     memfd_bytes: int | None = None
+    arena_bytes: int | None = None
     peak_bytes: int | None = None
     peak_is_of_phase: bool = True
 

@@ -56,6 +56,16 @@ def render(report: Report, console: Console) -> None:
                 style="yellow",
             )
         console.print()
+    arenas = [
+        f"{name} {_mb(memory.loaded.arena_bytes)}, then {_mb(memory.steady.arena_bytes)}"
+        for name, memory in read
+        if memory.steady.arena_bytes is not None
+    ]
+    if arenas:
+        console.print(
+            "engine's arena, MB loaded (packed weights) and steady (tensors too):\n"
+            + "; ".join(arenas)
+        )
     for name, memory in read:
         swapped = max(phase.swap_bytes or 0 for phase in memory.all)
         if swapped:

@@ -36,6 +36,13 @@ def test_a_row_fits_80_columns_and_has_a_dash_for_what_is_not_known() -> None:
     assert " - " in printed(replace(MEASUREMENT, runs=(replace(TOLD, memory=blind),)))[2]
 
 
+def test_the_arena_of_an_engine_that_tells_it_is_shown() -> None:
+    steady = replace(MEMORY.steady, arena_bytes=50_000_000)
+    told = replace(MEMORY, loaded=replace(MEMORY.loaded, arena_bytes=40_000_000), steady=steady)
+    lines = printed(replace(MEASUREMENT, runs=(replace(TOLD, memory=told), RUN)))
+    assert "onnx int8 40.0, then 50.0" in lines
+
+
 def test_nothing_is_printed_of_an_older_measurement() -> None:
     assert printed(replace(MEASUREMENT, runs=(RUN,))) == []
 

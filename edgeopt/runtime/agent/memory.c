@@ -121,6 +121,9 @@ void eo_memory_say(struct eo_job *job, const char *phase)
     } else {
         say(events, names[RESIDENT], eo_process_rss_bytes());
     }
+    if (job->session != NULL && job->session->engine->arena_bytes != NULL) {
+        say(events, "arena_bytes", job->session->engine->arena_bytes(job->session->model));
+    }
     say(events, "peak_bytes", peak);
     eo_events_bool(events, "peak_is_of_phase", !job->peak_is_older);
     job->peak_is_older = !reset_peak();
