@@ -47,6 +47,12 @@ def render(report: Report, console: Console) -> None:
             _mb(memory.steady.unbacked_bytes),
             _mb(memory.steady.artifact_mapped_bytes),
         )
+    arenas = [
+        f"{name}: its arena took {_mb(memory.loaded.arena_bytes)} MB when loaded (packed weights), "
+        f"{_mb(memory.steady.arena_bytes)} steady"
+        for name, memory in read
+        if memory.steady.arena_bytes is not None
+    ]
     if read:
         console.print(table)
         console.print(_LEGEND)
@@ -55,17 +61,9 @@ def render(report: Report, console: Console) -> None:
                 "Emulated in user mode, all of it holds the emulator and what it translated too.",
                 style="yellow",
             )
+        for line in arenas:
+            console.print(line)
         console.print()
-    arenas = [
-        f"{name} {_mb(memory.loaded.arena_bytes)}, then {_mb(memory.steady.arena_bytes)}"
-        for name, memory in read
-        if memory.steady.arena_bytes is not None
-    ]
-    if arenas:
-        console.print(
-            "engine's arena, MB loaded (packed weights) and steady (tensors too):\n"
-            + "; ".join(arenas)
-        )
     for name, memory in read:
         swapped = max(phase.swap_bytes or 0 for phase in memory.all)
         if swapped:

@@ -40,7 +40,7 @@ def test_the_arena_of_an_engine_that_tells_it_is_shown() -> None:
     steady = replace(MEMORY.steady, arena_bytes=50_000_000)
     told = replace(MEMORY, loaded=replace(MEMORY.loaded, arena_bytes=40_000_000), steady=steady)
     lines = printed(replace(MEASUREMENT, runs=(replace(TOLD, memory=told), RUN)))
-    assert "onnx int8 40.0, then 50.0" in lines
+    assert "onnx int8: its arena took 40.0 MB when loaded (packed weights), 50.0 steady" in lines
 
 
 def test_nothing_is_printed_of_an_older_measurement() -> None:
