@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeopt.fields import Table
 from edgeopt.measure.course import course
 from edgeopt.measure.statistics import Percentiles, percentiles
 
@@ -50,6 +51,11 @@ class Instances:
 
     threads: int
     instances: tuple[Instance, ...]
+
+    def check(self, table: Table) -> None:
+        """Raise InputError if there is none: see ``edgeopt.values``."""
+        if not self.instances:
+            raise table.wrong("instances", "expected one or more")
 
     @property
     def window_ns(self) -> tuple[float, float] | None:

@@ -31,7 +31,7 @@ class Phase:
     ``arena_bytes`` is what the engine says that its arena took: onnxruntime does, from 1.23 on.
     ``peak_bytes`` is the kernel's largest resident set, since the phase began if
     ``peak_is_of_phase``, else since some phase before. The kernel counts it as it goes, and lags by
-    up to 64 pages a thread.
+    some dozens of pages a thread or CPU.
     """
 
     rss_bytes: int | None = None

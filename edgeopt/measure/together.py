@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -56,11 +57,11 @@ def _memory(transport: Transport, pid: int) -> dict[str, int | None]:
     """Return what the board's kernel says of a process that waits."""
     for name in _FILES:
         done = transport.run(["cat", f"/proc/{pid}/{name}"], timeout_s=_SHORT_S)
-        lines = [line.split() for line in done.stdout.decode(errors="replace").splitlines()]
-        sums = {
-            key: 1024 * sum(int(line[1]) for line in lines if line[:1] == [f"{key}:"])
+        told = done.stdout.decode(errors="replace")
+        rss, pss = (
+            1024 * sum(map(int, re.findall(rf"^{key}: +(\d{{1,15}}) kB$", told, re.MULTILINE)))
             for key in ("Rss", "Pss")
-        }
-        if done.exit_status == 0 and sums["Rss"]:
-            return {"rss_bytes": sums["Rss"], "pss_bytes": sums["Pss"]}
+        )
+        if done.exit_status == 0 and rss:
+            return {"rss_bytes": rss, "pss_bytes": pss}
     return {"rss_bytes": None, "pss_bytes": None}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def _slowest(found: Instances) -> str:
+def _medians(found: Instances) -> str:
     medians = [one.p50 for one in found.latencies if one is not None]
     if len(medians) < len(found.instances):
         return "-"
@@ -30,7 +30,7 @@ def render(report: Report, console: Console) -> None:
     mark = "\nemulated" if m.emulated else ""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("at once", overflow="fold")
-    heads = (f"per s{mark}", f"1: per s{mark}", f"p50 ms of each{mark}", f"window s{mark}")
+    heads = (f"per s{mark}", f"one alone{mark}", f"p50 ms of each{mark}", f"window s{mark}")
     for head in (*heads, f"PSS of all{mark}", f"RSS of all{mark}"):
         table.add_column(Text(head), justify="right", no_wrap=True)
     counts = set()
@@ -44,7 +44,7 @@ def render(report: Report, console: Console) -> None:
             item.run.name,
             f"{rate:.3g}" if rate else "-",
             f"{alone:.3g}" if alone else "-",
-            _slowest(found),
+            _medians(found),
             f"{(window[1] - window[0]) / 1e9:.3g}" if window else "-",
             size(found.pss_bytes),
             size(found.rss_bytes),

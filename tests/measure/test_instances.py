@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from edgeopt.errors import MeasurementError
 from edgeopt.measure import measurement
 from edgeopt.measure.instances import Instance, Instances
 from edgeopt.measure.report import report
@@ -69,6 +70,14 @@ def test_without_a_common_time_nothing_is_told() -> None:
     assert found.window_ns is found.throughput_per_s is found.pss_bytes is None
     assert found.latencies == (None, None)
     assert found.inferences == 0
+
+
+def test_none_at_all_are_no_instances(tmp_path: Path) -> None:
+    run = replace(RUN, instances=Instances(threads=1, instances=()))
+    path = tmp_path / "m.json"
+    measurement.write(replace(MEASUREMENT, runs=(run,)), path)
+    with pytest.raises(MeasurementError, match="instances: expected one or more"):
+        measurement.read(path)
 
 
 def test_it_is_kept_and_shown(tmp_path: Path) -> None:

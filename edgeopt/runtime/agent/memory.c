@@ -21,9 +21,9 @@ static const char *const names[SUMS] = {"rss_bytes", "pss_bytes", "anonymous_byt
 enum kind { OTHER, OF_ARTIFACT, OF_MEMORY, KINDS };
 
 struct sums {
-    int64_t bytes[SUMS];    /* -1: not told */
+    int64_t bytes[SUMS];   /* -1: not told */
     int64_t shared[KINDS]; /* resident and not anonymous */
-    enum kind kind;         /* of the mapping that is read */
+    enum kind kind;        /* of the mapping that is read */
 };
 
 static enum kind kind_of(const struct eo_job *job, const char *path)
