@@ -43,6 +43,7 @@ def describe(model: Model, target: Target, artifacts: Sequence[ArtifactEntry]) -
             cpus=target.cpus,
             warmup=target.warmup,
             runs=target.runs,
+            memory_mib=target.budget.get("memory_mib"),
         ),
         recipe={},
         reference=reference.name(model),

@@ -177,7 +177,10 @@ class Golden:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetEntry:
-    """The target as it was when the bundle was made."""
+    """The target as it was when the bundle was made.
+
+    ``memory_mib`` is what its budget lets a process take at its peak; None for no limit.
+    """
 
     name: str
     device: str
@@ -188,6 +191,7 @@ class TargetEntry:
     cpus: str | None
     warmup: int
     runs: Annotated[int, Range(1, 2**53)]
+    memory_mib: Annotated[float, Range(0.001, 2.0**24, "MiB")] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,6 +31,9 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--meter-scale", type=float, default=1.0, help="Watts by the number it tells [1].")
 @click.option("--meter-error", type=click.FloatRange(0, 100), metavar="PERCENT", help="Its gain's.")
 @click.option("--counters", is_flag=True, help="Count instructions too (emulated board).")
+@click.option(
+    "--instances", type=click.IntRange(1, 8), default=1, metavar="N", help="Run N at once too [1]."
+)
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -53,6 +56,7 @@ def profile(
     meter_scale: float,
     meter_error: float | None,
     counters: bool,
+    instances: int,
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -85,6 +89,7 @@ def profile(
         rules=rules,
         data=data,
         counters=counters,
+        instances=instances,
         output=output,
         rails=rails,
         cool_to_c=cool_to,

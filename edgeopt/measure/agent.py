@@ -11,15 +11,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 from edgeopt.errors import MeasurementError
 from edgeopt.measure.measurement import GoldenResult
+from edgeopt.measure.memory import PHASES, Memory, Phase
 from edgeopt.measure.trace import MOST_READS, Gathered, Source
 from edgeopt.model import MAIN
 
-_ORDER = ("hello", "engine", "first", "golden", "warmup", "samples", "memory", "done")
+_ORDER = ("hello", "engine", "first", "golden", "warmup", "samples", "done")
 _OFTEN = ("golden", "warmup", "samples")
 _BESIDE = ("idle", "read", "sampler")  # of the sampler, at any time after hello
 _MOST_CALLS, _MOST_GOLDEN = 1 << 24, 1 << 16
@@ -31,6 +32,7 @@ class AgentReport:
     """What one run of the agent said; filled line by line."""
 
     agent_version: str = ""
+    pid: int = 0
     engine_version: str = ""
     load_ns: int = 0
     first_ns: int = 0
@@ -38,11 +40,14 @@ class AgentReport:
     warmup_ns: list[int] = field(default_factory=list)
     wall_ns: list[int] = field(default_factory=list)
     cpu_ns: list[int] = field(default_factory=list)
-    rss_before_bytes: int = 0
-    rss_loaded_bytes: int = 0
-    peak_memory_bytes: int = 0
+    phases: list[Phase] = field(default_factory=list)
     outputs_agree: bool = False
     beside: Gathered = field(default_factory=Gathered)
+
+    @property
+    def memory(self) -> Memory:
+        """What it took; only of a run that came to its end."""
+        return Memory(**dict(zip(PHASES, self.phases, strict=True)))
 
 
 def listen(
@@ -77,14 +82,16 @@ def listen(
             if kind in _BESIDE:
                 _take_beside(beside, event, sources, after=last)
                 continue
-            if kind != "error":
+            if kind not in ("error", "memory"):
                 _check_order(kind, last)
             take(report, event, where)
             if len(report.warmup_ns) > warmup or len(report.wall_ns) > runs:
                 raise ValueError("more calls than were asked for")
-            last = kind
+            last = last if kind == "memory" else kind
             heard.add(kind)
-            if kind == "done" and not heard >= {"hello", "engine", "memory"}:
+            if kind == "done" and (
+                not heard >= {"hello", "engine"} or len(report.phases) < len(PHASES)
+            ):
                 raise ValueError("lines are missing")
         if kind == "samples":
             sampled(len(report.wall_ns))
@@ -174,6 +181,7 @@ def take(report: AgentReport, event: dict[str, Any], where: str) -> None:
     match event["event"]:
         case "hello":
             report.agent_version = text(event["agent"])
+            report.pid = count(event["pid"])
         case "engine":
             report.engine_version = text(event["version"])
             report.load_ns = count(event["load_ns"])
@@ -202,9 +210,9 @@ def take(report: AgentReport, event: dict[str, Any], where: str) -> None:
             report.wall_ns += wall_ns
             report.cpu_ns += cpu_ns
         case "memory":
-            report.rss_before_bytes = count(event["rss_before_bytes"])
-            report.rss_loaded_bytes = count(event["rss_loaded_bytes"])
-            report.peak_memory_bytes = count(event["peak_bytes"])
+            if not report.agent_version or PHASES.index(event["phase"]) != len(report.phases):
+                raise ValueError("is no next phase")
+            report.phases.append(_phase(event))
         case "done":
             report.outputs_agree = flag(event["outputs_agree"])
         case "error":
@@ -242,6 +250,15 @@ def _take_beside(
     beside.begin_ns[place].append(begin_ns)
     beside.took_ns[place].append(end_ns - begin_ns)
     beside.text[place].append(said)
+
+
+def _phase(event: Mapping[str, Any]) -> Phase:
+    told = {
+        one.name: count(event[one.name])
+        for one in fields(Phase)
+        if one.name.endswith("_bytes") and one.name in event
+    }
+    return Phase(**told, peak_is_of_phase=flag(event["peak_is_of_phase"]))
 
 
 def _or_none(value: Any) -> float | None:

@@ -64,8 +64,13 @@ class BlockAgent:
         self._end()
 
     def _end(self) -> None:
-        self._asked.put(b"")
+        self.stop()
         self._lines.close()
+
+    def stop(self) -> None:
+        """Have it end within a second or an inference, whatever it does; any thread may call it."""
+        self._asked.put(b"\n")  # it ends if a host is gone that it had heard of while it ran
+        self._asked.put(b"")
 
     def run(self, runs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Time ``runs`` runs; return wall and CPU time of each, ns.
@@ -98,7 +103,7 @@ class BlockAgent:
 
     def finish(self) -> AgentReport:
         """Have it end by itself, and return all that it said, memory with it."""
-        self._asked.put(b"")
+        self.stop()
         self._until("done")
         return self.report
 

@@ -10,6 +10,7 @@ p90_ms = 30
 
 [memory]
 peak_mb = 200
+steady_pss_mb = 150
 
 [accuracy]
 accuracy = 0.9             # a figure of `edgeopt evaluate`, at least
@@ -23,12 +24,16 @@ from pathlib import Path
 
 from edgeopt.engine_names import ENGINES
 from edgeopt.fields import Table, read_toml
+from edgeopt.measure import memory
 
 _MOST = 1e15
 
 LIMITS = {
     "latency": ("p50_ms", "p90_ms", "p99_ms"),
-    "memory": ("peak_mb",),
+    "memory": (
+        "peak_mb",
+        *(f"{phase}_{figure}_mb" for phase in memory.PHASES for figure in memory.FIGURES),
+    ),
     "size": ("artifact_mb",),
     "energy": ("per_inference_mj",),
     "counters": ("instructions",),

@@ -16,9 +16,9 @@ from typing import Any
 
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.errors import InputError
-from edgeopt.measure import budget, measurement
+from edgeopt.measure import budget, measurement, memory
 from edgeopt.measure.budget import ACCURACY, ACCURACY_DROP, Budget, Limit
-from edgeopt.measure.measurement import Measurement, shown
+from edgeopt.measure.measurement import Measurement, Run, shown
 from edgeopt.measure.report import RunReport, report
 from edgeopt.measure.statistics import needed
 
@@ -264,7 +264,7 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
             counted = _exact(run.counters.per_inference, str(path))
             figures[name]["counters.instructions"] = counted
         if not m.emulated:
-            figures[name]["memory.peak_mb"] = _sized(run.peak_memory_bytes, str(path))
+            figures[name] |= _memory(run, str(path))
             figures[name] |= _latencies(item, str(path)) | _energy(item, str(path))
 
     def lacks(name: tuple[str, str, str], limit: Limit) -> str | None:
@@ -272,6 +272,13 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
             return f"{path} is of the emulated board {m.board_name}, whose {limit.table} is its own"
         if name not in items:
             return None
+        if limit.table == "memory":
+            older = limit.figure != "peak_mb" and items[name].run.memory is None
+            return f"{path} " + (
+                "is of an edgeopt that did not read it"
+                if older
+                else "lacks it: the board's kernel did not tell"
+            )
         if limit.table == "latency":
             least, count = needed(int(limit.figure[1:3]) / 100), len(items[name].run.wall_ns)
             few = count < least
@@ -285,6 +292,19 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
         return None
 
     return _Source(path=str(path), digest=m.bundle_digest, figures=figures, lacks=lacks)
+
+
+def _memory(run: Run, source: str) -> dict[str, Figure]:
+    """Return what the kernel told of the run's memory, by the names that a budget has."""
+    told: dict[str, int | None] = {"peak_mb": run.peak_memory_bytes}
+    if run.memory is not None:
+        phases = run.memory.document()
+        told |= {
+            f"{phase}_{figure}_mb": phases[phase][f"{figure}_bytes"]
+            for phase in memory.PHASES
+            for figure in memory.FIGURES
+        }
+    return {f"memory.{k}": _sized(count, source) for k, count in told.items() if count is not None}
 
 
 def _latencies(item: RunReport, source: str) -> dict[str, Figure]:

@@ -20,6 +20,8 @@ from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
 from edgeopt.measure.counters import Counters
+from edgeopt.measure.instances import Instances
+from edgeopt.measure.memory import Memory
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.measure.trace import Trace
 from edgeopt.model import MAIN
@@ -72,12 +74,14 @@ class Run:
     """One artifact on the board. ``wall_ns`` is empty if its outputs disagreed.
 
     ``cpu_ns`` is the process's CPU time of the same calls, all threads together; the memory
-    figures are resident set sizes: before the engine was loaded, after, and the peak. ``graph`` is
-    a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not sampled;
-    0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was taken by.
-    ``served`` is how long the user's own texts took, in a process of their own; ``counters`` are
-    of another. ``accuracy`` is what the bundle says of the artifact, and ``trace`` what was read on
-    the board beside it, None if nothing was.
+    figures are resident set sizes: before the engine was loaded, after, and the peak, None if the
+    kernel does not tell; ``memory`` is all that was read of it, None in an older file. ``graph``
+    is a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not
+    sampled; 0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was
+    taken by. ``served`` is how long the user's own texts took, in a process of their own;
+    ``counters`` are of another, ``instances`` of several at once, and ``no_instances`` says
+    why they did not run. ``accuracy`` is what the bundle says of the artifact, and ``trace`` what
+    was read on the board beside it, None if nothing was.
     """
 
     engine: str
@@ -89,9 +93,9 @@ class Run:
     warmup_ns: tuple[int, ...]
     wall_ns: tuple[int, ...]
     cpu_ns: tuple[int, ...]
-    rss_before_bytes: int
-    rss_loaded_bytes: int
-    peak_memory_bytes: int
+    rss_before_bytes: int | None
+    rss_loaded_bytes: int | None
+    peak_memory_bytes: int | None
     artifact_bytes: int
     golden: tuple[GoldenResult, ...]
     outputs_agree: bool
@@ -105,6 +109,9 @@ class Run:
     accuracy: Mapping[str, Any] | None = None
     trace: Trace | None = None
     counters: Counters | None = None
+    memory: Memory | None = None
+    instances: Instances | None = None
+    no_instances: str = ""
 
     @property
     def name(self) -> str:
@@ -133,7 +140,8 @@ class Measurement:
 
     ``board`` holds the facts the board told of itself; ``emulated`` is a property of every figure
     in here: an emulated wall time is not a device's latency. ``grid_g_per_kwh`` is
-    what the user said of the carbon dioxide that a kilowatt-hour stands for.
+    what the user said of the carbon dioxide that a kilowatt-hour stands for, and
+    ``memory_budget_mib`` what the bundle's target lets a process take, None for no limit.
     """
 
     started_utc: str
@@ -148,6 +156,7 @@ class Measurement:
     runs: tuple[Run, ...]
     not_run: tuple[NotRun, ...]
     grid_g_per_kwh: float | None = None
+    memory_budget_mib: float | None = None
 
 
 def check_place(path: Path) -> None:

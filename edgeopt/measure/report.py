@@ -28,7 +28,8 @@ class RunReport:
     warm-up end; they are None if its outputs disagreed: nothing was timed then. ``score`` is of
     all samples, by the rules that it was taken by. ``conditions`` is None if the board's state was
     not sampled, ``energy`` if no power was, and ``no_energy`` says why there is none although
-    power was sampled.
+    power was sampled. ``over_memory`` says by how much its peak is over the target's budget, None
+    if it is not, or there is none, or the memory is an emulator's.
     """
 
     run: Run
@@ -41,6 +42,7 @@ class RunReport:
     conditions: Conditions | None = None
     energy: EnergyReport | None = None
     no_energy: str | None = None
+    over_memory: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +118,17 @@ def _derive(run: Run, measurement: Measurement) -> RunReport:
         conditions=judge(run, cores) if run.wall_ns and not measurement.emulated else None,
         energy=energy,
         no_energy=no_energy,
+        over_memory=_over(run, measurement),
+    )
+
+
+def _over(run: Run, measurement: Measurement) -> str | None:
+    most, peak = measurement.memory_budget_mib, run.peak_memory_bytes
+    if most is None or peak is None or measurement.emulated or peak <= most * 2**20:
+        return None
+    return (
+        f"took {peak / 2**20:.1f} MiB of memory at its peak; the budget of the target "
+        f"{measurement.target} is {most:g} MiB"
     )
 
 
@@ -155,6 +168,10 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "counters": run.counters.document() if run.counters else None,
         "score": asdict(item.score) if item.score else None,
         "peak_memory_bytes": run.peak_memory_bytes,
+        "memory": run.memory.document() if run.memory else None,
+        "over_memory": item.over_memory,
+        "instances": run.instances.document() if run.instances else None,
+        "no_instances": run.no_instances or None,
         "artifact_bytes": run.artifact_bytes,
         "outputs_agree": run.outputs_agree,
         "cosine_min": item.cosine_min,

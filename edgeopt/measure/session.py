@@ -29,6 +29,7 @@ from edgeopt.measure.rules import find
 from edgeopt.measure.sampling import Sampling
 from edgeopt.measure.served import Text, read_texts, serve
 from edgeopt.measure.state import read_state
+from edgeopt.measure.together import run_together
 from edgeopt.model.dual_encoder import TEXT
 from edgeopt.model.signature import NO_LENGTH
 
@@ -55,6 +56,7 @@ class _Plan:
     cool_to_c: float | None
     meter: MeterPlan | None
     plugin: Path | None = None
+    instances: int = 1
 
 
 @dataclass(slots=True)
@@ -92,6 +94,7 @@ def profile(
     cool_to_c: float | None = None,
     grid_g_per_kwh: float | None = None,
     meter: MeterPlan | None = None,
+    instances: int = 1,
 ) -> Report:
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
@@ -101,7 +104,8 @@ def profile(
     ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
     texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
-    instructions of an inference are counted too, on a user-mode emulated board. The raw
+    instructions of an inference are counted too, on a user-mode emulated board. ``instances``
+    above 1 run at once too, each a process of its own with ``threads``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
@@ -171,6 +175,7 @@ def profile(
                 cool_to_c=cool_to_c,
                 meter=meter,
                 plugin=plugin,
+                instances=instances,
             )
             for graph, part, artifact in artifacts
         ]
@@ -192,6 +197,7 @@ def profile(
                 runs=tuple(taken.runs),
                 not_run=tuple(taken.not_run),
                 grid_g_per_kwh=grid_g_per_kwh,
+                memory_budget_mib=target.memory_mib,
             )
             measurement.write(written, path)
             if taken.lost is not None:
@@ -379,6 +385,22 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
     if plan.plugin is not None and told.outputs_agree:
         with progress.step(f"Counting the instructions of {name}"):
             counters = counting.count(board, plan.plugin, arguments, name)
+    together, no_instances = None, ""
+    if plan.instances > 1 and told.outputs_agree:
+        with progress.step(f"Running {plan.instances} instances of {name} at once"):
+            try:
+                together = run_together(
+                    board.transport,
+                    arguments(command="blocks", runs=0),
+                    f"{board.entry.name}: {name}",
+                    count=plan.instances,
+                    runs=len(told.wall_ns),
+                    threads=plan.threads,
+                )
+            except (BoardError, MeasurementError) as exc:
+                if not answers(board):
+                    raise
+                no_instances = str(exc)  # a board may hold one, and not so many
     run = Run(
         engine=artifact.engine,
         engine_version=told.engine_version,
@@ -389,9 +411,9 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         warmup_ns=tuple(told.warmup_ns),
         wall_ns=tuple(told.wall_ns),
         cpu_ns=tuple(told.cpu_ns),
-        rss_before_bytes=told.rss_before_bytes,
-        rss_loaded_bytes=told.rss_loaded_bytes,
-        peak_memory_bytes=told.peak_memory_bytes,
+        rss_before_bytes=told.memory.before.rss_bytes,
+        rss_loaded_bytes=told.memory.loaded.rss_bytes,
+        peak_memory_bytes=told.memory.peak_bytes,
         artifact_bytes=artifact.bytes,
         golden=tuple(told.golden),
         outputs_agree=told.outputs_agree,
@@ -407,6 +429,9 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
             told.beside, plan.sampling.sources, {**plan.sampling.power, **beside.fields()}
         ),
         counters=counters,
+        memory=told.memory,
+        instances=together,
+        no_instances=no_instances,
     )
     return run, told.agent_version, provided.files
 

@@ -204,6 +204,8 @@ def _runs(path: Path, m: Measurement) -> list[dict[str, Any]]:
                     "loaded": run.rss_loaded_bytes,
                     "peak": run.peak_memory_bytes,
                 },
+                "memory": row["memory"],
+                "over_memory": row["over_memory"],
                 "energy": row.get("energy"),
                 "no_energy": row.get("no_energy"),
                 "rules": run.rules or None,

@@ -10,8 +10,7 @@ from typing import Any
 from edgeopt.evaluate.measured import TITLES
 from edgeopt.report.card_conditions import conditions
 from edgeopt.report.markdown import block, code, table, text
-from edgeopt.report.profile import ms
-from edgeopt.report.tables import size
+from edgeopt.report.tables import ms, size
 
 MARK = "<!-- Written by edgeopt card: make it again rather than change it. -->"
 
@@ -192,6 +191,9 @@ def _outputs(card: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+_STEADY = ("pss", "unbacked", "artifact_mapped")
+
+
 def _start(card: Mapping[str, Any]) -> Iterator[str]:
     if _emulated(card):
         return
@@ -210,6 +212,31 @@ def _start(card: Mapping[str, Any]) -> Iterator[str]:
         "Load and first inference happened once each. Memory is the process's resident set before "
         "the engine was loaded, after, and at its peak."
     )
+    yield from _memory(card)
+
+
+def _memory(card: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where memory went, if it was read; a card of before that has none."""
+    rows = [
+        [
+            text(_label(run, card)),
+            *(size(memory[phase]["rss_bytes"]) for phase in ("loaded", "first", "steady")),
+            *(size(memory["steady"][f"{figure}_bytes"]) for figure in _STEADY),
+        ]
+        for run in card["runs"]
+        if (memory := run.get("memory"))
+    ]
+    if rows:
+        phases = ["loaded", "after the first inference", "steady"]
+        yield table(["artifact", *phases, "PSS", "unbacked", "artifact mapped"], rows)
+        yield (
+            "Resident memory by phase, and of the steady state its proportional set size (a page "
+            "that n processes map counts as an n-th), what no file on a disk backs (copies of "
+            "weights, tensors, the heap), and what is resident of the artifact's own files."
+        )
+    for run in card["runs"]:
+        if run.get("over_memory"):
+            yield f"* {text(_label(run, card))} {text(run['over_memory'])}"
 
 
 def _energy(card: Mapping[str, Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.compare import Compared, Comparison
 from edgeopt.measure.difference import RESOLUTION, SAME, SESSIONS
 from edgeopt.measure.trial import Side
-from edgeopt.report.profile import ms
+from edgeopt.report.tables import ms
 
 if TYPE_CHECKING:
     from rich.console import Console

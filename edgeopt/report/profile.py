@@ -10,20 +10,12 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
-from edgeopt.report import counters
+from edgeopt.report import counters, instances, memory
 from edgeopt.report.power import render_energy, render_state
-from edgeopt.report.tables import size
+from edgeopt.report.tables import ms, size
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-def ms(value_ns: int | None) -> str:
-    """Return milliseconds in four digits."""
-    if value_ns is None:
-        return "-"
-    value = value_ns / 1e6
-    return f"{value:.{max(0, 3 - len(str(int(value))))}f}"
 
 
 def _plural(count: int, noun: str) -> str:
@@ -77,6 +69,8 @@ def render(report: Report, console: Console) -> None:
         runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
         console.print(f"too few runs for more percentiles: {runs}")
     _tell_course(report, console, m.emulated)
+    instances.render(report, console)
+    memory.render(report, console)
     render_energy(report, console)
     render_state(report, console)
     counters.render(m, console)

@@ -18,14 +18,24 @@ if TYPE_CHECKING:
     from edgeopt.bundle.manifest import ArtifactEntry, Manifest
 
 
-def size(count: int) -> str:
-    """Return a byte count for people, in powers of 1000: ``23.4 MB``."""
+def size(count: int | None) -> str:
+    """Return a byte count for people, in powers of 1000: ``23.4 MB``; ``-`` if it is not known."""
+    if count is None:
+        return "-"
     value, units = float(count), ("B", "kB", "MB", "GB")
     for unit in units:
         if value < 1000 or unit == units[-1]:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     raise AssertionError("unreachable")
+
+
+def ms(value_ns: int | None) -> str:
+    """Return milliseconds in four digits."""
+    if value_ns is None:
+        return "-"
+    value = value_ns / 1e6
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f}"
 
 
 def _input(manifest: Manifest) -> str:

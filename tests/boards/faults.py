@@ -554,11 +554,11 @@ def newer_fails(site: NativeSite, place: float) -> str:
         shutil.copytree(ROOT / "edgeopt", source / "edgeopt")
         for part in ("targets", "profiles"):
             shutil.copytree(ROOT / part, source / part)
-        main = source / "edgeopt/runtime/agent/main.c"
-        text = main.read_text()
+        calls = source / "edgeopt/runtime/agent/golden_calls.c"
+        text = calls.read_text()
         agrees = "bool agrees = agreement.cosine >= job->session->entry->bound;"
         assert agrees in text
-        main.write_text(text.replace(agrees, "bool agrees = false;"))
+        calls.write_text(text.replace(agrees, "bool agrees = false;"))
         choose = source / "edgeopt/runtime/src/engines/discover.c"
         choose.write_text(choose.read_text().replace("or among the", "or of the"))
     live = site.folder / "current-app"

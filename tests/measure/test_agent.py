@@ -8,7 +8,7 @@ import pytest
 from edgeopt.errors import MeasurementError
 from edgeopt.measure.agent import arguments, listen
 
-LINES = [
+LINES: list[dict[str, object]] = [
     {"event": "hello", "agent": "0.1.0", "arch": "aarch64", "pid": 7},
     {"event": "engine", "engine": "onnx", "version": "1.31.1", "load_ns": 11},
     {
@@ -29,7 +29,17 @@ LINES = [
         "cpu_ns": [4, 5],
     },
     {"event": "samples", "first": 2, "begin_ns": 120, "end_ns": 127, "wall_ns": [7], "cpu_ns": [6]},
-    {"event": "memory", "rss_before_bytes": 1, "rss_loaded_bytes": 2, "peak_bytes": 3},
+    *(
+        {
+            "event": "memory",
+            "phase": phase,
+            "rss_bytes": 10 * place,
+            "pss_bytes": 9 * place,
+            "peak_bytes": 12 * place,
+            "peak_is_of_phase": True,
+        }
+        for place, phase in enumerate(("before", "loaded", "first", "steady"), 1)
+    ),
     {"event": "done", "outputs_agree": True},
 ]
 
@@ -45,7 +55,10 @@ def test_all_events_are_taken() -> None:
     assert report.engine_version == "1.31.1"
     assert report.wall_ns == [5, 6, 7]
     assert report.cpu_ns == [4, 5, 6]
-    assert report.peak_memory_bytes == 3
+    memory = report.memory
+    assert [p.rss_bytes for p in memory.all] == [10, 20, 30, 40]
+    assert (memory.steady.pss_bytes, memory.steady.anonymous_bytes) == (36, None)
+    assert memory.peak_bytes == 48
     assert report.outputs_agree
     assert [g.cosine for g in report.golden] == [0.999]
     assert counts == [2, 3]
@@ -128,7 +141,13 @@ def changed(place: int, **change: object) -> list[dict[str, object]]:
         changed(4, cpu_ns=[4]),
         changed(5, first=9),
         changed(6, peak_bytes=-3),
-        changed(7, outputs_agree="yes"),
+        changed(6, peak_is_of_phase=1),
+        changed(6, phase="loaded"),
+        changed(6, phase="asleep"),
+        [*LINES[:10], LINES[9], DONE],
+        [*LINES[:9], DONE],
+        [LINES[6], *LINES[:6], *LINES[7:]],
+        changed(10, outputs_agree="yes"),
     ],
 )
 def test_what_an_agent_cannot_say_is_refused(events: list[dict[str, object]]) -> None:
@@ -159,7 +178,11 @@ def test_an_agent_that_contradicts_itself(agree: bool) -> None:
 
 
 def test_what_disagrees_is_no_error() -> None:
-    events = [*changed(2, agrees=False, cosine=None)[:3], LINES[6], DONE | {"outputs_agree": False}]
+    events = [
+        *changed(2, agrees=False, cosine=None)[:3],
+        *LINES[6:10],
+        DONE | {"outputs_agree": False},
+    ]
     report = listen(lines(events), where="pi", golden=["g/0"])
     assert not report.outputs_agree
     assert report.golden[0].cosine is None

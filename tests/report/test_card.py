@@ -19,6 +19,7 @@ from edgeopt.report.card_page import page
 from tests.bundle import conftest
 from tests.bundle.conftest import make_bundle, sources
 from tests.measure.test_measurement import MEASUREMENT, RUN
+from tests.measure.test_memory import MEMORY
 from tests.measure.test_statistics import shuffled
 
 __all__ = ["make_bundle", "sources"]  # fixtures
@@ -237,6 +238,17 @@ edgeopt evaluate tiny.edgeopt --data dev.jsonl --original 'a model' --json > e.j
 edgeopt card tiny.edgeopt m.json --evaluation e.json
 ```
 """
+
+
+def test_where_memory_went_is_shown_if_it_was_read(made: Bundle) -> None:
+    path = measured(made, replace(CALLS, memory=MEMORY), memory_budget_mib=40.0)
+    found = card(made, [path])
+    told = section(page(found), "Start and memory")
+    assert "| artifact | loaded | after the first inference | steady | PSS | unbacked |" in told
+    assert "| onnx fp32 | 40.0 MB | 60.0 MB | 64.0 MB | 50.0 MB | 45.0 MB | 10.0 MB |" in told
+    assert "took 47.7 MiB of memory at its peak; the budget of the target" in told
+    assert found["runs"][0]["memory"]["unbacked_at_load_bytes"] == 20_000_000
+    assert "PSS" not in page(card(made, [measured(made, CALLS, name="older.json")]))
 
 
 def test_a_difference_that_is_nothing_has_no_sign(made: Bundle) -> None:

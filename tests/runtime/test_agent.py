@@ -35,8 +35,9 @@ def test_an_agreeing_model_is_timed_with_raw_samples(case: Case) -> None:
     assert [c["first"] for c in chunks] == [0, 64, 128]
     assert [len(c["wall_ns"]) for c in chunks] == [64, 64, 2]
     assert all(ns > 0 for c in chunks for ns in c["wall_ns"] + c["cpu_ns"])
-    memory = done.one("memory")
-    assert memory["rss_before_bytes"] < memory["rss_loaded_bytes"] <= memory["peak_bytes"]
+    memory = done.all("memory")
+    assert [event["phase"] for event in memory] == ["before", "loaded", "first", "steady"]
+    assert memory[0]["rss_bytes"] < memory[1]["rss_bytes"] <= memory[1]["peak_bytes"] + 1_000_000
     assert done.events[-1] == {"event": "done", "outputs_agree": True}
 
 

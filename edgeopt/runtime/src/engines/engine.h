@@ -61,6 +61,8 @@ struct eo_engine {
     const struct eo_tensor *(*result)(const struct eo_binding *binding, uint32_t index);
     void (*unbind)(struct eo_binding *binding);
     void (*close)(struct eo_model *model); /* after every unbind */
+    /* What the model's own arena took from the system, bytes; -1 if that is not told. NULL: never. */
+    int64_t (*arena_bytes)(const struct eo_model *model);
 };
 
 #define EO_ALIGNMENT 64 /* the most that one of them asks for (LiteRT, OpenVINO, TVM) */

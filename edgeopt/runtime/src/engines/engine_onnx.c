@@ -6,6 +6,7 @@
 #include "engines/onnx_abi.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct onnx_model {
     struct ort_env *env;
     struct ort_session *session;
     struct ort_memory_info *memory;
+    bool tells_arena;
     uint32_t input_count;
     uint32_t output_count;
     struct port inputs[EO_MAX_TENSORS];
@@ -103,6 +105,16 @@ static int set_option(const struct ort_api *api, struct ort_session_options *opt
                        "optimization.*, mlas.*)");
     }
     return check(api, api->add_config(options, option->key, option->value), option->key, failure);
+}
+
+/* Whether the version, such as "1.31.1", is one whose table has the arena's figures. */
+static bool has_stats(const char *version)
+{
+    char *rest;
+    long major = strtol(version, &rest, 10);
+
+    return major > 1 || (major == 1 && *rest == '.' &&
+                         strtol(rest + 1, NULL, 10) >= EO_ORT_STATS_MINOR);
 }
 
 static int create_session(struct onnx_model *model, const struct eo_open *how,
@@ -274,6 +286,7 @@ static int open_model(struct onnx_model *model, const struct eo_open *how,
                        EO_ORT_API_VERSION);
     }
     model->api = api;
+    model->tells_arena = has_stats(base->version());
     /* From 1.31 on the official builds keep an id of the device and a file of events in the user's
      * home; who wants that sets the variable. */
     if (setenv("ORT_DISABLE_TELEMETRY", "1", 0) != 0) {
@@ -414,6 +427,30 @@ static const struct eo_tensor *ort_result_of(const struct eo_binding *bound, uin
     return &binding->results[index];
 }
 
+/* Of the session's arena: packed weights from the start, and tensors between layers from the first run
+ * on. Weights that are not packed lie elsewhere. */
+static int64_t ort_arena_bytes(const struct eo_model *opened)
+{
+    const struct onnx_model *model = (const struct onnx_model *)opened;
+    const struct ort_api *api = model->api;
+    struct ort_allocator *arena = NULL;
+    struct ort_pairs *stats = NULL;
+    struct eo_failure ignored;
+    int64_t bytes = -1;
+
+    if (!model->tells_arena || check(api, api->create_allocator(model->session, model->memory, &arena),
+                                     "arena", &ignored) != 0) {
+        return -1;
+    }
+    if (check(api, api->allocator_stats(arena, &stats), "arena", &ignored) == 0) {
+        const char *told = api->pair(stats, "TotalAllocated");
+        bytes = told == NULL ? -1 : strtoll(told, NULL, 10);
+        api->release_pairs(stats);
+    }
+    api->release_allocator(arena);
+    return bytes;
+}
+
 static const char *const libraries[] = {"libonnxruntime.so.1", "libonnxruntime.so", NULL};
 
 const struct eo_engine eo_engine_onnx = {
@@ -430,4 +467,5 @@ const struct eo_engine eo_engine_onnx = {
     .result = ort_result_of,
     .unbind = ort_unbind,
     .close = ort_close,
+    .arena_bytes = ort_arena_bytes,
 };

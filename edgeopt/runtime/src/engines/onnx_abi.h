@@ -5,7 +5,8 @@
  * Source: include/onnxruntime/core/session/onnxruntime_c_api.h, struct OrtApi, of
  * https://github.com/microsoft/onnxruntime (MIT). The table only grows at its end, and
  * onnxruntime_c_api.cc holds the old positions with static_assert ("Size of version X API cannot
- * change"). The last slot used here (130) came with API version 5 (onnxruntime 1.5).
+ * change"). The slots up to 132 came with API version 5 (onnxruntime 1.5), and those further on, which
+ * are used only if the library is of such a version, with 23 (onnxruntime 1.23).
  * Its notice is in THIRD_PARTY_NOTICES.txt. */
 #ifndef EO_ONNX_ABI_H
 #define EO_ONNX_ABI_H
@@ -14,6 +15,7 @@
 #include <stdint.h>
 
 #define EO_ORT_API_VERSION 5
+#define EO_ORT_STATS_MINOR 23 /* of onnxruntime 1, the first that tells what an arena took */
 
 struct ort_status;
 struct ort_env;
@@ -24,6 +26,7 @@ struct ort_value;
 struct ort_memory_info;
 struct ort_type_info;
 struct ort_tensor_info;
+struct ort_pairs; /* OrtKeyValuePairs */
 
 /* On Linux, OrtAllocator is a struct of these four (same header). */
 struct ort_allocator {
@@ -111,6 +114,17 @@ struct ort_api {
     void *slot_101[29];
     ort_result (*add_config)(struct ort_session_options *options, const char *key,
                              const char *value); /* 130 AddSessionConfigEntry */
+    ort_result (*create_allocator)(const struct ort_session *session,
+                                   const struct ort_memory_info *where,
+                                   struct ort_allocator **out);      /* 131 */
+    void (*release_allocator)(struct ort_allocator *allocator);      /* 132 */
+    void *slot_133[164];
+    const char *(*pair)(const struct ort_pairs *pairs, const char *key); /* 297, NULL: none */
+    void *slot_298[2];
+    void (*release_pairs)(struct ort_pairs *pairs); /* 300 */
+    void *slot_301[18];
+    ort_result (*allocator_stats)(const struct ort_allocator *allocator,
+                                  struct ort_pairs **out); /* 319 AllocatorGetStats */
 };
 
 _Static_assert(offsetof(struct ort_api, run) == 9 * sizeof(void *), "slot 9");
@@ -118,6 +132,8 @@ _Static_assert(offsetof(struct ort_api, output_name) == 37 * sizeof(void *), "sl
 _Static_assert(offsetof(struct ort_api, value_info) == 65 * sizeof(void *), "slot 65");
 _Static_assert(offsetof(struct ort_api, release_env) == 92 * sizeof(void *), "slot 92");
 _Static_assert(offsetof(struct ort_api, add_config) == 130 * sizeof(void *), "slot 130");
+_Static_assert(offsetof(struct ort_api, pair) == 297 * sizeof(void *), "slot 297");
+_Static_assert(offsetof(struct ort_api, allocator_stats) == 319 * sizeof(void *), "slot 319");
 
 struct ort_api_base {
     const struct ort_api *(*get_api)(uint32_t version); /* NULL if the library is older */
