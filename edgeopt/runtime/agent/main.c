@@ -12,6 +12,7 @@
 #include "golden.h"
 #include "golden_texts.h"
 #include "measure.h"
+#include "operators.h"
 #include "process.h"
 #include "sampler.h"
 #include "tokenizer/tokenizer.h"
@@ -316,6 +317,17 @@ static int time_blocks(struct job *job, struct eo_failure *failure)
     return result;
 }
 
+/* Each run by itself, so that none is timed with what is said of another. */
+static int time_operators(struct job *job, struct eo_failure *failure)
+{
+    int result = eo_operators_say(job->session, job->events, failure);
+
+    for (int32_t i = 0; result == EO_OK && i < job->arguments->runs; i++) {
+        result = time_runs(job, 1, 0, failure);
+    }
+    return result == EO_OK ? eo_operators_say(job->session, job->events, failure) : result;
+}
+
 static void say_memory(const struct job *job)
 {
     eo_events_begin(job->events, "memory");
@@ -571,7 +583,8 @@ static int run(struct job *job, struct eo_failure *failure)
     }
     if (result == EO_OK && agree) {
         enum eo_command command = job->arguments->command;
-        result = command == EO_BLOCKS ? time_blocks(job, failure)
+        result = command == EO_BLOCKS      ? time_blocks(job, failure)
+                 : command == EO_OPERATORS ? time_operators(job, failure)
                  : command == EO_TEXTS
                      ? time_texts(job, failure)
                      : time_runs(job, job->arguments->runs, job->arguments->duration_ms, failure);
@@ -791,6 +804,7 @@ int main(int argc, char **argv)
     result = arguments.command == EO_RUN      ? run(&job, &failure)
              : arguments.command == EO_BLOCKS ? run(&job, &failure)
              : arguments.command == EO_TEXTS  ? run(&job, &failure)
+             : arguments.command == EO_OPERATORS ? run(&job, &failure)
              : arguments.command == EO_READ   ? read_samples(&job, &failure)
              : arguments.command == EO_TOKENS ? encode_texts(&job, &failure)
              : arguments.command == EO_CLOCK  ? tell_clock(&job, &failure)

@@ -95,6 +95,13 @@ static int set_option(const struct ort_api *api, struct ort_session_options *opt
         return eo_fail(failure, EO_EENGINE, option->key, "expected disable, basic, extended or all, found %s",
                        option->value);
     }
+    /* Closing the session then ends PREFIX_<time>.json, of all calls; PREFIX is the optimised graph. */
+    if (strcmp(option->key, "operators") == 0) {
+        return check(api, api->enable_profiling(options, option->value), option->key, failure) == 0
+                   ? check(api, api->set_optimized_path(options, option->value), option->key,
+                           failure)
+                   : -1;
+    }
     /* onnxruntime takes any session config key in silence; all of its own begin like this. */
     if (strncmp(option->key, "session.", 8) != 0 && strncmp(option->key, "optimization.", 13) != 0 &&
         strncmp(option->key, "mlas.", 5) != 0) {
