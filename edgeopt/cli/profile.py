@@ -31,6 +31,8 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--meter-scale", type=float, default=1.0, help="Watts by the number it tells [1].")
 @click.option("--meter-error", type=click.FloatRange(0, 100), metavar="PERCENT", help="Its gain's.")
 @click.option("--counters", is_flag=True, help="Count instructions too (emulated board).")
+@click.option("--operators", is_flag=True, help="Time operators too, by layers of the model.")
+@click.option("--trace", "trace_file", metavar="FILE", help="With --operators: for Perfetto.")
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -53,6 +55,8 @@ def profile(
     meter_scale: float,
     meter_error: float | None,
     counters: bool,
+    operators: bool,
+    trace_file: str | None,
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -85,6 +89,7 @@ def profile(
         rules=rules,
         data=data,
         counters=counters,
+        with_operators=operators,
         output=output,
         rails=rails,
         cool_to_c=cool_to,

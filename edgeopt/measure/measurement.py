@@ -20,6 +20,7 @@ from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
 from edgeopt.measure.counters import Counters
+from edgeopt.measure.operator_times import Operators
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.measure.trace import Trace
 from edgeopt.model import MAIN
@@ -75,8 +76,9 @@ class Run:
     figures are resident set sizes: before the engine was loaded, after, and the peak. ``graph`` is
     a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not sampled;
     0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was taken by.
-    ``served`` is how long the user's own texts took, in a process of their own; ``counters`` are
-    of another. ``accuracy`` is what the bundle says of the artifact, and ``trace`` what was read on
+    ``served`` is how long the user's own texts took, in a process of their own; ``counters`` and
+    ``operators`` are of others, and ``no_operators`` says why there are none if they were asked
+    for. ``accuracy`` is what the bundle says of the artifact, and ``trace`` what was read on
     the board beside it, None if nothing was.
     """
 
@@ -105,6 +107,8 @@ class Run:
     accuracy: Mapping[str, Any] | None = None
     trace: Trace | None = None
     counters: Counters | None = None
+    operators: Operators | None = None
+    no_operators: str = ""
 
     @property
     def name(self) -> str:

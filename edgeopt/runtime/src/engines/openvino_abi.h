@@ -28,9 +28,7 @@ struct ov_shape {
     int64_t *dims;
 };
 
-enum { OV_EXECUTED = 2 }; /* ov_profiling_info_t.status */
-
-struct ov_profiled {
+struct ov_profiled { /* ov_profiling_info_t */
     int status;
     int64_t real_us; /* the mean of all calls */
     int64_t cpu_us;

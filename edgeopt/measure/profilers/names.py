@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The layers of the original model by the names that converters kept of them.
+
+Names are those of torch's modules, as in INT8's layer check and in fault localisation. Converters
+leave out parts of a path, number later calls, and do so differently; OpenVINO's files keep most. If
+a path may be one of several modules, it is all of them: nothing here chooses by guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from edgeopt.measure.profilers import Join
+
+Scope = tuple[str, ...]
+
+_NETWORK = "network"
+"""What edgeopt's wrapper calls the network; of no use to a reader."""
+
+_LATER = re.compile(r"_\d+$")  # the exporter numbers a module's later calls
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layers:
+    """``known`` are the modules by their whole paths, ``unsure`` paths that may be several.
+
+    ``taken`` are modules that another path of the file is for sure.
+    """
+
+    known: frozenset[Scope]
+    unsure: frozenset[Scope] = frozenset()
+    taken: frozenset[Scope] = frozenset()
+    _found: dict[Scope, tuple[str, ...]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(join: Join, paths: Iterable[Scope] = (), unsure: Iterable[Scope] = ()) -> Layers:
+        """Return the layers that the bundle knows.
+
+        ``paths`` are those in the artifact's file, and ``unsure`` those of them that are known to
+        be several modules'.
+        """
+        from edgeopt.measure.profilers import openvino
+
+        whole = join.file_of("openvino", "fp32") or join.file_of("openvino", "int8")
+        known = set[Scope]()
+        if whole is not None and whole.suffix == ".xml":
+            known = openvino.scopes_of(whole)
+        return among(known, paths, unsure)
+
+    def owners(self, paths: Iterable[Scope]) -> tuple[str, ...]:
+        """Return the layers that ``paths`` are, each once."""
+        return tuple(dict.fromkeys(name for path in paths for name in self._of(path)))
+
+    def candidates(self, path: Scope) -> frozenset[Scope]:
+        """Return the modules that ``path`` may be, itself if none is known."""
+        plain = _plain(path)
+        if path not in self.unsure:
+            for exact in (path, plain):
+                if exact in self.known:
+                    return frozenset([exact])
+        ends = {one for one in self.known if one[-1:] == plain[-1:]}
+        fitting = {one for one in ends if _is_in(plain, one)}
+        return frozenset(fitting - self.taken or fitting or {path})
+
+    def _of(self, path: Scope) -> tuple[str, ...]:
+        if path not in self._found:
+            self._found[path] = tuple(sorted(map(shown, self.candidates(path))))
+        return self._found[path]
+
+
+def among(
+    known: Iterable[Scope], paths: Iterable[Scope], unsure: Iterable[Scope] = ()
+) -> Layers:
+    """Return the layers ``known``, or those of ``paths`` if there are none; as ``Layers.of``."""
+    own = {path for path in paths if path}
+    plain: dict[Scope, set[Scope]] = {}
+    for path in own:
+        plain.setdefault(_plain(path), set()).add(path)
+    several = {path for same in plain.values() if len(same) > 1 for path in same} | set(unsure)
+    first = Layers(known=frozenset(known) or frozenset(own), unsure=frozenset(several))
+    sure = [first.candidates(path) for path in own - several]
+    taken = frozenset(one for found in sure if len(found) == 1 for one in found)
+    return replace(first, taken=taken, _found={})
+
+
+def shown(path: Scope) -> str:
+    """Return a module's name as ``quantize.keep`` has it."""
+    return ".".join(path[1:] if path[:1] == (_NETWORK,) and len(path) > 1 else path)
+
+
+def _plain(path: Scope) -> Scope:
+    return tuple(_LATER.sub("", part) for part in path)
+
+
+def _is_in(parts: Scope, whole: Scope) -> bool:
+    left = iter(whole)
+    return all(part in left for part in parts)
