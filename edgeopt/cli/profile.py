@@ -32,7 +32,6 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--meter-error", type=click.FloatRange(0, 100), metavar="PERCENT", help="Its gain's.")
 @click.option("--counters", is_flag=True, help="Count instructions too (emulated board).")
 @click.option("--operators", is_flag=True, help="Time operators too, by layers of the model.")
-@click.option("--trace", "trace_file", metavar="FILE", help="With --operators: for Perfetto.")
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -56,7 +55,6 @@ def profile(
     meter_error: float | None,
     counters: bool,
     operators: bool,
-    trace_file: str | None,
     output: str | None,
     as_json: bool,
 ) -> None:

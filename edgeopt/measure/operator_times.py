@@ -88,10 +88,10 @@ class Operators:
         return self.share(one for one in self.operators if one.layers)
 
     def share(self, operators: Iterable[Operator]) -> float:
-        """Return the share that ``operators`` have of the time of all, over all rounds."""
-        whole = sum(sum(one.total_ns) for one in self.operators)
-        part = sum(sum(one.total_ns) for one in operators)
-        return part / whole if whole > 0 else 0.0
+        """Return the share that ``operators`` have of the time of all: the median round's."""
+        wholes = self.round_ns(self.operators)
+        parts = self.round_ns(operators)
+        return median(p / w if w > 0 else 0.0 for p, w in zip(parts, wholes, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
