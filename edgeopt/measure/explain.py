@@ -3,10 +3,10 @@
 """Which layers cost the difference of two artifacts, and what their operators show of why.
 
 Both are compared over layers of the original model. If an operator of either spans several layers,
-these are one group on both sides: nothing is split. A group's difference is of the rounds' means; two
-artifacts of one session took turns, so that their rounds are pairs. Its interval is Student's t over
-the rounds, all groups together being wrong in 5 % of cases (Bonferroni), and is wider on either side
-by what the engines cut off their times.
+these are one group on both sides: nothing is split. A group's difference is of the rounds' means.
+Two artifacts of one session took turns, so that their rounds are pairs. Its interval is Student's t
+over the rounds, all groups together being wrong in 5 % of cases (Bonferroni), and is wider on
+either side by what the engines cut off their times.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgeopt.measure.measurement import Measurement, Run
 from edgeopt.measure.operator_times import Operator, Operators, layers_text
 from edgeopt.measure.statistics import CONFIDENCE
 
-JOINED = 0.9
+JOINED = 0.8
 """Layers are compared only if they are known for so much of either side's time: what is not joined
 could be any layer's."""
 
@@ -349,7 +349,8 @@ def _ship(a: Side, b: Side, whole: Difference) -> tuple[str | None, str]:
     if drop - 2 * error > 0:
         return None, (
             f"cannot tell: {letter}, {faster.run.name}, is faster, and loses {drop:.4f} of "
-            f"{accuracy['measure']} (standard error {error:.4f}): what that is worth is yours to say"
+            f"{accuracy['measure']} (standard error {error:.4f}); what that is worth is yours to "
+            "say"
         )
     return letter, (
         f"{letter}, {faster.run.name}: it is faster, and no loss of {accuracy['measure']} is seen "

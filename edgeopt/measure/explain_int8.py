@@ -33,9 +33,9 @@ def _tflite(one: Operator) -> str | None:
 
 
 def _openvino(one: Operator) -> str | None:
-    if one.type not in ("FullyConnected", "MatMul", "Convolution"):
+    if not one.type.startswith(("FullyConnected", "MatMul", "Convolution")):
         return None
-    return "int8" if one.kernel.endswith(("_i8", "_u8")) else "float"
+    return "int8" if one.kernel.lower().endswith(("_i8", "_u8")) else "float"
 
 
 _PRODUCTS: Mapping[str, Callable[[Operator], str | None]] = {
@@ -91,7 +91,8 @@ def _lines(run: Run, other: Run, board: Mapping[str, Any]) -> Iterator[str]:
 
 def _products(run: Run, other: Run, kind: Callable[[Operator], str | None]) -> Iterator[str]:
     found, plain = run.operators, other.operators
-    assert found is not None and plain is not None
+    assert found is not None
+    assert plain is not None
     quantised = [one for one in found.operators if kind(one) == "int8"]
     floating = [one for one in found.operators if kind(one) == "float"]
     if not quantised:

@@ -138,7 +138,7 @@ def _rows(found: Operators, groups: Iterable[tuple[str, list[Operator]]]) -> lis
 
 
 def document(found: Operators, timed_ns: float | None) -> dict[str, Any]:
-    """Return what ``profile --json`` prints; ``timed_ns`` is the inference that was not profiled."""
+    """Return what ``profile --json`` prints; ``timed_ns`` is an inference without the profiler."""
     return {
         "how": found.how,
         "resolution_ns": found.resolution_ns,

@@ -61,9 +61,7 @@ def profiled(board: Board, runs: Sequence[Run], what: Sequence[Profiled]) -> lis
     Only those are profiled whose outputs agree. No failure of one is raised: its times are there
     already.
     """
-    rounds, count_ = (
-        (EMULATED_ROUNDS, EMULATED_RUNS) if board.emulated else (ROUNDS, RUNS)
-    )
+    rounds, count_ = (EMULATED_ROUNDS, EMULATED_RUNS) if board.emulated else (ROUNDS, RUNS)
     taken = [_Taken(failed="" if run.outputs_agree else "its outputs disagree") for run in runs]
     with progress.step(f"Timing operators, {rounds} rounds") as step:
         for number in range(rounds):
@@ -73,8 +71,7 @@ def profiled(board: Board, runs: Sequence[Run], what: Sequence[Profiled]) -> lis
                     _round(board, run, one, found, count_)
     with progress.step("Joining operators and layers"):
         return [
-            _with(board, run, one, found)
-            for run, one, found in zip(runs, what, taken, strict=True)
+            _with(board, run, one, found) for run, one, found in zip(runs, what, taken, strict=True)
         ]
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from edgeopt import values
 from edgeopt.errors import MeasurementError
+from edgeopt.measure import operator_times
 from edgeopt.measure.conditions import Conditions, judge
 from edgeopt.measure.course import Course, course
 from edgeopt.measure.energy import EnergyReport, derive
-from edgeopt.measure import operator_times
 from edgeopt.measure.measurement import Measurement, NotRun, Run, Served
 from edgeopt.measure.rules import Score, score
 from edgeopt.measure.statistics import Percentiles, percentiles

@@ -113,8 +113,8 @@ def profile(
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
     texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
     instructions of an inference are counted too, on a user-mode emulated board, and
-    ``with_operators`` times each operator in processes of their own, by the engine's profiler. The raw
-    measurement is written to ``output`` (by default a new file under ``measurements/``). An
+    ``with_operators`` times each operator in processes of their own, by the engine's profiler. The
+    raw measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
     ``activate`` it is only tried: what apps open stays what it was.

@@ -3,8 +3,8 @@
 """The operators of a measurement as a trace that ui.perfetto.dev and chrome://tracing open.
 
 It is the JSON of the "Trace Event Format" (Google, 2016), which Perfetto imports: metadata events
-(``ph`` M) name a process and its threads, and complete events (``ph`` X) have their begin ``ts`` and
-duration ``dur`` in microseconds. A track is an artifact; layers enclose their operators.
+(``ph`` M) name a process and its threads, and complete events (``ph`` X) have their begin ``ts``
+and duration ``dur`` in microseconds. A track is an artifact; layers enclose their operators.
 
 It shows one inference, composed: each operator lasts as long as in the median round, and they are
 laid end to end in the order of execution. What passes between operators is not in it.

@@ -47,9 +47,7 @@ def run(precision: str, wall_us: int, *operators: Operator, **more: Any) -> Run:
         wall_ns=((1000 * wall_us + 1,) * CALLS,) * ROUNDS,
         operators=operators,
     )
-    return replace(
-        RUN, precision=precision, wall_ns=times, cpu_ns=times, operators=found, **more
-    )
+    return replace(RUN, precision=precision, wall_ns=times, cpu_ns=times, operators=found, **more)
 
 
 FP32 = run(

@@ -268,9 +268,12 @@ def test_a_trace_is_of_the_published_format() -> None:
         assert set(event["args"]) == {given[event["name"]]}
     for event in slices:
         assert set(event) == {"ph", "name", "cat", "pid", "tid", "ts", "dur", "args"}
-        assert isinstance(event["name"], str) and isinstance(event["cat"], str)
-        assert isinstance(event["pid"], int) and isinstance(event["tid"], int)
-        assert event["ts"] >= 0 and event["dur"] >= 0
+        assert isinstance(event["name"], str)
+        assert isinstance(event["cat"], str)
+        assert isinstance(event["pid"], int)
+        assert isinstance(event["tid"], int)
+        assert event["ts"] >= 0
+        assert event["dur"] >= 0
     tracks = {e["tid"]: e["args"]["name"] for e in metadata if e["name"] == "thread_name"}
     assert tracks == {
         1: "onnx int8, 32 tokens (emulated)",

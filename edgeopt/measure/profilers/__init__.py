@@ -94,7 +94,7 @@ class Profiler(Protocol):
 def profiler(engine: str) -> Profiler:
     """Return the module of ``engine``."""
     found: Any = importlib.import_module(f"edgeopt.measure.profilers.{engine}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def since(told: Told) -> list[Call]:

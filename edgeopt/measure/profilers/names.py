@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from edgeopt.backends.inside import split
 from edgeopt.measure.profilers import Join
 
 Scope = tuple[str, ...]
@@ -20,6 +22,10 @@ Scope = tuple[str, ...]
 _NETWORK = "network"
 """What edgeopt's wrapper calls the network; of no use to a reader."""
 
+MODULE = "__module."
+"""Before a module's path in OpenVINO's names."""
+
+_NAMES = re.compile(r'<layer id="\d+" name="(__module\.[^"/]*)')
 _LATER = re.compile(r"_\d+$")  # the exporter numbers a module's later calls
 
 
@@ -42,12 +48,10 @@ class Layers:
         ``paths`` are those in the artifact's file, and ``unsure`` those of them that are known to
         be several modules'.
         """
-        from edgeopt.measure.profilers import openvino
-
         whole = join.file_of("openvino", "fp32") or join.file_of("openvino", "int8")
         known = set[Scope]()
         if whole is not None and whole.suffix == ".xml":
-            known = openvino.scopes_of(whole)
+            known = modules_in(whole)
         return among(known, paths, unsure)
 
     def owners(self, paths: Iterable[Scope]) -> tuple[str, ...]:
@@ -71,9 +75,7 @@ class Layers:
         return self._found[path]
 
 
-def among(
-    known: Iterable[Scope], paths: Iterable[Scope], unsure: Iterable[Scope] = ()
-) -> Layers:
+def among(known: Iterable[Scope], paths: Iterable[Scope], unsure: Iterable[Scope] = ()) -> Layers:
     """Return the layers ``known``, or those of ``paths`` if there are none; as ``Layers.of``."""
     own = {path for path in paths if path}
     plain: dict[Scope, set[Scope]] = {}
@@ -84,6 +86,17 @@ def among(
     sure = [first.candidates(path) for path in own - several]
     taken = frozenset(one for found in sure if len(found) == 1 for one in found)
     return replace(first, taken=taken, _found={})
+
+
+def modules_in(xml: Path) -> set[Scope]:
+    """Return the modules that an OpenVINO file names."""
+    return {scope_in(name) for name in _NAMES.findall(xml.read_text(encoding="utf-8"))}
+
+
+def scope_in(name: str) -> Scope:
+    """Return the module that a node of an OpenVINO file came out of, nothing if it names none."""
+    where = name.partition("/")[0]
+    return split(where.removeprefix(MODULE)) if where.startswith(MODULE) else ()
 
 
 def shown(path: Scope) -> str:

@@ -10,23 +10,22 @@ file if the board is of its architecture.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
-from edgeopt.backends.inside import split
 from edgeopt.backends.openvino import compiled_on_host
 from edgeopt.extras import require
 from edgeopt.measure.profilers import Call, Join, Joined, Told, since
-from edgeopt.measure.profilers.names import Layers
+from edgeopt.measure.profilers.names import MODULE, Layers, scope_in
 
 HOW = "the CPU plugin's counters; a mean of whole microseconds"
 RESOLUTION_NS = 2000
 """A call is cut to whole microseconds, and the mean of all calls again."""
 
-_MODULE = "__module."
 _NUMBER = re.compile(r"_\d+$")
-_NAMES = re.compile(r'<layer id="\d+" name="(__module\.[^"/]*)')
 
 
 def options(prefix: str) -> list[str]:
@@ -43,40 +42,71 @@ def calls(told: Told, runs: int) -> list[Call]:
 
 def _steady(name: str) -> str:
     """Return a node's name without the number that the plugin counts its own nodes by."""
-    return name if name.startswith(_MODULE) else _NUMBER.sub("", name)
-
-
-def scopes_of(path: Path) -> set[tuple[str, ...]]:
-    """Return the modules that the .xml file at ``path`` names."""
-    return {_scope(name) for name in _NAMES.findall(path.read_text(encoding="utf-8"))}
-
-
-def _scope(name: str) -> tuple[str, ...]:
-    where = name.partition("/")[0]
-    return split(where.removeprefix(_MODULE)) if where.startswith(_MODULE) else ()
+    return name if name.startswith(MODULE) else _NUMBER.sub("", name)
 
 
 def layers(join: Join, calls: Sequence[Call]) -> list[Joined]:
-    """Return the modules of each node, and of those that were fused into it."""
+    """Return the modules of each node, and of those that were fused into it.
+
+    What NNCF put there to quantise belongs to the layers that it feeds.
+    """
     known = Layers.of(join)
     fused = _fused(join) if join.is_here else {}
+    users = _users(join.folder / join.artifact.artifact.main.files[0])
+    counts = Counter(call.name for call in calls)
     found = []
     for call in calls:
-        names = fused.get(call.name, [call.name])
-        scopes = dict.fromkeys(scope for name in names if (scope := _scope(name)))
-        found.append(Joined(layers=known.owners(scopes), added=call.type == "FakeQuantize"))
+        same = fused.get(call.name, [])
+        names = same.pop(0) if len(same) == counts[call.name] else [call.name]
+        counts[call.name] -= 1
+        added = [name for name in names if _is_added(name)]
+        own = [name for name in names if not _is_added(name)]
+        if not any(scope_in(name) for name in own):
+            own += [user for name in added for user in users.get(name, ())]
+        scopes = dict.fromkeys(scope for name in own if (scope := scope_in(name)))
+        is_added = call.type == "FakeQuantize" or (_is_added(call.name) and call.type == "Multiply")
+        found.append(Joined(layers=known.owners(scopes), added=is_added))
     return found
 
 
-def _fused(join: Join) -> Mapping[str, list[str]]:
-    """Return the names of the nodes of the file that each node of the running graph stands for."""
+def _is_added(name: str) -> bool:
+    return "/nncf_" in name or "/fq_" in name
+
+
+def _users(path: Path) -> Mapping[str, list[str]]:
+    """Return of each node that NNCF added the names of those behind it that it did not."""
+    root = ElementTree.parse(path).getroot()
+    names = {layer.attrib["id"]: layer.attrib["name"] for layer in root.iter("layer")}
+    behind: dict[str, list[str]] = {}
+    for edge in root.iter("edge"):
+        behind.setdefault(edge.attrib["from-layer"], []).append(edge.attrib["to-layer"])
+    found = {}
+    for key, name in names.items():
+        if not _is_added(name):
+            continue
+        left, seen = list(behind.get(key, ())), set[str]()
+        while left:
+            at = left.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            left += behind.get(at, ()) if _is_added(names[at]) else ()
+        found[name] = [names[at] for at in sorted(seen) if not _is_added(names[at])]
+    return found
+
+
+def _fused(join: Join) -> dict[str, list[list[str]]]:
+    """Return by the name of each running node the file's nodes that it stands for.
+
+    Nodes that share a name follow one another in the order of execution.
+    """
     require("openvino", "openvino")
     entry = join.artifact
     model = compiled_on_host(entry.artifact, join.folder, threads=1).get_runtime_model()
-    found = {}
-    for node in model.get_ordered_ops():
-        told = node.get_rt_info()
-        if "originalLayersNames" in told:
-            names = str(told["originalLayersNames"].astype(str)).split(",")
-            found[node.get_friendly_name()] = [name for name in names if name]
+    nodes = [(node.get_friendly_name(), node.get_rt_info()) for node in model.get_ops()]
+    told = [(name, info) for name, info in nodes if "originalLayersNames" in info]
+    found: dict[str, list[list[str]]] = {}
+    for name, info in sorted(told, key=lambda one: int(one[1]["execOrder"].astype(str))):
+        names = str(info["originalLayersNames"].astype(str)).split(",")
+        found.setdefault(_steady(name), []).append([one for one in names if one])
     return found

@@ -127,9 +127,7 @@ def _operators(join: Join) -> list[tuple[str, tuple[str, ...], str]]:
         require("ai_edge_quantizer", "tflite")
         from ai_edge_quantizer.utils import tfl_flatbuffer_utils as flatbuffer
 
-        file: Any = flatbuffer.read_model(
-            str(join.folder / join.artifact.artifact.main.files[0])
-        )
+        file: Any = flatbuffer.read_model(str(join.folder / join.artifact.artifact.main.files[0]))
     wanted = signature_name(join.seq_len).encode()
     graph = next(
         (s.subgraphIndex for s in file.signatureDefs if bytes(s.signatureKey) == wanted), 0
