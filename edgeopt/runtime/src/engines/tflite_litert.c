@@ -315,7 +315,7 @@ static int litert_operators(struct tflite_model *model, eo_operator_sink *sink, 
     struct eo_operator told = {0};
     void *profiler = NULL;
 
-    if (eo_library_symbols(model->library, "operators", symbols, "LiteRT's library of 2.3 or newer",
+    if (eo_library_symbols(model->library, "operators", symbols, "LiteRT's library with a profiler",
                            failure) != 0 ||
         check(get(model->compiled, &profiler), "operators", failure) != 0 ||
         check(summary(profiler, model->compiled, &told.name), "operators", failure) != 0) {
