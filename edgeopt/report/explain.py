@@ -48,7 +48,7 @@ def render(found: Explanation, console: Console) -> None:
     if found.reasons:
         console.print("INT8 here:")
         for line in found.reasons:
-            console.print(f"  {line}{mark}")
+            console.print(f"  {line}{mark if ' us' in line else ''}")
         console.print()
     for note in found.notes:
         console.print(note, style="yellow")

@@ -154,6 +154,18 @@ def test_what_another_path_is_for_sure_is_ruled_out() -> None:
     assert len(among(KNOWN, [short]).owners([short])) == 2
 
 
+def test_names_of_an_onnx_file_stand_for_modules_if_there_are_no_better_ones() -> None:
+    first = ("network", "layer", "1", "output", "dense")
+    known = [first, (*first[:-1], "dense_1"), ("network", "layer", "1", "query")]
+    graph = among(known, known, whole=False)
+    assert graph.owners([first]) == ("layer.1.output.dense",)
+    assert graph.owners(known[1:2]) == ("layer.1.output.dense_1",)
+    query, dense = ("network", "1", "query"), ("network", "1", "output", "dense")
+    file = among(known, [query, dense], unsure=[dense], whole=False)
+    assert file.owners([query]) == ("layer.1.query",)
+    assert file.owners([dense]) == ("layer.1.output.dense", "layer.1.output.dense_1")
+
+
 def test_without_known_modules_paths_are_taken_as_they_are() -> None:
     assert among([], [("network", "a", "b")]).owners([("network", "a", "b")]) == ("a.b",)
     assert shown(("classifier",)) == "classifier"

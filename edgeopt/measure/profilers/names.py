@@ -9,12 +9,14 @@ a path may be one of several modules, it is all of them: nothing here chooses by
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeopt.backends.inside import split
+from edgeopt.extras import require
 from edgeopt.measure.profilers import Join
 
 Scope = tuple[str, ...]
@@ -33,12 +35,14 @@ _LATER = re.compile(r"_\d+$")  # the exporter numbers a module's later calls
 class Layers:
     """``known`` are the modules by their whole paths, ``unsure`` paths that may be several.
 
-    ``taken`` are modules that another path of the file is for sure.
+    ``taken`` are modules that another path of the file is for sure. If ``known`` are not ``whole``
+    paths, they are names as good as any: one that is the same is it.
     """
 
     known: frozenset[Scope]
     unsure: frozenset[Scope] = frozenset()
     taken: frozenset[Scope] = frozenset()
+    whole: bool = True
     _found: dict[Scope, tuple[str, ...]] = field(default_factory=dict)
 
     @staticmethod
@@ -48,11 +52,13 @@ class Layers:
         ``paths`` are those in the artifact's file, and ``unsure`` those of them that are known to
         be several modules'.
         """
-        whole = join.file_of("openvino", "fp32") or join.file_of("openvino", "int8")
-        known = set[Scope]()
-        if whole is not None and whole.suffix == ".xml":
-            known = modules_in(whole)
-        return among(known, paths, unsure)
+        xml = join.file_of("openvino", "fp32") or join.file_of("openvino", "int8")
+        if xml is not None:
+            return among(modules_in(xml), paths, unsure)
+        graph = join.file_of("onnx", "fp32") or join.file_of("onnx", "int8")
+        if graph is not None and importlib.util.find_spec("onnx") is not None:
+            return among(_modules_in_graph(graph), paths, unsure, whole=False)
+        return among((), paths, unsure)
 
     def owners(self, paths: Iterable[Scope]) -> tuple[str, ...]:
         """Return the layers that ``paths`` are, each once."""
@@ -61,12 +67,13 @@ class Layers:
     def candidates(self, path: Scope) -> frozenset[Scope]:
         """Return the modules that ``path`` may be, itself if none is known."""
         plain = _plain(path)
+        if path in self.known and not self.whole:
+            return frozenset([path])
         if path not in self.unsure:
             for exact in (path, plain):
                 if exact in self.known:
                     return frozenset([exact])
-        ends = {one for one in self.known if one[-1:] == plain[-1:]}
-        fitting = {one for one in ends if _is_in(plain, one)}
+        fitting = {one for one in self.known if _fits(plain, _plain(one))}
         return frozenset(fitting - self.taken or fitting or {path})
 
     def _of(self, path: Scope) -> tuple[str, ...]:
@@ -75,14 +82,23 @@ class Layers:
         return self._found[path]
 
 
-def among(known: Iterable[Scope], paths: Iterable[Scope], unsure: Iterable[Scope] = ()) -> Layers:
+def among(
+    known: Iterable[Scope],
+    paths: Iterable[Scope],
+    unsure: Iterable[Scope] = (),
+    *,
+    whole: bool = True,
+) -> Layers:
     """Return the layers ``known``, or those of ``paths`` if there are none; as ``Layers.of``."""
     own = {path for path in paths if path}
     plain: dict[Scope, set[Scope]] = {}
     for path in own:
         plain.setdefault(_plain(path), set()).add(path)
     several = {path for same in plain.values() if len(same) > 1 for path in same} | set(unsure)
-    first = Layers(known=frozenset(known) or frozenset(own), unsure=frozenset(several))
+    others = frozenset(known)
+    first = Layers(
+        known=others or frozenset(own), unsure=frozenset(several), whole=whole and bool(others)
+    )
     sure = [first.candidates(path) for path in own - several]
     taken = frozenset(one for found in sure if len(found) == 1 for one in found)
     return replace(first, taken=taken, _found={})
@@ -108,6 +124,12 @@ def _plain(path: Scope) -> Scope:
     return tuple(_LATER.sub("", part) for part in path)
 
 
-def _is_in(parts: Scope, whole: Scope) -> bool:
+def _fits(parts: Scope, whole: Scope) -> bool:
+    """Tell whether ``parts`` are among ``whole`` in that order, the last of both being the same."""
     left = iter(whole)
-    return all(part in left for part in parts)
+    return parts[-1:] == whole[-1:] and all(part in left for part in parts)
+
+
+def _modules_in_graph(path: Path) -> set[Scope]:
+    graph = require("onnx", "onnx").load(str(path), load_external_data=False).graph
+    return {scope for node in graph.node if (scope := split(node.name.rpartition("/")[0]))}
