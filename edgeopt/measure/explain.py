@@ -5,15 +5,15 @@
 Both are compared over layers of the original model. If an operator of either spans several layers,
 these are one group on both sides: nothing is split. A group's difference is of the rounds' means.
 Two artifacts of one session took turns, so that their rounds are pairs. Its interval is Student's t
-over the rounds, all groups together being wrong in 5 % of cases (Bonferroni), and is wider on
-either side by what the engines cut off their times.
+over the rounds, all groups together being wrong in 5 % of cases (Bonferroni). It is wider by what
+the engines cut off their times, and by what is not joined: that could be any layer's.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -25,10 +25,6 @@ from edgeopt.measure.explain_int8 import int8_reasons
 from edgeopt.measure.measurement import Measurement, Run
 from edgeopt.measure.operator_times import Operator, Operators, layers_text
 from edgeopt.measure.statistics import CONFIDENCE
-
-JOINED = 0.8
-"""Layers are compared only if they are known for so much of either side's time: what is not joined
-could be any layer's."""
 
 COSTS, SAVES, SAME = "costs", "saves", "cannot tell"
 
@@ -138,11 +134,15 @@ def explain(first: Source, second: Source) -> Explanation:
     a, b = _side(first), _side(second)
     _check(a, b)
     paired = a.source.path == b.source.path and len(a.operators.wall_ns) == len(b.operators.wall_ns)
-    found = []
-    if min(a.operators.joined_share, b.operators.joined_share) >= JOINED:
-        grouped = _groups(a.operators.operators, b.operators.operators)
-        error = (1 - CONFIDENCE) / len(grouped)
-        found = [_difference(a, b, *group, paired, error) for group in grouped]
+    grouped = _groups(a.operators.operators, b.operators.operators)
+    error = (1 - CONFIDENCE) / len(grouped)
+    hidden = _hidden(a, b)
+    found = [
+        _wider(_difference(a, b, *group, paired, error), hidden)
+        if group[0]
+        else _difference(a, b, *group, paired, error)
+        for group in grouped
+    ]
     whole = _difference(
         a, b, (), a.operators.operators, b.operators.operators, paired, 1 - CONFIDENCE
     )
@@ -287,6 +287,31 @@ def _difference(
     )
 
 
+def _hidden(a: Side, b: Side) -> tuple[float, float]:
+    """Return the time on either side that could be any layer's, ns: what is not joined, but for
+    operators that both graphs of one engine have by the same path."""
+
+    def unjoined(side: Side) -> dict[tuple[str, str], Operator]:
+        return {(o.name, o.type): o for o in side.operators.operators if not o.layers}
+
+    ours, theirs = unjoined(a), unjoined(b)
+    same = {key for key in ours.keys() & theirs.keys() if "/" in key[0]}
+    if a.run.engine != b.run.engine:
+        same = set()
+
+    def mean(side: Side) -> float:
+        left = [
+            o for o in side.operators.operators if not o.layers and (o.name, o.type) not in same
+        ]
+        return max(0.0, fmean(side.operators.round_ns(left)))
+
+    return mean(a), mean(b)
+
+
+def _wider(one: Difference, hidden: tuple[float, float]) -> Difference:
+    return replace(one, low=one.low - hidden[0], high=one.high + hidden[1])
+
+
 def _notes(a: Side, b: Side) -> tuple[str, ...]:
     found = []
     if a.measurement.bundle_digest != b.measurement.bundle_digest:
@@ -301,11 +326,10 @@ def _notes(a: Side, b: Side) -> tuple[str, ...]:
             f"the boards differ: {a.measurement.board_name} and {b.measurement.board_name}"
         )
     for side in (a, b):
-        share = side.operators.joined_share
-        if share < JOINED:
-            why = side.operators.unjoined or "the rest could be any layer's"
+        if side.operators.unjoined:
             found.append(
-                f"no layers are compared: {share:.0%} of {side.run.name}'s time is joined ({why})"
+                f"no operator of {side.run.name} is joined, so that no layer can be told apart: "
+                f"{side.operators.unjoined}"
             )
     return tuple(dict.fromkeys(found))
 

@@ -133,11 +133,25 @@ def _rest() -> tuple[Operator, ...]:
     return (operator("Softmax", 20, "a.attention"),)
 
 
-def test_layers_are_not_compared_if_much_is_not_joined(tmp_path: Path) -> None:
-    lost = run("int8", 600, operator("MatMul", 300, "a.dense"), operator("Other", 100))
+def test_what_is_not_joined_could_be_any_layers(tmp_path: Path) -> None:
+    lost = run("int8", 600, operator("Other", 310), operator("Gelu", 90, "a.act"), *_rest())
     found = explained(tmp_path, FP32, lost)
-    assert (found.groups, found.unknown) == ((), ())
-    assert "no layers are compared: 75% of onnx int8's time is joined" in found.notes[0]
+    assert [one.name for one in found.groups] == ["not joined", "a.act"]
+    (dense,) = (one for one in found.unknown if one.name == "a.dense")
+    assert dense.center == pytest.approx(-300_000)
+    assert dense.low < -300_000
+    assert dense.high > 10_000
+
+
+def test_an_operator_of_one_path_in_both_graphs_hides_nothing(tmp_path: Path) -> None:
+    def also(one: Run, us: float) -> Run:
+        assert one.operators is not None
+        mask = operator("Cast", us, name="/Cast")
+        found = replace(one.operators, operators=(*one.operators.operators, mask))
+        return replace(one, operators=found)
+
+    found = explained(tmp_path, also(FP32, 500), also(INT8, 500))
+    assert [one.name for one in found.groups] == ["a.dense", "b.head"]
 
 
 def test_int8_is_explained_by_what_is_there_to_see(tmp_path: Path) -> None:

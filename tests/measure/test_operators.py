@@ -168,6 +168,7 @@ def test_names_of_an_onnx_file_stand_for_modules_if_there_are_no_better_ones() -
 
 def test_without_known_modules_paths_are_taken_as_they_are() -> None:
     assert among([], [("network", "a", "b")]).owners([("network", "a", "b")]) == ("a.b",)
+    assert among(KNOWN, [()]).owners([()]) == ()
     assert shown(("classifier",)) == "classifier"
 
 

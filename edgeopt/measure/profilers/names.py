@@ -61,8 +61,8 @@ class Layers:
         return among((), paths, unsure)
 
     def owners(self, paths: Iterable[Scope]) -> tuple[str, ...]:
-        """Return the layers that ``paths`` are, each once."""
-        return tuple(dict.fromkeys(name for path in paths for name in self._of(path)))
+        """Return the layers that ``paths`` are, each once; an empty path is of none."""
+        return tuple(dict.fromkeys(name for path in paths if path for name in self._of(path)))
 
     def candidates(self, path: Scope) -> frozenset[Scope]:
         """Return the modules that ``path`` may be, itself if none is known."""

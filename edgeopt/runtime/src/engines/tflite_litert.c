@@ -300,8 +300,8 @@ static int litert_run(struct tflite_binding *binding, struct eo_failure *failure
     return -1;
 }
 
-/* LiteRT's summary, and then it starts over. Its events are not read one by one: the struct has other
- * sizes in its header for C and in the library. */
+/* LiteRT's summary, and then it starts over. Its events are not read one by one: their struct has
+ * memory figures that litert_profiler_event.h gives C with two members and C++ with TFLite's four. */
 static int litert_operators(struct tflite_model *model, eo_operator_sink *sink, void *context,
                             struct eo_failure *failure)
 {
