@@ -67,5 +67,11 @@ def _source(
                 where=word,
                 hint=f"Engines are {', '.join(ENGINES)}; a precision is like int8.",
             )
+    if not name and same is None:
+        raise InputError(
+            "names no measurement",
+            where=word,
+            hint="As in m.json@onnx,fp32; B alone can leave it out.",
+        )
     path = Path(name) if name or same is None else same
     return Source(path=path, engine=engine, precision=precision, graph=graph)

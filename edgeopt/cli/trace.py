@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edgeopt.cli.output import emit, json_option
+from edgeopt.errors import InputError
 
 
 @click.command()
@@ -24,6 +25,8 @@ def trace(source: str, output: str, as_json: bool) -> None:
     from edgeopt.measure import measurement
     from edgeopt.report.operator_trace import trace_document
 
+    if Path(output).exists():
+        raise InputError("exists", where=output, hint="Give another name with --output.")
     document = trace_document(measurement.read(Path(source)), source)
     measurement.write_document(document, Path(output), indent=None)
     told = {"trace": output, "events": len(document["traceEvents"])}

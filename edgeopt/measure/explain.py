@@ -180,8 +180,8 @@ def _side(source: Source) -> Side:
     if len(runs) != 1:
         held = ", ".join(run.name for run in found.runs)
         raise InputError(
-            f"{len(runs)} artifacts are meant, and an explanation is of one on each side: it holds "
-            f"{held}",
+            f"holds {held}: "
+            + (f"{len(runs)} are meant, and a side is one" if runs else "none is what is meant"),
             where=str(source.path),
             hint=f"Name one: {source.path}@{found.runs[0].engine},{found.runs[0].precision}"
             if found.runs
