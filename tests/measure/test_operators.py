@@ -76,10 +76,8 @@ def test_onnxruntimes_file_tells_the_last_calls_of_each_node() -> None:
         ),
         Call(name=f"{place}/output/dense/MatMul_output_0", type="Mul", total_ns=9000),
     ]
-    with pytest.raises(ValueError, match="has not 5 calls of /network"):
+    with pytest.raises(ValueError, match="has 4 runs, and 5 were timed"):
         onnx.calls(told, runs=5)
-    with pytest.raises(ValueError, match="has not 1 calls of any"):
-        onnx.calls(Told(files={".json": b"[]"}), runs=1)
 
 
 def test_litert_tells_operators_in_order_with_the_sum_that_it_says() -> None:

@@ -23,6 +23,7 @@ HOW = "onnxruntime's profiler; whole microseconds of each call"
 RESOLUTION_NS = 1000
 
 _SUFFIX = "_kernel_time"
+_RUN = "model_run"
 _QUANTISING = (
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
     *("Abs", "ReduceMax", "ReduceMin", "Max", "Min", "Div", "Mul", "Sub", "Add", "Cast"),
@@ -41,23 +42,23 @@ def options(prefix: str) -> list[str]:
 
 
 def calls(told: Told, runs: int) -> list[Call]:
-    """Return the nodes in the order of the last inference, each with its last ``runs`` calls."""
-    times: dict[tuple[str, str], list[int]] = {}
+    """Return the nodes in the order of the run, each with its calls in the last ``runs`` runs."""
+    events = json.loads(told.files[".json"])
+    begins = sorted(int(event["ts"]) for event in events if event.get("name") == _RUN)
+    if len(begins) < runs:
+        raise ValueError(f"the profiler's file has {len(begins)} runs, and {runs} were timed")
+    times: dict[tuple[str, str], int] = {}
     kinds: dict[tuple[str, str], str] = {}
-    for event in json.loads(told.files[".json"]):
+    for event in events:
         name = event.get("name", "")
-        if event.get("cat") == "Node" and name.endswith(_SUFFIX):
+        if event.get("cat") != "Node" or not name.endswith(_SUFFIX):
+            continue
+        if int(event["ts"]) >= begins[-runs]:
             args = event["args"]
             key = (name.removesuffix(_SUFFIX), str(args["node_index"]))
-            times.setdefault(key, []).append(int(event["dur"]))
+            times[key] = times.get(key, 0) + int(event["dur"])
             kinds[key] = str(args["op_name"])
-    short = [name for (name, _), took in times.items() if len(took) < runs]
-    if short or not times:
-        raise ValueError(f"the profiler's file has not {runs} calls of {min(short, default='any')}")
-    return [
-        Call(name=key[0], type=kinds[key], total_ns=1000 * sum(took[-runs:]))
-        for key, took in times.items()
-    ]
+    return [Call(name=key[0], type=kinds[key], total_ns=1000 * us) for key, us in times.items()]
 
 
 def layers(join: Join, calls: Sequence[Call]) -> list[Joined]:
