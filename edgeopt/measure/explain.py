@@ -326,6 +326,8 @@ def _notes(a: Side, b: Side) -> tuple[str, ...]:
             f"the boards differ: {a.measurement.board_name} and {b.measurement.board_name}"
         )
     for side in (a, b):
+        if side.operators.unknown:
+            found.append(f"not known of {side.run.name}: {side.operators.unknown}")
         if side.operators.unjoined:
             found.append(
                 f"no operator of {side.run.name} is joined, so that no layer can be told apart: "

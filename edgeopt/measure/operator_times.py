@@ -45,7 +45,8 @@ class Operators:
     """An artifact's operators. ``wall_ns`` are the whole inferences of each round, profiled.
 
     ``resolution_ns`` is how far a call's time may be off by how the engine keeps it, and ``how``
-    says what tells the times. ``unjoined`` says why operators have no layers, if it is known.
+    says what tells the times. ``unjoined`` says why operators have no layers, if it is known, and
+    ``unknown`` what is not known of those that have.
     ``below`` is how many have no time in any round: they did not run, or always took less than the
     engine tells; they are not in ``operators``.
     """
@@ -55,6 +56,7 @@ class Operators:
     wall_ns: tuple[tuple[int, ...], ...]
     operators: tuple[Operator, ...]
     unjoined: str = ""
+    unknown: str = ""
     below: int = 0
 
     def check(self, table: Table) -> None:
@@ -149,6 +151,7 @@ def document(found: Operators, timed_ns: float | None) -> dict[str, Any]:
         "timed_ns": timed_ns,
         "joined_share": found.joined_share,
         "unjoined": found.unjoined,
+        "unknown": found.unknown,
         "below": found.below,
         "layers": [
             {"layers": list(row.operators[0].layers), "median_ns": row.median_ns}

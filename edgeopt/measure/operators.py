@@ -9,6 +9,7 @@ the rounds is alike in all of them.
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,10 @@ EMULATED_ROUNDS, EMULATED_RUNS = 2, 3
 """On an emulated board, whose times are no device's."""
 
 _MOST_OPERATORS = 1 << 16
-_SHORT_S, _TIMEOUT_S = 120.0, 4 * 3600.0
+_MOST_BYTES = 512 << 20
+"""Of onnxruntime's file, which has some 600 for each call of each operator."""
+
+_SHORT_S, _LONG_S, _TIMEOUT_S = 60.0, 900.0, 4 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,10 +81,11 @@ def profiled(board: Board, runs: Sequence[Run], what: Sequence[Profiled]) -> lis
 
 def _round(board: Board, run: Run, one: Profiled, found: _Taken, runs: int) -> None:
     where = f"{board.entry.name}: operators of {run.name}"
-    prefix = f"/tmp/edgeopt-operators-{secrets.token_hex(8)}"
+    folder = posixpath.join(board.facts.home, ".edgeopt")  # on a disk, as /tmp may not be
+    prefix = f"{folder}/operators-{secrets.token_hex(8)}"
     tool = profiler(run.engine)
     words = one.arguments(command="operators", runs=runs)
-    for option in tool.options(prefix):
+    for option in tool.options(prefix, first=not found.rounds):
         words += ["--option", option]
     try:
         try:
@@ -104,7 +109,7 @@ def _round(board: Board, run: Run, one: Profiled, found: _Taken, runs: int) -> N
         return
     found.rounds.append(calls)
     found.wall_ns.append(wall_ns)
-    found.files = dict(told.files)
+    found.files = found.files or dict(told.files)
 
 
 def _listen(board: Board, words: list[str], where: str) -> tuple[Told, tuple[int, ...]]:
@@ -155,7 +160,9 @@ def _files(board: Board, prefix: str) -> dict[str, bytes]:
     """Return what the engine wrote under ``prefix`` on the board, by what follows it."""
     found = {}
     for end, script in (("", 'cat "$0"'), (".json", 'cat "$0"_*.json')):
-        done = board.transport.run(["sh", "-c", script, prefix], timeout_s=_SHORT_S)
+        done = board.transport.run(
+            ["sh", "-c", script, prefix], timeout_s=_LONG_S, limit_bytes=_MOST_BYTES
+        )
         if done.exit_status == 0 and done.stdout:
             found[end] = done.stdout
     return found
@@ -167,13 +174,14 @@ def _with(board: Board, run: Run, one: Profiled, found: _Taken) -> Run:
     tool = profiler(run.engine)
     calls, unjoined = found.rounds[0], ""
     joined: Sequence[Joined] = [Joined()] * len(calls)
+    is_here = board.facts.arch == of_machine(_machine())
     try:
         join = Join(
             bundle=one.bundle,
             artifact=one.artifact,
             seq_len=one.seq_len,
             files=found.files,
-            is_here=board.facts.arch == of_machine(_machine()),
+            is_here=is_here,
         )
         joined = tool.layers(join, calls)
     except EdgeoptError as exc:
@@ -198,6 +206,7 @@ def _with(board: Board, run: Run, one: Profiled, found: _Taken) -> Run:
             wall_ns=tuple(found.wall_ns),
             operators=told,
             unjoined=unjoined,
+            unknown="" if is_here else tool.ELSEWHERE,
             below=len(operators) - len(told),
         ),
     )

@@ -63,6 +63,8 @@ def _table(
     if timed_ns:
         cost += f", and {us(timed_ns)} us without"
     console.print(f"{cost}{' (emulated)' if emulated else ''}; {found.how}")
+    if found.unknown:
+        console.print(f"not known: {found.unknown}")
     console.print()
 
 

@@ -58,7 +58,9 @@ def test_every_engine_has_a_profiler() -> None:
         found = profiler(engine)
         assert found.HOW
         assert found.RESOLUTION_NS > 0
-        assert all("=" in option for option in found.options("/tmp/x"))
+        assert all("=" in option for option in found.options("/a/x", first=True))
+        assert isinstance(found.ELSEWHERE, str)
+    assert profiler("onnx").options("/a/x", first=False) == ["operators=/a/x"]
 
 
 def test_onnxruntimes_file_tells_the_last_calls_of_each_node() -> None:

@@ -15,7 +15,7 @@ def operators(case: Case, *more: str) -> Run:
 
 def test_onnxruntime_writes_its_times_and_its_graph(case: Case) -> None:
     prefix = case.folder / "operators"
-    done = operators(case, "--option", f"operators={prefix}")
+    done = operators(case, "--option", f"operators={prefix}", "--option", f"graph={prefix}")
     assert (done.status, done.stderr) == (0, "")
     assert [len(e["wall_ns"]) for e in done.all("samples")] == [1, 1, 1]
     assert len(done.all("operators")) == 2

@@ -432,6 +432,7 @@ def test_more_than_any_bundle_has_is_refused(case: Case, count: int) -> None:
     [
         ("onnx", "session.model_external_initializers_file_folder_path"),
         ("onnx", "operators"),
+        ("onnx", "graph"),
         ("openvino", "CACHE_DIR"),
     ],
 )

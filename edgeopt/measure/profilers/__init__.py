@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each engine's own profiler says of operators, and which layers these are: a module each.
 
-    HOW, RESOLUTION_NS
-    options(prefix) -> ["KEY=VALUE"]    what the agent opens the artifact with
+    HOW, RESOLUTION_NS, ELSEWHERE
+    options(prefix, first) -> ["KEY=VALUE"]    what the agent opens the artifact with
     calls(told, runs) -> [Call]         the operators of one round
     layers(join, calls) -> [Joined]     of each call the model's layers
 
-``prefix`` begins the names of files on the board that the engine may write.
+``prefix`` begins the names of files on the board that the engine may write, and ``first`` is true
+in the first round. ``ELSEWHERE`` says what is not known on a board of another architecture than
+this machine's, if anything.
 """
 
 from __future__ import annotations
@@ -80,8 +82,9 @@ class Profiler(Protocol):
 
     HOW: str
     RESOLUTION_NS: int
+    ELSEWHERE: str
 
-    def options(self, prefix: str) -> list[str]:
+    def options(self, prefix: str, *, first: bool) -> list[str]:
         """Return the options that the agent opens the artifact with."""
 
     def calls(self, told: Told, runs: int) -> list[Call]:

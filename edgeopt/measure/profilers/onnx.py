@@ -21,6 +21,7 @@ from edgeopt.measure.profilers.names import Layers
 
 HOW = "onnxruntime's profiler; whole microseconds of each call"
 RESOLUTION_NS = 1000
+ELSEWHERE = ""
 
 _SUFFIX = "_kernel_time"
 _RUN = "model_run"
@@ -31,11 +32,15 @@ _QUANTISING = (
 """What quantisation is spelled in; one of these is its own if the model has another there."""
 
 
-def options(prefix: str) -> list[str]:
-    """Return what has onnxruntime write both files; weights lie beside the graph."""
+def options(prefix: str, *, first: bool) -> list[str]:
+    """Return what has onnxruntime write its times, and at first its graph, weights beside it."""
+    times = [f"operators={prefix}"]
+    if not first:
+        return times
     name = prefix.rpartition("/")[2]
     return [
-        f"operators={prefix}",
+        *times,
+        f"graph={prefix}",
         f"session.optimized_model_external_initializers_file_name={name}.weights",
         "session.optimized_model_external_initializers_min_size_in_bytes=256",
     ]

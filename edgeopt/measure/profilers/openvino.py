@@ -25,12 +25,14 @@ HOW = "the CPU plugin's counters; a mean of whole microseconds"
 RESOLUTION_NS = 2000
 """A call is cut to whole microseconds, and the mean of all calls again."""
 
+ELSEWHERE = "what was fused into an operator: it has the name of its main one"
+
 _NUMBER = re.compile(r"_\d+$")
 
 
-def options(prefix: str) -> list[str]:
+def options(prefix: str, *, first: bool) -> list[str]:
     """Return what switches the counters on."""
-    del prefix
+    del prefix, first
     return ["PERF_COUNT=YES"]
 
 

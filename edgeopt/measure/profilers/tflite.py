@@ -22,6 +22,7 @@ from edgeopt.quiet import quiet
 
 HOW = "LiteRT's profiler; whole microseconds of each call"
 RESOLUTION_NS = 1000
+ELSEWHERE = ""
 
 _ROW = re.compile(
     r"^\s*(?P<type>\S.*?)\s+(?:[\d.]+\s+){3}(?P<share>[\d.]+)%\s+[\d.]+%\s+[\d.]+\s+(?P<calls>\d+)"
@@ -55,9 +56,9 @@ _QUANTISING = ("QUANTIZE", "DEQUANTIZE", "Convert")
 _DELEGATE = "Delegate/"
 
 
-def options(prefix: str) -> list[str]:
+def options(prefix: str, *, first: bool) -> list[str]:
     """Return what has LiteRT keep its profile."""
-    del prefix
+    del prefix, first
     return ["operators=1"]
 
 

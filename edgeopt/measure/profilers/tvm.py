@@ -16,13 +16,14 @@ from edgeopt.measure.profilers import Call, Join, Joined, Told, since
 
 HOW = "the virtual machine's calls, timed by the agent"
 RESOLUTION_NS = 1
+ELSEWHERE = ""
 
 _HOUSEKEEPING = "vm.builtin."
 
 
-def options(prefix: str) -> list[str]:
+def options(prefix: str, *, first: bool) -> list[str]:
     """Return what has the agent time the virtual machine's calls."""
-    del prefix
+    del prefix, first
     return ["operators=1"]
 
 
