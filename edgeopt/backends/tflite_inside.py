@@ -46,11 +46,11 @@ def inside(model: Model, artifact: Artifact, directory: Path, batch: Batch) -> I
                 continue
             name = spec.name.decode()
             kind = str(getattr(kinds.get(code), "value", f"operator {code}"))
-            tensors.append(Tensor(name=name, operator=kind, scope=_scope(name), value=value))
+            tensors.append(Tensor(name=name, operator=kind, scope=scope_of(name), value=value))
     return Inside(tensors=tensors, outputs=outputs)
 
 
-def _scope(name: str) -> tuple[str, ...]:
+def scope_of(name: str) -> tuple[str, ...]:
     """Return the modules' names: the converter writes each as CLASS_NAME, classes by full name.
 
     A tensor that several modules share has them all, with ";" between; the last made it.

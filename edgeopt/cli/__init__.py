@@ -50,6 +50,8 @@ _COMMANDS = {
         "compare",
         "Tell which of two is faster, or that nothing tells them apart.",
     ),
+    "explain": ("edgeopt.cli.explain", "explain", "Tell which layers make one of two slower."),
+    "trace": ("edgeopt.cli.trace", "trace", "Write a measurement's operators for Perfetto."),
     "gate": ("edgeopt.cli.gate", "gate", "Tell whether a bundle keeps to a budget."),
     "card": ("edgeopt.cli.card", "card", "Write what a bundle does on a board as a page."),
     "cache": ("edgeopt.cli.cache", "cache", "Show what the cache holds, and clean it."),

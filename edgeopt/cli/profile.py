@@ -34,6 +34,7 @@ from edgeopt.cli.output import emit, json_option
 @click.option(
     "--instances", type=click.IntRange(1, 8), default=1, metavar="N", help="Run N at once too [1]."
 )
+@click.option("--operators", is_flag=True, help="Time operators too, by layers of the model.")
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
 def profile(
@@ -57,6 +58,7 @@ def profile(
     meter_error: float | None,
     counters: bool,
     instances: int,
+    operators: bool,
     output: str | None,
     as_json: bool,
 ) -> None:
@@ -90,6 +92,7 @@ def profile(
         data=data,
         counters=counters,
         instances=instances,
+        with_operators=operators,
         output=output,
         rails=rails,
         cool_to_c=cool_to,

@@ -22,6 +22,7 @@ from edgeopt.fields import Table
 from edgeopt.measure.counters import Counters
 from edgeopt.measure.instances import Instances
 from edgeopt.measure.memory import Memory
+from edgeopt.measure.operator_times import Operators
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.measure.trace import Trace
 from edgeopt.model import MAIN
@@ -79,9 +80,10 @@ class Run:
     is a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not
     sampled; 0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was
     taken by. ``served`` is how long the user's own texts took, in a process of their own;
-    ``counters`` are of another, ``instances`` of several at once, and ``no_instances`` says
-    why they did not run. ``accuracy`` is what the bundle says of the artifact, and ``trace`` what
-    was read on the board beside it, None if nothing was.
+    ``counters`` and ``operators`` are of others, ``instances`` of several at once; ``no_operators``
+    and ``no_instances`` say why there are none if they were asked for. ``accuracy`` is what the
+    bundle says of the artifact, and ``trace`` what was read on the board beside it, None if
+    nothing was.
     """
 
     engine: str
@@ -112,6 +114,8 @@ class Run:
     memory: Memory | None = None
     instances: Instances | None = None
     no_instances: str = ""
+    operators: Operators | None = None
+    no_operators: str = ""
 
     @property
     def name(self) -> str:

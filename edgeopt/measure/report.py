@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeopt import values
 from edgeopt.errors import MeasurementError
+from edgeopt.measure import operator_times
 from edgeopt.measure.conditions import Conditions, judge
 from edgeopt.measure.course import Course, course
 from edgeopt.measure.energy import EnergyReport, derive
@@ -166,6 +167,12 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "modes": [asdict(mode) for mode in item.course.modes],
         "served": _served(run.served),
         "counters": run.counters.document() if run.counters else None,
+        "operators": operator_times.document(
+            run.operators, item.latency.p50 if item.latency else None
+        )
+        if run.operators
+        else None,
+        "no_operators": run.no_operators or None,
         "score": asdict(item.score) if item.score else None,
         "peak_memory_bytes": run.peak_memory_bytes,
         "memory": run.memory.document() if run.memory else None,

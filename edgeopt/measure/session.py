@@ -21,7 +21,16 @@ from edgeopt.bundle.verify import changed_files
 from edgeopt.deploy.provision import Provided, answers, check_architecture, provide, repaired
 from edgeopt.deploy.store import Store, link_word
 from edgeopt.errors import BoardError, BundleError, EdgeoptError, InputError, MeasurementError
-from edgeopt.measure import agent, conditions, counting, measurement, metering, sampling, trace
+from edgeopt.measure import (
+    agent,
+    conditions,
+    counting,
+    measurement,
+    metering,
+    operators,
+    sampling,
+    trace,
+)
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.metering import MeterPlan
 from edgeopt.measure.report import Report, report
@@ -66,6 +75,7 @@ class _Taken:
     gone."""
 
     runs: list[Run] = field(default_factory=list)
+    profiled: list[operators.Profiled] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
     failures: list[EdgeoptError] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
@@ -88,6 +98,7 @@ def profile(
     rules: str | None = None,
     data: str | Path | None = None,
     counters: bool = False,
+    with_operators: bool = False,
     output: str | Path | None = None,
     activate: bool = True,
     rails: Sequence[str] = (),
@@ -104,8 +115,9 @@ def profile(
     ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
     texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
-    instructions of an inference are counted too, on a user-mode emulated board. ``instances``
-    above 1 run at once too, each a process of its own with ``threads``. The raw
+    instructions of an inference are counted too, on a user-mode emulated board, and
+    ``with_operators`` times each operator in processes of their own, by the engine's profiler.
+    ``instances`` above 1 run at once too, each a process of its own with ``threads``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
@@ -184,6 +196,8 @@ def profile(
             taken = _measure(reached, store, plans)
             if not taken.runs:
                 raise _nothing(taken, board)
+            if with_operators and taken.lost is None:
+                taken.runs = operators.profiled(reached, taken.runs, taken.profiled)
             written = Measurement(
                 started_utc=started.isoformat(timespec="seconds"),
                 edgeopt_version=__version__,
@@ -301,8 +315,9 @@ def _measure(board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
         reason = "the board was lost before"
         if taken.lost is None:
             try:
-                run, taken.agent_version, files = _run(board, store, plan)
+                run, profiled, taken.agent_version, files = _run(board, store, plan)
                 taken.runs.append(run)
+                taken.profiled.append(profiled)
                 taken.files |= files
                 continue
             except EdgeoptError as exc:
@@ -321,7 +336,9 @@ def _measure(board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
     return taken
 
 
-def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str, Path]]:
+def _run(
+    board: Board, store: Store, plan: _Plan
+) -> tuple[Run, operators.Profiled, str, Mapping[str, Path]]:
     bundle, artifact = plan.bundle, plan.artifact
     lengths = artifact.artifact.main.seq_lens
     if lengths and plan.seq_len not in lengths:
@@ -433,7 +450,10 @@ def _run(board: Board, store: Store, plan: _Plan) -> tuple[Run, str, Mapping[str
         instances=together,
         no_instances=no_instances,
     )
-    return run, told.agent_version, provided.files
+    profiled = operators.Profiled(
+        bundle=bundle, artifact=artifact, seq_len=plan.seq_len, arguments=arguments
+    )
+    return run, profiled, told.agent_version, provided.files
 
 
 def _listen(

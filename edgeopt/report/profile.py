@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
-from edgeopt.report import counters, instances, memory
+from edgeopt.report import counters, instances, memory, operators
 from edgeopt.report.power import render_energy, render_state
 from edgeopt.report.tables import ms, size
 
@@ -74,6 +74,7 @@ def render(report: Report, console: Console) -> None:
     render_energy(report, console)
     render_state(report, console)
     counters.render(m, console)
+    operators.render(report, console)
     reasons: dict[str, list[str]] = {}
     for absent in m.not_run:
         reasons.setdefault(absent.reason, []).append(absent.name)

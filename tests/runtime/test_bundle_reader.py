@@ -429,7 +429,12 @@ def test_more_than_any_bundle_has_is_refused(case: Case, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("engine", "key"),
-    [("onnx", "session.model_external_initializers_file_folder_path"), ("openvino", "CACHE_DIR")],
+    [
+        ("onnx", "session.model_external_initializers_file_folder_path"),
+        ("onnx", "operators"),
+        ("onnx", "graph"),
+        ("openvino", "CACHE_DIR"),
+    ],
 )
 def test_options_with_paths_are_not_taken_from_a_bundle(case: Case, engine: str, key: str) -> None:
     def change(manifest: dict[str, Any]) -> None:

@@ -194,7 +194,7 @@ def test_an_option_is_refused(
 ) -> None:
     drive = Drive(driver, "tflite", library, tmp_path)
     drive.artifact([compiled.model], False, {"delegate": "gpu"}).bind(call_of(compiled, 8))
-    assert drive.failure() == "delegate: unknown option of engine tflite (it has none)"
+    assert drive.failure() == "delegate: unknown option of engine tflite (known: operators)"
 
 
 def test_a_shape_without_a_signature_is_refused(

@@ -15,6 +15,7 @@ const char eo_usage[] =
     "  [--read MS=PATH or MS=COMMAND]...: read so often meanwhile\n"
     "blocks --bundle PATH [...]: as run, but as many times as each line of standard input says\n"
     "texts --bundle PATH [...]: as run, but times the texts of lines as of read\n"
+    "operators --bundle PATH [...]: as run, with times of operators by the engine's profiler\n"
     "read --bundle PATH [...]: for lines {\"text\": ..., \"pair\": ...} on standard input, or\n"
     "  {\"image\": BYTES} and a binary PPM\n"
     "tokens --bundle PATH [--seq-len N]: the tokens of such lines, without the network\n"
@@ -100,6 +101,7 @@ static int parse_command(const char *word, struct eo_arguments *arguments,
     } commands[] = {{"run", EO_RUN},
                     {"blocks", EO_BLOCKS},
                     {"texts", EO_TEXTS},
+                    {"operators", EO_OPERATORS},
                     {"read", EO_READ},
                     {"tokens", EO_TOKENS},
                     {"info", EO_INFO},
@@ -135,7 +137,8 @@ int eo_parse(int argc, char **argv, struct eo_arguments *arguments, struct eo_fa
     }
     if (result == EO_OK && arguments->bundle == NULL &&
         (arguments->command == EO_RUN || arguments->command == EO_BLOCKS ||
-         arguments->command == EO_TEXTS || arguments->command == EO_READ ||
+         arguments->command == EO_TEXTS || arguments->command == EO_OPERATORS ||
+         arguments->command == EO_READ ||
          arguments->command == EO_TOKENS)) {
         result = eo_fail(failure, EO_EINPUT, "--bundle", "is missing");
     }

@@ -13,6 +13,7 @@ enum eo_command {
     EO_RUN,
     EO_BLOCKS,
     EO_TEXTS,
+    EO_OPERATORS,
     EO_READ,
     EO_TOKENS,
     EO_INFO,

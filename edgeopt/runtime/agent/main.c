@@ -135,6 +135,7 @@ int main(int argc, char **argv)
     case EO_RUN:
     case EO_BLOCKS:
     case EO_TEXTS:
+    case EO_OPERATORS:
         result = eo_run(&job, &failure);
         break;
     case EO_READ:

@@ -8,6 +8,7 @@
 #include "lines.h"
 #include "measure.h"
 #include "memory.h"
+#include "operators.h"
 
 #include <poll.h>
 #include <unistd.h>
@@ -118,6 +119,18 @@ static int time_text(void *context, const struct eo_text *text, struct eo_failur
     return result;
 }
 
+/* Each run by itself, so that none is timed with what is said of another. */
+static int time_operators(struct timed *timed, struct eo_failure *failure)
+{
+    const struct eo_job *job = timed->job;
+    int result = eo_operators_say(job->session, job->events, failure);
+
+    for (int32_t i = 0; result == EO_OK && i < job->arguments->runs; i++) {
+        result = time_runs(timed, 1, 0, failure);
+    }
+    return result == EO_OK ? eo_operators_say(job->session, job->events, failure) : result;
+}
+
 /* Says that the host may ask now: for blocks of runs, or texts. */
 static void say_ready(const struct eo_job *job)
 {
@@ -131,6 +144,9 @@ static int time_as_asked(struct timed *timed, struct eo_failure *failure)
 
     if (arguments->command == EO_RUN) {
         return time_runs(timed, arguments->runs, arguments->duration_ms, failure);
+    }
+    if (arguments->command == EO_OPERATORS) {
+        return time_operators(timed, failure);
     }
     say_ready(timed->job);
     return arguments->command == EO_BLOCKS

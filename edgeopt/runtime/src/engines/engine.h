@@ -40,6 +40,15 @@ struct eo_port {
 struct eo_model;   /* an artifact in its engine */
 struct eo_binding; /* its buffers for one shape */
 
+/* What an operator took in all calls of it since the model was opened. */
+struct eo_operator {
+    const char *name;
+    const char *type; /* NULL: `name` is the whole report that the engine writes of all operators */
+    const char *kernel;
+    int64_t ns;
+};
+typedef void eo_operator_sink(void *context, const struct eo_operator *operator);
+
 struct eo_engine {
     const char *name;
     const char *const *libraries; /* file names to look for, the likeliest first; ends with NULL */
@@ -63,6 +72,10 @@ struct eo_engine {
     void (*close)(struct eo_model *model); /* after every unbind */
     /* What the model's own arena took from the system, bytes; -1 if that is not told. NULL: never. */
     int64_t (*arena_bytes)(const struct eo_model *model);
+    /* Tells of the operators in the order of execution, if the model was opened with the engine's
+     * own option for that; a report is of the calls since the last time. NULL: it writes a file. */
+    int (*operators)(struct eo_model *model, eo_operator_sink *sink, void *context,
+                     struct eo_failure *failure);
 };
 
 #define EO_ALIGNMENT 64 /* the most that one of them asks for (LiteRT, OpenVINO, TVM) */

@@ -97,6 +97,12 @@ static int set_option(const struct ort_api *api, struct ort_session_options *opt
         return eo_fail(failure, EO_EENGINE, option->key, "expected disable, basic, extended or all, found %s",
                        option->value);
     }
+    if (strcmp(option->key, "operators") == 0) { /* closing the session ends VALUE_<time>.json */
+        return check(api, api->enable_profiling(options, option->value), option->key, failure);
+    }
+    if (strcmp(option->key, "graph") == 0) { /* where the optimised one is written */
+        return check(api, api->set_optimized_path(options, option->value), option->key, failure);
+    }
     /* onnxruntime takes any session config key in silence; all of its own begin like this. */
     if (strncmp(option->key, "session.", 8) != 0 && strncmp(option->key, "optimization.", 13) != 0 &&
         strncmp(option->key, "mlas.", 5) != 0) {

@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /* TFLite files in LiteRT, whose libraries have one of two C interfaces: LiteRt* (tflite_litert.c) or
  * TfLite* (tflite_tfl.c). Kernels are XNNPACK's in both. A file has a signature for each shape, and
- * `bind` takes the one whose inputs have the shapes bound. There are no options. */
+ * `bind` takes the one whose inputs have the shapes bound. With the option operators LiteRT times
+ * them. */
 #include "engines/engine.h"
 #include "engines/library.h"
 #include "engines/tflite_signatures.h"
@@ -96,14 +97,17 @@ static int tflite_open(const struct eo_open *how, struct eo_model **out, struct 
     struct tflite_model *model;
     void *library = NULL;
 
-    if (how->option_count > 0) {
-        return eo_fail(failure, EO_EENGINE, how->options[0].key,
-                       "unknown option of engine tflite (it has none)");
+    for (uint32_t i = 0; i < how->option_count; i++) {
+        if (strcmp(how->options[i].key, "operators") != 0) {
+            return eo_fail(failure, EO_EENGINE, how->options[i].key,
+                           "unknown option of engine tflite (known: operators)");
+        }
     }
     model = calloc(1, sizeof *model);
     if (model == NULL) {
         return eo_fail(failure, EO_ENOMEM, how->files[0].name, "no memory for a session");
     }
+    model->is_profiled = how->option_count > 0;
     if (load(how->library, &library, model, failure) != 0 ||
         map_file(model, &how->files[0], failure) != 0 ||
         model->interface->open(model, how, failure) != 0) {
@@ -162,6 +166,17 @@ static int tflite_run(struct eo_binding *bound, struct eo_failure *failure)
     return binding->model->interface->run(binding, failure);
 }
 
+static int tflite_operators(struct eo_model *opened, eo_operator_sink *sink, void *context,
+                            struct eo_failure *failure)
+{
+    struct tflite_model *model = (struct tflite_model *)opened;
+
+    return model->interface->operators == NULL
+               ? eo_fail(failure, EO_EUNSUPPORTED, "operators",
+                         "TensorFlow Lite's C interface tells no times of operators")
+               : model->interface->operators(model, sink, context, failure);
+}
+
 static uint32_t tflite_input_count(const struct eo_model *opened)
 {
     const struct tflite_model *model = (const struct tflite_model *)opened;
@@ -216,4 +231,5 @@ const struct eo_engine eo_engine_tflite = {
     .result = tflite_result,
     .unbind = tflite_unbind,
     .close = tflite_close,
+    .operators = tflite_operators,
 };

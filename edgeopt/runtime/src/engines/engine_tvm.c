@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { POOLED_ALLOCATOR = 2, PATH_SIZE = 4096, NAME_SIZE = 256 };
@@ -28,12 +29,26 @@ struct port {
     int32_t dtype;
 };
 
+enum { MAX_KERNELS = 4096 };
+
+/* What the virtual machine calls, in the order of a run. */
+struct tvm_kernels {
+    int64_t began_ns;
+    uint32_t at;
+    uint32_t depth; /* of calls within calls: the outermost is timed */
+    struct {
+        char name[88];
+        int64_t ns;
+    } called[MAX_KERNELS];
+};
+
 struct tvm_model {
     struct tvm_ffi ffi;
     struct tvm_object *get_function; /* ffi.ModuleGetFunction */
     struct tvm_object *get_item;     /* ffi.ArrayGetItem */
     struct tvm_object *executable;
     struct tvm_object *machine;
+    struct tvm_kernels *kernels; /* NULL unless they are timed: option operators */
     int memory; /* of a packed bundle's library, -1 without: see load_mapped() */
     char function[NAME_SIZE]; /* with {seq_len} in it */
     uint32_t input_count;
@@ -81,6 +96,7 @@ static int load(const char *path, struct tvm_ffi *ffi, struct eo_failure *failur
     const struct eo_symbol symbols[] = {{"TVMFFIGetVersion", &ffi->get_version},
                                         {"TVMFFIFunctionGetGlobal", &ffi->get_global},
                                         {"TVMFFIFunctionCall", &ffi->call},
+                                        {"TVMFFIFunctionCreate", &ffi->create},
                                         {"TVMFFIObjectDecRef", &ffi->release},
                                         {"TVMFFIErrorMoveFromRaised", &ffi->take_error},
                                         {"TVMFFITensorFromDLPack", &ffi->from_dlpack},
@@ -243,6 +259,12 @@ static int read_options(struct tvm_model *model, const struct eo_open *how,
                 return eo_fail(failure, EO_EENGINE, option->key, "is too long");
             }
             memcpy(model->function, option->value, strlen(option->value) + 1);
+        } else if (strcmp(option->key, "operators") == 0) {
+            free(model->kernels);
+            model->kernels = calloc(1, sizeof *model->kernels);
+            result = model->kernels == NULL
+                         ? eo_fail(failure, EO_ENOMEM, option->key, "no memory for times")
+                         : 0;
         } else if (strcmp(option->key, "mcpu") != 0) { /* what it was compiled for */
             return eo_fail(failure, EO_EENGINE, option->key,
                            "unknown option of engine tvm (known: function, inputs, outputs, mcpu)");
@@ -299,6 +321,7 @@ static void tvm_close(struct eo_model *opened)
     if (model->memory >= 0) {
         (void)close(model->memory);
     }
+    free(model->kernels);
     free(model);
 }
 
@@ -384,6 +407,67 @@ static int load_mapped(struct tvm_model *model, const struct eo_file *file,
     return result;
 }
 
+/* What the virtual machine calls before and after each of its calls, with the callee, its name,
+ * whether it is before, the result, and the callee's arguments. */
+static int instrument(void *self, const struct tvm_any *arguments, int32_t count,
+                      struct tvm_any *result)
+{
+    struct tvm_kernels *kernels = self;
+    struct timespec now;
+    int64_t now_ns;
+
+    (void)clock_gettime(CLOCK_MONOTONIC_RAW, &now);
+    now_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    result->type_index = TVM_NONE;
+    if (count < 3 || arguments[1].type_index != TVM_RAW_STR || kernels->at == MAX_KERNELS) {
+        kernels->at = MAX_KERNELS;
+    } else if (arguments[2].value.integer != 0) {
+        if (kernels->depth++ == 0) {
+            (void)snprintf(kernels->called[kernels->at].name, sizeof kernels->called[0].name, "%s",
+                           arguments[1].value.text);
+            (void)clock_gettime(CLOCK_MONOTONIC_RAW, &now);
+            kernels->began_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+        }
+    } else if (--kernels->depth == 0) {
+        kernels->called[kernels->at++].ns += now_ns - kernels->began_ns;
+    }
+    return 0;
+}
+
+static int set_instrument(struct tvm_model *model, struct eo_failure *failure)
+{
+    struct tvm_object *function = NULL;
+    struct tvm_any argument;
+    int result = check(&model->ffi, model->ffi.create(model->kernels, instrument, NULL, &function),
+                       "operators", failure);
+
+    if (result == 0) {
+        argument = object_any(function);
+        result = call_method(model, model->machine, "set_instrument", &argument, 1, NULL, failure);
+        (void)model->ffi.release(function);
+    }
+    return result;
+}
+
+static int tvm_operators(struct eo_model *opened, eo_operator_sink *sink, void *context,
+                         struct eo_failure *failure)
+{
+    const struct tvm_model *model = (const struct tvm_model *)opened;
+
+    if (model->kernels == NULL || model->kernels->at == MAX_KERNELS) {
+        return eo_fail(failure, EO_EUNSUPPORTED, "operators", "more than %d calls in a run",
+                       (int)MAX_KERNELS);
+    }
+    for (uint32_t i = 0; i < model->kernels->at; i++) {
+        const struct eo_operator told = {.name = model->kernels->called[i].name,
+                                         .type = "",
+                                         .kernel = "",
+                                         .ns = model->kernels->called[i].ns};
+        sink(context, &told);
+    }
+    return 0;
+}
+
 static int open_model(struct tvm_model *model, const struct eo_open *how,
                       struct eo_failure *failure)
 {
@@ -402,7 +486,10 @@ static int open_model(struct tvm_model *model, const struct eo_open *how,
                     failure) != 0) {
         return -1;
     }
-    return call_method(model, model->machine, "vm_initialization", device, 3, NULL, failure);
+    if (call_method(model, model->machine, "vm_initialization", device, 3, NULL, failure) != 0) {
+        return -1;
+    }
+    return model->kernels == NULL ? 0 : set_instrument(model, failure);
 }
 
 static int tvm_open(const struct eo_open *how, struct eo_model **out, struct eo_failure *failure)
@@ -470,6 +557,9 @@ static int tvm_run(struct eo_binding *bound, struct eo_failure *failure)
     struct tvm_model *model = binding->model;
 
     drop_outputs(binding);
+    if (model->kernels != NULL) {
+        model->kernels->at = 0;
+    }
     if (check(&model->ffi,
               model->ffi.call(binding->function, binding->arguments, (int32_t)model->input_count,
                               &binding->output),
@@ -587,4 +677,5 @@ const struct eo_engine eo_engine_tvm = {
     .result = tvm_result,
     .unbind = tvm_unbind,
     .close = tvm_close,
+    .operators = tvm_operators,
 };

@@ -60,9 +60,11 @@ struct ort_api {
                       size_t input_count, const char *const *output_names, size_t output_count,
                       struct ort_value **outputs); /* 9 */
     ort_result (*create_session_options)(struct ort_session_options **out); /* 10 */
-    void *slot_11[2];
+    ort_result (*set_optimized_path)(struct ort_session_options *options, const char *path); /* 11 */
+    void *slot_12[1];
     ort_result (*set_execution_mode)(struct ort_session_options *options, int mode); /* 13 */
-    void *slot_14[9];
+    ort_result (*enable_profiling)(struct ort_session_options *options, const char *prefix); /* 14 */
+    void *slot_15[8];
     ort_result (*set_optimization_level)(struct ort_session_options *options, int level); /* 23 */
     ort_result (*set_intra_op_threads)(struct ort_session_options *options, int threads); /* 24 */
     ort_result (*set_inter_op_threads)(struct ort_session_options *options, int threads); /* 25 */
@@ -128,6 +130,7 @@ struct ort_api {
 };
 
 _Static_assert(offsetof(struct ort_api, run) == 9 * sizeof(void *), "slot 9");
+_Static_assert(offsetof(struct ort_api, enable_profiling) == 14 * sizeof(void *), "slot 14");
 _Static_assert(offsetof(struct ort_api, output_name) == 37 * sizeof(void *), "slot 37");
 _Static_assert(offsetof(struct ort_api, value_info) == 65 * sizeof(void *), "slot 65");
 _Static_assert(offsetof(struct ort_api, release_env) == 92 * sizeof(void *), "slot 92");

@@ -28,6 +28,20 @@ struct ov_shape {
     int64_t *dims;
 };
 
+struct ov_profiled { /* ov_profiling_info_t */
+    int status;
+    int64_t real_us; /* the mean of all calls */
+    int64_t cpu_us;
+    const char *name;
+    const char *kernel;
+    const char *type;
+};
+
+struct ov_profile {
+    struct ov_profiled *nodes;
+    size_t count;
+};
+
 /* Every function that returns int returns 0 for success (ov_status_e). */
 struct ov_api {
     int (*get_version)(struct ov_version *version);
@@ -59,6 +73,8 @@ struct ov_api {
     int (*set_input)(struct ov_request *request, size_t index, const struct ov_tensor *tensor);
     int (*set_output)(struct ov_request *request, size_t index, const struct ov_tensor *tensor);
     int (*infer)(struct ov_request *request);
+    int (*profile)(const struct ov_request *request, struct ov_profile *profile);
+    void (*profile_free)(struct ov_profile *profile);
     int (*tensor_over)(int type, struct ov_shape shape, void *data, struct ov_tensor **tensor);
     void (*tensor_free)(struct ov_tensor *tensor);
 };

@@ -43,6 +43,7 @@ static int litert_load(void *library, const char *path, struct tflite_model *mod
                        struct eo_failure *failure)
 {
     struct litert_api *api = &model->litert;
+    model->library = library;
     const struct eo_symbol symbols[] = {
         {"LiteRtCreateEnvironment", &api->create_environment},
         {"LiteRtDestroyEnvironment", &api->destroy_environment},
@@ -187,7 +188,9 @@ static int compile_model(struct tflite_model *model, const struct eo_open *how,
         result = add_settings(api, options, "xnnpack", kernels, failure);
     }
     if (result == 0) { /* 2: errors are kept for error_messages() instead of going to stderr */
-        result = add_settings(api, options, "runtime_options_string", "error_reporter_mode = 2\n",
+        result = add_settings(api, options, "runtime_options_string",
+                              model->is_profiled ? "error_reporter_mode = 2\nenable_profiling = true\n"
+                                                 : "error_reporter_mode = 2\n",
                               failure);
     }
     if (result == 0) {
@@ -297,6 +300,32 @@ static int litert_run(struct tflite_binding *binding, struct eo_failure *failure
     return -1;
 }
 
+/* LiteRT's summary, and then it starts over. Its events are not read one by one: their struct has
+ * memory figures that litert_profiler_event.h gives C with two members and C++ with TFLite's four. */
+static int litert_operators(struct tflite_model *model, eo_operator_sink *sink, void *context,
+                            struct eo_failure *failure)
+{
+    int (*get)(struct litert_compiled *, void **) = NULL;
+    int (*start)(void *) = NULL;
+    int (*summary)(void *, struct litert_compiled *, const char **) = NULL;
+    const struct eo_symbol symbols[] = {{"LiteRtCompiledModelGetProfiler", &get},
+                                        {"LiteRtStartProfiler", &start},
+                                        {"LiteRtGetProfileSummary", &summary},
+                                        {NULL, NULL}};
+    struct eo_operator told = {0};
+    void *profiler = NULL;
+
+    if (eo_library_symbols(model->library, "operators", symbols, "LiteRT's library with a profiler",
+                           failure) != 0 ||
+        check(get(model->compiled, &profiler), "operators", failure) != 0 ||
+        check(summary(profiler, model->compiled, &told.name), "operators", failure) != 0) {
+        return -1;
+    }
+    sink(context, &told);
+    free((void *)(uintptr_t)told.name);
+    return check(start(profiler), "operators", failure);
+}
+
 static void litert_unbind(struct tflite_binding *binding)
 {
     for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
@@ -332,4 +361,5 @@ const struct tflite_interface eo_tflite_litert = {
     .run = litert_run,
     .unbind = litert_unbind,
     .close = litert_close,
+    .operators = litert_operators,
 };

@@ -8,6 +8,8 @@
 #include "engines/engine.h"
 #include "engines/tflite_abi.h"
 
+#include <stdbool.h>
+
 enum { EO_TFLITE_SAID = 512 };
 
 /* XNNPACK's name for a cache without a file; without one it packs the weights for each signature. */
@@ -37,6 +39,8 @@ struct tflite_model {
     const void *data; /* the file, used where it lies */
     size_t bytes;
     void *mapped; /* NULL if it was given in memory */
+    void *library;
+    bool is_profiled;
     struct litert_api litert;
     struct litert_environment *environment;
     struct litert_model *file;
@@ -74,6 +78,8 @@ struct tflite_interface {
     int (*run)(struct tflite_binding *binding, struct eo_failure *failure);
     void (*unbind)(struct tflite_binding *binding);
     void (*close)(struct tflite_model *model);
+    int (*operators)(struct tflite_model *model, eo_operator_sink *sink, void *context,
+                     struct eo_failure *failure); /* NULL: it cannot */
 };
 
 extern const struct tflite_interface eo_tflite_litert; /* LiteRt* */

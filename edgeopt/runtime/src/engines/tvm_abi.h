@@ -66,6 +66,10 @@ struct tvm_ffi {
     int (*get_global)(const struct tvm_bytes *name, struct tvm_object **function);
     int (*call)(struct tvm_object *function, struct tvm_any *arguments, int32_t count,
                 struct tvm_any *result);
+    int (*create)(void *self,
+                  int (*call)(void *self, const struct tvm_any *arguments, int32_t count,
+                              struct tvm_any *result),
+                  void (*deleter)(void *self), struct tvm_object **function);
     int (*release)(struct tvm_object *object);
     void (*take_error)(struct tvm_object **error);
     int (*from_dlpack)(struct dl_managed_tensor *from, int32_t alignment, int32_t contiguous,
