@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -29,13 +30,17 @@ class Encoder(torch.nn.Module):
         self.inputs = inputs
         self.outputs = task.outputs
         self.additive_mask = additive_mask
+        # A decoder would keep keys and values for tokens to come, and there are none; OpenVINO
+        # 2026.4 cannot convert how they are added to what is still empty.
+        takes = "use_cache" in inspect.signature(network.forward).parameters
+        self.options = {"use_cache": False} if takes else {}
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Take int64 (batch, seq) by the order of ``inputs``; return the task's outputs."""
         named = dict(zip(self.inputs, tensors, strict=True))
         if self.additive_mask:
             named["attention_mask"] = additive(named["attention_mask"])
-        result = self.network(**named, return_dict=True)
+        result = self.network(**named, **self.options, return_dict=True)
         return tuple(result[name] for name in self.outputs)
 
 
