@@ -30,10 +30,7 @@ class Encoder(torch.nn.Module):
         self.inputs = inputs
         self.outputs = task.outputs
         self.additive_mask = additive_mask
-        # A decoder would keep keys and values for tokens to come, and there are none; OpenVINO
-        # 2026.4 cannot convert how they are added to what is still empty.
-        takes = "use_cache" in inspect.signature(network.forward).parameters
-        self.options = {"use_cache": False} if takes else {}
+        self.options = _without_cache(network)
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Take int64 (batch, seq) by the order of ``inputs``; return the task's outputs."""
@@ -42,6 +39,29 @@ class Encoder(torch.nn.Module):
             named["attention_mask"] = additive(named["attention_mask"])
         result = self.network(**named, **self.options, return_dict=True)
         return tuple(result[name] for name in self.outputs)
+
+
+def _without_cache(network: Any) -> dict[str, Any]:
+    """Return with which options a decoder keeps no keys and values for tokens to come.
+
+    There are none, and OpenVINO 2026.4 cannot convert how they are added to what is still empty.
+    """
+    takes = inspect.signature(network.forward).parameters
+    if "use_cache" in takes:
+        return {"use_cache": False}
+    return {"cache": _Nothing()} if "cache" in takes else {}  # XLM makes one if it is given none
+
+
+class _Nothing:
+    """A cache, in transformers' sense, that keeps nothing."""
+
+    def update(self, keys: Any, values: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Return what there is to attend to: what is given."""
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Return how many tokens came before."""
+        return 0
 
 
 class ImageEncoder(torch.nn.Module):
