@@ -224,7 +224,8 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
     """Return what else this host needs so as to compute as the artifact's device does.
 
     Half precision is computed in FP32 if the CPU has no arithmetic for it: OpenVINO 2026.4 does so
-    by itself, but takes BF16, 8 times as coarse, on a CPU that has only that.
+    by itself, but takes BF16, 8 times as coarse, on a CPU that has only that
+    (``findings/openvino-computes-half-precision-in-bf16.sh``).
 
     If this host's INT8 kernels overflow and the weights have 8 bits, as another device takes them,
     quantised values are computed in float here. That is harsher than INT8 kernels are: on random
