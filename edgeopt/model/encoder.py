@@ -47,9 +47,12 @@ def _without_cache(network: Any) -> dict[str, Any]:
     There are none, and OpenVINO 2026.4 cannot convert how they are added to what is still empty.
     """
     takes = inspect.signature(network.forward).parameters
-    if "use_cache" in takes:
+    body = inspect.signature(network.base_model.forward).parameters
+    # A head that names "cache" alone hands its other options on.
+    if "use_cache" in takes or ("cache" in takes and "use_cache" in body):
         return {"use_cache": False}
-    return {"cache": _Nothing()} if "cache" in takes else {}  # XLM makes one if it is given none
+    # These make one whatever they are told.
+    return {"cache": _Nothing()} if network.config.model_type in ("xlm", "flaubert") else {}
 
 
 class _Nothing:
