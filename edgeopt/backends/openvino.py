@@ -223,10 +223,18 @@ class _Session:
 def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
     """Return what else this host needs so as to compute as the artifact's device does.
 
+    Half precision is computed in FP32 if the CPU has no arithmetic for it: OpenVINO 2026.4 does so
+    by itself, but takes BF16, 8 times as coarse, on a CPU that has only that
+    (``findings/openvino-computes-half-precision-in-bf16.sh``).
+
     If this host's INT8 kernels overflow and the weights have 8 bits, as another device takes them,
     quantised values are computed in float here. That is harsher than INT8 kernels are: on random
     networks the worst cosine was .67 to .87 so, whereas 7-bit weights in kernels gave .88 to .99.
     """
+    if artifact.precision == "fp16":
+        with quiet():
+            known = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return {} if "FP16" in known else {_HINT: "f32"}
     if artifact.precision not in QUANTIZED or not overflows_int8():
         return {}
     with quiet():
@@ -264,9 +272,6 @@ def compiled_on_host(
     with quiet():
         core = _openvino().Core()
         options: dict[str, Any] = {**artifact.options, **host_options(artifact, directory)}
-        # A host CPU without FP16 arithmetic refuses the hint, and computes such a file in FP32.
-        if "FP16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            options[_HINT] = "f32"
         options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         path = str(directory / artifact.main.files[0])
         if change is None:

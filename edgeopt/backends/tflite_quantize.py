@@ -77,7 +77,13 @@ def _fp16_recipe() -> Any:
 
     recipe = recipe_manager.RecipeManager()
     operations = qtyping.TFLOperationName
-    for operation in (operations.FULLY_CONNECTED, operations.EMBEDDING_LOOKUP):
+    for operation in (
+        operations.FULLY_CONNECTED,
+        operations.EMBEDDING_LOOKUP,
+        operations.CONV_2D,
+        operations.DEPTHWISE_CONV_2D,
+        operations.CONV_2D_TRANSPOSE,
+    ):
         recipe.add_weight_only_config(
             regex=".*",
             operation_name=operation,

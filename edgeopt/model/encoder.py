@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -29,14 +30,41 @@ class Encoder(torch.nn.Module):
         self.inputs = inputs
         self.outputs = task.outputs
         self.additive_mask = additive_mask
+        self.options = _without_cache(network)
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Take int64 (batch, seq) by the order of ``inputs``; return the task's outputs."""
         named = dict(zip(self.inputs, tensors, strict=True))
         if self.additive_mask:
             named["attention_mask"] = additive(named["attention_mask"])
-        result = self.network(**named, return_dict=True)
+        result = self.network(**named, **self.options, return_dict=True)
         return tuple(result[name] for name in self.outputs)
+
+
+def _without_cache(network: Any) -> dict[str, Any]:
+    """Return with which options a decoder keeps no keys and values for tokens to come.
+
+    There are none, and OpenVINO 2026.4 cannot convert how they are added to what is still empty.
+    """
+    takes = inspect.signature(network.forward).parameters
+    body = inspect.signature(network.base_model.forward).parameters
+    # A head that names "cache" alone hands its other options on.
+    if "use_cache" in takes or ("cache" in takes and "use_cache" in body):
+        return {"use_cache": False}
+    # These make one whatever they are told.
+    return {"cache": _Nothing()} if network.config.model_type in ("xlm", "flaubert") else {}
+
+
+class _Nothing:
+    """A cache, in transformers' sense, that keeps nothing."""
+
+    def update(self, keys: Any, values: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Return what there is to attend to: what is given."""
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Return how many tokens came before."""
+        return 0
 
 
 class ImageEncoder(torch.nn.Module):

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
 
+import json
+import os
+import platform
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeopt import values
 from edgeopt.backends import backend, run_on_host
 from edgeopt.backends.onnx import export_fp32
 from edgeopt.errors import CompileError, InputError
@@ -105,6 +110,36 @@ def test_weights_have_7_bits_if_the_device_would_overflow(
     asked = {"LP_TRANSFORMS_MODE": "NO"} if exact else {}
     assert backend("openvino").host_options(made, tmp_path) == asked
     assert agreement(model, made, tmp_path, 32).cosine_min > 0.97
+
+
+HALF = """
+import json, sys
+from pathlib import Path
+from edgeopt.backends import Artifact, openvino
+from edgeopt.fields import Table
+from edgeopt.values import read
+
+folder = Path(sys.argv[1])
+artifact = read(Artifact, Table(json.loads(sys.argv[2]), file="artifact"))
+print(openvino.host_options(artifact, folder))
+opened = openvino.compiled_on_host(artifact, folder, 1)
+print(opened.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's limit is of x86-64")
+def test_half_precision_is_not_bf16_on_a_host_that_has_only_that(
+    tiny: Callable, lower: Callable
+) -> None:
+    artifact, directory = lower(tiny("DistilBertForQuestionAnswering"), "openvino", "fp16")
+    found = subprocess.run(
+        [sys.executable, "-c", HALF, str(directory), json.dumps(values.write(artifact))],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == "{'INFERENCE_PRECISION_HINT': 'f32'}\nf32\n"
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 0.99999), ("int8", 0.9)])

@@ -10,8 +10,10 @@ import pytest
 from edgeopt.backends import backend
 from edgeopt.errors import CompileError
 from edgeopt.model import Model
+from edgeopt.model.importer import import_model
 from edgeopt.target import Target
 from tests import checkpoints
+from tests.model import test_image_families
 
 pytest.importorskip("litert_torch", reason="needs edgeopt[tflite]", exc_type=ImportError)
 pytestmark = pytest.mark.heavy
@@ -57,6 +59,36 @@ def test_a_model_of_images_has_one_signature(
     (pixels,) = artifact.main.signature.inputs
     assert (pixels.dtype, pixels.dims) == ("float32", (1, 3, 32, 32))
     assert agreement(model, artifact, directory).cosine_min > bound
+
+
+def test_fp16_is_what_all_products_and_convolutions_keep_their_weights_in(
+    lower: Callable, agreement: Callable, tmp_path: Path
+) -> None:
+    (family,) = (row for row in test_image_families.FAMILIES if row[0] == "ConvNext")
+    model = import_model(test_image_families.write(tmp_path / "model", *family))
+    artifact, directory = lower(model, "tflite", "fp16")
+    kinds = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+    assert weights(directory / "model.tflite", kinds) == {kind: {"FLOAT16"} for kind in kinds}
+    assert agreement(model, artifact, directory).cosine_min > 0.9999
+
+
+def weights(path: Path, kinds: set[str]) -> dict[str, set[str]]:
+    """Return in which types operators of each kind have the weights that they read, as stored."""
+    from ai_edge_quantizer.utils import tfl_flatbuffer_utils as flatbuffer
+
+    model = flatbuffer.read_model(str(path))
+    names = {code: name.value for name, code in flatbuffer.TFL_OP_NAME_TO_CODE.items()}
+    types = {0: "FLOAT32", 1: "FLOAT16"}  # tflite::TensorType
+    found: dict[str, set[str]] = {}
+    for graph in model.subgraphs:
+        made = {int(i): operator for operator in graph.operators for i in operator.outputs}
+        for operator in graph.operators:
+            kind = names.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+            if kind in kinds:
+                index = int(operator.inputs[1])
+                stored = int(made[index].inputs[0]) if index in made else index
+                found.setdefault(kind, set()).add(types[graph.tensors[stored].type])
+    return found
 
 
 def test_a_length_without_a_signature_is_an_error(tiny: Callable, lower: Callable) -> None:

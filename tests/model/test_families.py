@@ -7,6 +7,8 @@ module, called as the runtime calls it, with padding behind the text.
 """
 
 import json
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pytest
 from edgeopt.errors import InputError
 from edgeopt.model import reference
 from edgeopt.model.importer import import_model
+from edgeopt.pipeline import compile
 from edgeopt.quiet import quiet
+from edgeopt.target import load_target
 from tests import checkpoints
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
@@ -172,6 +176,27 @@ def test_answers_are_those_of_transformers(
         for name, got in reference.run(model, [call])[0].items():
             kept = got if model.task.name == "sequence-classification" else got[:, :n]
             np.testing.assert_allclose(kept, expected[name].numpy(), atol=2e-4, rtol=2e-4)
+
+
+def test_half_precision_answers_as_the_pipeline(tmp_path: Path) -> None:
+    """In the C runtime, as it is built for a board whose cores compute in it."""
+    for module in ("litert_torch", "openvino"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    write(tmp_path / "model", "LlamaForSequenceClassification", DECODER)
+    made = compile(
+        tmp_path / "model",
+        replace(load_target("raspberry-pi-5"), seq_lens=(MOST,)),
+        output=tmp_path / "b.edgeopt",
+        engines=["tflite", "openvino"],
+        precisions=["fp16"],
+    )
+    assert made.manifest.skipped == ()
+    found = {a.engine: a.judged for a in made.manifest.artifacts}
+    assert sorted(found) == ["openvino", "tflite"]
+    for engine, judged in found.items():
+        assert judged is not None
+        assert (judged["samples"] >= 32, judged["error"] < 0.01) == (True, True), (engine, judged)
 
 
 @pytest.mark.parametrize(

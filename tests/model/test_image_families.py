@@ -160,3 +160,24 @@ def test_every_engine_answers_as_the_pipeline(family: str, tmp_path: Path) -> No
     for engine, judged in found.items():
         assert judged is not None
         assert (judged["samples"], judged["error"] < 1e-5) == (16, True), engine
+
+
+def test_half_precision_answers_as_the_pipeline(tmp_path: Path) -> None:
+    """In the C runtime, as it is built for a board whose cores compute in it."""
+    for module in ("litert_torch", "openvino"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    (chosen,) = (row for row in FAMILIES if row[0] == "Dinov2")
+    made = compile(
+        write(tmp_path / "model", *chosen),
+        "raspberry-pi-5",
+        output=tmp_path / "b.edgeopt",
+        engines=["tflite", "openvino"],
+        precisions=["fp16"],
+    )
+    assert made.manifest.skipped == ()
+    found = {a.engine: a.judged for a in made.manifest.artifacts}
+    assert sorted(found) == ["openvino", "tflite"]
+    for engine, judged in found.items():
+        assert judged is not None
+        assert (judged["samples"], judged["error"] < 0.01) == (16, True), (engine, judged)
