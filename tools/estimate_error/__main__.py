@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Write ``edgeopt/estimate/published/fit.toml``: about two minutes of one core.
+
+    python -m tools.estimate_error
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from edgeopt.device import load_profile
+from edgeopt.estimate import published
+from edgeopt.estimate.operators import KINDS
+from edgeopt.estimate.prediction import Fit
+from edgeopt.estimate.roofline import machine
+from edgeopt.host import detect
+from tools.estimate_error.fit import Row, fit
+from tools.estimate_error.held_out import UNITS, HeldOut, calibrated, errors, spreads
+
+FILE = published.FOLDER / "fit.toml"
+_HEAD = """\
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+# Written by python -m tools.estimate_error out of latencies.jsonl and networks.jsonl.
+"""
+
+
+def rows(kind: str) -> list[Row]:
+    """Return the published figures of a kind of network."""
+    networks = published.networks()
+    found = []
+    for figure in published.latencies():
+        network = networks[figure.network]
+        if network.kind == kind:
+            device = load_profile(figure.profile, detect=detect)
+            found.append(
+                Row(
+                    board=figure.board,
+                    kernels=figure.kernels,
+                    network=network,
+                    machine=machine(device, figure.precision, figure.threads),
+                    seconds=figure.ms / 1e3,
+                )
+            )
+    return found
+
+
+def fitted(of: list[Row]) -> Fit:
+    """Return what is fitted to the rows of a kind, with the errors of each situation."""
+    parameters = fit(of)
+    tried = HeldOut(of, parameters)
+    held = {name: tried.situation(name) for name in UNITS}
+    scale, noise = spreads(held["both"])
+    known = Fit(
+        parameters={name: round(value, 5) for name, value in parameters.items()},
+        seen=tuple(sorted({f"{r.kernels} {r.machine.mode} on {r.machine.profile}" for r in of})),
+        scale_spread=scale,
+        network_spread=noise,
+        errors=(),
+    )
+    told = [one for name, of_name in held.items() for one in errors(of_name, name)]
+    return Fit(**(asdict(known) | {"errors": (*told, *calibrated(tried, known))}))
+
+
+def written(fits: dict[str, Fit]) -> str:
+    """Return the text of the file."""
+    lines = [_HEAD]
+    for kind, found in fits.items():
+        lines += [
+            f"[{kind}]",
+            f"scale_spread = {found.scale_spread}",
+            f"network_spread = {found.network_spread}",
+            "seen = [",
+            *(f'  "{pair}",' for pair in found.seen),
+            "]",
+            "",
+            f"[{kind}.parameters]",
+            *(f'"{name}" = {value}' for name, value in sorted(found.parameters.items())),
+            "",
+        ]
+        for one in found.errors:
+            lines.append(f"[[{kind}.errors]]")
+            for name, value in asdict(one).items():
+                lines.append(f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Fit, and write the file."""
+    FILE.write_text(written({kind: fitted(rows(kind)) for kind in KINDS}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
