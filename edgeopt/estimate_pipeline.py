@@ -1,0 +1,401 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From a bundle or an ``.onnx`` file to estimated latencies on a target, without a board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from edgeopt import progress
+from edgeopt.bundle import Bundle, golden, open_bundle
+from edgeopt.bundle.manifest import ArtifactEntry
+from edgeopt.bundle.pack import SUFFIX
+from edgeopt.errors import BundleError, EdgeoptError, InputError
+from edgeopt.estimate import prediction
+from edgeopt.estimate.onnx_operators import count
+from edgeopt.estimate.operators import Network
+from edgeopt.estimate.prediction import Estimate, Measured
+from edgeopt.estimate.roofline import BYTES, machine
+from edgeopt.measure import measurement
+from edgeopt.measure.measurement import Measurement, Run, shown
+from edgeopt.model import MAIN
+from edgeopt.model.signature import NO_LENGTH
+from edgeopt.target import Target, load_target
+
+Networks = Callable[[int], Network]
+"""Counts a call of so many tokens."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimated:
+    """One artifact: its estimate, or the ``reason`` why there is none.
+
+    ``bytes`` is its exact size, None for one that was not built. ``seq_len`` is the length that
+    runs: the next one of an engine with static lengths, 0 for an image. ``measured_ms`` is the p50
+    of this very artifact at this length in the user's measurements, which is no estimate.
+    """
+
+    engine: str
+    precision: str
+    seq_len: int
+    graph: str = MAIN
+    bytes: int | None = None
+    macs: int | None = None
+    estimate: Estimate | None = None
+    measured_ms: float | None = None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a table."""
+        return shown(self.graph, self.engine, self.precision)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimates:
+    """What ``estimate_latency`` found. ``notes`` are what it left out of the measurements."""
+
+    source: str
+    target: str
+    device: str
+    threads: int
+    rows: tuple[Estimated, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def told_apart(self) -> tuple[tuple[str, str], ...]:
+        """Pairs (faster, slower) whose ranges do not overlap; of all others that is not known."""
+        rows = [(r.name, r.graph, r.estimate) for r in self.rows if r.estimate]
+        return tuple(
+            (a, b)
+            for a, graph, first in rows
+            for b, other, second in rows
+            if graph == other and first.high_ms < second.low_ms
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return what ``estimate --json`` prints."""
+        return {
+            "kind": "estimate",
+            "source": self.source,
+            "target": self.target,
+            "device": self.device,
+            "threads": self.threads,
+            "artifacts": [_document(row) for row in self.rows],
+            "faster_beyond_error": [list(pair) for pair in self.told_apart],
+            "notes": list(self.notes),
+        }
+
+
+def _document(row: Estimated) -> dict[str, Any]:
+    told = asdict(replace(row, estimate=None))
+    if row.estimate is not None:
+        told["estimate"] = {
+            "latency_ms": row.estimate.ms,
+            "low_ms": row.estimate.low_ms,
+            "high_ms": row.estimate.high_ms,
+            "kind": row.estimate.kind,
+            "calibrated_on": row.estimate.calibrated_on,
+            "own_error": row.estimate.own_error,
+            "error": asdict(row.estimate.error) | {"text": str(row.estimate.error)},
+        }
+    return told
+
+
+def estimate_latency(
+    source: str | Path | Bundle,
+    target: str | Target,
+    *,
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    seq_len: int | None = None,
+    threads: int | None = None,
+    measurements: Sequence[str | Path] = (),
+    bundles: Sequence[str | Path] = (),
+) -> Estimates:
+    """Estimate how long artifacts take on ``target``, without a board; each with its known error.
+
+    ``source`` is a bundle, or an ``.onnx`` file, which then stands for what would be built of it.
+    ``seq_len`` is by default the target's longest length that the model takes. ``measurements``
+    are files that ``profile`` wrote on such a board, or folders of them; the bundles that they are
+    of lie beside them, or are among ``bundles``. What is known of a board's own speed by them
+    counts most. Emulated times are refused.
+
+    Raises InputError for a wrong option, file or measurement and for a device without a known
+    peak, BundleError for a damaged bundle, MissingDependencyError without onnxruntime.
+    """
+    aim = load_target(target) if isinstance(target, str) else target
+    machine(aim.device, "fp32", 1)  # raises if nothing can be estimated there
+    used = threads or aim.threads
+    if used > aim.device.core_count:
+        raise InputError(
+            f"{used} threads, but {aim.device.name} has {aim.device.core_count} cores",
+            where=aim.name,
+        )
+    given = None if isinstance(source, str | Path) and _is_onnx(Path(source)) else _open(source)
+    known, notes = _measured(
+        [Path(m) for m in measurements], aim, used, [*bundles, *([given] if given else [])]
+    )
+    made = (
+        _of_file(Path(str(source)), aim, seq_len)
+        if given is None
+        else _of_bundle(given, aim, seq_len)
+    )
+    rows = []
+    for row, networks in made:
+        if (engines and row.engine not in engines) or (
+            precisions and row.precision not in precisions
+        ):
+            continue
+        rows.append(_estimated(row, networks, aim, used, known, given))
+    if not rows:
+        raise InputError(
+            "has no such artifact",
+            where=str(given.path if given else source),
+            hint=f"There are: {', '.join(row.name for row, _ in made)}.",
+        )
+    return Estimates(
+        source=str(given.path if given else source),
+        target=aim.name,
+        device=aim.device.name,
+        threads=used,
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix.lower() == ".onnx"
+
+
+def _open(source: str | Path | Bundle) -> Bundle:
+    if isinstance(source, Bundle):
+        return source
+    if str(source).endswith(SUFFIX):
+        raise InputError(
+            "is a packed bundle, whose artifacts cannot be opened here",
+            where=str(source),
+            hint="Unpack it (any zip tool does), and give the folder.",
+        )
+    return open_bundle(source)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Known:
+    """One run of the user's on the board: of which bundle, with its network."""
+
+    digest: str
+    run: Run
+    measured: Measured
+
+
+def _estimated(
+    row: Estimated,
+    networks: Networks | EdgeoptError,
+    target: Target,
+    threads: int,
+    known: Sequence[_Known],
+    bundle: Bundle | None,
+) -> Estimated:
+    """Return ``row`` with its estimate, or with the reason why there is none."""
+    if row.reason:
+        return row
+    same = [k for k in known if (k.run.engine, k.run.precision) == (row.engine, row.precision)]
+    for k in same:
+        this = bundle is not None and k.digest == bundle.manifest.digest
+        if this and (k.run.seq_len, k.run.graph) == (row.seq_len, row.graph):
+            return replace(row, measured_ms=median(k.run.wall_ns) / 1e6)
+    if isinstance(networks, EdgeoptError):
+        return replace(row, reason=networks.message)
+    if row.precision not in BYTES:
+        return replace(row, reason=f"{row.precision} was never measured, so its error is not known")
+    network = networks(row.seq_len)
+    on = machine(target.device, row.precision, threads)
+    alike = [k.measured for k in same if k.measured.network.kind == network.kind]
+    found = prediction.estimate(network, on, row.engine, alike)
+    if found is None:
+        return replace(row, reason="too little was measured to tell an error")
+    return replace(row, macs=network.macs, estimate=found)
+
+
+def _of_file(path: Path, target: Target, seq_len: int | None) -> list[tuple[Estimated, Networks]]:
+    """Return what ``target`` would build of an ``.onnx`` file."""
+    if not path.is_file():
+        raise InputError("is no file", where=str(path))
+    length = seq_len or target.seq_lens[-1]
+    found: dict[int, Network] = {}
+
+    def networks(seq_len: int) -> Network:
+        if seq_len not in found:
+            with progress.step(f"Counting {path.name}"):
+                found[seq_len] = count(path, None, seq_len, path.stem)
+        return found[seq_len]
+
+    networks(length)  # that a file is none is told at once
+    return [
+        (Estimated(engine=spec.engine, precision=precision, seq_len=length), networks)
+        for spec in target.engines
+        for precision in spec.precisions
+    ]
+
+
+def _of_bundle(
+    bundle: Bundle, target: Target, seq_len: int | None
+) -> list[tuple[Estimated, Networks | EdgeoptError]]:
+    """Return the artifacts of a bundle, with what counts their network."""
+    found: list[tuple[Estimated, Networks | EdgeoptError]] = []
+    for graph, part in bundle.parts().items():
+        most = part.manifest.max_seq_len
+        length = NO_LENGTH
+        if most == NO_LENGTH and seq_len is not None and not bundle.manifest.is_dual:
+            raise InputError(
+                f"takes images, and was asked for {seq_len} tokens",
+                where=str(bundle.path),
+                hint="Leave --seq-len out.",
+            )
+        if most != NO_LENGTH:
+            length = min(target.seq_lens[-1], most) if seq_len is None else seq_len
+            if length > most:
+                raise InputError(
+                    f"takes at most {most} tokens, asked for {length}", where=str(bundle.path)
+                )
+        networks = _networks(part)
+        for entry in part.manifest.artifacts:
+            lengths = entry.artifact.main.seq_lens
+            runs = next((n for n in lengths if n >= length), None) if lengths else length
+            found.append(
+                (
+                    Estimated(
+                        engine=entry.engine,
+                        precision=entry.precision,
+                        graph=graph,
+                        bytes=entry.bytes,
+                        seq_len=length if runs is None else runs,
+                        reason="" if runs is not None else f"takes at most {lengths[-1]} tokens",
+                    ),
+                    networks,
+                )
+            )
+    return found
+
+
+def _networks(bundle: Bundle) -> Networks | EdgeoptError:
+    """Return what counts the network of ``bundle``: that of its ONNX artifact, FP32 if it can be.
+
+    All artifacts are of one network, so that any one's operators are those of the others.
+    """
+    entries = [e for e in bundle.manifest.artifacts if e.engine == "onnx"]
+    if not entries:
+        return BundleError("no ONNX artifact, in which operators could be counted")
+    entry = min(entries, key=lambda e: e.precision != "fp32")
+    found: dict[int, Network] = {}
+
+    def networks(seq_len: int) -> Network:
+        if seq_len not in found:
+            with progress.step(f"Counting {bundle.path.name} at {seq_len or 'one image'}"):
+                found[seq_len] = _counted(bundle, entry, seq_len)
+        return found[seq_len]
+
+    return networks
+
+
+def _counted(bundle: Bundle, entry: ArtifactEntry, seq_len: int) -> Network:
+    """Return the network of a call of ``seq_len`` tokens, which are those of a golden input."""
+    artifact = bundle.artifact(entry).main
+    if not bundle.manifest.golden:
+        raise BundleError("has no golden input to count with", where=str(bundle.path))
+    given, _ = golden.read(bundle.path / bundle.manifest.golden[0].directory)
+    inputs = {}
+    for spec in artifact.signature.inputs:
+        value = given[artifact.names.get(spec.name, spec.name)]
+        if seq_len != NO_LENGTH and value.ndim == 2:
+            value = np.resize(value, (1, seq_len))
+        inputs[spec.name] = value
+    path = bundle.path / artifact.files[0]
+    return count(path, inputs, seq_len, bundle.manifest.digest)
+
+
+def _measured(
+    paths: Sequence[Path], target: Target, threads: int, bundles: Sequence[str | Path | Bundle]
+) -> tuple[list[_Known], list[str]]:
+    """Return the user's runs on ``target`` with so many threads, and what was left out."""
+    notes: list[str] = []
+    files = [file for path in paths for file in _files(path)]
+    if not files:
+        return [], notes
+    opened = {b.manifest.digest: b for b in map(_open, bundles)}
+    known, others = [], 0
+    for file in files:
+        taken = measurement.read(file)
+        _check(taken, file, target)
+        runs = [r for r in taken.runs if r.threads == threads and r.outputs_agree and r.wall_ns]
+        others += len(taken.runs) - len(runs)
+        if not runs:
+            continue
+        bundle = opened.get(taken.bundle_digest) or _beside(file, taken)
+        opened[taken.bundle_digest] = bundle
+        parts = bundle.parts()
+        for run in runs:
+            networks = _networks(parts[run.graph])
+            if isinstance(networks, EdgeoptError) or run.precision not in BYTES:
+                others += 1
+                continue
+            on = machine(target.device, run.precision, threads)
+            made = Measured(
+                network=networks(run.seq_len), machine=on, seconds=median(run.wall_ns) / 1e9
+            )
+            known.append(_Known(digest=taken.bundle_digest, run=run, measured=made))
+    if others:
+        notes.append(
+            f"{others} of the measured runs are not used: other threads than {threads}, wrong "
+            f"outputs, or no ONNX artifact in their bundle"
+        )
+    return known, notes
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    found = sorted(path.glob("*.json"))
+    if not found:
+        raise InputError("holds no measurement (*.json)", where=str(path))
+    yield from found
+
+
+def _check(taken: Measurement, file: Path, target: Target) -> None:
+    if taken.emulated:
+        raise InputError(
+            "is of an emulated board, whose times are no device's",
+            where=str(file),
+            hint="Calibrate with a measurement of the real board.",
+        )
+    if taken.target != target.name:
+        raise InputError(
+            f"is of a bundle for {taken.target}, and the estimate is for {target.name}",
+            where=str(file),
+        )
+
+
+def _beside(file: Path, taken: Measurement) -> Bundle:
+    """Return the bundle that a measurement is of, from its own folder, the one above, or here."""
+    places = (file.parent, file.parent.parent, Path())
+    for path in {p.resolve(): p for place in places for p in place.glob("*/manifest.json")}.values():
+        try:
+            found = open_bundle(path.parent)
+        except EdgeoptError:
+            continue
+        if found.manifest.digest == taken.bundle_digest:
+            return found
+    raise InputError(
+        f"is of a bundle that does not lie beside it ({taken.bundle_name}, digest "
+        f"{taken.bundle_digest[:12]})",
+        where=str(file),
+        hint="Name it with --bundle: an estimate needs to know what was measured.",
+    )
