@@ -386,7 +386,9 @@ def _check(taken: Measurement, file: Path, target: Target) -> None:
 def _beside(file: Path, taken: Measurement) -> Bundle:
     """Return the bundle that a measurement is of, from its own folder, the one above, or here."""
     places = (file.parent, file.parent.parent, Path())
-    for path in {p.resolve(): p for place in places for p in place.glob("*/manifest.json")}.values():
+    for path in {
+        p.resolve(): p for place in places for p in place.glob("*/manifest.json")
+    }.values():
         try:
             found = open_bundle(path.parent)
         except EdgeoptError:

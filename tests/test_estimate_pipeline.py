@@ -140,7 +140,7 @@ def test_what_cannot_be_estimated_is_refused(bundle: Path, tmp_path: Path) -> No
     refused("holds no measurement", measurements=[tmp_path / "none"])
     refused("has no compute.peak_gflops_fp32", target="raspberry-pi-2")
     refused("has 4 cores", threads=5)
-    refused("takes at most 32 tokens, asked for 33", seq_len=33)
+    refused("takes at most 38 tokens, asked for 39", seq_len=39)
     refused("has no such artifact", engines=["tvm"])
     refused("is no file", source=tmp_path / "no.onnx")
 

@@ -61,7 +61,7 @@ def count(path: Path, inputs: Mapping[str, np.ndarray] | None, seq_len: int, nam
         except InputError:
             raise
         # onnxruntime's exceptions have no common base.
-        except Exception as exc:  # noqa: BLE001
+        except Exception as exc:
             raise InputError(
                 f"onnxruntime does not run it: {str(exc).strip().splitlines()[0][:200]}",
                 where=str(path),
@@ -78,10 +78,12 @@ def _made_up(session: Any, seq_len: int) -> dict[str, np.ndarray]:
     """Return zeros for floats and ones for whole numbers, of the sizes that the file names."""
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(bool)": np.bool_}
     kinds |= {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-    made = {}
+    made: dict[str, np.ndarray] = {}
     for port in session.get_inputs():
         if port.type not in kinds:
-            raise InputError(f"input {port.name} is {port.type}, expected one of {', '.join(kinds)}")
+            raise InputError(
+                f"input {port.name} is {port.type}, expected one of {', '.join(kinds)}"
+            )
         shape = [
             size if isinstance(size, int) else 1 if i == 0 else seq_len
             for i, size in enumerate(port.shape)

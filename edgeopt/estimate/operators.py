@@ -58,8 +58,17 @@ class Network:
         return TRANSFORMER if 2 * matrix > self.macs else CONVOLUTIONAL
 
 
-def encoder(name: str, *, tokens: int, hidden: int, width: int, heads: int, ffn: int, layers: int,
-            before: Iterable[Operator] = ()) -> Network:
+def encoder(
+    name: str,
+    *,
+    tokens: int,
+    hidden: int,
+    width: int,
+    heads: int,
+    ffn: int,
+    layers: int,
+    before: Iterable[Operator] = (),
+) -> Network:
     """Return a transformer's encoder of layers that are alike.
 
     ``width`` is that of all heads together, ``before`` what runs before the first layer.

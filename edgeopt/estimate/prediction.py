@@ -70,8 +70,8 @@ class Error:
         first = self.situation.split()[0]
         of = " ".join(word for word in (self.kernels, self.mode) if word)
         return (
-            f"{SITUATIONS[self.situation]}; leaving out each {_LEFT_OUT.get(first, first)} in turn, "
-            f"{self.rows} figures of {self.units} {self.unit}{f' ({of})' if of else ''}"
+            f"{SITUATIONS[self.situation]}; leaving out each {_LEFT_OUT.get(first, first)} in "
+            f"turn, {self.rows} figures of {self.units} {self.unit}{of and f' ({of})'}"
         )
 
 

@@ -5,11 +5,11 @@
     t = c sum_o [max(m_o k_o / P, w_o / B) + e_o k_e / P + k_n / P_1]
 
 ``m`` are an operator's multiply-accumulates, ``w`` its weight's bytes, ``e`` the numbers that it
-reads and writes. ``P`` and ``B`` are facts of the device profile: FP32 multiply-accumulates a second
-of the threads together (``P_1`` of one), and bytes that memory gives a second (Williams et al.
-2009). The factors ``k``, by class of operator and precision, and ``c``, by board and engine, are
-fitted to measured latencies; each is the exponential of a sum of the parameters that ``Factors``
-names, of which one that is not known is 0.
+reads and writes. ``P`` and ``B`` are facts of the device profile: FP32 multiply-accumulates per
+second of the threads together (``P_1`` of one), and bytes that memory gives per second (Williams
+et al. 2009). The factors ``k``, by class of operator and precision, and ``c``, by board and engine,
+are fitted to measured latencies; each is the exponential of a sum of the parameters that
+``Factors`` names, of which one that is not known is 0.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Machine:
     """What a call runs on, as far as the device profile tells.
 
     ``macs_per_s`` is the FP32 peak of one core of the fastest kind, ``bytes_per_s`` what memory
-    gives (infinite if the profile does not tell), ``core`` the kind of core. ``mode`` is fp32, fp16,
-    or for INT8 ``dot`` or ``int8``, with and without an instruction for dot products.
+    gives (infinite if the profile does not tell), ``core`` the kind of core. ``mode`` is fp32 or
+    fp16, or for INT8 ``dot`` or ``int8``, with and without an instruction for dot products.
     """
 
     profile: str

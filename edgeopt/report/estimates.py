@@ -55,9 +55,7 @@ def render(found: Estimates, console: Console) -> None:
         console.print(one_line(note), style="yellow")
     _told_apart(found, console)
     if any(row.estimate and not row.estimate.calibrated_on for row in found.rows):
-        console.print(
-            "Measurements of yours on the board narrow an estimate: --measurement FILE."
-        )
+        console.print("Measurements of yours on the board narrow an estimate: --measurement FILE.")
 
 
 def _cells(row: Estimated, sources: list[str]) -> tuple[str, str, str, str]:

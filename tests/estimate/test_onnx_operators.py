@@ -14,9 +14,9 @@ from edgeopt.estimate.operators import Network
 for name in ("onnx", "onnxruntime"):
     pytest.importorskip(name, reason="needs edgeopt[onnx]")
 
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from edgeopt.estimate.onnx_operators import count
+from edgeopt.estimate.onnx_operators import count  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 

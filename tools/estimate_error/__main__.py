@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write ``edgeopt/estimate/published/fit.toml``: about two minutes of one core.
 
-    python -m tools.estimate_error
+python -m tools.estimate_error
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def written(fits: dict[str, Fit]) -> str:
         for one in found.errors:
             lines.append(f"[[{kind}.errors]]")
             for name, value in asdict(one).items():
-                lines.append(f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}")
+                lines.append(
+                    f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}"
+                )
             lines.append("")
     return "\n".join(lines)
 

@@ -34,7 +34,14 @@ _PRIORS = {
     "several": (0.0, 1.0),
     "threads": (0.3, 0.3),
 }
-_OFFSETS = {"operators": 1.0, "mode": 0.5, "core": 0.4, "board": 0.25, "kernels": 0.5, "threads": 0.2}
+_OFFSETS = {
+    "operators": 1.0,
+    "mode": 0.5,
+    "core": 0.4,
+    "board": 0.25,
+    "kernels": 0.5,
+    "threads": 0.2,
+}
 _OTHER = 0.3  # a class in a mode, kernels on a board, kernels in a mode
 
 

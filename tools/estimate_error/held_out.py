@@ -113,7 +113,11 @@ def quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
 
 
 def error(
-    held: Sequence[Held], situation: str, unit: str, of: Callable[[Row], str], kernels: str,
+    held: Sequence[Held],
+    situation: str,
+    unit: str,
+    of: Callable[[Row], str],
+    kernels: str,
     mode: str,
 ) -> Error | None:
     """Return the error over ``held``, None if they are of fewer than three units."""
@@ -188,9 +192,7 @@ def calibrated(tried: HeldOut, base: Fit) -> list[Error]:
             if len(names) <= number:
                 continue
             for i, name in enumerate(names):
-                _, parameters = tried.without(
-                    network=name, profile=cell[name][0].machine.profile
-                )
+                _, parameters = tried.without(network=name, profile=cell[name][0].machine.profile)
                 if parameters is None:
                     continue
                 others = [names[(i + j) % len(names)] for j in range(1, number + 1)]
