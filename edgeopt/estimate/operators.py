@@ -41,10 +41,14 @@ class Operator:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Network:
-    """The operators of one call, in any order."""
+    """The operators of one call, in any order.
+
+    Networks of one ``family`` are sizes or versions of one design, "" for one that is not told.
+    """
 
     name: str
     operators: tuple[Operator, ...]
+    family: str = ""
 
     @property
     def macs(self) -> int:
@@ -93,13 +97,16 @@ def dump(network: Network) -> str:
     """Return ``network`` as a line of JSON; operators that are alike stand once, with a count."""
     counts = Counter(network.operators)
     rows = [[n, o.kind, o.macs, o.weights, o.elements] for o, n in counts.items()]
-    return json.dumps({"name": network.name, "operators": rows}, separators=(",", ":"))
+    return json.dumps(
+        {"name": network.name, "family": network.family, "operators": rows}, separators=(",", ":")
+    )
 
 
 def load(document: dict[str, Any]) -> Network:
     """Return the network of a line that ``dump`` wrote."""
     return Network(
         name=document["name"],
+        family=document["family"],
         operators=tuple(
             Operator(*fields) for n, *fields in document["operators"] for _ in range(n)
         ),

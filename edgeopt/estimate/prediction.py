@@ -27,7 +27,7 @@ CALIBRATED = (1, 2, 3, 5, 10)
 """Of how many networks of the user's the error of a calibrated estimate is known."""
 
 SITUATIONS = {
-    "network": "device and engine measured, this network not",
+    "family": "device and engine measured, but no network of this family",
     "device": "engine measured, on other devices only",
     "engine": "device measured, in this precision with other engines only",
     "both": "neither device nor engine measured",
@@ -37,10 +37,10 @@ SITUATIONS = {
     },
 }
 
-_WIDER = {"network": "engine", "device": "both", "engine": "both"}
+_WIDER = {"family": "engine", "device": "both", "engine": "both"}
 """What a situation is taken for if there are too few figures to tell its own error."""
 
-_LEFT_OUT = {"both": "engine and its device", "yours": "network and its device"}
+_LEFT_OUT = {"both": "engine and its device", "yours": "family and its device"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ class Error:
     ``median`` is that of |estimated / measured - 1|, each left-out ``unit`` weighing alike.
     Measured over estimated lies between ``low`` and ``high`` in four of five cases, with what few
     units leave open in it; ``covered`` is how many of the rows did. ``kernels`` and ``mode`` are
-    those that the rows are of, "" for all.
+    those that the rows are of, "" for all. The ``networks`` are of so many ``families``.
     """
 
     situation: str
@@ -62,6 +62,7 @@ class Error:
     covered: Annotated[float, Range(0.0, 1.0)]
     rows: int
     networks: int
+    families: int
     units: int
     unit: str
 
@@ -71,8 +72,13 @@ class Error:
         of = " ".join(word for word in (self.kernels, self.mode) if word)
         return (
             f"{SITUATIONS[self.situation]}; leaving out each {_LEFT_OUT.get(first, first)} in "
-            f"turn, {self.rows} figures of {self.units} {self.unit}{of and f' ({of})'}"
+            f"turn, {self.rows} figures of {self._of()}{of and f' ({of})'}"
         )
+
+    def _of(self) -> str:
+        families = f"{self.families} famil{'y' if self.families == 1 else 'ies'}"
+        own = "" if self.unit == "families" else f"{self.units} {self.unit}, "
+        return f"{own}{self.networks} networks of {families}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,9 +107,9 @@ class Fit:
         situation: str | None = self._situation(f"{kernels} {machine.mode}", machine.profile)
         while situation:
             of = {(e.kernels, e.mode): e for e in self.errors if e.situation == situation}
-            # Of another engine's networks, the error would be another one.
-            keys = ("", "") if situation != "network" else (kernels, machine.mode)
-            found = of.get(keys) or (of.get((kernels, "")) if situation == "network" else None)
+            # With another engine the error would be another one.
+            keys = ("", "") if situation != "family" else (kernels, machine.mode)
+            found = of.get(keys) or (of.get((kernels, "")) if situation == "family" else None)
             if found:
                 return found
             situation = _WIDER.get(situation)
@@ -112,7 +118,7 @@ class Fit:
     def _situation(self, engine: str, profile: str) -> str:
         pairs = [pair.split(" on ") for pair in self.seen]
         if [engine, profile] in pairs:
-            return "network"
+            return "family"
         if any(engine == pair[0] for pair in pairs):
             return "device"
         return "engine" if any(profile == pair[1] for pair in pairs) else "both"

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from edgeopt.estimate.operators import CONVOLUTIONAL, TRANSFORMER, Network, Operator
+from edgeopt.estimate.operators import KINDS, Network, Operator
 from edgeopt.estimate.prediction import Error, Measured, estimate, load, shift
 from edgeopt.estimate.roofline import Machine, exponent, factors, seconds
 
@@ -17,7 +17,7 @@ pytest.importorskip("scipy", reason="needs edgeopt[evaluate]")
 
 from tools.estimate_error import __main__ as tool
 from tools.estimate_error.fit import Row, fit, prior, residual
-from tools.estimate_error.held_out import HeldOut, errors, interval, quantile
+from tools.estimate_error.held_out import HeldOut, interval, quantile
 
 PLANTED = {
     "conv": 0.4, "linear": -0.3, "elements": 2.0, "operators": 12.5, "threads": 0.5,
@@ -98,14 +98,23 @@ def test_what_is_left_out_is_out() -> None:
     rows = planted()
     lies = [replace(r, seconds=r.seconds * 100) if r.network.name == "n3" else r for r in rows]
     honest, lied = (HeldOut(of, fit(rows)) for of in (rows, lies))
-    left, first = honest.without(network="n3", profile="a", kernels="fast")
+    left, first = honest.without(family="n3", profile="a", kernels="fast")
     assert {(r.network.name == "n3", r.machine.profile, r.kernels) for r in left} == {
         (False, "b", "slow")
     }
-    _, second = lied.without(network="n3", profile="a", kernels="fast")
+    _, second = lied.without(family="n3", profile="a", kernels="fast")
     assert first == second
-    held = [h for h in lied.situation("network") if h.row.network.name == "n3"]
+    held = [h for h in lied.situation("family") if h.row.network.name == "n3"]
     assert all(h.off == pytest.approx(math.log(100), abs=0.05) for h in held)
+
+
+def test_a_family_is_left_out_together() -> None:
+    rows = [
+        replace(r, network=replace(r.network, family="f")) if r.network.name in ("n1", "n2") else r
+        for r in planted()
+    ]
+    left, _ = HeldOut(rows, {}).without(family="f")
+    assert {r.network.name for r in left} == {f"n{i}" for i in range(20)} - {"n1", "n2"}
 
 
 def test_situations_need_what_they_name() -> None:
@@ -172,21 +181,16 @@ def test_measurements_of_the_users_scale_an_estimate() -> None:
     assert (one.calibrated_on, one.own_error) == (1, None)
 
 
-def test_the_shipped_figures_are_what_the_tool_computes() -> None:
-    """All of transformers, and of convolutions the parameters and the first situation."""
-    shipped = load()
-    made, wanted = tool.fitted(tool.rows(TRANSFORMER)), shipped[TRANSFORMER]
+@pytest.mark.heavy  # by nature: some 200 fits
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_shipped_figures_are_what_the_tool_computes(kind: str) -> None:
+    made, wanted = tool.fitted(tool.rows(kind)), load()[kind]
     assert made.parameters == pytest.approx(wanted.parameters, abs=2e-3)
     assert made.seen == wanted.seen
     assert (made.scale_spread, made.network_spread) == pytest.approx(
         (wanted.scale_spread, wanted.network_spread), abs=5e-3
     )
     _alike(made.errors, wanted.errors)
-    rows = tool.rows(CONVOLUTIONAL)
-    whole = fit(rows)
-    assert whole == pytest.approx(shipped[CONVOLUTIONAL].parameters, abs=2e-3)
-    told = errors(HeldOut(rows, whole).situation("network"), "network")
-    _alike(told, [e for e in shipped[CONVOLUTIONAL].errors if e.situation == "network"])
 
 
 def _alike(made: Sequence[Error], wanted: Sequence[Error]) -> None:

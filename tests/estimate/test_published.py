@@ -69,13 +69,13 @@ def test_an_estimate_is_refused_where_no_error_is_known() -> None:
 def _error(situation: str, kernels: str = "", mode: str = "") -> Error:
     return Error(
         situation=situation, kernels=kernels, mode=mode, median=0.1, low=0.9, high=1.2,
-        covered=0.8, rows=9, networks=9, units=3, unit="networks",
+        covered=0.8, rows=9, networks=9, families=3, units=3, unit="families",
     )  # fmt: skip
 
 
 def test_an_error_is_that_of_its_own_situation_or_of_a_wider_one() -> None:
-    whole = ("network", "device", "engine", "both", "yours 1", "yours 3")
-    told = [_error(name) for name in whole] + [_error("network", "onnxruntime", "fp32")]
+    whole = ("family", "device", "engine", "both", "yours 1", "yours 3")
+    told = [_error(name) for name in whole] + [_error("family", "onnxruntime", "fp32")]
     fit = Fit(
         parameters={},
         seen=("onnxruntime fp32 on raspberry-pi-4", "xnnpack fp32 on raspberry-pi-4"),
@@ -90,7 +90,7 @@ def test_an_error_is_that_of_its_own_situation_or_of_a_wider_one() -> None:
         assert found is not None
         return found.situation
 
-    assert situation("onnxruntime", "raspberry-pi-4") == "network"
+    assert situation("onnxruntime", "raspberry-pi-4") == "family"
     assert situation("onnxruntime", "raspberry-pi-5") == "device"
     assert situation("onnxruntime", "raspberry-pi-4", "int8") == "engine"
     assert situation("tvm", "raspberry-pi-4") == "engine"

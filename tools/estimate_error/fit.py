@@ -64,6 +64,11 @@ class Row:
     seconds: float
 
     @property
+    def family(self) -> str:
+        """What is left out together: networks of one design tell of each other."""
+        return self.network.family or self.network.name
+
+    @property
     def cell(self) -> tuple[str, str, str, int]:
         """What one scale calibrates: a board, an engine, a precision, a number of threads."""
         return (self.board, self.kernels, self.machine.mode, self.machine.threads)

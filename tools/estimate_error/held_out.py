@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from tools.estimate_error.fit import Row, fit, residual
 
 CENTRAL = 0.8
 _FEWEST_ROWS = 10  # to fit to
+_FEWEST_UNITS = 3
 _MANY = 20  # units, of which two lie beyond each bound
 
 
@@ -37,17 +38,15 @@ class HeldOut:
         self._fits: dict[tuple[str, str, str], tuple[list[Row], dict[str, float] | None]] = {}
 
     def without(
-        self, *, network: str, profile: str = "", kernels: str = ""
+        self, *, family: str, profile: str = "", kernels: str = ""
     ) -> tuple[list[Row], dict[str, float] | None]:
-        """Return the rows of no such network, device or engine, and the fit to them, if enough."""
-        key = (network, profile, kernels)
+        """Return the rows of no such family, device or engine, and the fit to them, if enough."""
+        key = (family, profile, kernels)
         if key not in self._fits:
             left = [
                 r
                 for r in self.rows
-                if r.network.name != network
-                and r.machine.profile != profile
-                and r.kernels != kernels
+                if r.family != family and r.machine.profile != profile and r.kernels != kernels
             ]
             found = fit(left, self.whole) if len(left) >= _FEWEST_ROWS else None
             self._fits[key] = (left, found)
@@ -59,12 +58,12 @@ class HeldOut:
         for row in self.rows:
             profile, kernels = row.machine.profile, row.kernels
             left, parameters = self.without(
-                network=row.network.name,
+                family=row.family,
                 profile=profile if name in ("device", "both") else "",
                 kernels=kernels if name in ("engine", "both") else "",
             )
             known = {
-                "network": any(r.kernels == kernels and r.machine.profile == profile for r in left),
+                "family": any(r.kernels == kernels and r.machine.profile == profile for r in left),
                 "device": any(r.kernels == kernels for r in left),
                 "engine": any(r.machine.profile == profile for r in left),
                 "both": True,
@@ -75,7 +74,7 @@ class HeldOut:
 
 
 UNITS: dict[str, tuple[str, Callable[[Row], str]]] = {
-    "network": ("networks", lambda row: row.network.name),
+    "family": ("families", lambda row: row.family),
     "device": ("devices", lambda row: row.machine.profile),
     "engine": ("engines", lambda row: row.kernels),
     "both": ("engines", lambda row: row.kernels),
@@ -105,6 +104,9 @@ def interval(groups: Iterable[Sequence[float]]) -> tuple[float, float]:
     return float(means.mean()) - reach, float(means.mean()) + reach
 
 
+_NETWORKS: tuple[str, Callable[[Row], str]] = ("networks", lambda row: row.network.name)
+
+
 def quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
     """Return the least of ``values`` that, with those below, has ``share`` of all weight."""
     order = np.argsort(values, kind="stable")
@@ -124,7 +126,7 @@ def error(
     groups: dict[str, list[float]] = defaultdict(list)
     for h in held:
         groups[of(h.row)].append(h.off)
-    if len(groups) < 3:
+    if len(groups) < _FEWEST_UNITS:
         return None
     low, high = interval(groups.values())
     away = [(abs(math.expm1(-off)), 1 / len(g)) for g in groups.values() for off in g]
@@ -139,6 +141,7 @@ def error(
         covered=round(sum(low <= h.off <= high for h in held) / len(held), 3),
         rows=len(held),
         networks=len({h.row.network.name for h in held}),
+        families=len({h.row.family for h in held}),
         units=len(groups),
         unit=unit,
     )
@@ -148,7 +151,7 @@ def errors(held: Sequence[Held], situation: str) -> list[Error]:
     """Return the error over all of ``held``, and over those of some kernels or precision."""
     unit, of = UNITS[situation]
     keys = {("", "")}
-    if situation == "network":  # elsewhere there are too few units to cut them
+    if situation == "family":  # elsewhere there are too few units to cut them
         for h in held:
             mode = h.row.machine.mode
             keys |= {(h.row.kernels, mode), (h.row.kernels, ""), ("", mode)}
@@ -179,31 +182,39 @@ def calibrated(tried: HeldOut, base: Fit) -> list[Error]:
     """Return the errors with some networks measured on a board that the fit has not seen.
 
     Each network of a cell (a board, an engine, a precision, a number of threads) is estimated by
-    the next ones of the same cell, in the order of their names.
+    the next ones of the same cell, in the order of their names: of other families, but where the
+    cell has only one.
     """
     cells: dict[object, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in tried.rows:
         cells[row.cell][row.network.name].append(row)
     found = []
     for number in CALIBRATED:
-        held = []
-        for cell in cells.values():
-            names = sorted(cell)
-            if len(names) <= number:
-                continue
-            for i, name in enumerate(names):
-                _, parameters = tried.without(network=name, profile=cell[name][0].machine.profile)
-                if parameters is None:
-                    continue
-                others = [names[(i + j) % len(names)] for j in range(1, number + 1)]
-                known = [
-                    float(np.mean([residual(r, parameters) for r in cell[other]]))
-                    for other in others
-                ]
-                moved = shift(known, base)
-                held += [Held(row=r, off=residual(r, parameters) - moved) for r in cell[name]]
-        several = len({h.row.cell for h in held}) > 2
-        unit = ("settings", lambda r: repr(r.cell)) if several else UNITS["network"]
+        held = [h for cell in cells.values() for h in _calibrated(tried, base, cell, number)]
+        several = len({h.row.cell for h in held}) >= _FEWEST_UNITS
+        unit = ("settings", lambda r: repr(r.cell)) if several else _NETWORKS
         if one := error(held, f"yours {number}", *unit, "", ""):
             found.append(one)
     return found
+
+
+def _calibrated(
+    tried: HeldOut, base: Fit, cell: Mapping[str, Sequence[Row]], number: int
+) -> Iterator[Held]:
+    names = sorted(cell)
+    for i, name in enumerate(names):
+        row = cell[name][0]
+        following = [*names[i + 1 :], *names[:i]]
+        others = [n for n in following if cell[n][0].family != row.family]
+        if not others:
+            others = following
+        _, parameters = tried.without(family=row.family, profile=row.machine.profile)
+        if parameters is None or len(others) < number:
+            continue
+        known = [
+            float(np.mean([residual(r, parameters) for r in cell[other]]))
+            for other in others[:number]
+        ]
+        moved = shift(known, base)
+        for one in cell[name]:
+            yield Held(row=one, off=residual(one, parameters) - moved)
