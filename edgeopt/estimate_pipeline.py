@@ -18,7 +18,7 @@ from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.bundle.pack import SUFFIX
 from edgeopt.errors import BundleError, EdgeoptError, InputError
 from edgeopt.estimate import prediction
-from edgeopt.estimate.onnx_operators import count
+from edgeopt.estimate.onnx_operators import count, has_free_size
 from edgeopt.estimate.operators import Network
 from edgeopt.estimate.prediction import Estimate, Measured
 from edgeopt.estimate.roofline import BYTES, machine
@@ -39,6 +39,8 @@ class Estimated:
     ``bytes`` is its exact size, None for one that was not built. ``seq_len`` is the length that
     runs: the next one of an engine with static lengths, 0 for an image. ``measured_ms`` is the p50
     of this very artifact at this length in the user's measurements, which is no estimate.
+    ``instructions`` of it were counted on an emulated board, None if they were not, and take
+    ``floor_ms`` at the very least.
     """
 
     engine: str
@@ -49,6 +51,8 @@ class Estimated:
     macs: int | None = None
     estimate: Estimate | None = None
     measured_ms: float | None = None
+    instructions: int | None = None
+    floor_ms: float | None = None
     reason: str = ""
 
     @property
@@ -125,7 +129,8 @@ def estimate_latency(
     ``seq_len`` is by default the target's longest length that the model takes. ``measurements``
     are files that ``profile`` wrote on such a board, or folders of them; the bundles that they are
     of lie beside them, or are among ``bundles``. What is known of a board's own speed by them
-    counts most. Emulated times are refused.
+    counts most. Of an emulated board's no time is taken: what was counted there (``counters``)
+    tells how long the same artifact takes at the very least.
 
     Raises InputError for a wrong option, file or measurement and for a device without a known
     peak, BundleError for a damaged bundle, MissingDependencyError without onnxruntime.
@@ -188,11 +193,11 @@ def _open(source: str | Path | Bundle) -> Bundle:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Known:
-    """One run of the user's on the board: of which bundle, with its network."""
+    """One run of the user's: of which bundle, with its network, None for an emulated one."""
 
     digest: str
     run: Run
-    measured: Measured
+    measured: Measured | None
 
 
 def _estimated(
@@ -206,21 +211,34 @@ def _estimated(
     """Return ``row`` with its estimate, or with the reason why there is none."""
     if row.reason:
         return row
-    same = [k for k in known if (k.run.engine, k.run.precision) == (row.engine, row.precision)]
-    for k in same:
+    alike = []
+    for k in known:
+        if (k.run.engine, k.run.precision) != (row.engine, row.precision):
+            continue
         this = bundle is not None and k.digest == bundle.manifest.digest
-        if this and (k.run.seq_len, k.run.graph) == (row.seq_len, row.graph):
-            return replace(row, measured_ms=median(k.run.wall_ns) / 1e6)
+        same = this and (k.run.seq_len, k.run.graph) == (row.seq_len, row.graph)
+        if same and k.measured:
+            row = replace(row, measured_ms=median(k.run.wall_ns) / 1e6)
+        elif same and k.run.counters:
+            row = replace(row, instructions=k.run.counters.per_inference)
+        elif k.measured:
+            alike.append(k.measured)
+    if row.measured_ms is not None:
+        return row
     if isinstance(networks, EdgeoptError):
         return replace(row, reason=networks.message)
     if row.precision not in BYTES:
         return replace(row, reason=f"{row.precision} was never measured, so its error is not known")
     network = networks(row.seq_len)
     on = machine(target.device, row.precision, threads)
-    alike = [k.measured for k in same if k.measured.network.kind == network.kind]
+    alike = [m for m in alike if m.network.kind == network.kind]
     found = prediction.estimate(network, on, row.engine, alike)
     if found is None:
         return replace(row, reason="too little was measured to tell an error")
+    if row.instructions is not None and on.instructions_per_s is not None:
+        floor_ms = 1e3 * row.instructions / on.instructions_per_s
+        row = replace(row, floor_ms=floor_ms)
+        found = found.above(floor_ms)
     return replace(row, macs=network.macs, estimate=found)
 
 
@@ -228,7 +246,14 @@ def _of_file(path: Path, target: Target, seq_len: int | None) -> list[tuple[Esti
     """Return what ``target`` would build of an ``.onnx`` file."""
     if not path.is_file():
         raise InputError("is no file", where=str(path))
-    length = seq_len or target.seq_lens[-1]
+    free = has_free_size(path)
+    if seq_len is not None and not free:
+        raise InputError(
+            f"has no length that is free, and was asked for {seq_len} tokens",
+            where=str(path),
+            hint="Leave --seq-len out.",
+        )
+    length = (seq_len or target.seq_lens[-1]) if free else NO_LENGTH
     found: dict[int, Network] = {}
 
     def networks(seq_len: int) -> Network:
@@ -334,6 +359,10 @@ def _measured(
     for file in files:
         taken = measurement.read(file)
         _check(taken, file, target)
+        if taken.emulated:
+            of = taken.bundle_digest
+            known += [_Known(digest=of, run=r, measured=None) for r in taken.runs if r.counters]
+            continue
         runs = [r for r in taken.runs if r.threads == threads and r.outputs_agree and r.wall_ns]
         others += len(taken.runs) - len(runs)
         if not runs:
@@ -370,11 +399,11 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _check(taken: Measurement, file: Path, target: Target) -> None:
-    if taken.emulated:
+    if taken.emulated and not any(run.counters for run in taken.runs):
         raise InputError(
-            "is of an emulated board, whose times are no device's",
+            "is of an emulated board, whose times are no device's, and counted no instructions",
             where=str(file),
-            hint="Calibrate with a measurement of the real board.",
+            hint="Give one of the real board, or count with edgeopt profile --counters.",
         )
     if taken.target != target.name:
         raise InputError(

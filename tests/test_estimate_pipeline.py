@@ -125,13 +125,32 @@ def test_measurements_count(bundle: Path, tmp_path: Path) -> None:
     assert one.notes[0].startswith("1 of the measured runs are not used: other threads than 1")
 
 
+def test_counted_instructions_bound_an_estimate_from_below(bundle: Path, tmp_path: Path) -> None:
+    """A Cortex-A72 starts at most 3 instructions a cycle: four at 1.8 GHz 21.6 thousand million."""
+    file = measured(bundle, tmp_path / "c.json", emulated=True)
+    document = json.loads(file.read_text())
+    document["runs"][0]["counters"] = {"instructions": [43_200_000_000] * 5, "classes": {}}
+    file.write_text(json.dumps(document))
+    asked = {"precisions": ["fp32"], "measurements": [file]}
+    (row,) = edgeopt.estimate_latency(bundle, "raspberry-pi-4", seq_len=16, **asked).rows
+    assert row.floor_ms == pytest.approx(2000)
+    assert row.estimate is not None
+    assert (row.estimate.ms, row.estimate.low_ms) == (2000, 2000)
+    assert row.estimate.calibrated_on == 0
+    (other,) = edgeopt.estimate_latency(bundle, "raspberry-pi-4", seq_len=8, **asked).rows
+    assert other.floor_ms is None
+
+
 def test_what_cannot_be_estimated_is_refused(bundle: Path, tmp_path: Path) -> None:
     def refused(match: str, source: Path = bundle, target: str = "raspberry-pi-4", **asked: object):
         with pytest.raises(InputError, match=match):
             edgeopt.estimate_latency(source, target, **asked)  # type: ignore[arg-type]
 
     emulated = measured(bundle, tmp_path / "e.json", emulated=True)
-    refused(r"e\.json: is of an emulated board, whose times are no", measurements=[emulated])
+    refused(
+        r"e\.json: is of an emulated board, whose times are no device's, and counted no",
+        measurements=[emulated],
+    )
     elsewhere = measured(bundle, tmp_path / "o.json", target="raspberry-pi-5")
     refused("is of a bundle for raspberry-pi-5, and", measurements=[elsewhere])
     strange = measured(bundle, tmp_path / "s.json", bundle_digest="0" * 64)

@@ -62,16 +62,35 @@ def count(path: Path, inputs: Mapping[str, np.ndarray] | None, seq_len: int, nam
             raise
         # onnxruntime's exceptions have no common base.
         except Exception as exc:
-            raise InputError(
-                f"onnxruntime does not run it: {str(exc).strip().splitlines()[0][:200]}",
-                where=str(path),
-                hint="edgeopt inspect FILE --target TARGET tells which operator is in the way.",
-            ) from exc
+            raise _refused(path, exc) from exc
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     nodes = [
         e["args"] for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")
     ]
     return Network(name=name, operators=tuple(o for node in nodes for o in _operators(node)))
+
+
+def has_free_size(path: Path) -> bool:
+    """Return whether a call of the file may have another length. Raises as ``count``."""
+    ort = require("onnxruntime", "onnx")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as exc:
+        raise _refused(path, exc) from exc
+    return any(
+        not isinstance(size, int) for port in session.get_inputs() for size in port.shape[1:]
+    )
+
+
+def _refused(path: Path, exc: Exception) -> InputError:
+    return InputError(
+        f"onnxruntime does not run it: {str(exc).strip().splitlines()[0][:200]}",
+        where=str(path),
+        hint="edgeopt inspect FILE --target TARGET tells which operator is in the way.",
+    )
 
 
 def _made_up(session: Any, seq_len: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from edgeopt.estimate.operators import Network
@@ -148,6 +148,15 @@ class Estimate:
     error: Error
     calibrated_on: int = 0
     own_error: float | None = None
+
+    def above(self, floor_ms: float) -> Estimate:
+        """Return the estimate with nothing below a time that no call can undercut."""
+        return replace(
+            self,
+            ms=max(self.ms, floor_ms),
+            low_ms=max(self.low_ms, floor_ms),
+            high_ms=max(self.high_ms, floor_ms),
+        )
 
 
 def load() -> dict[str, Fit]:

@@ -24,6 +24,22 @@ from edgeopt.estimate.operators import PRODUCTS, Network
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
+WIDTH = {
+    "cortex-a53": 2,
+    "cortex-a55": 2,
+    "cortex-a57": 3,
+    "cortex-a72": 3,
+    "cortex-a76": 4,
+    "cortex-a78": 6,
+    "cortex-a78ae": 6,
+}
+"""The most instructions that a core starts in a cycle, by kind of core.
+
+Those are decoded in a cycle by Arm's Software Optimization Guides of the A55, A57, A72 and A76, and
+by the A53's technical reference manual ("dual-issue"); the A78 takes six out of its cache of
+decoded ones.
+"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
@@ -32,6 +48,7 @@ class Machine:
     ``macs_per_s`` is the FP32 peak of one core of the fastest kind, ``bytes_per_s`` what memory
     gives (infinite if the profile does not tell), ``core`` the kind of core. ``mode`` is fp32 or
     fp16, or for INT8 ``dot`` or ``int8``, with and without an instruction for dot products.
+    ``instructions_per_s`` is the most that all threads start, None for a core not in ``WIDTH``.
     """
 
     profile: str
@@ -41,6 +58,7 @@ class Machine:
     threads: int
     macs_per_s: float
     bytes_per_s: float
+    instructions_per_s: float | None = None
 
 
 def machine(device: DeviceProfile, precision: str, threads: int) -> Machine:
@@ -59,6 +77,8 @@ def machine(device: DeviceProfile, precision: str, threads: int) -> Machine:
     elif precision == "fp16" and not device.has_fp16:
         mode = "fp32"
     copy = device.memory_copy_mbps
+    fastest = device.clusters[0]
+    width = WIDTH.get(fastest.core)
     return Machine(
         profile=device.id,
         core=device.clusters[0].core,
@@ -67,6 +87,7 @@ def machine(device: DeviceProfile, precision: str, threads: int) -> Machine:
         threads=threads,
         macs_per_s=device.peak_gflops_fp32 * 1e9 / 2,
         bytes_per_s=math.inf if copy is None else 2e6 * copy,  # a copy reads and writes
+        instructions_per_s=width and width * fastest.max_ghz * 1e9 * threads,
     )
 
 

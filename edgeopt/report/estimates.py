@@ -51,6 +51,14 @@ def render(found: Estimates, console: Console) -> None:
                 f"{row.name}: of your own {row.estimate.calibrated_on} networks, each left out in "
                 f"turn, the median error of the estimate is {row.estimate.own_error:.0%}."
             )
+        if row.floor_ms is not None and row.instructions is not None:
+            console.print(
+                one_line(
+                    f"{row.name}: no faster than {figure(row.floor_ms)} ms, which its "
+                    f"{row.instructions / 1e6:.3g} million instructions (counted emulated, one "
+                    f"thread) take if every cycle starts as many as the core can."
+                )
+            )
     for note in found.notes:
         console.print(one_line(note), style="yellow")
     _told_apart(found, console)

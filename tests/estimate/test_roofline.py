@@ -53,6 +53,7 @@ def test_a_machine_is_what_its_profile_tells() -> None:
     assert machine(pi5, "fp16", 1).mode == "fp16"
     assert machine(pi4, "fp32", 1).macs_per_s == 7.2e9
     assert machine(pi4, "fp32", 1).bytes_per_s == 4.66e9
+    assert machine(pi4, "fp32", 4).instructions_per_s == pytest.approx(3 * 1.8e9 * 4)
     with pytest.raises(InputError, match=r"raspberry-pi-2\.toml: has no compute\.peak_gflops"):
         machine(load_target("raspberry-pi-2").device, "fp32", 1)
     with pytest.raises(InputError, match="int4 is not estimated"):
