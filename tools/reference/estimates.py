@@ -22,9 +22,9 @@ devices, each estimated by a fit that had not seen it. How it works is in
 Networks of one family (sizes or versions of one design) are left out together, since they tell of
 each other. The median is that of |estimate / measured - 1|, each unit (what is left out in turn)
 weighing alike. Measured over estimated lies within the range in four of five cases; *held* is how
-many of the left-out figures did. From 20 units on the range is made of quantiles; of fewer it is Student's t
-with a degree of freedom for each unit but one, and therefore wide. A setting is a board, an engine,
-a precision and a number of threads.
+many of the left-out figures did. From 20 units on the range is made of quantiles; of fewer it is
+Student's t with a degree of freedom for each unit but one, and therefore wide. A setting is a
+board, an engine, a precision and a number of threads.
 """
 
 
