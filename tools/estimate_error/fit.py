@@ -10,8 +10,9 @@ board is drawn to what its kind of core has in common, and that to all boards.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -45,12 +46,19 @@ _OFFSETS = {
 _OTHER = 0.3  # a class in a mode, kernels on a board, kernels in a mode
 
 
-def prior(name: str) -> tuple[float, float]:
-    """Return the mean and spread of what a parameter may be before any row is seen."""
-    if name in _PRIORS:
-        return _PRIORS[name]
+def prior(name: str, drawn_to: Mapping[str, float] = MappingProxyType({})) -> tuple[float, float]:
+    """Return the mean and spread of what a parameter may be before any row is seen.
+
+    ``drawn_to`` are parameters of other networks: what they say of devices, engines and threads
+    holds here as well, as far as rows do not say otherwise; what of classes of operators does not.
+    """
     first = name.split()[0]
-    return 0.0, _OTHER if " on " in name else _OFFSETS.get(first, _OTHER)
+    mean, spread = _PRIORS.get(
+        name, (0.0, _OTHER if " on " in name else _OFFSETS.get(first, _OTHER))
+    )
+    if first not in (*PRODUCTS, "elements"):
+        mean = drawn_to.get(name, mean)
+    return mean, spread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +85,8 @@ class Row:
 class Problem:
     """Rows as arrays: the operators of all rows in a line, so that one pass computes them all."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        """Take ``rows``, in order."""
+    def __init__(self, rows: Sequence[Row], drawn_to: Mapping[str, float]) -> None:
+        """Take ``rows``, in order, and what their parameters are drawn to."""
         self.rows = rows
         needed = [factors(row.machine, row.kernels) for row in rows]
         groups = [(f.call, f.elements, f.operators, *f.products.values()) for f in needed]
@@ -90,7 +98,7 @@ class Problem:
             for j, names in enumerate(group):
                 for name, times in names.items():
                     self.design[i, j, index[name]] = times
-        self.prior = np.array([prior(name) for name in self.names])
+        self.prior = np.array([prior(name, drawn_to) for name in self.names])
         self.log_seconds = np.log([row.seconds for row in rows])
         self._lay_out()
 
@@ -129,12 +137,18 @@ class Problem:
         return np.log(total) + logs[:, 0], np.einsum("rf,rfp->rp", shares, self.design)
 
 
-def fit(rows: Sequence[Row], start: dict[str, float] | None = None) -> dict[str, float]:
-    """Return the parameters by name, fitted to ``rows``; ``start`` is where the search begins."""
-    problem = Problem(rows)
+def fit(
+    rows: Sequence[Row],
+    start: Mapping[str, float] = MappingProxyType({}),
+    drawn_to: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, float]:
+    """Return the parameters by name, fitted to ``rows``.
+
+    ``start`` is where the search begins, ``drawn_to`` as in ``prior``.
+    """
+    problem = Problem(rows, drawn_to)
     mean, spread = problem.prior.T
-    known = start or {}
-    first = np.array([known.get(n, m) for n, m in zip(problem.names, mean, strict=True)])
+    first = np.array([start.get(n, m) for n, m in zip(problem.names, mean, strict=True)])
     last: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
     def predict(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +173,7 @@ def fit(rows: Sequence[Row], start: dict[str, float] | None = None) -> dict[str,
     return dict(zip(problem.names, map(float, found.x), strict=True))
 
 
-def residual(row: Row, parameters: dict[str, float]) -> float:
+def residual(row: Row, parameters: Mapping[str, float]) -> float:
     """Return the logarithm of measured over estimated."""
     from edgeopt.estimate.roofline import seconds
 

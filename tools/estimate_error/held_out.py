@@ -32,13 +32,19 @@ class Held:
 class HeldOut:
     """Fits without some of ``rows``, each made once."""
 
-    def __init__(self, rows: Sequence[Row], whole: dict[str, float]) -> None:
-        """Take all rows, and what was fitted to them, where each search begins."""
-        self.rows, self.whole = rows, whole
+    def __init__(
+        self, rows: Sequence[Row], whole: Mapping[str, float], others: HeldOut | None = None
+    ) -> None:
+        """Take all rows, and what was fitted to them, where each search begins.
+
+        ``others`` are networks of another kind that they are drawn to: without the same device and
+        engine, if these are left out.
+        """
+        self.rows, self.whole, self.others = rows, whole, others
         self._fits: dict[tuple[str, str, str], tuple[list[Row], dict[str, float] | None]] = {}
 
     def without(
-        self, *, family: str, profile: str = "", kernels: str = ""
+        self, *, family: str = "", profile: str = "", kernels: str = ""
     ) -> tuple[list[Row], dict[str, float] | None]:
         """Return the rows of no such family, device or engine, and the fit to them, if enough."""
         key = (family, profile, kernels)
@@ -48,7 +54,11 @@ class HeldOut:
                 for r in self.rows
                 if r.family != family and r.machine.profile != profile and r.kernels != kernels
             ]
-            found = fit(left, self.whole) if len(left) >= _FEWEST_ROWS else None
+            known = None
+            if self.others:
+                _, known = self.others.without(profile=profile, kernels=kernels)
+            enough = len(left) >= _FEWEST_ROWS
+            found = fit(left, self.whole, known or {}) if enough else None
             self._fits[key] = (left, found)
         return self._fits[key]
 
