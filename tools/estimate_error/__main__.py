@@ -64,9 +64,7 @@ def fitted(tried: HeldOut) -> Fit:
     seen = {f"{r.kernels} {r.machine.mode} on {r.machine.profile}" for r in tried.rows}
     known = Fit(
         parameters={name: round(value, 5) for name, value in tried.whole.items()},
-        seen=tuple(
-            sorted({f"{r.kernels} {r.machine.mode} on {r.machine.profile}" for r in tried.rows})
-        ),
+        seen=tuple(sorted(seen)),
         scale_spread=scale,
         network_spread=noise,
         errors=(),
