@@ -114,7 +114,7 @@ def _document(row: Estimated) -> dict[str, Any]:
 
 def estimate_latency(
     source: str | Path | Bundle,
-    target: str | Target,
+    target: str | Path | Target,
     *,
     engines: Sequence[str] = (),
     precisions: Sequence[str] = (),
@@ -135,7 +135,7 @@ def estimate_latency(
     Raises InputError for a wrong option, file or measurement and for a device without a known
     peak, BundleError for a damaged bundle, MissingDependencyError without onnxruntime.
     """
-    aim = load_target(target) if isinstance(target, str) else target
+    aim = target if isinstance(target, Target) else load_target(target)
     machine(aim.device, "fp32", 1)  # raises if nothing can be estimated there
     used = threads or aim.threads
     if used > aim.device.core_count:
@@ -143,7 +143,7 @@ def estimate_latency(
             f"{used} threads, but {aim.device.name} has {aim.device.core_count} cores",
             where=aim.name,
         )
-    given = None if isinstance(source, str | Path) and _is_onnx(Path(source)) else _open(source)
+    given = None if _is_onnx(source) else _open(source)
     known, notes = _measured(
         [Path(m) for m in measurements], aim, used, [*bundles, *([given] if given else [])]
     )
@@ -175,8 +175,8 @@ def estimate_latency(
     )
 
 
-def _is_onnx(path: Path) -> bool:
-    return path.suffix.lower() == ".onnx"
+def _is_onnx(source: str | Path | Bundle) -> bool:
+    return not isinstance(source, Bundle) and str(source).lower().endswith(".onnx")
 
 
 def _open(source: str | Path | Bundle) -> Bundle:

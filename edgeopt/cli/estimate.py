@@ -55,7 +55,8 @@ def estimate(
     was fitted to published latencies. The error is that on figures which the fit did not see. An
     estimate is no measurement: which of two artifacts is faster is told only if their ranges do
     not overlap. Measurements of yours with the same engine, precision and threads (--measurement)
-    narrow it; one of an emulated board with --counters bounds it from below.
+    narrow it; one of an emulated board with --counters bounds it from below. A file is code to
+    onnxruntime, which runs it here once: estimate only whom you trust.
     """
     from edgeopt.estimate_pipeline import estimate_latency
     from edgeopt.report.estimates import render

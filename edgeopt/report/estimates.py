@@ -28,7 +28,7 @@ def render(found: Estimates, console: Console) -> None:
     from rich.table import Table
 
     console.print(
-        one_line(f"Estimates for {found.device}, {_threads(found.threads)}: not measured"),
+        one_line(f"Estimates for {found.device}, {_threads(found.threads)}{_unless(found)}"),
         style="bold",
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -90,6 +90,11 @@ def _source(estimate: Estimate) -> str:
 
 def _letter(index: int) -> str:
     return chr(ord("a") + index)
+
+
+def _unless(found: Estimates) -> str:
+    own = any(row.measured_ms is not None for row in found.rows)
+    return ": not measured" + (", unless it says so" if own else "")
 
 
 def _threads(count: int) -> str:
