@@ -20,7 +20,7 @@ from edgeopt.errors import BundleError, EdgeoptError, InputError
 from edgeopt.estimate import prediction
 from edgeopt.estimate.onnx_operators import count, has_free_size
 from edgeopt.estimate.operators import Network
-from edgeopt.estimate.prediction import Estimate, Measured
+from edgeopt.estimate.prediction import Estimate, Measured, NoEstimate
 from edgeopt.estimate.roofline import BYTES, machine
 from edgeopt.measure import measurement
 from edgeopt.measure.measurement import Measurement, Run, shown
@@ -233,8 +233,8 @@ def _estimated(
     on = machine(target.device, row.precision, threads)
     alike = [m for m in alike if m.network.kind == network.kind]
     found = prediction.estimate(network, on, row.engine, alike)
-    if found is None:
-        return replace(row, reason="too little was measured to tell an error")
+    if isinstance(found, NoEstimate):
+        return replace(row, macs=network.macs, reason=found.reason)
     if row.instructions is not None and on.instructions_per_s is not None:
         floor_ms = 1e3 * row.instructions / on.instructions_per_s
         row = replace(row, floor_ms=floor_ms)

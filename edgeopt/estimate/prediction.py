@@ -10,7 +10,7 @@ measured other networks on the very board. ``tools/estimate_error`` computes it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -39,6 +39,9 @@ SITUATIONS = {
 
 _WIDER = {"family": "engine", "device": "both", "engine": "both"}
 """What a situation is taken for if there are too few figures to tell its own error."""
+
+BEYOND = 1.5
+"""How many times as large as the largest network that was measured, or as small, one may be."""
 
 _LEFT_OUT = {"both": "engine and its device", "yours": "family and its device"}
 
@@ -87,13 +90,16 @@ class Fit:
 
     ``seen`` are the triples "KERNELS MODE on PROFILE" that were measured. A board's scale differs
     from the estimated one by ``scale_spread``, and a network's latency from that by
-    ``network_spread``, both as a standard deviation of logarithms.
+    ``network_spread``, both as a standard deviation of logarithms. The networks had ``least_macs``
+    to ``most_macs`` multiply-accumulates.
     """
 
     parameters: dict[str, float]
     seen: tuple[str, ...]
     scale_spread: Annotated[float, Range(0.0, 10.0)]
     network_spread: Annotated[float, Range(0.0, 10.0)]
+    least_macs: int
+    most_macs: int
     errors: tuple[Error, ...]
 
     def error(self, kernels: str, machine: Machine, own: int = 0) -> Error | None:
@@ -159,6 +165,13 @@ class Estimate:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoEstimate:
+    """That nothing is estimated, and why."""
+
+    reason: str
+
+
 def load() -> dict[str, Fit]:
     """Return what ships, by kind of network."""
     top = read_toml(FOLDER / "fit.toml")
@@ -179,15 +192,19 @@ def estimate(
     machine: Machine,
     engine: str,
     measured: Sequence[Measured] = (),
-    fits: dict[str, Fit] | None = None,
-) -> Estimate | None:
-    """Return the estimate of a call of ``network``, None if its error would not be known.
+    fits: Mapping[str, Fit] | None = None,
+) -> Estimate | NoEstimate:
+    """Return the estimate of a call of ``network``, or the reason why its error is not known.
 
     ``measured`` are latencies of other networks of the same kind, or of the same one at other
     lengths, on the same board by the same engine.
     """
     fit = (fits or load())[network.kind]
     kernels = KERNELS.get(engine, engine)
+    if reason := _beyond(
+        network, [fit.least_macs, fit.most_macs, *(m.network.macs for m in measured)]
+    ):
+        return NoEstimate(reason=reason)
     off: dict[str, list[float]] = {}
     for m in measured:
         guess = seconds(m.network, m.machine, kernels, fit.parameters)
@@ -195,7 +212,7 @@ def estimate(
     residuals = [sum(of) / len(of) for of in off.values()]
     error = fit.error(kernels, machine, len(residuals))
     if error is None:
-        return None
+        return NoEstimate(reason="too little was measured to tell an error")
     scale = math.exp(shift(residuals, fit))
     ms = 1e3 * seconds(network, machine, kernels, fit.parameters) * scale
     own = _own_error(residuals, fit)
@@ -207,6 +224,21 @@ def estimate(
         error=error,
         calibrated_on=len(residuals),
         own_error=own,
+    )
+
+
+def _beyond(network: Network, measured: Sequence[int]) -> str:
+    """Return what is wrong with the size of ``network``, "" if others measured are alike.
+
+    A fit tells nothing of networks so small that other things take their time.
+    """
+    least, most = min(measured), max(measured)
+    word = "fewer" if BEYOND * network.macs < least else "more"
+    if word == "more" and network.macs <= BEYOND * most:
+        return ""
+    return (
+        f"its {network.macs / 1e6:,.1f} million multiply-accumulates are far {word} than those of "
+        f"what was measured ({least / 1e6:,.0f} to {most / 1e6:,.0f} million)"
     )
 
 

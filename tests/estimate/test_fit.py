@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from edgeopt.estimate.operators import KINDS, Network, Operator
-from edgeopt.estimate.prediction import Error, Measured, estimate, load, shift
+from edgeopt.estimate.prediction import Error, Estimate, Measured, estimate, load, shift
 from edgeopt.estimate.roofline import Machine, exponent, factors, seconds
 
 pytest.importorskip("scipy", reason="needs edgeopt[evaluate]")
@@ -186,8 +186,8 @@ def test_measurements_of_the_users_scale_an_estimate() -> None:
         for n in others
     ]
     found = estimate(network, machine, "tvm", twice, fits)
-    assert alone is not None
-    assert found is not None
+    assert isinstance(alone, Estimate)
+    assert isinstance(found, Estimate)
     assert (alone.error.situation, found.error.situation) == ("both", "yours 3")
     assert found.calibrated_on == 4
     assert found.ms / alone.ms == pytest.approx(
@@ -199,7 +199,7 @@ def test_measurements_of_the_users_scale_an_estimate() -> None:
     # One network at four lengths is one network.
     same = [Measured(network=others[0], machine=machine, seconds=m.seconds) for m in twice]
     one = estimate(network, machine, "tvm", same, fits)
-    assert one is not None
+    assert isinstance(one, Estimate)
     assert (one.calibrated_on, one.own_error) == (1, None)
 
 
@@ -212,6 +212,7 @@ def test_the_shipped_figures_are_what_the_tool_computes() -> None:
         wanted = shipped[kind]
         assert made.parameters == pytest.approx(wanted.parameters, abs=2e-3)
         assert made.seen == wanted.seen
+        assert (made.least_macs, made.most_macs) == (wanted.least_macs, wanted.most_macs)
         assert (made.scale_spread, made.network_spread) == pytest.approx(
             (wanted.scale_spread, wanted.network_spread), abs=5e-3
         )

@@ -7,11 +7,22 @@ import math
 import pytest
 
 from edgeopt.device import profile_names
-from edgeopt.estimate.operators import CONVOLUTIONAL, TRANSFORMER
-from edgeopt.estimate.prediction import KERNELS, Error, Fit, estimate, load
+from edgeopt.estimate.operators import CONVOLUTIONAL, TRANSFORMER, Network, Operator
+from edgeopt.estimate.prediction import (
+    KERNELS,
+    Error,
+    Estimate,
+    Fit,
+    Measured,
+    NoEstimate,
+    estimate,
+    load,
+)
 from edgeopt.estimate.published import latencies, networks
 from edgeopt.estimate.roofline import machine
 from edgeopt.target import load_target
+
+WIDE = {"least_macs": 1, "most_macs": 10**12}
 
 
 def test_each_figure_has_a_source_and_is_of_what_ships() -> None:
@@ -60,10 +71,32 @@ def test_counts_of_known_networks() -> None:
 
 
 def test_an_estimate_is_refused_where_no_error_is_known() -> None:
-    bare = Fit(parameters={}, seen=(), scale_spread=0.3, network_spread=0.2, errors=())
+    bare = Fit(parameters={}, seen=(), scale_spread=0.3, network_spread=0.2, errors=(), **WIDE)
     on = machine(load_target("raspberry-pi-4").device, "fp32", 4)
     network = networks_by_name["resnet50"]
-    assert estimate(network, on, "onnx", fits={network.kind: bare}) is None
+    found = estimate(network, on, "onnx", fits={network.kind: bare})
+    assert found == NoEstimate(reason="too little was measured to tell an error")
+
+
+def test_sizes_far_from_what_was_measured_are_refused() -> None:
+    fits = load()
+    on = machine(load_target("raspberry-pi-4").device, "fp32", 4)
+
+    def of(macs: int) -> Network:
+        return Network(name=f"n{macs}", operators=(Operator("conv", macs, 1, 1),))
+
+    least, most = fits["cnn"].least_macs, fits["cnn"].most_macs
+    assert least == min(n.macs for n in networks_by_name.values() if n.kind == "cnn")
+    assert isinstance(estimate(of(least), on, "onnx", fits=fits), Estimate)
+    assert isinstance(estimate(of(most), on, "onnx", fits=fits), Estimate)
+    small, large = (estimate(of(n), on, "onnx", fits=fits) for n in (least // 2, most * 2))
+    assert isinstance(small, NoEstimate)
+    assert isinstance(large, NoEstimate)
+    assert "14.7 million multiply-accumulates are far fewer than those of what was" in small.reason
+    assert "million multiply-accumulates are far more than those of what was" in large.reason
+    # One that the user measured is what was measured as well.
+    own = [Measured(network=of(least // 2), machine=on, seconds=0.001)]
+    assert isinstance(estimate(of(least // 2), on, "onnx", own, fits), Estimate)
 
 
 def _error(situation: str, kernels: str = "", mode: str = "") -> Error:
@@ -81,6 +114,7 @@ def test_an_error_is_that_of_its_own_situation_or_of_a_wider_one() -> None:
         seen=("onnxruntime fp32 on raspberry-pi-4", "xnnpack fp32 on raspberry-pi-4"),
         scale_spread=0.3,
         network_spread=0.2,
+        **WIDE,
         errors=tuple(told),
     )
 
@@ -109,7 +143,7 @@ def test_what_ships_tells_an_error_for_each_engine_on_each_known_device() -> Non
             for engine in KERNELS:
                 on = machine(load_target(board).device, "fp32", 4)
                 found = estimate(networks_by_name[name], on, engine, fits=fits)
-                assert found is not None
+                assert isinstance(found, Estimate)
                 assert found.kind == kind
                 assert 0 < found.low_ms < found.high_ms < math.inf
                 assert found.error.units >= 3

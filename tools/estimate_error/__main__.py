@@ -67,6 +67,8 @@ def fitted(tried: HeldOut) -> Fit:
         seen=tuple(sorted(seen)),
         scale_spread=scale,
         network_spread=noise,
+        least_macs=min(row.network.macs for row in tried.rows),
+        most_macs=max(row.network.macs for row in tried.rows),
         errors=(),
     )
     told = [one for name, of_name in held.items() for one in errors(of_name, name)]
@@ -81,6 +83,8 @@ def written(fits: dict[str, Fit]) -> str:
             f"[{kind}]",
             f"scale_spread = {found.scale_spread}",
             f"network_spread = {found.network_spread}",
+            f"least_macs = {found.least_macs}",
+            f"most_macs = {found.most_macs}",
             "seen = [",
             *(f'  "{pair}",' for pair in found.seen),
             "]",
