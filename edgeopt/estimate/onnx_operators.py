@@ -49,7 +49,8 @@ def count(path: Path, inputs: Mapping[str, np.ndarray] | None, seq_len: int, nam
         options.profile_file_prefix = str(Path(folder) / "run")
         # Beyond this level layouts are the host's own, and its shapes no longer the network's.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        # A weight that is packed into an order of its own is no longer among a node's inputs.
+        # A weight that a kernel packed is no longer among a node's inputs: see
+        # findings/onnxruntime-profile-leaves-out-packed-weights.sh.
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
