@@ -58,7 +58,7 @@ def count(path: Path, inputs: Mapping[str, np.ndarray] | None, seq_len: int, nam
             session = ort.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_APART
             )
-            session.run(None, dict(inputs or _made_up(session, seq_len)))
+            session.run(None, dict(inputs or _made_up(session, seq_len, path)))
         except InputError:
             raise
         # onnxruntime's exceptions have no common base.
@@ -94,21 +94,22 @@ def _refused(path: Path, exc: Exception) -> InputError:
     )
 
 
-def _made_up(session: Any, seq_len: int) -> dict[str, np.ndarray]:
-    """Return zeros for floats and ones for whole numbers, of the sizes that the file names."""
+def _made_up(session: Any, seq_len: int, path: Path) -> dict[str, np.ndarray]:
+    """Return a mask of ones, and else zeros, which are in every table; of the file's sizes."""
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(bool)": np.bool_}
     kinds |= {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
     made: dict[str, np.ndarray] = {}
     for port in session.get_inputs():
         if port.type not in kinds:
             raise InputError(
-                f"input {port.name} is {port.type}, expected one of {', '.join(kinds)}"
+                f"input {port.name} is {port.type}, expected one of {', '.join(kinds)}",
+                where=str(path),
             )
         shape = [
             size if isinstance(size, int) else 1 if i == 0 else seq_len
             for i, size in enumerate(port.shape)
         ]
-        fill = np.zeros if "float" in port.type else np.ones
+        fill = np.ones if "mask" in port.name else np.zeros
         made[port.name] = fill(shape, kinds[port.type])
     return made
 

@@ -56,9 +56,14 @@ def prior(name: str, drawn_to: Mapping[str, float] = MappingProxyType({})) -> tu
     mean, spread = _PRIORS.get(
         name, (0.0, _OTHER if " on " in name else _OFFSETS.get(first, _OTHER))
     )
-    if first not in (*PRODUCTS, "elements"):
+    if _is_shared(name):
         mean = drawn_to.get(name, mean)
     return mean, spread
+
+
+def _is_shared(name: str) -> bool:
+    """Return whether a parameter is of devices, engines or threads, not of a class of operators."""
+    return name.split()[0] not in (*PRODUCTS, "elements")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +149,8 @@ def fit(
 ) -> dict[str, float]:
     """Return the parameters by name, fitted to ``rows``.
 
-    ``start`` is where the search begins, ``drawn_to`` as in ``prior``.
+    ``start`` is where the search begins, ``drawn_to`` as in ``prior``; what no row speaks of stays
+    what it was drawn to.
     """
     problem = Problem(rows, drawn_to)
     mean, spread = problem.prior.T
@@ -170,7 +176,8 @@ def fit(
         ftol=1e-6,
         max_nfev=60,
     )
-    return dict(zip(problem.names, map(float, found.x), strict=True))
+    of_no_row = {name: value for name, value in drawn_to.items() if _is_shared(name)}
+    return of_no_row | dict(zip(problem.names, map(float, found.x), strict=True))
 
 
 def residual(row: Row, parameters: Mapping[str, float]) -> float:

@@ -24,7 +24,8 @@ each other. The median is that of |estimate / measured - 1|, each unit (what is 
 weighing alike. Measured over estimated lies within the range in four of five cases; *held* is how
 many of the left-out figures did. From 20 units on the range is made of quantiles; of fewer it is
 Student's t with a degree of freedom for each unit but one, and therefore wide. A setting is a
-board, an engine, a precision and a number of threads.
+board, an engine, a precision and a number of threads. INT8 is `dot` on cores with an instruction
+for dot products, and `int8` on others.
 """
 
 
