@@ -231,7 +231,6 @@ def _estimated(
         return replace(row, reason=f"{row.precision} was never measured, so its error is not known")
     network = networks(row.seq_len)
     on = machine(target.device, row.precision, threads)
-    alike = [m for m in alike if m.network.kind == network.kind]
     found = prediction.estimate(network, on, row.engine, alike)
     if isinstance(found, NoEstimate):
         return replace(row, macs=network.macs, reason=found.reason)
@@ -354,6 +353,7 @@ def _measured(
     files = [file for path in paths for file in _files(path)]
     if not files:
         return [], notes
+    fits = prediction.load()
     opened = {b.manifest.digest: b for b in map(_open, bundles)}
     known, others = [], 0
     for file in files:
@@ -380,6 +380,8 @@ def _measured(
                 network=networks(run.seq_len), machine=on, seconds=median(run.wall_ns) / 1e9
             )
             known.append(_Known(digest=taken.bundle_digest, run=run, measured=made))
+            if reason := prediction.beyond(made.network, fits[made.network.kind]):
+                notes.append(f"{file}: {run.name} scales no estimate: {reason}")
     if others:
         notes.append(
             f"{others} of the measured runs are not used: other threads than {threads}, wrong "

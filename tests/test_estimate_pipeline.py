@@ -133,6 +133,15 @@ def test_measurements_count(bundle: Path, tmp_path: Path) -> None:
     assert (other.estimate.calibrated_on, alone.estimate.calibrated_on) == (1, 0)
     assert other.estimate.error.situation == "yours 1"
     assert other.estimate.error.median < alone.estimate.error.median
+    # Of four tokens, it tells nothing of more: that is said.
+    document = json.loads(file.read_text())
+    document["runs"][0]["seq_len"] = 4
+    (tmp_path / "4.json").write_text(json.dumps(document))
+    asked["measurements"] = [tmp_path / "4.json"]
+    four = edgeopt.estimate_latency(bundle, "raspberry-pi-4", seq_len=36, **asked)
+    assert four.rows[0].estimate == alone.estimate
+    assert "4.json: onnx fp32 scales no estimate: its " in four.notes[0]
+    asked["measurements"] = [file]
     # With other threads it says nothing of this call, and that is told.
     asked["threads"] = 1
     one = edgeopt.estimate_latency(bundle, "raspberry-pi-4", seq_len=36, **asked)

@@ -196,17 +196,17 @@ def estimate(
 ) -> Estimate | NoEstimate:
     """Return the estimate of a call of ``network``, or the reason why its error is not known.
 
-    ``measured`` are latencies of other networks of the same kind, or of the same one at other
-    lengths, on the same board by the same engine.
+    ``measured`` are latencies of other networks, or of the same one at other lengths, on the same
+    board by the same engine. Those of another kind, or of a size beyond the fit, tell nothing.
     """
     fit = (fits or load())[network.kind]
     kernels = KERNELS.get(engine, engine)
-    if reason := _beyond(
-        network, [fit.least_macs, fit.most_macs, *(m.network.macs for m in measured)]
-    ):
+    if reason := beyond(network, fit):
         return NoEstimate(reason=reason)
     off: dict[str, list[float]] = {}
     for m in measured:
+        if m.network.kind != network.kind or beyond(m.network, fit):
+            continue
         guess = seconds(m.network, m.machine, kernels, fit.parameters)
         off.setdefault(m.network.name, []).append(math.log(m.seconds / guess))
     residuals = [sum(of) / len(of) for of in off.values()]
@@ -227,18 +227,20 @@ def estimate(
     )
 
 
-def _beyond(network: Network, measured: Sequence[int]) -> str:
-    """Return what is wrong with the size of ``network``, "" if others measured are alike.
+def beyond(network: Network, fit: Fit) -> str:
+    """Return what is wrong with the size of ``network``, "" if networks that were measured had it.
 
     A fit tells nothing of networks so small that other things take their time.
     """
-    least, most = min(measured), max(measured)
-    word = "fewer" if BEYOND * network.macs < least else "more"
-    if word == "more" and network.macs <= BEYOND * most:
+    if BEYOND * network.macs < fit.least_macs:
+        word = "fewer"
+    elif network.macs > BEYOND * fit.most_macs:
+        word = "more"
+    else:
         return ""
     return (
         f"its {network.macs / 1e6:,.1f} million multiply-accumulates are far {word} than those of "
-        f"what was measured ({least / 1e6:,.0f} to {most / 1e6:,.0f} million)"
+        f"what was measured ({fit.least_macs / 1e6:,.0f} to {fit.most_macs / 1e6:,.0f} million)"
     )
 
 
