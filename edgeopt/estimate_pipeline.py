@@ -4,32 +4,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from edgeopt import progress
-from edgeopt.bundle import Bundle, golden, open_bundle
-from edgeopt.bundle.manifest import ArtifactEntry
-from edgeopt.bundle.pack import SUFFIX
-from edgeopt.errors import BundleError, EdgeoptError, InputError
+from edgeopt.bundle import Bundle
+from edgeopt.bundle.operators import Networks, networks_of
+from edgeopt.errors import BundleError, InputError
 from edgeopt.estimate import prediction
 from edgeopt.estimate.onnx_operators import count, has_free_size
 from edgeopt.estimate.operators import Network
-from edgeopt.estimate.prediction import Estimate, Measured, NoEstimate
+from edgeopt.estimate.prediction import Estimate, NoEstimate
 from edgeopt.estimate.roofline import BYTES, machine
-from edgeopt.measure import measurement
-from edgeopt.measure.measurement import Measurement, Run, shown
+from edgeopt.measure.calibration import KnownRun, opened_bundle, read_runs
+from edgeopt.measure.measurement import shown
 from edgeopt.model import MAIN
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.target import Target, load_target
-
-Networks = Callable[[int], Network]
-"""Counts a call of so many tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,8 +137,8 @@ def estimate_latency(
             f"{used} threads, but {aim.device.name} has {aim.device.core_count} cores",
             where=aim.name,
         )
-    given = None if _is_onnx(source) else _open(source)
-    known, notes = _measured(
+    given = None if _is_onnx(source) else opened_bundle(source)
+    known, notes = read_runs(
         [Path(m) for m in measurements], aim, used, [*bundles, *([given] if given else [])]
     )
     made = (
@@ -179,33 +173,12 @@ def _is_onnx(source: str | Path | Bundle) -> bool:
     return not isinstance(source, Bundle) and str(source).lower().endswith(".onnx")
 
 
-def _open(source: str | Path | Bundle) -> Bundle:
-    if isinstance(source, Bundle):
-        return source
-    if str(source).endswith(SUFFIX):
-        raise InputError(
-            "is a packed bundle, whose artifacts cannot be opened here",
-            where=str(source),
-            hint="Unpack it (any zip tool does), and give the folder.",
-        )
-    return open_bundle(source)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Known:
-    """One run of the user's: of which bundle, with its network, None for an emulated one."""
-
-    digest: str
-    run: Run
-    measured: Measured | None
-
-
 def _estimated(
     row: Estimated,
-    networks: Networks | EdgeoptError,
+    networks: Networks | BundleError,
     target: Target,
     threads: int,
-    known: Sequence[_Known],
+    known: Sequence[KnownRun],
     bundle: Bundle | None,
 ) -> Estimated:
     """Return ``row`` with its estimate, or with the reason why there is none."""
@@ -225,7 +198,7 @@ def _estimated(
             alike.append(k.measured)
     if row.measured_ms is not None:
         return row
-    if isinstance(networks, EdgeoptError):
+    if isinstance(networks, BundleError):
         return replace(row, reason=networks.message)
     if row.precision not in BYTES:
         return replace(row, reason=f"{row.precision} was never measured, so its error is not known")
@@ -271,9 +244,9 @@ def _of_file(path: Path, target: Target, seq_len: int | None) -> list[tuple[Esti
 
 def _of_bundle(
     bundle: Bundle, target: Target, seq_len: int | None
-) -> list[tuple[Estimated, Networks | EdgeoptError]]:
+) -> list[tuple[Estimated, Networks | BundleError]]:
     """Return the artifacts of a bundle, with what counts their network."""
-    found: list[tuple[Estimated, Networks | EdgeoptError]] = []
+    found: list[tuple[Estimated, Networks | BundleError]] = []
     for graph, part in bundle.parts().items():
         most = part.manifest.max_seq_len
         length = NO_LENGTH
@@ -289,7 +262,7 @@ def _of_bundle(
                 raise InputError(
                     f"takes at most {most} tokens, asked for {length}", where=str(bundle.path)
                 )
-        networks = _networks(part)
+        networks = networks_of(part)
         for entry in part.manifest.artifacts:
             lengths = entry.artifact.main.seq_lens
             runs = next((n for n in lengths if n >= length), None) if lengths else length
@@ -307,128 +280,3 @@ def _of_bundle(
                 )
             )
     return found
-
-
-def _networks(bundle: Bundle) -> Networks | EdgeoptError:
-    """Return what counts the network of ``bundle``: that of its ONNX artifact, FP32 if it can be.
-
-    All artifacts are of one network, so that any one's operators are those of the others.
-    """
-    entries = [e for e in bundle.manifest.artifacts if e.engine == "onnx"]
-    if not entries:
-        return BundleError("no ONNX artifact, in which operators could be counted")
-    entry = min(entries, key=lambda e: e.precision != "fp32")
-    found: dict[int, Network] = {}
-
-    def networks(seq_len: int) -> Network:
-        if seq_len not in found:
-            with progress.step(f"Counting {bundle.path.name} at {seq_len or 'one image'}"):
-                found[seq_len] = _counted(bundle, entry, seq_len)
-        return found[seq_len]
-
-    return networks
-
-
-def _counted(bundle: Bundle, entry: ArtifactEntry, seq_len: int) -> Network:
-    """Return the network of a call of ``seq_len`` tokens, which are those of a golden input."""
-    artifact = bundle.artifact(entry).main
-    if not bundle.manifest.golden:
-        raise BundleError("has no golden input to count with", where=str(bundle.path))
-    given, _ = golden.read(bundle.path / bundle.manifest.golden[0].directory)
-    inputs = {}
-    for spec in artifact.signature.inputs:
-        value = given[artifact.names.get(spec.name, spec.name)]
-        if seq_len != NO_LENGTH and value.ndim == 2:
-            value = np.resize(value, (1, seq_len))
-        inputs[spec.name] = value
-    path = bundle.path / artifact.files[0]
-    return count(path, inputs, seq_len, bundle.manifest.digest)
-
-
-def _measured(
-    paths: Sequence[Path], target: Target, threads: int, bundles: Sequence[str | Path | Bundle]
-) -> tuple[list[_Known], list[str]]:
-    """Return the user's runs on ``target`` with so many threads, and what was left out."""
-    notes: list[str] = []
-    files = [file for path in paths for file in _files(path)]
-    if not files:
-        return [], notes
-    fits = prediction.load()
-    opened = {b.manifest.digest: b for b in map(_open, bundles)}
-    known, others = [], 0
-    for file in files:
-        taken = measurement.read(file)
-        _check(taken, file, target)
-        if taken.emulated:
-            of = taken.bundle_digest
-            known += [_Known(digest=of, run=r, measured=None) for r in taken.runs if r.counters]
-            continue
-        runs = [r for r in taken.runs if r.threads == threads and r.outputs_agree and r.wall_ns]
-        others += len(taken.runs) - len(runs)
-        if not runs:
-            continue
-        bundle = opened.get(taken.bundle_digest) or _beside(file, taken)
-        opened[taken.bundle_digest] = bundle
-        parts = bundle.parts()
-        for run in runs:
-            networks = _networks(parts[run.graph])
-            if isinstance(networks, EdgeoptError) or run.precision not in BYTES:
-                others += 1
-                continue
-            on = machine(target.device, run.precision, threads)
-            made = Measured(
-                network=networks(run.seq_len), machine=on, seconds=median(run.wall_ns) / 1e9
-            )
-            known.append(_Known(digest=taken.bundle_digest, run=run, measured=made))
-            if reason := prediction.beyond(made.network, fits[made.network.kind]):
-                notes.append(f"{file}: {run.name} scales no estimate: {reason}")
-    if others:
-        notes.append(
-            f"{others} of the measured runs are not used: other threads than {threads}, wrong "
-            f"outputs, or no ONNX artifact in their bundle"
-        )
-    return known, notes
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    found = sorted(path.glob("*.json"))
-    if not found:
-        raise InputError("holds no measurement (*.json)", where=str(path))
-    yield from found
-
-
-def _check(taken: Measurement, file: Path, target: Target) -> None:
-    if taken.emulated and not any(run.counters for run in taken.runs):
-        raise InputError(
-            "is of an emulated board, whose times are no device's, and counted no instructions",
-            where=str(file),
-            hint="Give one of the real board, or count with edgeopt profile --counters.",
-        )
-    if taken.target != target.name:
-        raise InputError(
-            f"is of a bundle for {taken.target}, and the estimate is for {target.name}",
-            where=str(file),
-        )
-
-
-def _beside(file: Path, taken: Measurement) -> Bundle:
-    """Return the bundle that a measurement is of, from its own folder, the one above, or here."""
-    places = (file.parent, file.parent.parent, Path())
-    for path in {
-        p.resolve(): p for place in places for p in place.glob("*/manifest.json")
-    }.values():
-        try:
-            found = open_bundle(path.parent)
-        except EdgeoptError:
-            continue
-        if found.manifest.digest == taken.bundle_digest:
-            return found
-    raise InputError(
-        f"is of a bundle that does not lie beside it ({taken.bundle_name}, digest "
-        f"{taken.bundle_digest[:12]})",
-        where=str(file),
-        hint="Name it with --bundle: an estimate needs to know what was measured.",
-    )
