@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgeopt.bundle.verify import Verification, verify
     from edgeopt.compress_pipeline import compress
     from edgeopt.errors import EdgeoptError
+    from edgeopt.estimate_pipeline import Estimates, estimate_latency
     from edgeopt.evaluate.evaluation import Evaluation
     from edgeopt.evaluate_pipeline import evaluate_bundle
     from edgeopt.measure.measurement import Measurement
@@ -43,6 +44,7 @@ _HOMES = {
     "CascadeReading": "edgeopt.run.cascade",
     "Comparison": "edgeopt.run.compare",
     "EdgeoptError": "edgeopt.errors",
+    "Estimates": "edgeopt.estimate_pipeline",
     "Evaluation": "edgeopt.evaluate.evaluation",
     "Measurement": "edgeopt.measure.measurement",
     "Model": "edgeopt.model",
@@ -56,6 +58,7 @@ _HOMES = {
     "compile": "edgeopt.pipeline",
     "compress": "edgeopt.compress_pipeline",
     "connect": "edgeopt.boards",
+    "estimate_latency": "edgeopt.estimate_pipeline",
     "evaluate_bundle": "edgeopt.evaluate_pipeline",
     "import_model": "edgeopt.model.importer",
     "import_torch": "edgeopt.model.torch_module",
@@ -76,6 +79,7 @@ __all__ = [
     "CascadeReading",
     "Comparison",
     "EdgeoptError",
+    "Estimates",
     "Evaluation",
     "Measurement",
     "Model",
@@ -89,6 +93,7 @@ __all__ = [
     "compile",
     "compress",
     "connect",
+    "estimate_latency",
     "evaluate_bundle",
     "import_model",
     "import_torch",

@@ -46,7 +46,7 @@ FLOORS = [
     {"deploy", "power"},
     {"measure"},
     {"report", "run"},
-    {"compress_pipeline", "evaluate_pipeline"},
+    {"compress_pipeline", "estimate_pipeline", "evaluate_pipeline"},
     {"cli", "pytest_plugin"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

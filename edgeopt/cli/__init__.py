@@ -44,6 +44,11 @@ _COMMANDS = {
     "runtime": ("edgeopt.cli.runtime", "runtime", "Get the library that runs bundles for an app."),
     "board": ("edgeopt.cli.board", "board", "Add, start, list, check and stop boards."),
     "energy": ("edgeopt.cli.energy", "energy", "Compute energy again, from a meter's log."),
+    "estimate": (
+        "edgeopt.cli.estimate",
+        "estimate",
+        "Estimate latencies without a board, each with its error.",
+    ),
     "profile": ("edgeopt.cli.profile", "profile", "Run a bundle on a board and measure it there."),
     "compare": (
         "edgeopt.cli.compare",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "reference"
 MARK = "<!-- Written from the code by tools/docs: change it there. -->\n\n"
-_WRITERS = ("commands", "recipes", "targets", "bundle", "header", "python", "exits")
+_WRITERS = ("commands", "recipes", "targets", "bundle", "header", "python", "exits", "estimates")
 
 
 def pages() -> dict[str, str]:
