@@ -25,6 +25,8 @@ from edgeopt.errors import EdgeoptError
 from edgeopt.measure.together import run_together
 from tests.runtime.agent_runs import Case, Run
 
+pytestmark = pytest.mark.heavy  # 64 MB of weights each, under the address sanitizer
+
 WEIGHTS = 64_000_000
 SLACK = 24_000_000
 """The engine's own, and the sanitizer's shadow, an eighth; a second copy would be far more."""
