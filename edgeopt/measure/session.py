@@ -64,7 +64,7 @@ class _Plan:
     sampling: Sampling
     cool_to_c: float | None
     meter: MeterPlan | None
-    plugin: Path | None = None
+    counter: counting.Counting | None = None
     instances: int = 1
 
 
@@ -98,6 +98,7 @@ def profile(
     rules: str | None = None,
     data: str | Path | None = None,
     counters: bool = False,
+    cache_model: bool = False,
     with_operators: bool = False,
     output: str | Path | None = None,
     activate: bool = True,
@@ -115,7 +116,8 @@ def profile(
     ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
     texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
-    instructions of an inference are counted too, on a user-mode emulated board, and
+    instructions of an inference are counted too, on a user-mode emulated board, and with
+    ``cache_model`` besides what moves in a model of the device's caches;
     ``with_operators`` times each operator in processes of their own, by the engine's profiler.
     ``instances`` above 1 run at once too, each a process of its own with ``threads``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
@@ -156,7 +158,9 @@ def profile(
     path = Path(output or f"measurements/{name}-{board}-{stamp}.json")
     measurement.check_place(path)
     with connect(board) as reached:
-        plugin = counting.plugin_for(reached) if counters else None
+        counter = None
+        if counters or cache_model:
+            counter = counting.counting_on(reached, cache_model=cache_model)
         check_architecture(bundle, reached)
         if rules is not None and reached.emulated:
             raise InputError(
@@ -186,7 +190,7 @@ def profile(
                 sampling=sampled,
                 cool_to_c=cool_to_c,
                 meter=meter,
-                plugin=plugin,
+                counter=counter,
                 instances=instances,
             )
             for graph, part, artifact in artifacts
@@ -399,9 +403,9 @@ def _run(
                 plan.data,
             )
     counters = None
-    if plan.plugin is not None and told.outputs_agree:
+    if plan.counter is not None and told.outputs_agree:
         with progress.step(f"Counting the instructions of {name}"):
-            counters = counting.count(board, plan.plugin, arguments, name)
+            counters = counting.count(board, plan.counter, arguments, name)
     together, no_instances = None, ""
     if plan.instances > 1 and told.outputs_agree:
         with progress.step(f"Running {plan.instances} instances of {name} at once"):
