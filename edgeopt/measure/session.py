@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -352,7 +353,9 @@ def _run(
             where=str(bundle.path),
         )
     name = shown(plan.graph, artifact.engine, artifact.precision)
+    begin_ns = time.monotonic_ns()
     provided = provide(bundle, board, store, artifact)
+    deploy_ns = time.monotonic_ns() - begin_ns
     arguments = functools.partial(
         agent.arguments,
         agent=provided.agent,
@@ -375,6 +378,7 @@ def _run(
     how_many = f"{plan.runs} runs"
     if plan.duration_ms:
         how_many = f"{plan.duration_ms / 1000:g} s and {how_many} at least"
+    begin_ns = time.monotonic_ns()
     with (
         metering.recorded(board, provided.agent, plan.meter) as beside,
         progress.step(f"Measuring {name}, {what}, {how_many}") as step,
@@ -387,6 +391,7 @@ def _run(
             plan,
             lambda count: step.update(count, max(count, plan.runs)),
         )
+    session_ns = time.monotonic_ns() - begin_ns
     more = len(told.wall_ns) > plan.runs and plan.duration_ms
     if told.outputs_agree and len(told.wall_ns) != plan.runs and not more:
         raise MeasurementError(
@@ -453,6 +458,8 @@ def _run(
         memory=told.memory,
         instances=together,
         no_instances=no_instances,
+        deploy_ns=deploy_ns,
+        session_ns=session_ns,
     )
     profiled = operators.Profiled(
         bundle=bundle, artifact=artifact, seq_len=plan.seq_len, arguments=arguments
