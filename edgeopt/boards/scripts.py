@@ -71,7 +71,7 @@ while others clean; do
 done
 others deploy || {
   find store bundles -name '*.part-*' -prune -exec rm -rf {} + 2> /dev/null
-  rm -rf bundles/.new-* bundles/.gone-* in-use/try-* .point-*
+  rm -rf bundles/.new-* bundles/.gone-* in-use/try-* .point-* operators-*
 }
 echo "edgeopt ready"
 while echo; do

@@ -31,6 +31,7 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--meter-scale", type=float, default=1.0, help="Watts by the number it tells [1].")
 @click.option("--meter-error", type=click.FloatRange(0, 100), metavar="PERCENT", help="Its gain's.")
 @click.option("--counters", is_flag=True, help="Count instructions too (emulated board).")
+@click.option("--cache-model", is_flag=True, help="Count them, and what caches take from memory.")
 @click.option(
     "--instances", type=click.IntRange(1, 8), default=1, metavar="N", help="Run N at once too [1]."
 )
@@ -57,6 +58,7 @@ def profile(
     meter_scale: float,
     meter_error: float | None,
     counters: bool,
+    cache_model: bool,
     instances: int,
     operators: bool,
     output: str | None,
@@ -91,6 +93,7 @@ def profile(
         rules=rules,
         data=data,
         counters=counters,
+        cache_model=cache_model,
         instances=instances,
         with_operators=operators,
         output=output,

@@ -263,6 +263,9 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
         if run.counters is not None:
             counted = _exact(run.counters.per_inference, str(path))
             figures[name]["counters.instructions"] = counted
+            if run.counters.memory_bytes is not None:
+                moved = _sized(sum(run.counters.memory_bytes), str(path))
+                figures[name]["counters.memory_mb"] = moved
         if not m.emulated:
             figures[name] |= _memory(run, str(path))
             figures[name] |= _latencies(item, str(path)) | _energy(item, str(path))
@@ -287,6 +290,8 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
             )
         if limit.table == "energy" and items[name].energy is not None:
             return f"{path} has rails of which it is not known what they add up to"
+        if limit.figure == "memory_mb" and items[name].run.counters is not None:
+            return f"{path} was counted without --cache-model"
         if limit.table in ("energy", "counters"):
             return items[name].no_energy or f"{path} has no {limit.table}"
         return None

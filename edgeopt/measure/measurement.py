@@ -83,7 +83,8 @@ class Run:
     ``counters`` and ``operators`` are of others, ``instances`` of several at once; ``no_operators``
     and ``no_instances`` say why there are none if they were asked for. ``accuracy`` is what the
     bundle says of the artifact, and ``trace`` what was read on the board beside it, None if
-    nothing was.
+    nothing was. ``deploy_ns`` is what putting it on the board took here, and ``session_ns`` what
+    its timed runs took with all around them: start, load and checks; 0 in an older file.
     """
 
     engine: str
@@ -116,6 +117,8 @@ class Run:
     no_instances: str = ""
     operators: Operators | None = None
     no_operators: str = ""
+    deploy_ns: int = 0
+    session_ns: int = 0
 
     @property
     def name(self) -> str:

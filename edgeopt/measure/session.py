@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ class _Plan:
     sampling: Sampling
     cool_to_c: float | None
     meter: MeterPlan | None
-    plugin: Path | None = None
+    counter: counting.Counting | None = None
     instances: int = 1
 
 
@@ -98,6 +99,7 @@ def profile(
     rules: str | None = None,
     data: str | Path | None = None,
     counters: bool = False,
+    cache_model: bool = False,
     with_operators: bool = False,
     output: str | Path | None = None,
     activate: bool = True,
@@ -115,7 +117,8 @@ def profile(
     ``EMULATED_WARMUP`` and ``EMULATED_RUNS``. With ``duration_s`` runs go on until so many seconds
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
     texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
-    instructions of an inference are counted too, on a user-mode emulated board, and
+    instructions of an inference are counted too, on a user-mode emulated board, and with
+    ``cache_model`` besides what moves in a model of the device's caches;
     ``with_operators`` times each operator in processes of their own, by the engine's profiler.
     ``instances`` above 1 run at once too, each a process of its own with ``threads``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
@@ -156,7 +159,9 @@ def profile(
     path = Path(output or f"measurements/{name}-{board}-{stamp}.json")
     measurement.check_place(path)
     with connect(board) as reached:
-        plugin = counting.plugin_for(reached) if counters else None
+        counter = None
+        if counters or cache_model:
+            counter = counting.counting_on(reached, cache_model=cache_model)
         check_architecture(bundle, reached)
         if rules is not None and reached.emulated:
             raise InputError(
@@ -186,7 +191,7 @@ def profile(
                 sampling=sampled,
                 cool_to_c=cool_to_c,
                 meter=meter,
-                plugin=plugin,
+                counter=counter,
                 instances=instances,
             )
             for graph, part, artifact in artifacts
@@ -348,7 +353,9 @@ def _run(
             where=str(bundle.path),
         )
     name = shown(plan.graph, artifact.engine, artifact.precision)
+    begin_ns = time.monotonic_ns()
     provided = provide(bundle, board, store, artifact)
+    deploy_ns = time.monotonic_ns() - begin_ns
     arguments = functools.partial(
         agent.arguments,
         agent=provided.agent,
@@ -371,6 +378,7 @@ def _run(
     how_many = f"{plan.runs} runs"
     if plan.duration_ms:
         how_many = f"{plan.duration_ms / 1000:g} s and {how_many} at least"
+    begin_ns = time.monotonic_ns()
     with (
         metering.recorded(board, provided.agent, plan.meter) as beside,
         progress.step(f"Measuring {name}, {what}, {how_many}") as step,
@@ -383,6 +391,7 @@ def _run(
             plan,
             lambda count: step.update(count, max(count, plan.runs)),
         )
+    session_ns = time.monotonic_ns() - begin_ns
     more = len(told.wall_ns) > plan.runs and plan.duration_ms
     if told.outputs_agree and len(told.wall_ns) != plan.runs and not more:
         raise MeasurementError(
@@ -399,9 +408,9 @@ def _run(
                 plan.data,
             )
     counters = None
-    if plan.plugin is not None and told.outputs_agree:
+    if plan.counter is not None and told.outputs_agree:
         with progress.step(f"Counting the instructions of {name}"):
-            counters = counting.count(board, plan.plugin, arguments, name)
+            counters = counting.count(board, plan.counter, arguments, name)
     together, no_instances = None, ""
     if plan.instances > 1 and told.outputs_agree:
         with progress.step(f"Running {plan.instances} instances of {name} at once"):
@@ -449,6 +458,8 @@ def _run(
         memory=told.memory,
         instances=together,
         no_instances=no_instances,
+        deploy_ns=deploy_ns,
+        session_ns=session_ns,
     )
     profiled = operators.Profiled(
         bundle=bundle, artifact=artifact, seq_len=plan.seq_len, arguments=arguments

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgeopt.measure.counters import REPEATABLE
+from edgeopt.measure.counters import REPEATABLE, Counters
 from edgeopt.measure.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def render(m: Measurement, console: Console) -> None:
     console.print(table)
     console.print("millions of instructions an inference, emulated, one thread; no time")
     console.print()
+    _render_caches(counted, console)
     for name, counters in counted.items():
         if counters.spread > REPEATABLE:
             console.print(
@@ -51,6 +53,28 @@ def render(m: Measurement, console: Console) -> None:
                 "the figure is the median one's",
                 style="yellow",
             )
+
+
+def _render_caches(counted: Mapping[str, Counters], console: Console) -> None:
+    """Print what moved in the model of the device's caches."""
+    from rich.table import Table
+
+    caches = next((c.caches for c in counted.values() if c.caches is not None), None)
+    if caches is None:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("artifact", no_wrap=True)
+    for head in (*(f"{level.name}\nrefills" for level in caches.levels), "read\nMB", "written\nMB"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, counters in counted.items():
+        moved = (f"{size / 1e6:.1f}" for size in counters.memory_bytes or ())
+        table.add_row(name, *(f"{n:,}" for n in counters.refills.values()), *moved)
+    console.print(table)
+    sizes = ", ".join(f"{level.name} {level.kib} KiB" for level in caches.levels)
+    console.print(
+        f"an inference in a model of {sizes}, emulated, one thread: no prefetcher; no time"
+    )
+    console.print()
 
 
 def _millions(count: int) -> str:

@@ -86,9 +86,24 @@ def render(report: Report, console: Console) -> None:
             "Whether it runs and what it computes is as on the device.",
             style="yellow",
         )
+    if took := _took(report):
+        console.print(took)
     console.print(f"raw measurement: {report.path}")
     if report.current is not None:
         console.print(f"an app on {m.board_name} opens: {report.current}")
+
+
+def _took(report: Report) -> str:
+    """Return how long the session took beside its timed runs; "" if that is not known."""
+    runs = report.measurement.runs
+    timed_ns = sum(sum(run.warmup_ns) + sum(run.wall_ns) for run in runs)
+    if not timed_ns or not all(run.session_ns for run in runs):
+        return ""
+    session_ns = sum(run.session_ns for run in runs)
+    return (
+        f"took {session_ns / 1e9:.1f} s with load and checks, {session_ns / timed_ns:.2f} times "
+        f"the timed runs alone; deploying took {sum(run.deploy_ns for run in runs) / 1e9:.1f} s"
+    )
 
 
 def _bounded(value: int | None, bounds: Bounds) -> str:

@@ -507,8 +507,10 @@ def test_what_dead_sessions_left_is_cleared_once_nobody_else_lives(
         (entry,) = (folder / "in-use").iterdir()
         pid = entry.name.split("-")[1]
         part, build = folder / "store/h.part-1", folder / "bundles/.new-1"
+        profile = folder / "operators-1_0.json"
         part.touch()
         build.mkdir()
+        profile.touch()
         with Store(LocalTransport(), board_facts).in_use():
             assert part.exists()
         assert build.exists()
@@ -518,6 +520,7 @@ def test_what_dead_sessions_left_is_cleared_once_nobody_else_lives(
     with store.in_use():
         assert not part.exists()
         assert not build.exists()
+        assert not profile.exists()
         assert len(list((folder / "in-use").iterdir())) == 1
     assert store.remove().bundles == ()
 

@@ -3,6 +3,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from edgeopt.boards.emulated.caches import Level
 from edgeopt.boards.registry import BoardEntry
 from edgeopt.cli import cli
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.measure import measurement
-from edgeopt.measure.counters import CLASSES, Counters, of_lines
+from edgeopt.measure.counters import CLASSES, CacheCounts, CacheLevel, Counters, of_lines
 from edgeopt.measure.gate import gate
 from edgeopt.measure.report import report
 from edgeopt.report.profile import render
@@ -43,6 +45,56 @@ def test_an_inference_is_what_lies_between_two_marks() -> None:
     assert (found.per_inference, found.spread) == (503, 4 / 503)
     assert found.by_class == {name: 503 * (name == "integer") for name in CLASSES}
     assert of_lines("5\n7\n", warmup=0, runs=1, where="pi") == Counters(instructions=(2,))
+
+
+LEVELS = (Level(name="l1d", kib=32, ways=2), Level(name="l2", kib=1024, ways=16))
+CACHES = CacheCounts(
+    line_bytes=64,
+    levels=(
+        CacheLevel(name="l1d", kib=32, ways=2, refills=(80_010, 80_000, 80_020, 80_030)),
+        CacheLevel(name="l2", kib=1024, ways=16, refills=(50_010, 50_000, 50_020, 50_030)),
+    ),
+    write_backs=(10_010, 10_000, 10_020, 10_030),
+)
+
+
+def test_lines_of_caches_follow_the_instructions() -> None:
+    text = "100 9 5 2\n600 29 15 4\n"
+    found = of_lines(text, warmup=0, runs=1, where="pi", levels=LEVELS)
+    assert (found.per_inference, found.refills) == (500, {"l1d": 20, "l2": 10})
+    assert found.memory_bytes == (10 * 64, 2 * 64)
+    assert (found.classes, Counters(instructions=(5,)).memory_bytes) == ({}, None)
+    classes = lines(100, 600).splitlines()
+    text = f"{classes[0]} 9 5 2\n{classes[1]} 29 15 4\n"
+    with_classes = of_lines(text, warmup=0, runs=1, where="pi", levels=LEVELS)
+    assert (with_classes.by_class["integer"], with_classes.caches) == (500, found.caches)
+    with pytest.raises(MeasurementError, match="contradicts itself"):
+        of_lines("100 9 5 2\n600 8 15 4\n", warmup=0, runs=1, where="pi", levels=LEVELS)
+
+
+def test_what_caches_moved_is_kept_shown_and_held_to_a_budget(tmp_path: Path) -> None:
+    m = replace(MEASUREMENT, runs=(replace(RUN, counters=replace(COUNTERS, caches=CACHES)),))
+    measurement.write(m, tmp_path / "m.json")
+    assert measurement.read(tmp_path / "m.json") == m
+    found = report(m, tmp_path / "m.json")
+    told = found.document()["runs"][0]["counters"]["caches"]
+    assert (told["memory_read_bytes"], told["memory_written_bytes"]) == (50_010 * 64, 10_010 * 64)
+    assert told["levels"][0] == {"name": "l1d", "kib": 32, "ways": 2, "refills": 80_010}
+    console = Console(file=io.StringIO(), width=80)
+    render(found, console)
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    assert "\nonnx int8  80,010  50,010  3.2     0.6\n" in re.sub(" +\n", "\n", printed)
+    assert "a model of l1d 32 KiB, l2 1024 KiB, emulated" in printed
+    (tmp_path / "b.toml").write_text("[counters]\nmemory_mb = 3.8\n")
+    held = gate(tmp_path / "b.toml", [tmp_path / "m.json"])
+    assert not held.passed
+    assert [check.text for check in held.checks] == ["memory_mb is 3.841, at most 3.8 is allowed"]
+    measurement.write(
+        replace(MEASUREMENT, runs=(replace(RUN, counters=COUNTERS),)), tmp_path / "n.json"
+    )
+    with pytest.raises(InputError, match="was counted without --cache-model"):
+        gate(tmp_path / "b.toml", [tmp_path / "n.json"])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +182,7 @@ def test_two_sessions_count_the_same(emulated_board: BoardEntry, tmp_path: Path)
         engines=["onnx"],
         precisions=["fp32"],
     )
-    words = ["profile", str(bundle.path), "--board", emulated_board.name, "--counters", "--json"]
+    words = ["profile", str(bundle.path), "--board", emulated_board.name, "--cache-model", "--json"]
     words += ["--runs", "1", "--warmup", "0"]
     found = []
     for name in ("first.json", "second.json"):
@@ -144,5 +196,7 @@ def test_two_sessions_count_the_same(emulated_board: BoardEntry, tmp_path: Path)
     # Its layers multiply at least so often, four lanes an instruction.
     assert first["classes"]["multiply_add"] > 50_000
     assert first["classes"]["dot"] == 0  # a Cortex-A72 has none
+    moved = [found["caches"]["levels"][0]["refills"] for found in (first, second)]
+    assert moved[0] == pytest.approx(moved[1], rel=0.001)
     done = CliRunner().invoke(cli, [*words, "--board", "host", "-o", str(tmp_path / "host.json")])
     assert "--counters is for user-mode emulated boards" in str(done.exception)

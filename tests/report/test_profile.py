@@ -55,6 +55,16 @@ def test_starts_are_told_apart_from_the_steady_state() -> None:
     assert "p50 within" in text
 
 
+def test_what_a_session_takes_beside_its_timed_runs_is_told() -> None:
+    second = 1_000_000_000
+    times = {"warmup_ns": (second,), "wall_ns": (second,) * 3, "cpu_ns": (second,) * 3}
+    run = replace(RUN, **times, session_ns=5 * second, deploy_ns=2 * second)
+    m = replace(MEASUREMENT, runs=(run, replace(run, precision="fp32")))
+    text = "took 10.0 s with load and checks, 1.25 times the timed runs alone; deploying took 4.0 s"
+    assert text in printed(m)
+    assert "took" not in printed(replace(m, runs=(run, replace(run, session_ns=0))))
+
+
 def test_the_users_own_texts_have_a_mean_and_what_tail_they_support() -> None:
     served = Served(
         data="t.txt", wall_ns=(*(1_000_000,) * 39, 21_000_000), tokens=(4,) * 39 + (9,), cut=1

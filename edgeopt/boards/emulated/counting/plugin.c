@@ -2,10 +2,13 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Counts the instructions that a program executes under QEMU's user-mode emulation. The plugin's
- * argument is out=PATH. Whenever the program reads the CPU time of its process, a line is added to
- * that file: how many instructions were executed until then, and with A64 how many of each class.
- * The agent's one timing loop reads that clock right before and right after each run, and nowhere
- * else, so that the difference of two lines is one inference (runtime/agent/measure.c). */
+ * arguments are out=PATH and, if lines of caches count too, caches=GEOMETRY (caches.h). Whenever
+ * the program reads the CPU time of its process, a line is added to that file: how many
+ * instructions were executed until then, with A64 how many of each class, and with a geometry each
+ * level's refills and the last one's write-backs. The agent's one timing loop reads that clock right
+ * before and right after each run, and nowhere else, so that the difference of two lines is one
+ * inference (runtime/agent/measure.c). */
+#include "caches.h"
 #include "classes.h"
 #include "qemu_plugin.h"
 
@@ -16,8 +19,16 @@
 #define CPU_TIME_OF_PROCESS 2 /* CLOCK_PROCESS_CPUTIME_ID, <linux/time.h> */
 
 static uint64_t total, by_class[EO_CLASSES];
+static struct eo_caches caches; /* none without a geometry */
 static bool is_a64;
 static const char *out;
+
+static void accessed(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *own)
+{
+    (void)vcpu, (void)own;
+    eo_caches_access(&caches, address, (size_t)1 << qemu_plugin_mem_size_shift(info),
+                     qemu_plugin_mem_is_store(info));
+}
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
@@ -25,6 +36,10 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     uint64_t found[EO_CLASSES] = {0};
 
     (void)id;
+    for (size_t i = 0; caches.count != 0 && i < count; i++) {
+        qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), accessed,
+                                         QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, NULL);
+    }
     for (size_t i = 0; is_a64 && i < count; i++) {
         const struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         const uint8_t *data = qemu_plugin_insn_data(insn);
@@ -63,6 +78,12 @@ static void called(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, uint6
     for (int i = 0; is_a64 && i < EO_CLASSES; i++) {
         fprintf(file, " %" PRIu64, by_class[i]);
     }
+    for (size_t i = 0; i < caches.count; i++) {
+        fprintf(file, " %" PRIu64, caches.levels[i].refills);
+    }
+    if (caches.count != 0) {
+        fprintf(file, " %" PRIu64, caches.levels[caches.count - 1].write_backs);
+    }
     fputc('\n', file);
     fclose(file);
 }
@@ -75,6 +96,9 @@ EO_EXPORTED int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info
     for (int i = 0; i < argc; i++) {
         if (strncmp(argv[i], "out=", 4) == 0) {
             out = argv[i] + 4;
+        } else if (strncmp(argv[i], "caches=", 7) == 0 && !eo_caches_open(&caches, argv[i] + 7)) {
+            fprintf(stderr, "edgeopt: %s is no geometry of caches\n", argv[i] + 7);
+            return 1;
         }
     }
     if (out == NULL || info->system_emulation) {
