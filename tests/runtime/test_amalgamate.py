@@ -44,6 +44,7 @@ def library(folder: Path) -> Path:
     return compiled("libedgeopt_rt.so", *flags, folder / "edgeopt_rt.c", *libraries)
 
 
+@pytest.mark.heavy
 def test_the_same_sources_give_the_same_text() -> None:
     assert amalgamate() == amalgamate()
 

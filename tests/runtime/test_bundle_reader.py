@@ -259,6 +259,7 @@ def test_what_is_no_bundle_is_refused(case: Case, tmp_path: Path) -> None:
     assert failure(case, tmp_path / "empty")[0] == str(tmp_path / "empty/manifest.json")
 
 
+@pytest.mark.heavy
 def test_a_damaged_zip_is_refused(case: Case, tmp_path: Path) -> None:
     whole = packed(case).read_bytes()
     file = tmp_path / "damaged.zip"

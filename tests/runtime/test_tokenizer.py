@@ -230,10 +230,10 @@ def every_text(seed: int, count: int) -> list[Case]:
     "normalizer",
     [
         {},
-        {"lowercase": False},
-        {"strip_accents": False},
-        {"lowercase": False, "strip_accents": True},
-        {"clean_text": False, "handle_chinese_chars": False},
+        pytest.param({"lowercase": False}, marks=pytest.mark.heavy),
+        pytest.param({"strip_accents": False}, marks=pytest.mark.heavy),
+        pytest.param({"lowercase": False, "strip_accents": True}, marks=pytest.mark.heavy),
+        pytest.param({"clean_text": False, "handle_chinese_chars": False}, marks=pytest.mark.heavy),
     ],
     ids=str,
 )
@@ -264,6 +264,7 @@ def test_wordpiece_without_a_normalizer(driver: Path, save: Save) -> None:
     check(driver, save(document), every_text(2, 300))
 
 
+@pytest.mark.heavy
 def test_byte_bpe_gives_the_tokens_of_the_package(
     driver: Path, save: Save, gpt2: dict[str, Any], roberta: dict[str, Any]
 ) -> None:
@@ -285,6 +286,7 @@ def test_byte_bpe_options(
     check(driver, save(made), every_text(5, 300))
 
 
+@pytest.mark.heavy
 def test_bytes_without_a_token_are_unknown(
     driver: Path, save: Save, roberta: dict[str, Any]
 ) -> None:
@@ -372,6 +374,7 @@ def _sequence(name: str, type_id: int) -> dict[str, Any]:
     return {"Sequence": {"id": name, "type_id": type_id}}
 
 
+@pytest.mark.heavy
 def test_windows_over_a_pair(driver: Path, save: Save, roberta: dict[str, Any]) -> None:
     path = save(roberta)
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
