@@ -57,7 +57,17 @@ def levels(device: DeviceProfile) -> tuple[Level, ...]:
         )
     l3_ways = _L3_WAYS if sizes.get("l3", 0) % 3 else _L3_WAYS_OF_THIRDS
     named = zip(("l1d", "l2", "l3"), (*ways, l3_ways), strict=True)
-    return tuple(Level(name=n, kib=sizes[n], ways=w) for n, w in named if n in sizes)
+    found = tuple(Level(name=n, kib=sizes[n], ways=w) for n, w in named if n in sizes)
+    for level in found:
+        sets, rest = divmod(1024 * level.kib, LINE_BYTES * level.ways)
+        if rest or sets.bit_count() != 1:
+            raise InputError(
+                f"{level.name} of {level.kib} KiB in {level.ways} ways has no number of sets that "
+                "is a power of 2, as a cache has",
+                where=device.path,
+                hint="Look at the profile's [cache_kib], or count without: --counters.",
+            )
+    return found
 
 
 def _sizes(device: DeviceProfile, core: str) -> Iterator[tuple[str, int]]:

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,13 @@ def test_a_devices_caches(target: str, expected: str, library: ctypes.CDLL) -> N
 def test_caches_that_are_not_known_are_said_to_be(target: str, what: str) -> None:
     with pytest.raises(InputError, match=f"the {what} of the data caches of its cortex-"):
         caches.levels(load_target(target).device)
+
+
+def test_a_size_that_no_cache_has_is_told_before_anything_runs() -> None:
+    device = load_target("raspberry-pi-4").device
+    odd = replace(device, cache_kib={"l1d": 32, "l2": 1000})
+    with pytest.raises(InputError, match="l2 of 1000 KiB in 16 ways has no number of sets"):
+        caches.levels(odd)
 
 
 WALKS = """\
