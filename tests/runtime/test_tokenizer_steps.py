@@ -14,6 +14,7 @@ import math
 import random
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +84,20 @@ EVERY = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 _UNIFORM = (range(0x3400, 0xA000), range(0xAC80, 0xD780), range(0xE010, 0xF900))
 _UNIFORM += (range(0x12000, 0x16000), range(0x17000, 0x1B000), range(0x1FC00, 0xE0000))
 _UNIFORM += (range(0xE1000, 0x110000),)
-VARIED = [c for c in EVERY if c % 101 == 0 or not any(c in block for block in _UNIFORM)]
-"""All code points but most of the ideographs, syllables and private or unassigned ones."""
+
+
+@cache
+def varied() -> list[int]:
+    """All code points but most of the ideographs, syllables and private or unassigned ones."""
+    return [c for c in EVERY if c % 101 == 0 or not any(c in block for block in _UNIFORM)]
 
 
 def around_each(*forms: str) -> list[Case]:
-    """Texts with each of VARIED in each form, where it stands for {}; 64 in a text."""
+    """Texts with each of ``varied`` in each form, where it stands for {}; 64 in a text."""
     made = []
     for form in forms:
-        for at in range(0, len(VARIED), 64):
-            shown = "|".join(form.replace("{}", chr(c)) for c in VARIED[at : at + 64])
+        for at in range(0, len(varied()), 64):
+            shown = "|".join(form.replace("{}", chr(c)) for c in varied()[at : at + 64])
             made.append(Case(shown.encode()))
     return made
 

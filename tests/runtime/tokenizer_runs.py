@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def expected(encoding: Any) -> np.ndarray:
     """The rows of what the package encoded, as ``Encoded.tokens``."""
     rows = np.empty((len(encoding.ids), 7), np.int64)
     rows[:, 0] = encoding.ids
-    rows[:, 1:3] = np.reshape(encoding.offsets, (-1, 2))
+    places = np.fromiter(chain.from_iterable(encoding.offsets), np.int64, 2 * len(rows))
+    rows[:, 1:3] = places.reshape(-1, 2)
     rows[:, 3] = [NO_WORD if word is None else word for word in encoding.word_ids]
     rows[:, 4] = [sequence or 0 for sequence in encoding.sequence_ids]
     rows[:, 5] = encoding.type_ids
