@@ -41,21 +41,19 @@ PREBUILT = ROOT / "prebuilt"
 # With 32-bit offsets, folders and files of many file systems are errors to a 32-bit program.
 DEFINITIONS = ("-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64")
 FLAGS = ("-std=c11", *DEFINITIONS, "-Wall", "-Wextra", "-Werror", "-pedantic")
-SMALL = (
-    "-Os",
+_SMALL_CODE = (
     # zig takes -Oz for -Os; clang itself does not. 4 % smaller; 600 characters take 5 us more.
     *("-Xclang", "-Oz"),
     "-fno-unwind-tables",
     "-fno-asynchronous-unwind-tables",
     "-ffunction-sections",
     "-fdata-sections",
-    "-Wl,--gc-sections",
-    "-Wl,--hash-style=gnu",
-    "-s",
 )
+SMALL = ("-Os", *_SMALL_CODE, "-Wl,--gc-sections", "-Wl,--hash-style=gnu", "-s")
 # Every ARMv7-A has Thumb-2, whose code has three quarters of the bytes; zig does not heed -mthumb.
 THUMB = ("-Xclang", "-target-feature", "-Xclang", "+thumb-mode")
-SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}")
+HIDDEN = ("-fPIC", "-fvisibility=hidden")
+SHARED = ("-shared", f"-Wl,-soname,{LIBRARY}")
 
 # The oldest glibc that zig's headers describe for aarch64 is its first, 2.17.
 GLIBC_DEFAULT = "2.17"
@@ -121,7 +119,7 @@ def build_runtime(
             sources=sources_digest(),
             zig=metadata.version("ziglang"),
             triple=triple,
-            flags=(FLAGS, SMALL, THUMB, SHARED, without),
+            flags=(FLAGS, SMALL, THUMB, HIDDEN, SHARED, without),
         )
         folder = cache.entry("runtime", key, lambda work: _compile(triple, without, work))
     return RuntimeBuild(
@@ -143,7 +141,9 @@ def build_agent(arch: str, libc: str = "glibc", libc_version: str | None = None)
 
 def sources_digest() -> str:
     """Return a SHA-256 over all C files and the compiler's flags: a build is recognised by it."""
-    digest = hashlib.sha256(" ".join((*FLAGS, *SMALL, *THUMB, *SHARED, GLIBC_DEFAULT)).encode())
+    digest = hashlib.sha256(
+        " ".join((*FLAGS, *SMALL, *THUMB, *HIDDEN, *SHARED, GLIBC_DEFAULT)).encode()
+    )
     for folder in ("include", "src", "agent"):
         for path in sorted((ROOT / folder).rglob("*.[ch]")):
             name = path.relative_to(ROOT).as_posix()
@@ -173,15 +173,24 @@ def _prebuilt(arch: str, libc: str) -> Path | None:
 
 
 def _compile(triple: str, without: Sequence[str], work: Path) -> None:
+    """Compile each file once, for the library and the agent alike, and link both."""
     libraries = ["-lm"] if "musl" in triple else ["-ldl", "-lm"]
     static = ["-static"] if "musl" in triple else []
-    common = ["-target", triple, *FLAGS, *SMALL, *without, *INCLUDES, "-pthread"]
-    common += THUMB if triple.startswith("arm-") else ()
+    code = [*FLAGS, *without, "-pthread"]
+    code += THUMB if triple.startswith("arm-") else ()
     sources = [str(path.relative_to(ROOT)) for path in library_sources()]
     agent = [str(path.relative_to(ROOT)) for path in agent_sources()]
+    archive = str(work / "runtime.a")
+    # as "cc -Os -s"; the agent itself is not -fPIC, for which zig would compile musl once more
+    small = ["-O", "ReleaseSmall", "-fstrip", "-fPIC", "-lc"]
+    link = ["cc", "-target", triple, *code, *SMALL, *INCLUDES]
+    whole = ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"]
     with progress.step(f"Compiling the runtime for {triple}"):
-        _zig([*common, *SHARED, *sources, "-o", str(work / LIBRARY), *libraries])
-        _zig([*common, *static, *sources, *agent, "-o", str(work / AGENT), *libraries])
+        make = ["build-lib", "-static", "-target", triple, *small, f"-femit-bin={archive}"]
+        make += [*INCLUDES, "-cflags", *code, *HIDDEN, *_SMALL_CODE, "--", *sources]
+        _zig(make, triple)
+        _zig([*link, *SHARED, *whole, "-o", str(work / LIBRARY), *libraries], triple)
+        _zig([*link, *static, *agent, archive, "-o", str(work / AGENT), *libraries], triple)
     # zig leaves its debug file beside a stripped library.
     for path in work.iterdir():
         if path.name not in (LIBRARY, AGENT):
@@ -194,10 +203,10 @@ def zig_environment() -> dict[str, str]:
     return dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), str(place))
 
 
-def _zig(arguments: Sequence[str]) -> None:
+def _zig(arguments: Sequence[str], triple: str) -> None:
     environment = os.environ | zig_environment()
     done = subprocess.run(
-        [sys.executable, "-m", "ziglang", "cc", *arguments],
+        [sys.executable, "-m", "ziglang", *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -206,6 +215,6 @@ def _zig(arguments: Sequence[str]) -> None:
     )
     if done.returncode != 0:
         raise CompileError(
-            f"zig cc ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}",
-            where=f"the runtime for {arguments[1]}",
+            f"zig {arguments[0]} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}",
+            where=f"the runtime for {triple}",
         )
