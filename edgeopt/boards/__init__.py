@@ -35,6 +35,13 @@ class Board:
         return self.entry.kind == "emulated" or self.facts.emulated
 
     @property
+    def has_time(self) -> bool:
+        """False if its clock counts instructions: nothing there is a time, not even its own."""
+        from edgeopt.boards.registry import DETERMINISTIC
+
+        return self.entry.mode != DETERMINISTIC
+
+    @property
     def note(self) -> str | None:
         """What differs between this board and the real one, in a sentence; None if nothing."""
         return self.entry.note
