@@ -218,7 +218,7 @@ def profile(
             )
             for graph, part, artifact in artifacts
         ]
-        store = Store(reached.transport, reached.facts)
+        store = Store(reached.transport, reached.facts, beat_s=reached.beat_s)
         with store.in_use():
             taken = _measure(reached, store, plans)
             if not taken.runs:
@@ -513,7 +513,7 @@ def _listen(
     def listen() -> agent.AgentReport:
         try:
             with (
-                heartbeat() as stdin,
+                heartbeat(board.beat_s) as stdin,
                 contextlib.closing(
                     board.transport.lines(words, stdin=stdin, timeout_s=_TIMEOUT_S)
                 ) as lines,

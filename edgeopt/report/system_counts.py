@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeopt.measure.measurement import Measurement
-from edgeopt.measure.system_counts import ELSEWHERE
+from edgeopt.measure.system_counts import ELSEWHERE, SystemCounts
 from edgeopt.report.tables import size
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ def render(m: Measurement, console: Console) -> None:
         found = run.system
         counts = ("-",) * 4
         if found is not None:
-            low, high = (f"{end:,}" if end else "?" for end in found.within)
-            within = "-" if found.within == (None, None) else f"{low}-{high}"
             count, first = f"{found.per_inference:,}", f"{found.first:,}"
-            counts = (count, within, first, str(len(found.instructions)))
+            counts = (count, _within(found), first, str(len(found.instructions)))
         table.add_row(
             run.name,
             *counts,
@@ -42,8 +40,8 @@ def render(m: Measurement, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "instructions of the whole emulated system, its kernel with it and on all cores, for an "
-        "inference; no time"
+        "instructions of the whole emulated system for an inference, its kernel's with them, on "
+        "all cores; no time\nwithin: what bounds the median from each side with 95 % confidence"
     )
     console.print()
     for run in m.runs:
@@ -53,3 +51,13 @@ def render(m: Measurement, console: Console) -> None:
                 "waited: count again on a board that does nothing else",
                 style="yellow",
             )
+
+
+def _within(found: SystemCounts) -> str:
+    """Return the bounds of the median as shares of it, "-" if it has none."""
+    if found.within == (None, None):
+        return "-"
+    shares = (
+        "?" if end is None else f"{end / found.per_inference - 1:+.2%}" for end in found.within
+    )
+    return " ".join(shares)

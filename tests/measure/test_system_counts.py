@@ -79,9 +79,8 @@ def test_a_measurement_keeps_them_and_shows_no_time(tmp_path: Path) -> None:
     assert measurement.read(path) == m
     text = printed(m, path)
     row = next(line for line in text.splitlines() if line.startswith("onnx int8"))
-    within = "105,762,944-105,876,304"
-    assert row.split()[2:6] == ["105,819,136", within, "107,758,864", "10"]
-    assert "for an inference; no time" in text
+    assert row.split()[2:7] == ["105,819,136", "-0.05%", "+0.05%", "107,758,864", "10"]
+    assert "on all cores; no time" in text
     assert "tell no device's latency" in text
     assert not re.search(r"\bms\b|\d s\b|per s|p50|load", text)
     told = report(m, path).document()
@@ -153,6 +152,7 @@ def test_a_board_has_time_or_counts() -> None:
         entry = BoardEntry(name="pi", kind="emulated", mode=DETERMINISTIC)
         counting = Board(entry=entry, transport=host.transport, facts=host.facts)
         check_board(counting, deterministic=True)
+        assert counting.beat_s > host.beat_s  # each beat is counted there
         with pytest.raises(InputError, match="pi: its clock counts instructions"):
             check_board(counting, deterministic=False)
 
