@@ -35,6 +35,20 @@ class Board:
         return self.entry.kind == "emulated" or self.facts.emulated
 
     @property
+    def has_time(self) -> bool:
+        """False if its clock counts instructions: nothing there is a time, not even its own."""
+        from edgeopt.boards.registry import DETERMINISTIC
+
+        return self.entry.mode != DETERMINISTIC
+
+    @property
+    def beat_s(self) -> float:
+        """How often a program there is told that the host lives, which its clock may count."""
+        from edgeopt.boards.heartbeat import BEAT_S, RARE_BEAT_S
+
+        return BEAT_S if self.has_time else RARE_BEAT_S
+
+    @property
     def note(self) -> str | None:
         """What differs between this board and the real one, in a sentence; None if nothing."""
         return self.entry.note
@@ -90,6 +104,7 @@ def open_transport(entry: BoardEntry) -> Transport:
 
         lifecycle.require_running(entry)
     from edgeopt.boards.address import Address
+    from edgeopt.boards.registry import DETERMINISTIC
     from edgeopt.boards.ssh import SshTransport
 
     if entry.ssh is not None:
@@ -98,4 +113,5 @@ def open_transport(entry: BoardEntry) -> Transport:
         address = parse_address(entry.ssh, entry.key)
         return SshTransport(entry.name, address, host_key=entry.host_key)
     address = Address(user=entry.user, host=entry.host, port=entry.port, key=entry.key)
-    return SshTransport(entry.name, address, host_key=entry.host_key)
+    asks = entry.mode != DETERMINISTIC  # its clock would count the answers
+    return SshTransport(entry.name, address, host_key=entry.host_key, asks=asks)

@@ -16,14 +16,18 @@ BEAT_S = 10.0
 """A beat's distance; the agent waits for 60 s (EO_SILENCE_S of runtime/agent/events.h)."""
 
 
+RARE_BEAT_S = 30.0
+"""That of a board on which each beat counts: a deterministic one, whose clock is not the faster."""
+
+
 @contextlib.contextmanager
-def heartbeat() -> Iterator[Iterator[bytes]]:
-    """Give a ``stdin`` for ``Transport.lines``: a line now and again until the block ends."""
+def heartbeat(every_s: float = BEAT_S) -> Iterator[Iterator[bytes]]:
+    """Give a ``stdin`` for ``Transport.lines``: a line ``every_s`` until the block ends."""
     over = threading.Event()
 
     def beats() -> Iterator[bytes]:
         yield b"\n"
-        while not over.wait(BEAT_S):
+        while not over.wait(every_s):
             yield b"\n"
 
     try:

@@ -21,6 +21,8 @@ from edgeopt.errors import BusyError, InputError
 from edgeopt.fields import Table, nearest, read_toml
 
 HOST = "host"
+DETERMINISTIC = "deterministic"
+"""The mode of an emulated board whose clock counts instructions."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _LOCK_S = 10
 
@@ -31,9 +33,10 @@ class BoardEntry:
 
     ``kind`` is ssh, emulated, or local (the board ``host``). ``key`` is a private key file, None
     for the agent's and default keys. ``host_key`` is the pinned ``type base64``. ``target`` names
-    the target that it stands for, if any. An emulated board has a ``mode`` (user, full-system)
-    and a ``note`` on what differs from the real one, whose C library has ``libc_version``.
-    ``ssh`` is what the user gave if ``~/.ssh/config`` adds to it: it is read at each connection.
+    the target that it stands for, if any. An emulated board has a ``mode`` (user, full-system,
+    deterministic) and a ``note`` on what differs from the real one, whose C library has
+    ``libc_version``. ``ssh`` is what the user gave if ``~/.ssh/config`` adds to it: it is read at
+    each connection.
     """
 
     name: str

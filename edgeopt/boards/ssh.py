@@ -52,8 +52,11 @@ def fetch_host_key(name: str, address: Address, kinds: Sequence[str] = ()) -> st
 class SshTransport:
     """One SSH connection; every program runs in a channel of its own."""
 
-    def __init__(self, name: str, address: Address, *, host_key: str) -> None:
+    def __init__(self, name: str, address: Address, *, host_key: str, asks: bool = True) -> None:
         """Connect, accepting ``host_key`` (``type base64``) and no other.
+
+        A board of which nothing came for a while is asked whether it is there, and given up if it
+        does not answer. Without ``asks`` it is not: an emulator that ends closes the connection.
 
         Raises BoardError: no such host, refused, silent, not trusted, or login refused.
         """
@@ -81,7 +84,9 @@ class SshTransport:
         self.check_s = silence_s / _CHECKS
         self._heard_s, self._unheard = 0.0, 0
         self._closed = threading.Event()
-        threading.Thread(target=self._ping, daemon=True).start()
+        self._asks = asks
+        if asks:
+            threading.Thread(target=self._ping, daemon=True).start()
 
     def run(
         self,
@@ -135,6 +140,8 @@ class SshTransport:
 
         Counted in waits, not on the clock: this machine may have slept.
         """
+        if not self._asks:
+            return
         heard_s = self._connection.sock.heard_s
         self._unheard = self._unheard + 1 if heard_s == self._heard_s else 0
         self._heard_s = heard_s

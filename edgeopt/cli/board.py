@@ -81,10 +81,11 @@ def _confirm(fingerprint: str) -> bool:
 @click.option("--target", required=True, help="What to emulate, such as raspberry-pi-4.")
 @click.option(
     "--mode",
-    type=click.Choice(["auto", "user", "full-system"]),
+    type=click.Choice(["auto", "user", "full-system", "deterministic"]),
     default="auto",
     show_default=True,
-    help="user: starts at once; full-system: its own kernel and memory.",
+    help="user: starts at once; full-system: its own kernel and memory; "
+    "deterministic: and a clock that counts instructions.",
 )
 @json_option
 def up(name: str, target: str, mode: str, as_json: bool) -> None:

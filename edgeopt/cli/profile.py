@@ -33,6 +33,9 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--counters", is_flag=True, help="Count instructions too (emulated board).")
 @click.option("--cache-model", is_flag=True, help="Count them, and what caches take from memory.")
 @click.option(
+    "--deterministic", is_flag=True, help="Count a whole system's instead (deterministic board)."
+)
+@click.option(
     "--instances", type=click.IntRange(1, 8), default=1, metavar="N", help="Run N at once too [1]."
 )
 @click.option("--operators", is_flag=True, help="Time operators too, by layers of the model.")
@@ -59,6 +62,7 @@ def profile(
     meter_error: float | None,
     counters: bool,
     cache_model: bool,
+    deterministic: bool,
     instances: int,
     operators: bool,
     output: str | None,
@@ -94,6 +98,7 @@ def profile(
         data=data,
         counters=counters,
         cache_model=cache_model,
+        deterministic=deterministic,
         instances=instances,
         with_operators=operators,
         output=output,

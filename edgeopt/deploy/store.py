@@ -32,7 +32,7 @@ from edgeopt import cache, progress
 from edgeopt.architectures import ELF_MACHINES, elf_machine
 from edgeopt.boards import scripts
 from edgeopt.boards.facts import BoardFacts
-from edgeopt.boards.heartbeat import heartbeat
+from edgeopt.boards.heartbeat import BEAT_S, heartbeat
 from edgeopt.boards.transport import Completed, Transport, copy_failed, copy_timeout_s, failed, kib
 from edgeopt.errors import BoardError, BusyError, InputError
 
@@ -106,10 +106,10 @@ def link_word(name: str) -> str:
 
 
 class Store:
-    """edgeopt's folder on one board."""
+    """edgeopt's folder on one board, which is told each ``beat_s`` that the host lives."""
 
-    def __init__(self, transport: Transport, facts: BoardFacts) -> None:
-        self.transport, self.facts = transport, facts
+    def __init__(self, transport: Transport, facts: BoardFacts, *, beat_s: float = BEAT_S) -> None:
+        self.transport, self.facts, self._beat_s = transport, facts, beat_s
         self.folder = posixpath.join(facts.home, ".edgeopt")
 
     @contextlib.contextmanager
@@ -121,7 +121,7 @@ class Store:
         """
         argv = ["sh", "-c", scripts.HOLD, "sh", self.folder]
         with (
-            heartbeat() as stdin,
+            heartbeat(self._beat_s) as stdin,
             contextlib.closing(
                 self.transport.lines(argv, stdin=stdin, timeout_s=_IN_USE_S)
             ) as lines,

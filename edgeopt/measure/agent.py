@@ -44,6 +44,12 @@ class AgentReport:
     outputs_agree: bool = False
     beside: Gathered = field(default_factory=Gathered)
 
+    def forget_times(self) -> None:
+        """Drop all that is no time, as the board's clock counts something else."""
+        self.load_ns, self.first_ns = 0, 0
+        for times in (self.warmup_ns, self.wall_ns, self.cpu_ns):
+            times.clear()
+
     @property
     def memory(self) -> Memory:
         """What it took; only of a run that came to its end."""

@@ -36,7 +36,7 @@ LIMITS = {
     ),
     "size": ("artifact_mb",),
     "energy": ("per_inference_mj",),
-    "counters": ("instructions", "memory_mb"),
+    "counters": ("instructions", "memory_mb", "system_instructions"),
 }
 """What may be limited from above, by table; powers of 1000."""
 

@@ -21,6 +21,7 @@ from edgeopt.measure.budget import ACCURACY, ACCURACY_DROP, Budget, Limit
 from edgeopt.measure.measurement import Measurement, Run, shown
 from edgeopt.measure.report import RunReport, report
 from edgeopt.measure.statistics import needed
+from edgeopt.measure.system_counts import ELSEWHERE, SystemCounts
 
 KEPT, BROKEN, UNSURE = "kept", "broken", "cannot tell"
 
@@ -149,7 +150,7 @@ _HOW = {
     "--original MODEL --json > FILE.json",
     "energy": "It takes a board with a power sensor, or a meter, and a measurement that read it.",
     "counters": "It takes an emulated board: edgeopt profile BUNDLE --board NAME --counters "
-    "-o FILE.json",
+    "(or --deterministic, for system_instructions) -o FILE.json",
 }
 
 
@@ -266,6 +267,8 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
             if run.counters.memory_bytes is not None:
                 moved = _sized(sum(run.counters.memory_bytes), str(path))
                 figures[name]["counters.memory_mb"] = moved
+        if run.system is not None:
+            figures[name]["counters.system_instructions"] = _of_system(run.system, str(path))
         if not m.emulated:
             figures[name] |= _memory(run, str(path))
             figures[name] |= _latencies(item, str(path)) | _energy(item, str(path))
@@ -290,6 +293,10 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
             )
         if limit.table == "energy" and items[name].energy is not None:
             return f"{path} has rails of which it is not known what they add up to"
+        if limit.figure == "system_instructions":
+            return f"{path} is of no deterministic board"
+        if limit.table == "counters" and m.deterministic:
+            return f"{path} was counted by the board's clock, without QEMU's plugin"
         if limit.figure == "memory_mb" and items[name].run.counters is not None:
             return f"{path} was counted without --cache-model"
         if limit.table in ("energy", "counters"):
@@ -297,6 +304,12 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
         return None
 
     return _Source(path=str(path), digest=m.bundle_digest, figures=figures, lacks=lacks)
+
+
+def _of_system(found: SystemCounts, source: str) -> Figure:
+    low, high = found.within
+    doubt = "" if found.elsewhere <= ELSEWHERE else "other programs ran meanwhile: count again"
+    return Figure(value=found.per_inference, low=low, high=high, source=source, doubt=doubt)
 
 
 def _memory(run: Run, source: str) -> dict[str, Figure]:

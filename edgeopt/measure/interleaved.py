@@ -20,7 +20,7 @@ from edgeopt.bundle.manifest import ArtifactEntry
 from edgeopt.deploy.provision import Provided, check_architecture, provide, repaired
 from edgeopt.deploy.store import Store
 from edgeopt.errors import InputError, MeasurementError
-from edgeopt.measure import agent, measurement, trial
+from edgeopt.measure import agent, measurement, system_counts, trial
 from edgeopt.measure.blocks import BlockAgent
 from edgeopt.measure.difference import LOOKS
 from edgeopt.measure.session import intact, lengths_of, selected
@@ -104,6 +104,7 @@ def take(
         )
     started = datetime.datetime.now(datetime.UTC)
     with connect(board) as reached, ExitStack() as stack:
+        system_counts.check_board(reached, deterministic=False)
         for _, part, _, _ in chosen:
             check_architecture(part, reached)
         store = Store(reached.transport, reached.facts)

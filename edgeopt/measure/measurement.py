@@ -24,6 +24,7 @@ from edgeopt.measure.instances import Instances
 from edgeopt.measure.memory import Memory
 from edgeopt.measure.operator_times import Operators
 from edgeopt.measure.statistics import Percentiles, percentiles
+from edgeopt.measure.system_counts import SystemCounts
 from edgeopt.measure.trace import Trace
 from edgeopt.model import MAIN
 
@@ -80,6 +81,7 @@ class Run:
     is a dual encoder's. ``first_ns`` is the process's first run ever, which was checked, not
     sampled; 0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was
     taken by. ``served`` is how long the user's own texts took, in a process of their own;
+    ``system`` is what a deterministic board counted, whose run has no times at all;
     ``counters`` and ``operators`` are of others, ``instances`` of several at once; ``no_operators``
     and ``no_instances`` say why there are none if they were asked for. ``accuracy`` is what the
     bundle says of the artifact, and ``trace`` what was read on the board beside it, None if
@@ -119,6 +121,7 @@ class Run:
     no_operators: str = ""
     deploy_ns: int = 0
     session_ns: int = 0
+    system: SystemCounts | None = None
 
     @property
     def name(self) -> str:
@@ -148,7 +151,8 @@ class Measurement:
     ``board`` holds the facts the board told of itself; ``emulated`` is a property of every figure
     in here: an emulated wall time is not a device's latency. ``grid_g_per_kwh`` is
     what the user said of the carbon dioxide that a kilowatt-hour stands for, and
-    ``memory_budget_mib`` what the bundle's target lets a process take, None for no limit.
+    ``memory_budget_mib`` what the bundle's target lets a process take, None for no limit. A
+    ``deterministic`` board's clock counts instructions, and no run in here has times.
     """
 
     started_utc: str
@@ -164,6 +168,7 @@ class Measurement:
     not_run: tuple[NotRun, ...]
     grid_g_per_kwh: float | None = None
     memory_budget_mib: float | None = None
+    deterministic: bool = False
 
 
 def check_place(path: Path) -> None:

@@ -68,6 +68,7 @@ class Report:
         m = self.measurement
         return {
             "board": {"name": m.board_name} | dict(m.board) | {"emulated": m.emulated},
+            "deterministic": m.deterministic,
             "bundle": {"name": m.bundle_name, "digest": m.bundle_digest, "target": m.target},
             "runs": [_document(item, m.emulated) for item in self.runs],
             "not_run": [values.write(item) for item in m.not_run],
@@ -158,7 +159,7 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "emulated": emulated,
         "latency_ns": asdict(item.latency) if item.latency else None,
         "throughput_per_s": item.throughput_per_s,
-        "load_ns": run.load_ns,
+        "load_ns": run.load_ns or None,
         "first_inference_ns": run.first_ns or None,
         "cold_start_ns": run.load_ns + run.first_ns if run.first_ns else None,
         "warmup_runs": item.course.warmup,
@@ -167,6 +168,7 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "modes": [asdict(mode) for mode in item.course.modes],
         "served": _served(run.served),
         "counters": run.counters.document() if run.counters else None,
+        "system": run.system.document() if run.system else None,
         "operators": operator_times.document(
             run.operators, item.latency.p50 if item.latency else None
         )

@@ -30,6 +30,7 @@ from edgeopt.measure import (
     metering,
     operators,
     sampling,
+    system_counts,
     trace,
 )
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
@@ -67,6 +68,7 @@ class _Plan:
     meter: MeterPlan | None
     counter: counting.Counting | None = None
     instances: int = 1
+    deterministic: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +102,7 @@ def profile(
     data: str | Path | None = None,
     counters: bool = False,
     cache_model: bool = False,
+    deterministic: bool = False,
     with_operators: bool = False,
     output: str | Path | None = None,
     activate: bool = True,
@@ -118,7 +121,8 @@ def profile(
     are over and there are ``min_runs`` of them; ``rules`` (of ``measure.rules``) set both. The
     texts of the file ``data`` are timed besides, each once as it is served. With ``counters`` the
     instructions of an inference are counted too, on a user-mode emulated board, and with
-    ``cache_model`` besides what moves in a model of the device's caches;
+    ``cache_model`` besides what moves in a model of the device's caches. ``deterministic`` takes
+    a deterministic board, and counts the instructions of its whole system instead of timing;
     ``with_operators`` times each operator in processes of their own, by the engine's profiler.
     ``instances`` above 1 run at once too, each a process of its own with ``threads``. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
@@ -147,6 +151,17 @@ def profile(
         )
     if min_runs is not None and duration_s is None:
         raise InputError("--min-runs is for --duration; --runs counts them", where="profile")
+    if deterministic:
+        system_counts.check_alone(
+            rules=rules,
+            duration=duration_s,
+            data=data,
+            operators=with_operators,
+            instances=instances > 1,
+            rail=rails,
+            cool_to=cool_to_c,
+            meter=meter,
+        )
     texts = () if data is None else read_texts(Path(data))
     bundle = intact(bundle)
     artifacts = selected(bundle, engines, precisions)
@@ -159,6 +174,7 @@ def profile(
     path = Path(output or f"measurements/{name}-{board}-{stamp}.json")
     measurement.check_place(path)
     with connect(board) as reached:
+        system_counts.check_board(reached, deterministic=deterministic)
         counter = None
         if counters or cache_model:
             counter = counting.counting_on(reached, cache_model=cache_model)
@@ -174,7 +190,12 @@ def profile(
             (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
         )
         metering.check(reached, meter)
-        sampled = sampling.plan(reached, rails, metering.IDLE_MS if meter else 0)
+        # What reads files beside a run would be counted with it.
+        sampled = (
+            Sampling()
+            if deterministic
+            else sampling.plan(reached, rails, metering.IDLE_MS if meter else 0)
+        )
         plans = [
             _Plan(
                 bundle=part,
@@ -193,10 +214,11 @@ def profile(
                 meter=meter,
                 counter=counter,
                 instances=instances,
+                deterministic=deterministic,
             )
             for graph, part, artifact in artifacts
         ]
-        store = Store(reached.transport, reached.facts)
+        store = Store(reached.transport, reached.facts, beat_s=reached.beat_s)
         with store.in_use():
             taken = _measure(reached, store, plans)
             if not taken.runs:
@@ -217,6 +239,7 @@ def profile(
                 not_run=tuple(taken.not_run),
                 grid_g_per_kwh=grid_g_per_kwh,
                 memory_budget_mib=target.memory_mib,
+                deterministic=deterministic,
             )
             measurement.write(written, path)
             if taken.lost is not None:
@@ -427,6 +450,13 @@ def _run(
                 if not answers(board):
                     raise
                 no_instances = str(exc)  # a board may hold one, and not so many
+    system = None
+    if plan.deterministic:
+        if told.wall_ns:
+            system = system_counts.of_clock(
+                told.wall_ns, told.cpu_ns, told.first_ns, f"{board.entry.name}: {name}"
+            )
+        told.forget_times()
     run = Run(
         engine=artifact.engine,
         engine_version=told.engine_version,
@@ -460,6 +490,7 @@ def _run(
         no_instances=no_instances,
         deploy_ns=deploy_ns,
         session_ns=session_ns,
+        system=system,
     )
     profiled = operators.Profiled(
         bundle=bundle, artifact=artifact, seq_len=plan.seq_len, arguments=arguments
@@ -482,7 +513,7 @@ def _listen(
     def listen() -> agent.AgentReport:
         try:
             with (
-                heartbeat() as stdin,
+                heartbeat(board.beat_s) as stdin,
                 contextlib.closing(
                     board.transport.lines(words, stdin=stdin, timeout_s=_TIMEOUT_S)
                 ) as lines,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
-from edgeopt.report import counters, instances, memory, operators
+from edgeopt.report import counters, instances, memory, operators, system_counts
 from edgeopt.report.power import render_energy, render_state
 from edgeopt.report.tables import ms, size
 
@@ -35,6 +35,42 @@ def _lengths(report: Report) -> list[int]:
 
 def render(report: Report, console: Console) -> None:
     """Print the table; ``emulated`` stands beside every figure that an emulated board gave."""
+    m = report.measurement
+    if m.runs:
+        calls = dict.fromkeys(f"{n} tokens" if n else "an image" for n in _lengths(report))
+        threads = _plural(m.runs[0].threads, "thread")
+        console.print(f"{m.board_name}: {' and '.join(calls)}, {threads}\n")
+    if m.deterministic:
+        system_counts.render(m, console)
+        memory.render(report, console)
+    else:
+        _render_times(report, console)
+    reasons: dict[str, list[str]] = {}
+    for absent in m.not_run:
+        reasons.setdefault(absent.reason, []).append(absent.name)
+    for reason, names in reasons.items():
+        console.print(f"not measured: {', '.join(names)}: {reason}", style="yellow")
+    if m.deterministic:
+        console.print(
+            f"{m.board_name} is emulated, and its clock counts instructions: an index of an "
+            "artifact before a change and after it. They tell no device's latency.",
+            style="yellow",
+        )
+    elif m.emulated:
+        console.print(
+            f"{m.board_name} is emulated: its times and memory are the emulator's, not a device's. "
+            "Whether it runs and what it computes is as on the device.",
+            style="yellow",
+        )
+    if took := _took(report):
+        console.print(took)
+    console.print(f"raw measurement: {report.path}")
+    if report.current is not None:
+        console.print(f"an app on {m.board_name} opens: {report.current}")
+
+
+def _render_times(report: Report, console: Console) -> None:
+    """Print the times of each artifact, and all that was read beside them."""
     from rich.table import Table
     from rich.text import Text
 
@@ -58,10 +94,6 @@ def render(report: Report, console: Console) -> None:
             size(run.artifact_bytes),
             Text("agree") if run.outputs_agree else Text("DISAGREE", "red"),
         )
-    if m.runs:
-        calls = dict.fromkeys(f"{n} tokens" if n else "an image" for n in _lengths(report))
-        threads = _plural(m.runs[0].threads, "thread")
-        console.print(f"{m.board_name}: {' and '.join(calls)}, {threads}\n")
     console.print(table)
     console.print()
     lacking = [name for name in ("p90", "p99") if name not in shown]
@@ -75,22 +107,6 @@ def render(report: Report, console: Console) -> None:
     render_state(report, console)
     counters.render(m, console)
     operators.render(report, console)
-    reasons: dict[str, list[str]] = {}
-    for absent in m.not_run:
-        reasons.setdefault(absent.reason, []).append(absent.name)
-    for reason, names in reasons.items():
-        console.print(f"not measured: {', '.join(names)}: {reason}", style="yellow")
-    if m.emulated:
-        console.print(
-            f"{m.board_name} is emulated: its times and memory are the emulator's, not a device's. "
-            "Whether it runs and what it computes is as on the device.",
-            style="yellow",
-        )
-    if took := _took(report):
-        console.print(took)
-    console.print(f"raw measurement: {report.path}")
-    if report.current is not None:
-        console.print(f"an app on {m.board_name} opens: {report.current}")
 
 
 def _took(report: Report) -> str:

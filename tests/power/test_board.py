@@ -12,7 +12,6 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -25,14 +24,13 @@ from edgeopt.measure import measurement
 from edgeopt.measure.metering import MeterPlan
 from edgeopt.report.profile import render
 from edgeopt.target import load_target
+from tests import busy_bundle
 from tests.power import chips
-from tests.runtime.agent_runs import Case
 
 pytestmark = [pytest.mark.heavy, pytest.mark.board]
 
 NAME, FOLDER = "test-power", "/root/chips"
 VOLT, IDLE_A, BUSY_A = 5.08, 0.4, 0.8
-N = 96
 
 # The current doubles once the agent has an engine in its memory: as on a board, idling is less.
 _LOAD = """
@@ -69,45 +67,10 @@ def wired() -> Iterator[Transport]:
         lifecycle.forget(NAME)
 
 
-def bundle(folder: Path) -> Path:
-    """Return a bundle whose one graph computes for a while."""
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    h, types = onnx.helper, onnx.TensorProto
-    made = Case(Path("unused"), Path("unused"), folder)
-    nodes = [
-        h.make_node("Cast", ["ids"], ["f"], to=types.FLOAT),
-        h.make_node("Cast", ["attention_mask"], ["m"], to=types.FLOAT),
-        h.make_node("Mul", ["f", "m"], ["p"]),
-        h.make_node("Unsqueeze", ["p", "axes"], ["u"]),
-        h.make_node("Mul", ["u", "w"], ["o"]),
-        h.make_node("ReduceSum", ["p"], ["s"], keepdims=0),
-        h.make_node("Mul", ["s", "square"], ["a"]),
-        h.make_node("MatMul", ["a", "square"], ["b"]),
-        h.make_node("MatMul", ["b", "square"], ["c"]),
-        h.make_node("ReduceMax", ["c"], ["r"], keepdims=0),
-        h.make_node("Mul", ["r", "nothing"], ["z"]),
-        h.make_node("Add", ["o", "z"], ["out"]),
-    ]
-    graph = h.make_graph(
-        nodes, "graph",
-        [h.make_tensor_value_info("attention_mask", types.INT32, ["b", "s"]),
-         h.make_tensor_value_info("ids", types.INT64, ["b", "s"])],
-        [h.make_tensor_value_info("out", types.FLOAT, ["b", "s", 3])],
-        [h.make_tensor("axes", types.INT64, [1], [2]),
-         h.make_tensor("w", types.FLOAT, [3], [1, 2, 3]),
-         onnx.numpy_helper.from_array(np.full((N, N), 1e-3, np.float32), "square"),
-         h.make_tensor("nothing", types.FLOAT, [], [0.0])],
-    )  # fmt: skip
-    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
-    made.model.write_bytes(model.SerializeToString())
-    made.arch = "aarch64"
-    return made.write()
-
-
 def test_a_kernels_ina3221_becomes_joules_that_are_called_synthetic(
     wired: Transport, tmp_path: Path
 ) -> None:
-    path = bundle(tmp_path / "bundle")
+    path = busy_bundle.write(tmp_path / "bundle")
     with pytest.raises(InputError, match=r"has no rail 'VDD_IN'") as caught:
         edgeopt.profile(path, NAME, runs=1, rails=["VDD_IN"], output=tmp_path / "none.json")
     assert "hwmon0.1" in str(caught.value.hint)

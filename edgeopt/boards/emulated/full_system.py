@@ -5,6 +5,8 @@
 The kernel, its memory limit and its number of cores are the board's own; time is not. Needs no
 user namespace and no binfmt_misc. The system disk is shared and forgets what is written; a second
 disk is the home directory, and stays.
+
+The clock of a deterministic board counts instructions: QEMU's icount (docs/devel/tcg-icount.rst).
 """
 
 from __future__ import annotations
@@ -30,6 +32,13 @@ _MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "cr
 _LAYOUT = 1  # raise it if what is made out of the packages changes
 _SYSTEM_DISK = "1G"
 _HOME_DISK = "8G"  # sparse: it takes what is written
+
+# The clock goes on by 2^shift ns with each instruction, of whichever core; the cores take turns in
+# one thread. While all of them wait it goes on as the host's does: with sleep=off it would jump to
+# the next timer, and time-outs of sshd would be over at once.
+_ICOUNT = ("-icount", "shift=0,align=off,sleep=on")
+# The same at each boot: how memory is copied depends on where it lies.
+_SAME_ADDRESSES = "nokaslr norandmaps"
 
 # Runs in the initial RAM disk, by busybox.
 _INIT = """\
@@ -105,18 +114,20 @@ def start(machine: Machine) -> int:
     initial.touch(mode=0o600)  # it holds the host key
     initial.write_bytes((kernel / "initrd.gz").read_bytes() + gzip.compress(initrd.cpio(own)))
     pid_file.unlink(missing_ok=True)
+    same = f" {_SAME_ADDRESSES}" if machine.counts_instructions else ""
     command = [
         *(QEMU, "-M", "virt", "-cpu", machine.core.name, "-smp", str(machine.cores)),
         *("-m", str(ram_mib(machine.device))),
         *("-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{machine.log}"),
         *("-kernel", str(kernel / "vmlinuz"), "-initrd", str(initial)),
-        *("-append", "console=ttyAMA0 quiet panic=-1"),
+        *("-append", f"console=ttyAMA0 quiet panic=-1{same}"),
         *("-drive", f"file={_escaped(home)},if=none,id=home,format=raw"),
         *("-device", "virtio-blk-device,drive=home,serial=home"),
         *("-drive", f"file={_escaped(disk)},if=none,id=system,format=raw,snapshot=on"),
         *("-device", "virtio-blk-device,drive=system", "-device", "virtio-rng-device"),
         *("-netdev", f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{machine.port}-:22"),
         *("-device", "virtio-net-device,netdev=n"),
+        *(_ICOUNT if machine.counts_instructions else ()),
         *("-daemonize", "-pidfile", str(pid_file)),
     ]
     try:

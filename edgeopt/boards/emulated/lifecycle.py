@@ -26,7 +26,7 @@ from edgeopt.boards.address import Address
 from edgeopt.boards.cores import EmulatedCore
 from edgeopt.boards.emulated import full_system, rootfs, user_mode
 from edgeopt.boards.emulated.machine import Machine
-from edgeopt.boards.registry import BoardEntry
+from edgeopt.boards.registry import DETERMINISTIC, BoardEntry
 from edgeopt.boards.ssh import SshTransport
 from edgeopt.device import DeviceProfile
 from edgeopt.engines.releases import SYSTEM, releases
@@ -34,9 +34,9 @@ from edgeopt.errors import BoardError, BusyError, InputError
 from edgeopt.retention import start_ticks
 from edgeopt.target import Target
 
-MODES = ("auto", "user", "full-system")
+MODES = ("auto", "user", "full-system", DETERMINISTIC)
 _LOCK_S = 120
-_BANNER_S = {"user": 20.0, "full-system": 120.0}
+_BANNER_S = {"user": 20.0, "full-system": 120.0, DETERMINISTIC: 240.0}
 
 SSHD_CONFIG = """\
 HostKey /etc/ssh/ssh_host_ed25519_key
@@ -68,9 +68,10 @@ def up(name: str, target: Target, *, mode: str = "auto") -> BoardEntry:
     """Start an emulated board of ``target``'s kind, or find it running, and return its entry.
 
     ``auto`` takes the user-mode board, and the full-system one if this machine cannot run
-    that. Raises InputError if the name is taken or the device cannot be emulated,
-    MissingDependencyError if a package is absent, BusyError while another process holds the
-    board, BoardError if it does not come up; nothing is then left running.
+    that; ``deterministic`` is a full-system one whose clock counts instructions. Raises
+    InputError if the name is taken or the device cannot be emulated, MissingDependencyError if a
+    package is absent, BusyError while another process holds the board, BoardError if it does not
+    come up; nothing is then left running.
     """
     registry.check_name(name)
     with _locked(name):
@@ -101,7 +102,7 @@ def down(name: str) -> bool:
     with _locked(name):
         found = running(name)
         if found is not None:
-            if found.mode == "full-system":
+            if found.mode != "user":
                 _write_out(name)
             _end(found.pid)
         (_state(name) / "running.json").unlink(missing_ok=True)
@@ -164,6 +165,8 @@ def _plan(target: Target, mode: str) -> _Plan:
     remarks += [note for note in (difference, rootfs.libc_note(device, suite)) if note]
     if packages := _system_engines(target):
         remarks.append(f"{', '.join(packages)} is installed")
+    if chosen == DETERMINISTIC:
+        remarks.append("its clock counts instructions")
     if user:
         remarks.append("memory and the number of cores that work at once are this machine's")
     return _Plan(
@@ -199,9 +202,9 @@ def _refuse(device: DeviceProfile, mode: str) -> None:
             where=device.id,
             hint="Use the board 'host', or a real one with: edgeopt board add.",
         )
-    if mode == "full-system" and device.arch != full_system.ARCH:
+    if mode in ("full-system", DETERMINISTIC) and device.arch != full_system.ARCH:
         raise InputError(
-            f"full-system boards are {full_system.ARCH}, this device is {device.arch}",
+            f"{mode} boards are {full_system.ARCH}, this device is {device.arch}",
             where=device.id,
             hint="Use --mode user.",
         )
@@ -254,6 +257,7 @@ def _start(name: str, target: Target, plan: _Plan) -> BoardEntry:
         hostname=name,
         port=_free_port(),
         files=files,
+        counts_instructions=plan.mode == DETERMINISTIC,
     )
     begin = user_mode.start if plan.mode == "user" else full_system.start
     with progress.step(f"Starting {name} ({plan.core.name}, {plan.mode})"):

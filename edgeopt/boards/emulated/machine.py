@@ -18,7 +18,8 @@ class Machine:
 
     ``state`` is its own directory, ``root`` the shared userland that nothing may write to;
     ``isa`` are the features to show; sshd shall listen on ``port`` of 127.0.0.1. ``files`` (path
-    on the board -> text, mode) hold the sshd's configuration and keys.
+    on the board -> text, mode) hold the sshd's configuration and keys. With
+    ``counts_instructions`` its clock does so, and is no time.
     """
 
     state: Path
@@ -29,6 +30,7 @@ class Machine:
     hostname: str
     port: int
     files: Mapping[str, tuple[str, int]]
+    counts_instructions: bool = False
 
     @property
     def cores(self) -> int:

@@ -193,7 +193,8 @@ def test_walks_over_memory_move_what_they_walk_over(tmp_path: Path) -> None:
         "walks", *SMALL, "-std=c11", "-static", tmp_path / "walks.c", triple="aarch64-linux-musl"
     )
     levels = caches.levels(load_target("raspberry-pi-4").device)
-    where = f"file={plugin.build(compiler)},out={tmp_path / 'out'},caches={caches.geometry(levels)}"
+    counts = plugin.loaded(program, compiler)
+    where = f"file={counts},out={tmp_path / 'out'},caches={caches.geometry(levels)}"
     subprocess.run([program, "-plugin", where, str(walks)], check=True)
     found = of_lines(
         (tmp_path / "out").read_text(), warmup=0, runs=4, where="walks", levels=levels

@@ -4,6 +4,7 @@
 import ctypes
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,18 +199,34 @@ def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_qemu_without_plugins_is_told() -> None:
     other = shutil.which("true")  # takes any option, and tells of no plugins
     with pytest.raises(MissingDependencyError, match="built without plugins"):
-        plugin.check_loads(str(other), Path("count.so"))
+        plugin.check_plugins(str(other))
 
 
-def test_a_qemu_of_another_plugin_interface_is_told(tmp_path: Path) -> None:
-    program = user_mode.qemu()
-    if program is None:
-        pytest.skip("qemu-aarch64 is not installed")
-    sources = tmp_path / "counting"
-    shutil.copytree(plugin.SOURCES, sources)
-    header = sources / "qemu_plugin.h"
-    header.write_text(header.read_text().replace("EO_PLUGIN_VERSION 1", "EO_PLUGIN_VERSION 999"))
-    files = sorted(sources.glob("*.c"))
-    later = compiled("later.so", *plugin.FLAGS, *files, f"-I{sources}")
-    with pytest.raises(MissingDependencyError, match="requires API version 999"):
-        plugin.check_loads(program, later)
+@pytest.mark.parametrize("version", plugin.VERSIONS)
+def test_it_is_built_for_each_version_of_the_interface(version: int) -> None:
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("cc is not installed")
+    library = plugin.build(compiler, version).read_bytes()
+    asked = set(re.findall(rb"qemu_plugin_[a-z0-9_]+", library))
+    assert (b"qemu_plugin_scoreboard_new" in asked) == (version > 1)
+    assert (b"qemu_plugin_register_vcpu_tb_exec_inline" in asked) == (version == 1)
+
+
+def test_the_version_that_this_qemu_has_is_taken() -> None:
+    program, compiler = user_mode.qemu(), shutil.which("cc")
+    if program is None or compiler is None:
+        pytest.skip("qemu-aarch64 or cc is not installed")
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = map(int, re.findall(r"version (\d+)\.(\d+)", told)[0])
+    taken = plugin.loaded(program, compiler)
+    assert taken == plugin.build(compiler, 3 if (major, minor) >= (9, 1) else 1)
+
+
+def test_a_qemu_of_another_plugin_interface_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, compiler = user_mode.qemu(), shutil.which("cc")
+    if program is None or compiler is None:
+        pytest.skip("qemu-aarch64 or cc is not installed")
+    monkeypatch.setattr(plugin, "VERSIONS", (999,))
+    with pytest.raises(MissingDependencyError, match="Could not load plugin") as caught:
+        plugin.loaded(program, compiler)
+    assert "9.1 and later" in str(caught.value.hint)

@@ -10,7 +10,7 @@
  * inference (runtime/agent/measure.c). */
 #include "caches.h"
 #include "classes.h"
-#include "qemu_plugin.h"
+#include "tally.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,7 +18,9 @@
 
 #define CPU_TIME_OF_PROCESS 2 /* CLOCK_PROCESS_CPUTIME_ID, <linux/time.h> */
 
-static uint64_t total, by_class[EO_CLASSES];
+enum { TOTAL = EO_CLASSES }; /* the tally after those of the classes */
+_Static_assert((int)TOTAL < (int)EO_MOST_TALLIES, "there are tallies for all classes");
+
 static struct eo_caches caches; /* none without a geometry */
 static bool is_a64;
 static const char *out;
@@ -41,19 +43,12 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
                                          QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, NULL);
     }
     for (size_t i = 0; is_a64 && i < count; i++) {
-        const struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-        const uint8_t *data = qemu_plugin_insn_data(insn);
-        uint32_t word = 0;
-        for (size_t byte = 0; byte < 4 && byte < qemu_plugin_insn_size(insn); byte++) {
-            word |= (uint32_t)data[byte] << (8 * byte); /* A64 is little-endian, whatever data is */
-        }
-        found[eo_class_of(word)]++;
+        found[eo_class_of(eo_tally_word(qemu_plugin_tb_get_insn(tb, i)))]++;
     }
-    qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64, &total, count);
-    for (int i = 0; i < EO_CLASSES; i++) {
+    eo_tally_add(tb, TOTAL, count);
+    for (size_t i = 0; i < EO_CLASSES; i++) {
         if (found[i] != 0) {
-            qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64, &by_class[i],
-                                                     found[i]);
+            eo_tally_add(tb, i, found[i]);
         }
     }
 }
@@ -74,9 +69,9 @@ static void called(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, uint6
     if (!reads_a_clock(number) || a1 != CPU_TIME_OF_PROCESS || (file = fopen(out, "a")) == NULL) {
         return; /* who reads the file notices that lines are missing */
     }
-    fprintf(file, "%" PRIu64, total);
-    for (int i = 0; is_a64 && i < EO_CLASSES; i++) {
-        fprintf(file, " %" PRIu64, by_class[i]);
+    fprintf(file, "%" PRIu64, eo_tally_of(TOTAL));
+    for (size_t i = 0; is_a64 && i < EO_CLASSES; i++) {
+        fprintf(file, " %" PRIu64, eo_tally_of(i));
     }
     for (size_t i = 0; i < caches.count; i++) {
         fprintf(file, " %" PRIu64, caches.levels[i].refills);
@@ -100,6 +95,10 @@ EO_EXPORTED int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info
             fprintf(stderr, "edgeopt: %s is no geometry of caches\n", argv[i] + 7);
             return 1;
         }
+    }
+    if (!eo_tally_open()) {
+        fprintf(stderr, "edgeopt: no memory to count in\n");
+        return 1;
     }
     if (out == NULL || info->system_emulation) {
         fprintf(stderr, "edgeopt: the plugin counts user-mode programs and takes out=PATH\n");
