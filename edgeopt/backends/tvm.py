@@ -35,6 +35,7 @@ from edgeopt.backends import (
     Run,
     Session,
     static_lengths,
+    tvm_stack,
 )
 from edgeopt.backends.fp32_layers import Kept
 from edgeopt.backends.onnx import export_free
@@ -284,7 +285,7 @@ def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory
         with mapped_errors("compile it", file.name):
             module = schedule_module(module, _registers(cpu))
             with cpu:
-                executable = tvm.compile(module, target=cpu)
+                executable = tvm.compile(module, target=cpu, tir_pipeline=tvm_stack.register())
             machine = relax.VirtualMachine(executable, tvm.cpu())
     function = function_name(NO_LENGTH)
     order = [parameter.name for parameter in module[function].params]
@@ -397,7 +398,7 @@ def _build(module: Any, cpu: Any, command: Sequence[str], library: Path) -> None
 
     with mapped_errors("compile it", str(cpu.attrs["mcpu"])):
         with cpu:
-            executable = tvm.compile(module, target=cpu)
+            executable = tvm.compile(module, target=cpu, tir_pipeline=tvm_stack.register())
         executable.export_library(str(library), fcompile=link_objects)
 
 

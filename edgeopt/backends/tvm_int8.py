@@ -172,8 +172,8 @@ def quantize(
             high = T.sblock_alloc_buffer(({lanes},), "float32", scope="local")
             by = T.sblock_alloc_buffer((1,), "float32", scope="local")
             to = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            low[{all_lanes}] = {wide('T.float32(0)')}
-            high[{all_lanes}] = {wide('T.float32(0)')}
+            low[{all_lanes}] = {wide("T.float32(0)")}
+            high[{all_lanes}] = {wide("T.float32(0)")}
             for step in range({k // lanes}):
                 low[{all_lanes}] = T.min(low[{all_lanes}], X[{at}, {lane}])
                 high[{all_lanes}] = T.max(high[{all_lanes}], X[{at}, {lane}])
@@ -186,7 +186,7 @@ def quantize(
                 Q[{at}, {lane}] = T.cast(
                     T.reinterpret(
                         "int32{suffix}",
-                        X[{at}, {lane}] * {wide('by[0]')} + {wide(f'(to[0] + T.float32({_MAGIC}))')}
+                        X[{at}, {lane}] * {wide("by[0]")} + {wide(f"(to[0] + T.float32({_MAGIC}))")}
                     ),
                     "{dtype}{suffix}",
                 ){padding if padded > k else ""}
@@ -311,7 +311,7 @@ def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
         once, terms = schedule.split(terms, [1, None])
         schedule.reorder(once, i, j, terms)
         schedule.decompose_reduction(total, once)
-        schedule.tensorize(i, tile)
+        schedule.tensorize(i if height > 1 else j, tile)
     # As in tvm_schedule: steps of other shapes than the product's, or several results.
     except (ScheduleError, ValueError, TypeError) as exc:
         return Scheduled(function=function, plain=str(exc).strip().splitlines()[-1])

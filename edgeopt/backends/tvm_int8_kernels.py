@@ -126,25 +126,38 @@ def _parse(text: str) -> Any:
 def _described(kernel: Kernel, rows: int, width: int, k: int) -> str:
     """Return what a tile computes, as TVM's loops."""
     panel = kernel.panel(width, k)
-    if kernel.quads:
-        at = f"vk // {kernel.depth}, vk % {kernel.depth} // 4, vj, vk % 4"
-    else:
-        at = f"vk // {kernel.depth}, vj, vk % {kernel.depth}"
+    # TVM writes an index as simply as it can be, and compares it so.
+    step = f"vk // {kernel.depth}" if panel[0] > 1 else "0"
+    inner = f"vk % {kernel.depth}" if panel[0] > 1 else "vk"
+    four = f"{inner} // 4" if kernel.depth > 4 else "0"
+    at = f"{step}, {four}, vj, vk % 4" if kernel.quads else f"{step}, vj, {inner}"
+    many = rows > 1
+    i, vi, kind = ("i, ", "vi, ", "S") if many else ("", "", "")
+    loops = f"{f'{rows}, ' if many else ''}{width}, {k}"
     return f"""
 @T.prim_func(s_tir=True)
 def tile(a: T.handle, w: T.handle, p: T.handle) -> None:
-    A = T.match_buffer(a, ({rows}, {k}), "{kernel.dtype}", offset_factor=1)
+    A = T.match_buffer(a, {_rows(rows, k)}, "{kernel.dtype}", offset_factor=1)
     W = T.match_buffer(w, {panel}, "int8", offset_factor=1)
-    P = T.match_buffer(p, ({rows}, {width}), "int32", offset_factor=1, scope="local")
+    P = T.match_buffer(p, {_rows(rows, width)}, "int32", offset_factor=1, scope="local")
     with T.sblock("root"):
         {_regions(rows, width, k, panel)}
-        for i, j, k in T.grid({rows}, {width}, {k}):
+        for {i}j, k in T.grid({loops}):
             with T.sblock("product"):
-                vi, vj, vk = T.axis.remap("SSR", [i, j, k])
-                T.reads(P[vi, vj], A[vi, vk], W[{at}])
-                T.writes(P[vi, vj])
-                P[vi, vj] = P[vi, vj] + T.cast(A[vi, vk], "int32") * T.cast(W[{at}], "int32")
+                {vi}vj, vk = T.axis.remap("{kind}SR", [{i}j, k])
+                T.reads(P[{vi}vj], A[{vi}vk], W[{at}])
+                T.writes(P[{vi}vj])
+                P[{vi}vj] = P[{vi}vj] + T.cast(A[{vi}vk], "int32") * T.cast(W[{at}], "int32")
 """
+
+
+def _rows(rows: int, columns: int) -> tuple[int, ...]:
+    """Return the shape of a tile's ``rows``; one row has no axis, as TVM leaves it out."""
+    return (rows, columns) if rows > 1 else (columns,)
+
+
+def _at(rows: int, i: int, column: str) -> str:
+    return f"{i}, {column}" if rows > 1 else column
 
 
 def _written(kernel: Kernel, rows: int, width: int, k: int) -> str:
@@ -165,10 +178,12 @@ def _written(kernel: Kernel, rows: int, width: int, k: int) -> str:
 def tile(a: T.handle, w: T.handle, p: T.handle) -> None:
     a_row = T.int32()
     p_row = T.int32()
-    A = T.match_buffer(a, ({rows}, {k}), "{kernel.dtype}", offset_factor=1, strides=[a_row, 1])
+    A = T.match_buffer(
+        a, {_rows(rows, k)}, "{kernel.dtype}", offset_factor=1, strides=[{"a_row, " * (rows > 1)}1]
+    )
     W = T.match_buffer(w, {panel}, "int8", offset_factor=1)
     P = T.match_buffer(
-        p, ({rows}, {width}), "int32", offset_factor=1, strides=[p_row, 1], scope="local"
+        p, {_rows(rows, width)}, "int32", offset_factor=1, strides=[{"p_row, " * (rows > 1)}1], scope="local"
     )
     with T.sblock("root"):
         {_regions(rows, width, k, panel)}
@@ -182,11 +197,11 @@ def tile(a: T.handle, w: T.handle, p: T.handle) -> None:
 
 
 def _regions(rows: int, width: int, k: int, panel: tuple[int, ...]) -> str:
-    whole = ", ".join(f"0:{size}" for size in panel)
-    return (
-        f"T.reads(P[0:{rows}, 0:{width}], A[0:{rows}, 0:{k}], W[{whole}]); "
-        f"T.writes(P[0:{rows}, 0:{width}])"
+    a, w, p = (
+        ", ".join(f"0:{size}" for size in shape)
+        for shape in (_rows(rows, k), panel, _rows(rows, width))
     )
+    return f"T.reads(P[{p}], A[{a}], W[{w}]); T.writes(P[{p}])"
 
 
 def _call(dtype: str, name: str, *arguments: str) -> str:
@@ -199,7 +214,7 @@ def _vpdpbusd(kernel: Kernel, rows: int, vectors: int) -> Iterator[str]:
     lanes = kernel.lanes
     bits = lanes * 32
     for i in range(rows):
-        four = f'T.reinterpret("int32", A[{i}, T.ramp(k * 4, 1, 4)])'
+        four = f'T.reinterpret("int32", A[{_at(rows, i, "T.ramp(k * 4, 1, 4)")}])'
         row = f'T.reinterpret("uint8x{4 * lanes}", T.broadcast({four}, {lanes}))'
         for v in range(vectors):
             weights = f"W[k, 0, {v * lanes}, T.ramp(0, 1, {4 * lanes})]"
@@ -213,7 +228,7 @@ def _sdot(kernel: Kernel, rows: int, vectors: int) -> Iterator[str]:
     for four in range(kernel.depth // 4):
         for v in range(vectors):
             for i in range(rows):
-                row = f'T.reinterpret("int32x4", A[{i}, T.ramp(k * 16, 1, 16)])'
+                row = f'T.reinterpret("int32x4", A[{_at(rows, i, "T.ramp(k * 16, 1, 16)")}])'
                 lane = f'T.reinterpret("int8x16", T.broadcast(T.Shuffle([{row}], [{four}]), 4))'
                 weights = f"W[k, {four}, {4 * v}, T.ramp(0, 1, 16)]"
                 total = f"c{i}_{v}[T.ramp(0, 1, 4)]"
@@ -226,7 +241,10 @@ def _smull(kernel: Kernel, rows: int, vectors: int) -> Iterator[str]:
     del kernel
     for v in range(vectors):
         for i in range(rows):
-            row, column = f"A[{i}, T.ramp(k * 16, 1, 16)]", f"W[k, {v}, T.ramp(0, 1, 16)]"
+            row, column = (
+                f"A[{_at(rows, i, 'T.ramp(k * 16, 1, 16)')}]",
+                f"W[k, {v}, T.ramp(0, 1, 16)]",
+            )
             halves = [
                 _call(
                     "int16x8",
@@ -244,7 +262,8 @@ def _lanes(kernel: Kernel, rows: int, vectors: int) -> Iterator[str]:
     lanes = kernel.lanes
     for i in range(rows):
         for v in range(vectors):
-            yield f"P[{i}, T.ramp({v * lanes}, 1, {lanes})] = c{i}_{v}[T.ramp(0, 1, {lanes})]"
+            at = _at(rows, i, f"T.ramp({v * lanes}, 1, {lanes})")
+            yield f"P[{at}] = c{i}_{v}[T.ramp(0, 1, {lanes})]"
 
 
 def _parts(rows: int, vectors: int) -> Iterator[str]:
@@ -253,7 +272,7 @@ def _parts(rows: int, vectors: int) -> Iterator[str]:
         for first in range(0, vectors, 4):
             parts = [f"c{i}_{first + v}[T.ramp(0, 1, 4)]" for v in range(4)]
             halves = [_addp(*parts[:2]), _addp(*parts[2:])]
-            yield f"P[{i}, T.ramp({first}, 1, 4)] = {_addp(*halves)}"
+            yield f"P[{_at(rows, i, f'T.ramp({first}, 1, 4)')}] = {_addp(*halves)}"
 
 
 def _addp(a: str, b: str) -> str:

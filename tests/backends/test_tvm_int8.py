@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""INT8 in TVM: every kernel gives the exact integers, and a network what INT8 explains."""
+
+import re
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeopt.backends import tvm_int8_kernels as kernels
+from edgeopt.backends.tvm_int8 import LEVELS, channels, product, quantizer, schedule_product
+from edgeopt.backends.tvm_int8_kernels import SDOT, SMULL, VNNI_256, VNNI_512, Kernel
+
+tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
+pytestmark = pytest.mark.heavy
+
+CORES = {"cortex-a76": SDOT, "cortex-a72": SMULL, "cortex-a53": SMULL}
+
+
+def arm(core: str) -> Any:
+    return tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": core})
+
+
+def function(kernel: Kernel, m: int, n: int, k: int) -> Any:
+    """Return the product of rows (1, m, k), k padded, and a packed weight, scaled."""
+    from tvm import te
+
+    width = kernel.width(n)
+    assert width is not None
+    padded = -(-k // kernel.depth) * kernel.depth
+    inputs = [
+        te.placeholder((1, m, padded), kernel.dtype, name="rows"),
+        te.placeholder((1, m, 1), "float32", name="scale"),
+        te.placeholder((1, m, 1), "int32", name="zero"),
+        te.placeholder((n // width, *kernel.panel(width, padded)), "int8", name="weight"),
+        te.placeholder((n,), "float32", name="by"),
+        te.placeholder((n,), "int32", name="sums"),
+    ]
+    index = partial(kernels.index, kernel, width=width)
+    result = product(*inputs, index=index)
+    scheduled = schedule_product(te.create_prim_func([*inputs, result]), kernel)
+    assert scheduled is not None
+    assert scheduled.plain is None
+    return scheduled.function.with_attr("global_symbol", "main")
+
+
+def quantised(x: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows (1, m, K), scale and zero as the library's own kernel makes them."""
+    m, k = x.shape[1:]
+    padded = -(-k // kernel.depth) * kernel.depth
+    code = quantizer([1, m], k, padded, kernel.dtype, 4)
+    library = tvm.compile(code.with_attr("global_symbol", "main"), target="llvm")
+    made = [np.full((1, m, padded), 77, kernel.dtype), np.empty((1, m, 1), np.float32)]
+    tensors = [*map(tvm.runtime.tensor, made), tvm.runtime.tensor(np.empty((1, m, 1), np.int32))]
+    library["main"](tvm.runtime.tensor(x), *tensors)
+    rows, scale, zero = (t.numpy() for t in tensors)
+    return rows, scale, zero
+
+
+@pytest.mark.parametrize("kernel", [SDOT, VNNI_512], ids=["signed", "unsigned"])
+@pytest.mark.parametrize("k", [96, 30, 7])
+def test_a_row_is_quantised_within_half_a_step_and_keeps_zero(kernel: Kernel, k: int) -> None:
+    x = np.random.default_rng(k).normal(size=(1, 9, k)).astype(np.float32)
+    x[0, 1] = 0
+    x[0, 2] = np.abs(x[0, 2]) + 3  # no zero in it
+    x[0, 3] = -np.abs(x[0, 3])
+    x[0, 4, 0] = 1000
+    x[0, 5] *= 1e-20
+    x[0, 6, ::2] = 0
+    rows, scale, zero = quantised(x, kernel)
+    span = np.maximum(x.max(-1), 0) - np.minimum(x.min(-1), 0)
+    np.testing.assert_allclose(scale[..., 0], np.maximum(span / LEVELS, 1e-30 / LEVELS), rtol=1e-6)
+    back = (rows[..., :k].astype(np.float32) - zero) * scale
+    assert (np.abs(back - x) <= 0.5001 * scale).all()
+    assert (back[x == 0] == 0).all()
+    assert (rows[..., k:] == 0).all()  # what is padded counts for nothing
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_an_arm_core_gets_its_own_instructions(core: str) -> None:
+    kernel = kernels.kernel_for(arm(core))
+    assert kernel is CORES[core]
+    code = tvm.compile(function(kernel, 8, 32, 48), target=arm(core)).mod.inspect_source("asm")
+    words = ("sdot", "smull", "smlal2", "sadalp", "saddlp")
+    sdot, smull, smlal, *added = (len(re.findall(rf"\b{word}\b", code)) for word in words)
+    if kernel is SDOT:
+        assert sdot >= 64
+        assert len(re.findall(r"sdot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[\d\]", code)) == sdot
+        assert not smull
+    else:
+        assert smull == smlal == sum(added) >= 16
+        assert not sdot
+    assert "TVMBackendAllocWorkspace" not in code  # no sum is in memory
+
+
+def features() -> set[str]:
+    from edgeopt.backends.tvm import _host_cpu
+    from tvm.target import codegen
+
+    cpu = _host_cpu()
+    names = ("avx512vnni", "avxvnni")
+    return {name for name in names if codegen.llvm_cpu_has_features([name], cpu)}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "feature"), [(VNNI_512, "avx512vnni"), (VNNI_256, "avxvnni")], ids=["512", "256"]
+)
+@pytest.mark.parametrize(("m", "n", "k"), [(12, 96, 30), (1, 32, 4), (5, 48, 68)])
+def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int) -> None:
+    from edgeopt.backends.tvm import _host_cpu
+
+    if feature not in features():
+        pytest.skip(f"this CPU has no {feature}")
+    random = np.random.default_rng(n)
+    rows = random.integers(0, 256, (1, m, -(-k // 4) * 4)).astype(np.uint8)
+    weight = random.integers(-127, 128, (k, n)).astype(np.int8)
+    weight[:, 0], rows[0, 0] = 127, 255
+    zero = random.integers(0, 256, (1, m, 1)).astype(np.int32)
+    width = kernel.width(n)
+    assert width is not None
+    arrays = [
+        rows,
+        np.ones((1, m, 1), np.float32),
+        zero,
+        kernels.pack(kernel, weight, width),
+        np.ones(n, np.float32),
+        weight.sum(0, dtype=np.int32),
+    ]
+    library = tvm.compile(function(kernel, m, n, k), target=_host_cpu())
+    output = tvm.runtime.tensor(np.full((1, m, n), np.nan, np.float32))
+    library["main"](*map(tvm.runtime.tensor, arrays), output)
+    exact = (rows[0, :, :k].astype(np.int64) - zero[0]) @ weight.astype(np.int64)
+    np.testing.assert_array_equal(output.numpy()[0], exact.astype(np.float32))
+
+
+def test_weights_use_all_steps_of_their_channel() -> None:
+    weight = np.random.default_rng(1).normal(size=(30, 5)).astype(np.float32)
+    weight[:, 2] = 0
+    values, scale = channels(weight)
+    assert values.min() >= -127
+    assert (np.abs(values).max(0) == [127, 127, 0, 127, 127]).all()
+    assert (np.abs(values * scale - weight) <= 0.5001 * scale).all()
