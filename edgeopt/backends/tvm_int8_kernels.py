@@ -95,11 +95,10 @@ def pack(kernel: Kernel, weight: np.ndarray, width: int) -> np.ndarray:
 
 def index(kernel: Kernel, k: Any, n: Any, width: int) -> tuple[Any, ...]:
     """Return where the weight (k, n) lies in what ``pack`` gives."""
+    where = (n // width, k // kernel.depth)
     if kernel.quads:
-        inner = (k % kernel.depth // 4, n % width, k % 4)
-    else:
-        inner = (n % width, k % kernel.depth)
-    return n // width, k // kernel.depth, *inner
+        return *where, k % kernel.depth // 4, n % width, k % 4
+    return *where, n % width, k % kernel.depth
 
 
 def intrinsic(kernel: Kernel, m: int, width: int, k: int) -> tuple[str, int]:

@@ -51,8 +51,8 @@ def _marked(module: Any) -> Any:
 
     def mark(statement: Any) -> Any:
         buffer = statement.buffer
-        sizes = [getattr(size, "value", None) for size in buffer.shape]
-        if None in sizes or prod(sizes) * _bytes(buffer.dtype) > MOST:
+        sizes = [int(size) for size in buffer.shape if isinstance(size, tirx.IntImm)]
+        if len(sizes) < len(buffer.shape) or prod(sizes) * _bytes(buffer.dtype) > MOST:
             return None
         return tirx.AllocBuffer(buffer, {**dict(statement.annotations or {}), _STAYS: stays})
 
