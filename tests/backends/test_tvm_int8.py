@@ -2,20 +2,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """INT8 in TVM: every kernel gives the exact integers, and a network what INT8 explains."""
 
+import copy
+import json
 import re
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgeopt.backends import Artifact, tvm_stack
+from edgeopt.backends import tvm as backend
 from edgeopt.backends import tvm_int8_kernels as kernels
+from edgeopt.backends.grid import Grid, snap
+from edgeopt.backends.inside import look_inside
 from edgeopt.backends.tvm_int8 import LEVELS, channels, product, quantizer, schedule_product
 from edgeopt.backends.tvm_int8_kernels import SDOT, SMULL, VNNI_256, VNNI_512, Kernel
+from edgeopt.evaluate.fidelity import compare
+from edgeopt.model import Model
+from edgeopt.model.importer import import_model
+from edgeopt.quantize import Quantize
+from tests.backends.test_tvm import batch_of, reference, saved, target_for
 
 tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
 pytestmark = pytest.mark.heavy
 
+KEPT = "encoder.layer.0.attention.output.dense"
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 70,  # which no tile divides
+    "num_hidden_layers": 1,
+    "max_position_embeddings": 32,
+    "initializer_range": 0.3,  # large enough that every layer shows in the result
+}
 CORES = {"cortex-a76": SDOT, "cortex-a72": SMULL, "cortex-a53": SMULL}
 
 
@@ -82,7 +105,10 @@ def test_a_row_is_quantised_within_half_a_step_and_keeps_zero(kernel: Kernel, k:
 def test_an_arm_core_gets_its_own_instructions(core: str) -> None:
     kernel = kernels.kernel_for(arm(core))
     assert kernel is CORES[core]
-    code = tvm.compile(function(kernel, 8, 32, 48), target=arm(core)).mod.inspect_source("asm")
+    compiled = tvm.compile(
+        function(kernel, 8, 32, 48), target=arm(core), tir_pipeline=tvm_stack.register()
+    )
+    code = compiled.mod.inspect_source("asm")
     words = ("sdot", "smull", "smlal2", "sadalp", "saddlp")
     sdot, smull, smlal, *added = (len(re.findall(rf"\b{word}\b", code)) for word in words)
     if kernel is SDOT:
@@ -95,23 +121,14 @@ def test_an_arm_core_gets_its_own_instructions(core: str) -> None:
     assert "TVMBackendAllocWorkspace" not in code  # no sum is in memory
 
 
-def features() -> set[str]:
-    from edgeopt.backends.tvm import _host_cpu
-    from tvm.target import codegen
-
-    cpu = _host_cpu()
-    names = ("avx512vnni", "avxvnni")
-    return {name for name in names if codegen.llvm_cpu_has_features([name], cpu)}
-
-
 @pytest.mark.parametrize(
     ("kernel", "feature"), [(VNNI_512, "avx512vnni"), (VNNI_256, "avxvnni")], ids=["512", "256"]
 )
 @pytest.mark.parametrize(("m", "n", "k"), [(12, 96, 30), (1, 32, 4), (5, 48, 68)])
 def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int) -> None:
-    from edgeopt.backends.tvm import _host_cpu
+    from tvm.target import codegen
 
-    if feature not in features():
+    if not codegen.llvm_cpu_has_features([feature], backend._host_cpu()):
         pytest.skip(f"this CPU has no {feature}")
     random = np.random.default_rng(n)
     rows = random.integers(0, 256, (1, m, -(-k // 4) * 4)).astype(np.uint8)
@@ -128,7 +145,7 @@ def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int
         np.ones(n, np.float32),
         weight.sum(0, dtype=np.int32),
     ]
-    library = tvm.compile(function(kernel, m, n, k), target=_host_cpu())
+    library = tvm.compile(function(kernel, m, n, k), target=backend._host_cpu())
     output = tvm.runtime.tensor(np.full((1, m, n), np.nan, np.float32))
     library["main"](*map(tvm.runtime.tensor, arrays), output)
     exact = (rows[0, :, :k].astype(np.int64) - zero[0]) @ weight.astype(np.int64)
@@ -142,3 +159,73 @@ def test_weights_use_all_steps_of_their_channel() -> None:
     assert values.min() >= -127
     assert (np.abs(values).max(0) == [127, 127, 0, 127, 127]).all()
     assert (np.abs(values * scale - weight) <= 0.5001 * scale).all()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Artifact, Path]:
+    """Return a BERT in INT8 for a Cortex-A72, one module of it in FP32, with its directory."""
+    pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+    pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
+    pytest.importorskip("ziglang", reason="needs edgeopt[cross]")
+    model = import_model(saved("BertModel", tmp_path_factory.mktemp("tiny"), **SIZES))
+    directory = tmp_path_factory.mktemp("artifact")
+    target, spec = target_for("raspberry-pi-4", (16,))
+    quantize = Quantize(keep=(KEPT,))
+    return model, backend.lower(model, target, spec, "int8", (), directory, quantize), directory
+
+
+def test_a_network_computes_what_rounding_in_torch_does(
+    made: tuple[Model, Artifact, Path],
+) -> None:
+    import torch
+
+    model, artifact, directory = made
+    batch = batch_of(model, 16)
+    found = backend.open_on_host(artifact, directory, threads=1).run(batch)
+    mask = batch["attention_mask"]
+    exact = compare(found, reference(model, batch), mask)
+    assert 0.98 < exact.cosine < 0.99999  # INT8, and not FP32
+    rounded = copy.deepcopy(model.module)
+    with torch.no_grad():
+        for name, module in rounded.named_modules():
+            if isinstance(module, torch.nn.Linear) and not name.endswith(KEPT):
+                module.weight.copy_(snap(module.weight, Grid()))
+                module.register_forward_pre_hook(rounded_rows)
+            elif isinstance(module, torch.nn.Embedding):
+                module.weight.copy_(snap(module.weight, Grid()))
+    same = model.with_source(replace(model.main.source, module=rounded))
+    near = compare(found, reference(same, batch), mask)
+    assert near.cosine > 0.999995
+    assert near.max_abs_error < exact.max_abs_error / 4
+
+
+def rounded_rows(_: Any, inputs: Any) -> Any:
+    """Return a linear module's input as the library's rows keep it."""
+    import torch
+
+    (hidden,) = inputs
+    low = hidden.amin(-1, keepdim=True).clamp(max=0)
+    scale = (hidden.amax(-1, keepdim=True).clamp(min=0) - low).clamp(min=1e-30) / LEVELS
+    zero = torch.floor(-low / scale) + 1
+    return ((torch.round(hidden / scale + zero) - zero) * scale,)
+
+
+def test_it_says_how_it_was_made(made: tuple[Model, Artifact, Path]) -> None:
+    _, artifact, directory = made
+    assert artifact.route == (
+        "ONNX -> Relax, INT8 by smull -> scheduled TIR -> LLVM for cortex-a72; checked here as a "
+        "build of the same graph for the host, itself on the board"
+    )
+    assert json.loads((directory / backend.KEPT).read_text()) == [KEPT]
+
+
+def test_layers_are_seen_as_they_are_computed(made: tuple[Model, Artifact, Path]) -> None:
+    """So that one which is wrong by itself would be found; the one in FP32 is exact."""
+    model, artifact, directory = made
+    batch = batch_of(model, 16)
+    found = look_inside(model, artifact, directory, batch)
+    whole = backend.open_on_host(artifact, directory, threads=1).run(batch)
+    for name, value in whole.items():
+        np.testing.assert_allclose(found.outputs[name], value, atol=1e-4)
+    products = [t for t in found.tensors if t.operator == "MatMul" and "dense" in t.scope]
+    assert len(products) >= 3
