@@ -52,13 +52,14 @@ class Int8:
 
     def legalize_map(self, plain: Mapping[str, Legalize]) -> dict[str, Legalize]:
         """Return ``plain``, what operators are made of in FP32, with the INT8 ones before."""
-        matmul, take = plain.get("relax.matmul"), plain["relax.take"]
+        from tvm import ir
+
+        take = plain["relax.take"]
+        matmul = ir.Op.get("relax.matmul").get_attr("FLegalize")
 
         def legalize_matmul(builder: Any, call: Any) -> Any:
             made = self._product(builder, call)
-            if made is not None:
-                return made
-            return call if matmul is None else matmul(builder, call)
+            return matmul(builder, call) if made is None else made
 
         def legalize_take(builder: Any, call: Any) -> Any:
             made = _embedding(builder, call)

@@ -9,7 +9,7 @@ first that it can run:
     vnni-512   AVX512-VNNI     VPDPBUSD: 4 products to each of 16 sums
     vnni-256   AVX-VNNI        the same to each of 8
     sdot       ARMv8.2 dot     SDOT by element: 4 products to each of 4 sums
-    smull      other AArch64   SMULL and SMLAL to 16 bits, SADALP to 32: 16 products in 3 instructions
+    smull      other AArch64   SMULL, SMLAL to 16 bits, SADALP to 32: 3 for 16 products
 
 SMULL and SMLAL add two products in 16 bits: 2 * 128 * 127 is the most that fits.
 """
@@ -165,6 +165,7 @@ def _written(kernel: Kernel, rows: int, width: int, k: int) -> str:
     What it overwrites is zero. (TVM would put one buffer of all registers into memory.)
     """
     panel, lanes = kernel.panel(width, k), kernel.lanes
+    a_strides, p_strides = ("[a_row, 1]", "[p_row, 1]") if rows > 1 else ("[1]", "[1]")
     vectors = width // kernel.columns_per_vector
     sums = [f"c{i}_{v}" for i in range(rows) for v in range(vectors)]
     made = [f'{name} = T.sblock_alloc_buffer(({lanes},), "int32", scope="local")' for name in sums]
@@ -178,11 +179,16 @@ def tile(a: T.handle, w: T.handle, p: T.handle) -> None:
     a_row = T.int32()
     p_row = T.int32()
     A = T.match_buffer(
-        a, {_rows(rows, k)}, "{kernel.dtype}", offset_factor=1, strides=[{"a_row, " * (rows > 1)}1]
+        a, {_rows(rows, k)}, "{kernel.dtype}", offset_factor=1, strides={a_strides}
     )
     W = T.match_buffer(w, {panel}, "int8", offset_factor=1)
     P = T.match_buffer(
-        p, {_rows(rows, width)}, "int32", offset_factor=1, strides=[{"p_row, " * (rows > 1)}1], scope="local"
+        p,
+        {_rows(rows, width)},
+        "int32",
+        offset_factor=1,
+        strides={p_strides},
+        scope="local",
     )
     with T.sblock("root"):
         {_regions(rows, width, k, panel)}

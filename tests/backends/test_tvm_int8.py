@@ -191,7 +191,7 @@ def test_a_network_computes_what_rounding_in_torch_does(
             if isinstance(module, torch.nn.Linear) and not name.endswith(KEPT):
                 module.weight.copy_(snap(module.weight, Grid()))
                 module.register_forward_pre_hook(rounded_rows)
-            elif isinstance(module, torch.nn.Embedding):
+            elif name.endswith("word_embeddings"):  # others are small, or no tables any more
                 module.weight.copy_(snap(module.weight, Grid()))
     same = model.with_source(replace(model.main.source, module=rounded))
     near = compare(found, reference(same, batch), mask)
