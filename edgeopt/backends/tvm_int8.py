@@ -23,7 +23,7 @@ import numpy as np
 
 from edgeopt.backends import tvm_int8_kernels as kernels
 from edgeopt.backends.tvm_int8_kernels import Kernel
-from edgeopt.backends.tvm_schedule import Scheduled
+from edgeopt.backends.tvm_schedule import Scheduled, is_product
 
 Legalize = Callable[[Any, Any], Any]
 
@@ -35,6 +35,20 @@ _MAX_K = 65_000  # 255 * 127 * K has to fit into int32
 _MIN_TABLE = 256  # values: scales of a smaller one take more than they save
 _OPAQUE = 8  # tvm.relax's OpPatternKind: nothing is fused with it
 _DONE = "edgeopt.scheduled"
+_ERF_END = 3.0
+_ERF = (
+    1.1282685,
+    -0.37531486,
+    0.11107933,
+    -0.025102856,
+    0.0042354255,
+    -0.00051103643,
+    4.1060473e-05,
+    -1.9448196e-06,
+    4.074202e-08,
+)
+"""erf(x) / x by powers of x**2, of least greatest error (Lawson's algorithm, double precision)."""
+
 _MAGIC = 12582912.0
 """1.5 * 2**23: added to a number below 2**22, it leaves it, rounded, in the lowest bits."""
 
@@ -55,17 +69,29 @@ class Int8:
         from tvm import ir
 
         take = plain["relax.take"]
-        matmul = ir.Op.get("relax.matmul").get_attr("FLegalize")
+        matmul, divide = (
+            ir.Op.get(f"relax.{name}").get_attr("FLegalize") for name in ("matmul", "divide")
+        )
 
         def legalize_matmul(builder: Any, call: Any) -> Any:
             made = self._product(builder, call)
             return matmul(builder, call) if made is None else made
 
+        def legalize_divide(builder: Any, call: Any) -> Any:
+            made = _by_reciprocal(builder, call)
+            return divide(builder, call) if made is None else made
+
         def legalize_take(builder: Any, call: Any) -> Any:
             made = _embedding(builder, call)
             return take(builder, call) if made is None else made
 
-        return {**plain, "relax.matmul": legalize_matmul, "relax.take": legalize_take}
+        return {
+            **plain,
+            "relax.divide": legalize_divide,
+            "relax.erf": _legalize_erf,
+            "relax.matmul": legalize_matmul,
+            "relax.take": legalize_take,
+        }
 
     def _product(self, builder: Any, call: Any) -> Any | None:
         """Return ``x @ weight`` in INT8, None for a product that stays in FP32."""
@@ -92,7 +118,9 @@ class Int8:
                 return kernels.index(kernel, k, n, width)
 
         lead = [int(d) for d in x.ty.shape][:-1]
-        quantize = builder.add_func(quantizer(lead, k, padded, dtype, self.lanes), "quantize")
+        neon = self.kernel in (kernels.SDOT, kernels.SMULL)
+        code = quantizer(lead, k, padded, dtype, self.lanes, neon=neon)
+        quantize = builder.add_func(code, "quantize")
         types = [
             relax.TensorType((*lead, padded), dtype),
             relax.TensorType((*lead, 1), "float32"),
@@ -137,10 +165,14 @@ def product(rows: Any, scale: Any, zero: Any, weight: Any, by: Any, sums: Any, i
     return te.compute(shape, scaled, name="scaled")
 
 
-def quantizer(lead: Sequence[int], k: int, padded: int, dtype: str, most: int) -> Any:
+def quantizer(
+    lead: Sequence[int], k: int, padded: int, dtype: str, most: int, *, neon: bool = False
+) -> Any:
     """Return the PrimFunc that quantises rows: x (*lead, k) to (*lead, padded), scale and zero.
 
     It reads a row twice, four vectors of ``most`` float32 at a time, and is scheduled.
+    With ``neon`` the least and greatest are found by FMINNM and FMAXNM, where LLVM makes two
+    instructions of T.min.
     """
     from tvm.script import from_source, tirx
 
@@ -148,9 +180,13 @@ def quantizer(lead: Sequence[int], k: int, padded: int, dtype: str, most: int) -
     lanes = next(n for n in (4 * most, 16, 8, 4, 2, 1) if k % n == 0)
     low = 0 if dtype == "uint8" else -128
     at = _unfolded("i", lead)
-    ends = _ends(lanes)
     lane = f"T.ramp(step * {lanes}, 1, {lanes})" if lanes > 1 else "step"
     all_lanes = f"T.ramp(0, 1, {lanes})" if lanes > 1 else "0"
+    ends = _ends(lanes, neon)
+    low_step, high_step = (
+        _extreme(of, name, f"X[{at}, {lane}]", lanes, neon)
+        for of, name in (("min", f"low[{all_lanes}]"), ("max", f"high[{all_lanes}]"))
+    )
     wide = (lambda value: f"T.broadcast({value}, {lanes})") if lanes > 1 else str
     suffix = f"x{lanes}" if lanes > 1 else ""
     padding = f"""
@@ -176,8 +212,8 @@ def quantize(
             low[{all_lanes}] = {wide("T.float32(0)")}
             high[{all_lanes}] = {wide("T.float32(0)")}
             for step in range({k // lanes}):
-                low[{all_lanes}] = T.min(low[{all_lanes}], X[{at}, {lane}])
-                high[{all_lanes}] = T.max(high[{all_lanes}], X[{at}, {lane}])
+                low[{all_lanes}] = {low_step}
+                high[{all_lanes}] = {high_step}
             {ends}
             by[0] = T.float32({LEVELS}) / T.max(high[0] - low[0], T.float32({_TINY}))
             to[0] = T.floor(T.float32({1 + low}) - low[0] * by[0])
@@ -195,7 +231,15 @@ def quantize(
     return from_source(text, extra_vars={"T": tirx})
 
 
-def _ends(lanes: int) -> str:
+def _extreme(of: str, a: str, b: str, lanes: int, neon: bool) -> str:
+    if not neon:
+        return f"T.{of}({a}, {b})"
+    kind, name = (f"float32x{lanes}", f"v{lanes}f32") if lanes > 1 else ("float32", "f32")
+    found = f'T.llvm_lookup_intrinsic_id("llvm.{of}num.{name}")'
+    return f'T.call_llvm_pure_intrin("{kind}", {found}, {a}, {b})'
+
+
+def _ends(lanes: int, neon: bool) -> str:
     """Return the steps that leave the least and the greatest lane in the first."""
     steps = []
     half = lanes // 2
@@ -204,7 +248,7 @@ def _ends(lanes: int) -> str:
             here, there = (f"{name}[T.ramp({at}, 1, {half})]" for at in (0, half))
             if half == 1:
                 here, there = f"{name}[0]", f"{name}[1]"
-            steps.append(f"{here} = T.{of}({here}, {there})")
+            steps.append(f"{here} = {_extreme(of, here, there, half, neon)}")
         half //= 2
     return ("\n" + " " * 12).join(steps)
 
@@ -271,6 +315,42 @@ def _embedding(builder: Any, call: Any) -> Any | None:
     )
 
 
+def _by_reciprocal(builder: Any, call: Any) -> Any | None:
+    """Return ``x / c`` as a product, None if ``c`` is not one constant number."""
+    from tvm import relax, topi
+
+    by = _constant(builder, call.args[1])
+    if by is None or by.size != 1 or call.args[0].ty.dtype != "float32" or not by.all():
+        return None
+    share = relax.const((1 / by).astype(np.float32))
+    return builder.call_te(topi.multiply, call.args[0], share, primfunc_name_hint="multiply")
+
+
+def erf(x: Any) -> Any:
+    """Return erf, float32, within 3e-5: a polynomial up to ``_ERF_END``, where erf is 1 - 2.2e-5.
+
+    A step of the 8 bits that its results are rounded to is a hundred times that.
+    """
+    from tvm import te, tirx
+
+    def compute(*i: Any) -> Any:
+        end = tirx.const(_ERF_END, "float32")
+        cut = tirx.max(tirx.min(x(*i), end), -end)
+        square = cut * cut
+        sum_ = tirx.const(_ERF[-1], "float32")
+        for factor in reversed(_ERF[:-1]):
+            sum_ = sum_ * square + tirx.const(factor, "float32")
+        return sum_ * cut
+
+    return te.compute(x.shape, compute, name="erf")
+
+
+def _legalize_erf(builder: Any, call: Any) -> Any:
+    if call.args[0].ty.dtype != "float32":
+        return call
+    return builder.call_te(erf, call.args[0], primfunc_name_hint="erf")
+
+
 def is_scheduled(function: Any) -> bool:
     """Tell whether a PrimFunc runs as it stands."""
     return function.attrs is not None and _DONE in function.attrs
@@ -279,41 +359,78 @@ def is_scheduled(function: Any) -> bool:
 def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
     """Return a fused product scheduled for ``kernel``; None for a function that is none of it.
 
-    A tile is computed in the core's instructions, then all that follows while it is in registers.
+    On Arm these are products of two activations in FP32 as well. A tile is computed in the core's
+    instructions, then all that follows while it is in registers.
     """
     import tvm
     from tvm.s_tir import Schedule, ScheduleError
 
+    if kernel is None:
+        return None
     schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
-    total, *after = blocks
-    weight = next((r.buffer for r in schedule.get(total).reads[1:]), None)
-    named = str(schedule.get(total).name_hint) == "int8_product"
-    if kernel is None or not named or weight is None or len(weight.shape) == 2:
+    total = schedule.get(blocks[0])
+    factors = [read.buffer for read in total.reads]
+    if len(factors) != 2:
         return None
-    *_, m, _, k = (int(v.dom.extent) for v in schedule.get(total).iter_vars)
-    width = int(weight.shape[-2])
-    tile, height = kernels.intrinsic(kernel, m, width, k)
+    *_, m, n, k = (int(v.dom.extent) for v in total.iter_vars)
+    if str(total.name_hint) == "int8_product" and len(factors[1].shape) > 2:
+        width = int(factors[1].shape[-2])
+        tile, rows = kernels.intrinsic(kernel, m, width, k)
+    elif kernel in (kernels.SDOT, kernels.SMULL) and is_product(total) and _are_rows(total):
+        width = 8
+        if n % width or k % 4 or m == 1:
+            return None
+        tile, rows = kernels.fmla(m, width, k)
+    else:
+        return None
     try:
-        for block in after[:-1]:
-            schedule.compute_inline(block)
-        schedule.set_scope(total, 0, "local")
-        *batch, i, j = schedule.get_loops(after[-1])
-        i_tile, i = schedule.split(i, [None, height])
-        j_tile, j = schedule.split(j, [None, width])
-        schedule.reorder(*batch, j_tile, i_tile, i, j)
-        schedule.parallel(schedule.fuse(*batch, j_tile))
-        schedule.compute_at(total, i_tile, preserve_unit_loops=True)
-        schedule.unroll(i)
-        vectors, lane = schedule.split(j, [None, kernel.lanes])
-        schedule.unroll(vectors)
-        schedule.vectorize(lane)
-        *_, i, j, terms = schedule.get_loops(total)
-        once, terms = schedule.split(terms, [1, None])
-        schedule.reorder(once, i, j, terms)
-        schedule.decompose_reduction(total, once)
-        schedule.tensorize(i if height > 1 else j, tile)
+        _in_tiles(schedule, blocks, tile, (rows, width, kernel.lanes))
     # As in tvm_schedule: steps of other shapes than the product's, or several results.
     except (ScheduleError, ValueError, TypeError) as exc:
+        if total.name_hint != "int8_product":
+            return None
         return Scheduled(function=function, plain=str(exc).strip().splitlines()[-1])
     return Scheduled(function=schedule.mod["main"])
+
+
+def _are_rows(block: Any) -> bool:
+    """Tell whether an FP32 product reads a[..., i, k] and b[..., k, j], of one rank, as they lie."""
+    if any(str(read.buffer.dtype) != "float32" for read in block.reads):
+        return False
+    *batch, i, j, k = (v.var for v in block.iter_vars)
+    for read, last in zip(block.reads, ((i, k), (k, j)), strict=True):
+        found = [r.min for r in read.region]
+        if len(found) != len(batch) + 2 or len(read.buffer.shape) != len(found):
+            return False
+        if not all(f.same_as(v) for f, v in zip(found, (*batch, *last), strict=True)):
+            return False
+    return True
+
+
+def _in_tiles(schedule: Any, blocks: Sequence[Any], tile: str, sizes: tuple[int, int, int]) -> None:
+    """Compute a product ``tile`` by tile, each by the intrinsic, and then what follows it."""
+    total, *after = blocks
+    rows, width, lanes = sizes
+    for block in after[:-1]:
+        schedule.compute_inline(block)
+    if after:
+        last = after[-1]
+        schedule.set_scope(total, 0, "local")
+    else:
+        last = schedule.cache_write(total, 0, "local")
+    *batch, i, j = schedule.get_loops(last)
+    i_tile, i = schedule.split(i, [None, rows])
+    j_tile, j = schedule.split(j, [None, width])
+    schedule.reorder(*batch, j_tile, i_tile, i, j)
+    schedule.parallel(schedule.fuse(*batch, j_tile))
+    schedule.compute_at(total, i_tile, preserve_unit_loops=True)
+    schedule.unroll(i)
+    vectors, lane = schedule.split(j, [None, lanes])
+    schedule.unroll(vectors)
+    schedule.vectorize(lane)
+    *_, i, j, terms = schedule.get_loops(total)
+    once, terms = schedule.split(terms, [1, None])
+    schedule.reorder(once, i, j, terms)
+    schedule.decompose_reduction(total, once)
+    schedule.tensorize(i if rows > 1 else j, tile)

@@ -85,7 +85,7 @@ def schedule_function(function: Any, registers: Registers, constants: frozenset[
             _schedule_elements(schedule, blocks, registers)
         elif not one_result:
             return Scheduled(function=function, plain="it reduces and has several results")
-        elif _is_product(schedule.get(blocks[0])):
+        elif is_product(schedule.get(blocks[0])):
             if len({tuple(_spatial(schedule, b)) for b in blocks}) > 1:
                 return Scheduled(function=function, plain="its steps have several shapes")
             packing = _schedule_product(schedule, blocks, registers, constants)
@@ -104,7 +104,7 @@ def _is_reduction(block: Any) -> bool:
     return any(int(v.iter_type) == _REDUCE for v in block.iter_vars)
 
 
-def _is_product(block: Any) -> bool:
+def is_product(block: Any) -> bool:
     """True for a block that sums a[..., i, k] * b[..., k, j] over k, in FP32 or int32."""
     from tvm import tirx
 
