@@ -395,7 +395,7 @@ def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
 
 
 def _are_rows(block: Any) -> bool:
-    """Tell whether an FP32 product reads a[..., i, k] and b[..., k, j], of one rank, as they lie."""
+    """Tell whether an FP32 product of two tensors of one rank reads [..., i, k] and [..., k, j]."""
     if any(str(read.buffer.dtype) != "float32" for read in block.reads):
         return False
     *batch, i, j, k = (v.var for v in block.iter_vars)

@@ -4,6 +4,7 @@
 
 import copy
 import json
+import math
 import re
 from dataclasses import replace
 from functools import partial
@@ -18,13 +19,14 @@ from edgeopt.backends import tvm as backend
 from edgeopt.backends import tvm_int8_kernels as kernels
 from edgeopt.backends.grid import Grid, snap
 from edgeopt.backends.inside import look_inside
-from edgeopt.backends.tvm_int8 import LEVELS, channels, product, quantizer, schedule_product
+from edgeopt.backends.tvm_int8 import LEVELS, channels, erf, product, quantizer, schedule_product
 from edgeopt.backends.tvm_int8_kernels import SDOT, SMULL, VNNI_256, VNNI_512, Kernel
 from edgeopt.evaluate.fidelity import compare
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.quantize import Quantize
 from tests.backends.test_tvm import batch_of, reference, saved, target_for
+from tests.backends.test_tvm_schedule import batched, normal, rows, run
 
 tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
 pytestmark = pytest.mark.heavy
@@ -73,7 +75,7 @@ def quantised(x: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, np
     """Return rows (1, m, K), scale and zero as the library's own kernel makes them."""
     m, k = x.shape[1:]
     padded = -(-k // kernel.depth) * kernel.depth
-    code = quantizer([1, m], k, padded, kernel.dtype, 4)
+    code = quantizer([1, m], k, padded, kernel.dtype, 4, neon=kernel is SDOT)
     library = tvm.compile(code.with_attr("global_symbol", "main"), target="llvm")
     made = [np.full((1, m, padded), 77, kernel.dtype), np.empty((1, m, 1), np.float32)]
     tensors = [*map(tvm.runtime.tensor, made), tvm.runtime.tensor(np.empty((1, m, 1), np.int32))]
@@ -150,6 +152,27 @@ def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int
     library["main"](*map(tvm.runtime.tensor, arrays), output)
     exact = (rows[0, :, :k].astype(np.int64) - zero[0]) @ weight.astype(np.int64)
     np.testing.assert_array_equal(output.numpy()[0], exact.astype(np.float32))
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(12, 16, 8), (5, 8, 4)])
+def test_two_activations_product_is_right(m: int, n: int, k: int) -> None:
+    """For Arm, but in no instruction that is Arm's alone."""
+    scheduled = schedule_product(batched(3, m, n, k), SMULL)
+    assert scheduled is not None
+    a, b = normal(3, m, k), normal(3, k, n)
+    np.testing.assert_allclose(run(scheduled.function, [a, b], (3, m, n)), a @ b, atol=1e-5)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 8, 8), (4, 6, 8), (4, 8, 6)])
+def test_what_no_tile_fits_is_scheduled_as_in_fp32(m: int, n: int, k: int) -> None:
+    assert schedule_product(batched(3, m, n, k), SMULL) is None
+
+
+def test_erf_is_within_what_it_says() -> None:
+    x = np.linspace(-6, 6, 4096).astype(np.float32)
+    exact = np.array([math.erf(float(v)) for v in x])
+    plain = rows(erf, x.shape)
+    assert np.abs(run(plain, [x], x.shape) - exact).max() < 3e-5
 
 
 def test_weights_use_all_steps_of_their_channel() -> None:
