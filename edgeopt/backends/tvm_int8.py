@@ -371,7 +371,7 @@ def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     total = schedule.get(blocks[0])
     factors = [read.buffer for read in total.reads]
-    if len(factors) != 2:
+    if len(factors) != 2 or len(total.iter_vars) < 3:
         return None
     *_, m, n, k = (int(v.dom.extent) for v in total.iter_vars)
     if str(total.name_hint) == "int8_product" and len(factors[1].shape) > 2:
