@@ -117,7 +117,7 @@ class Int8:
             def index(k: Any, n: Any) -> tuple[Any, ...]:
                 return kernels.index(kernel, k, n, width)
 
-        lead = [int(d) for d in x.ty.shape][:-1]
+        lead = tuple(int(d) for d in x.ty.shape)[:-1]
         neon = self.kernel in (kernels.SDOT, kernels.SMULL)
         code = quantizer(lead, k, padded, dtype, self.lanes, neon=neon)
         quantize = builder.add_func(code, "quantize")
@@ -165,8 +165,9 @@ def product(rows: Any, scale: Any, zero: Any, weight: Any, by: Any, sums: Any, i
     return te.compute(shape, scaled, name="scaled")
 
 
+@functools.cache
 def quantizer(
-    lead: Sequence[int], k: int, padded: int, dtype: str, most: int, *, neon: bool = False
+    lead: tuple[int, ...], k: int, padded: int, dtype: str, most: int, *, neon: bool = False
 ) -> Any:
     """Return the PrimFunc that quantises rows: x (*lead, k) to (*lead, padded), scale and zero.
 

@@ -75,7 +75,7 @@ def quantised(x: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, np
     """Return rows (1, m, K), scale and zero as the library's own kernel makes them."""
     m, k = x.shape[1:]
     padded = -(-k // kernel.depth) * kernel.depth
-    code = quantizer([1, m], k, padded, kernel.dtype, 4, neon=kernel is SDOT)
+    code = quantizer((1, m), k, padded, kernel.dtype, 4, neon=kernel is SDOT)
     library = tvm.compile(code.with_attr("global_symbol", "main"), target="llvm")
     made = [np.full((1, m, padded), 77, kernel.dtype), np.empty((1, m, 1), np.float32)]
     tensors = [*map(tvm.runtime.tensor, made), tvm.runtime.tensor(np.empty((1, m, 1), np.int32))]
