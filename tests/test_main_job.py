@@ -55,6 +55,7 @@ def bundle(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tflite", "int8"),
         ("openvino", "fp32"),
         ("tvm", "fp32"),
+        ("tvm", "int8"),
     }
     for a in made["artifacts"]:
         assert a["cosine_min"] >= a["bound"]
@@ -73,7 +74,8 @@ def test_the_bundle_verifies(bundle: Path) -> None:
     found = edgeopt("verify", bundle)
     assert found["ok"]
     agrees = {(a["engine"], a["precision"]): a["agrees"] for a in found["artifacts"]}
-    assert agrees.pop(("tvm", "fp32")) is None  # an aarch64 library; checked as a host build
+    for precision in ("fp32", "int8"):  # aarch64 libraries; checked as host builds
+        assert agrees.pop(("tvm", precision)) is None
     assert set(agrees.values()) == {True}
 
 
@@ -108,6 +110,7 @@ def test_every_artifact_agrees_on_the_board(profiled: dict[str, Any]) -> None:
         ("tflite", "int8"),
         ("openvino", "fp32"),
         ("tvm", "fp32"),
+        ("tvm", "int8"),
     }
     assert profiled["not_run"] == []
     for run in runs.values():

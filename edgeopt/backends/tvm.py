@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""TVM: one shared library with the model compiled for the target's CPU, FP32.
+"""TVM: one shared library with the model compiled for the target's CPU, FP32 or INT8.
 
 The library holds a Relax executable with a function a length, ``main_<tokens>``, which takes the
 signature's inputs by position and returns one tensor, or an array of them in the signature's
@@ -12,6 +12,7 @@ calls ``ffi.ModuleLoadFromFile``, then the module's ``vm_load_executable()``, th
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import tempfile
@@ -34,7 +35,9 @@ from edgeopt.backends import (
     Run,
     Session,
     static_lengths,
+    tvm_stack,
 )
+from edgeopt.backends.fp32_layers import Kept
 from edgeopt.backends.onnx import export_free
 from edgeopt.backends.tensorflow_convert import file_of, write_onnx
 from edgeopt.backends.tvm_graph import (
@@ -43,7 +46,10 @@ from edgeopt.backends.tvm_graph import (
     mapped_errors,
     schedule_module,
 )
+from edgeopt.backends.tvm_int8 import Int8
+from edgeopt.backends.tvm_int8_kernels import kernel_for
 from edgeopt.backends.tvm_link import host_linker, link, linker
+from edgeopt.backends.tvm_quantize import ABILITIES
 from edgeopt.backends.tvm_schedule import (
     AVX2,
     AVX512,
@@ -58,13 +64,15 @@ from edgeopt.model import MAIN, Model, OnnxSource
 from edgeopt.model.onnx_adapt import rename
 from edgeopt.model.onnx_versions import lowered
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
-from edgeopt.quantize import PLAIN, Quantize
+from edgeopt.quantize import PLAIN, Quantize, plan
 from edgeopt.quiet import environment, quiet
 from edgeopt.target import EngineSpec, Target
 
 LIBRARY = "model.so"
 HOST_CHECK = "host-check"
 """Folder of the same module built for this host, beside an artifact that cannot run here."""
+KEPT = "kept.json"
+"""Names of the modules that an INT8 artifact has in FP32, beside it."""
 
 _OPSET = 17  # the first with LayerNormalization
 _IR_VERSION = 8
@@ -89,13 +97,15 @@ def lower(
     Raises CompileError for a precision, CPU or model that this backend does not take, and
     MissingDependencyError if TVM or a linker for the target is not installed.
     """
-    del calibration, quantize
-    if precision != "fp32":
+    del calibration
+    if precision not in ("fp32", "int8"):
         raise CompileError(
-            f"TVM is built in fp32 only, not {precision}: its loops for lower precisions run "
-            "slower than those for FP32",
+            f"TVM is built in fp32 and int8 only, not {precision}: its loops for other precisions "
+            "run slower than those for FP32",
             hint="Take ONNX, TFLite or OpenVINO for this precision.",
         )
+    if precision == "int8":
+        plan("tvm", precision, quantize, ABILITIES)
     device = target.device
     if device.arch not in ("aarch64", "x86_64") or device.os.libc != "glibc":
         raise CompileError(
@@ -115,22 +125,29 @@ def lower(
     require("onnxruntime", "onnx")
     command = host_linker() if target.is_host else linker(device.arch)
     cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
+    kept = Kept(model, quantize.keep if precision == "int8" else ())
+    mcpu = str(cpu.attrs["mcpu"])
     with tempfile.TemporaryDirectory() as folder:
         source = source_graph(model, Path(folder) / "model.onnx")
-        with quiet():
-            module = import_onnx(source, model.main.signature.inputs, lengths)
+        module = _scheduled(model, source, lengths, cpu, precision, kept)
+        kept.check("tvm")
+        # An INT8 kernel is written for one kind of core: this host has another one.
+        here = None
+        if precision == "int8" and not target.is_host:
+            here = _scheduled(model, source, lengths, _host_cpu(), precision, kept)
     signature = _signature(model, module, lengths[0])
-    with mapped_errors("schedule it", model.name):
-        module = schedule_module(module, _registers(cpu))
-    mcpu = str(cpu.attrs["mcpu"])
     route = f"ONNX -> Relax -> scheduled TIR -> LLVM for {mcpu}"
+    if precision == "int8":
+        (directory / KEPT).write_text(json.dumps(quantize.keep))
+        route = route.replace("Relax", f"Relax, INT8 by {_kernel_name(cpu)}")
     with progress.step(f"Compiling for {mcpu}"):
         _build(module, cpu, command, directory / LIBRARY)
     if not target.is_host:
         (directory / HOST_CHECK).mkdir()
-        with progress.step("Compiling the same schedule for this host, to check it"):
-            _build(module, _host_cpu(), host_linker(), directory / HOST_CHECK / LIBRARY)
-        route += "; checked here as a build of the same schedule for the host, itself on the board"
+        same = "schedule" if here is None else "graph"
+        with progress.step(f"Compiling the same {same} for this host, to check it"):
+            _build(here or module, _host_cpu(), host_linker(), directory / HOST_CHECK / LIBRARY)
+        route += f"; checked here as a build of the same {same} for the host, itself on the board"
     return Artifact(
         engine="tvm",
         precision=precision,
@@ -163,18 +180,37 @@ def source_graph(model: Model, path: Path) -> Path:
     return path
 
 
-def compile_for_host(model: Model, source: Path, seq_len: int, folder: Path) -> Any:
+def compile_for_host(
+    model: Model, source: Path, seq_len: int, folder: Path, precision: str, keep: Sequence[str]
+) -> Any:
     """Return a machine that runs the ONNX file ``source``, compiled for this host in ``folder``.
 
-    It takes the inputs of ``model`` at the length ``seq_len`` and gives the file's outputs.
+    It takes the inputs of ``model`` at the length ``seq_len`` and gives the file's outputs. In INT8
+    the modules ``keep`` stay in FP32.
     """
     cpu = _host_cpu()
-    with quiet():
-        module = import_onnx(source, model.main.signature.inputs, [seq_len])
-    with mapped_errors("schedule it", model.name):
-        module = schedule_module(module, _registers(cpu))
+    module = _scheduled(model, source, [seq_len], cpu, precision, Kept(model, keep))
     _build(module, cpu, host_linker(), folder / LIBRARY)
     return _machine(folder / LIBRARY, threads=1)
+
+
+def _scheduled(
+    model: Model, source: Path, lengths: Sequence[int], cpu: Any, precision: str, kept: Kept
+) -> Any:
+    """Return the module of the ONNX file ``source`` at ``lengths``, scheduled for ``cpu``."""
+    registers = _registers(cpu)
+    int8 = None
+    if precision == "int8":
+        int8 = Int8(kernel=kernel_for(cpu), lanes=registers.lanes, kept=kept)
+    with quiet():
+        module = import_onnx(source, model.main.signature.inputs, lengths, int8)
+    with mapped_errors("schedule it", model.name):
+        return schedule_module(module, registers, int8)
+
+
+def _kernel_name(cpu: Any) -> str:
+    kernel = kernel_for(cpu)
+    return "plain loops" if kernel is None else kernel.name
 
 
 def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
@@ -249,7 +285,7 @@ def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory
         with mapped_errors("compile it", file.name):
             module = schedule_module(module, _registers(cpu))
             with cpu:
-                executable = tvm.compile(module, target=cpu)
+                executable = tvm.compile(module, target=cpu, tir_pipeline=tvm_stack.register())
             machine = relax.VirtualMachine(executable, tvm.cpu())
     function = function_name(NO_LENGTH)
     order = [parameter.name for parameter in module[function].params]
@@ -362,7 +398,7 @@ def _build(module: Any, cpu: Any, command: Sequence[str], library: Path) -> None
 
     with mapped_errors("compile it", str(cpu.attrs["mcpu"])):
         with cpu:
-            executable = tvm.compile(module, target=cpu)
+            executable = tvm.compile(module, target=cpu, tir_pipeline=tvm_stack.register())
         executable.export_library(str(library), fcompile=link_objects)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import progress
+from edgeopt.backends.tvm_int8 import Int8, is_scheduled, schedule_product
 from edgeopt.backends.tvm_operators import legalize_map
 from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
 from edgeopt.errors import CompileError, EdgeoptError
@@ -28,11 +29,17 @@ def function_name(seq_len: int) -> str:
     return f"main_{seq_len}"
 
 
-def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[int]) -> Any:
+def import_onnx(
+    source: Path,
+    inputs: Sequence[TensorSpec],
+    seq_lens: Sequence[int],
+    int8: Int8 | None = None,
+) -> Any:
     """Return an IRModule with one Relax function a length; its kernels are fused, not scheduled.
 
-    ``source`` takes ``inputs`` of any batch and length, or the one length there is. Raises
-    CompileError for an operator or a shape that TVM's importer does not take.
+    ``source`` takes ``inputs`` of any batch and length, or the one length there is. With ``int8``
+    its products with weights are quantised. Raises CompileError for an operator or a shape that
+    TVM's importer does not take.
     """
     import onnx
     import tvm
@@ -66,11 +73,13 @@ def import_onnx(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[i
                 )
         imported[function_name(seq_len)] = module
     passes = relax.transform
+    legal = legalize_map() if int8 is None else int8.legalize_map(legalize_map())
     fuse = tvm.transform.Sequential(
         [
             passes.CanonicalizeBindings(),
             passes.DeadCodeElimination(),
-            passes.LegalizeOps(legalize_map()),
+            passes.LegalizeOps(legal),
+            passes.EliminateCommonSubexpr(),
             passes.AnnotateTIROpPattern(),
             passes.FoldConstant(),
             passes.FuseOps(),
@@ -171,19 +180,23 @@ def _fix_shapes(source: Path, shapes: Mapping[str, tuple[int, ...]], fixed: Path
     )
 
 
-def schedule_module(module: Any, registers: Registers) -> Any:
-    """Return ``module`` with every kernel scheduled for ``registers`` and the weights packed."""
+def schedule_module(module: Any, registers: Registers, int8: Int8 | None = None) -> Any:
+    """Return ``module`` with every kernel scheduled for ``registers`` and the weights packed.
+
+    ``int8`` is what it was imported with.
+    """
     from tvm import relax, tirx
 
     constants = _constant_arguments(module)
     builder = relax.BlockBuilder(module)
     packed: dict[str, tuple[Any, Packing]] = {}
     for variable, function in module.functions_items():
-        if not isinstance(function, tirx.PrimFunc):
+        if not isinstance(function, tirx.PrimFunc) or is_scheduled(function):
             continue
         name = variable.name_hint
         held = constants.get(name, frozenset())
-        scheduled = schedule_function(function, registers, held)
+        tiled = schedule_product(function, int8.kernel) if int8 is not None else None
+        scheduled = tiled or schedule_function(function, registers, held)
         if scheduled.plain:
             progress.note(f"TVM keeps plain, slow loops for {name}: {scheduled.plain}")
         if scheduled.packing is None:

@@ -8,6 +8,7 @@ outputs. What is fused into one kernel is then cut there; the schedule is the sa
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from edgeopt.backends import Artifact, Batch
 from edgeopt.backends.inside import Inside, Tensor, split
 from edgeopt.backends.onnx_inside import of_file
-from edgeopt.backends.tvm import compile_for_host, source_graph
+from edgeopt.backends.tvm import KEPT, compile_for_host, source_graph
 from edgeopt.backends.tvm_graph import function_name
 from edgeopt.extras import require
 from edgeopt.model import Model
@@ -40,7 +41,8 @@ _WORTH = (
 
 def inside(model: Model, artifact: Artifact, directory: Path, batch: Batch) -> Inside:
     """Compile the graph for this host with its values as outputs, and run that."""
-    del directory
+    kept = directory / KEPT
+    keep = json.loads(kept.read_text()) if kept.is_file() else ()
     onnx = require("onnx", "onnx")
     length = artifact.main.signature.seq_len({name: v.shape for name, v in batch.items()})
     names = [spec.name for spec in model.main.signature.outputs]
@@ -56,7 +58,7 @@ def inside(model: Model, artifact: Artifact, directory: Path, batch: Batch) -> I
         )
         wide = Path(folder) / "inside.onnx"
         onnx.save(proto, str(wide))
-        machine = compile_for_host(model, wide, length, Path(folder))
+        machine = compile_for_host(model, wide, length, Path(folder), artifact.precision, keep)
         values = _run(machine, artifact, batch, length)
     arrays = dict(zip([*names, *more], values, strict=True))
     return Inside(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.backends import onnx_quantize, openvino_quantize, tflite_quantize
+from edgeopt.backends import onnx_quantize, openvino_quantize, tflite_quantize, tvm_quantize
 from edgeopt.errors import CompileError
 from edgeopt.model import Model
 from edgeopt.quantize import PLAIN, Plan, Quantize, plan
@@ -21,6 +21,7 @@ ABILITIES = {
     "onnx": onnx_quantize.ABILITIES,
     "openvino": openvino_quantize.ABILITIES,
     "tflite": tflite_quantize.ABILITIES,
+    "tvm": tvm_quantize.ABILITIES,
 }
 
 
@@ -31,7 +32,12 @@ def needs(module: str) -> pytest.MarkDecorator:
 
 @pytest.mark.parametrize(
     ("engine", "activations", "calibration"),
-    [("onnx", "dynamic", ""), ("openvino", "static", "min-max"), ("tflite", "dynamic", "")],
+    [
+        ("onnx", "dynamic", ""),
+        ("openvino", "static", "min-max"),
+        ("tflite", "dynamic", ""),
+        ("tvm", "dynamic", ""),
+    ],
 )
 def test_unasked_an_engine_does_what_it_did(
     engine: str, activations: str, calibration: str
@@ -50,6 +56,12 @@ def test_unasked_an_engine_does_what_it_did(
             "tflite int8 has no activations 'static': calibrated ones broke this kind of model "
             "(cosine .14)",
             "It has: dynamic, none",
+        ),
+        (
+            "tvm",
+            Quantize(activations="none"),
+            "tvm int8 has no activations 'none': the kernels multiply INT8 by INT8",
+            "It has: dynamic",
         ),
         (
             "onnx",

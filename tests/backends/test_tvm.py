@@ -328,7 +328,7 @@ def test_what_it_cannot_build_is_refused_before_any_work(
             tvm.lower(model, target, spec, precision, (), tmp_path)
         return str(caught.value)
 
-    assert "fp32 only, not int8" in refusal(target, spec, "int8")
+    assert "fp32 and int8 only, not int4" in refusal(target, spec, "int4")
     unknown = replace(spec, options={"mcpu": "cortex-a1000"})
     assert "mcpu is 'cortex-a1000', which LLVM does not know" in refusal(target, unknown)
     phone = replace(target.device, os=replace(target.device.os, libc="bionic"))

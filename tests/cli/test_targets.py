@@ -20,8 +20,8 @@ def test_the_list_names_every_target_within_80_columns() -> None:
     assert (out.returncode, out.stderr) == (0, "")
     rows = {line.split()[0]: line.split() for line in out.stdout.splitlines() if line[:1].strip()}
     assert set(target_names()) <= rows.keys()
-    assert rows["raspberry-pi-5"][-7:] == ["32", "8", "16", "8", "16", "8", "32"]
-    assert rows["jetson-nano"][-5:] == ["32", "8", "-", "-", "32"]
+    assert rows["raspberry-pi-5"][-8:] == ["32", "8", "16", "8", "16", "8", "32", "8"]
+    assert rows["jetson-nano"][-6:] == ["32", "8", "-", "-", "32", "8"]
     assert max(map(len, out.stdout.splitlines())) <= 80
 
 
@@ -29,7 +29,7 @@ def test_the_list_as_json() -> None:
     document = json.loads(edgeopt("targets", "--json").stdout)
     rows = {row["name"]: row for row in document["targets"]}
     assert rows.keys() == set(target_names())
-    assert rows["jetson-nano"]["engines"] == {"onnx": ["fp32", "int8"], "tvm": ["fp32"]}
+    assert rows["jetson-nano"]["engines"] == {"onnx": ["fp32", "int8"], "tvm": ["fp32", "int8"]}
     assert rows["jetson-nano"]["not_built"] == ["tflite", "openvino"]
     assert rows["pixel-8"]["cores"][0] == {"core": "cortex-x3", "count": 1, "max_ghz": 2.914}
 
