@@ -115,7 +115,9 @@ def _function(model: Any, key: str) -> tuple[Any, Any]:
 
 
 def _ports(signature: Any) -> list[list[tuple[bytes, int]]]:
-    return [[(p.name, p.tensorIndex) for p in side] for side in (signature.inputs, signature.outputs)]
+    return [
+        [(p.name, p.tensorIndex) for p in side] for side in (signature.inputs, signature.outputs)
+    ]
 
 
 def _compare(short: Any, long: Any) -> None:
@@ -149,7 +151,7 @@ def _same_fields(a: Any, b: Any) -> bool:
 
 
 def _tensor(a: Any, b: Any, law: Law, n: int, buffers: _Buffers) -> Any:
-    """Return a tensor at length ``n``, of which ``a`` is the shortest form and ``b`` the longest."""
+    """Return a tensor at length ``n``; ``a`` is its shortest form and ``b`` its longest."""
     made = copy.copy(b)
     shapes = [[] if t.shape is None else [int(size) for size in t.shape] for t in (a, b)]
     if len(shapes[0]) != len(shapes[1]):

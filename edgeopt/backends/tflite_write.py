@@ -89,7 +89,7 @@ def _bytes(data: Any) -> int:
 def _packed(model: Any) -> bytes:
     import flatbuffers
 
-    class Sharing(flatbuffers.Builder):  # type: ignore[misc]
+    class Sharing(flatbuffers.Builder):
         """Writes strings and arrays that are equal once."""
 
         def __init__(self) -> None:
