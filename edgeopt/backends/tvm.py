@@ -33,7 +33,7 @@ from edgeopt.backends import (
     Outputs,
     Run,
     Session,
-    static_lengths,
+    few_lengths,
 )
 from edgeopt.backends.onnx import export_free
 from edgeopt.backends.tensorflow_convert import file_of, write_onnx
@@ -104,7 +104,7 @@ def lower(
             where=f"device profile {device.id}",
             hint="Leave tvm out of the target's engines.",
         )
-    lengths = static_lengths(model, target)
+    lengths = few_lengths(model, target)
     if not lengths:
         raise CompileError(
             f"TVM compiles static lengths, and none of the target's is within the model's "
