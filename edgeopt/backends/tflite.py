@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     import torch
 
 _FILE = "model.tflite"
+_PROBE = 19
+"""A length, tokens, that no other size of a network is: converters make equal constants one."""
 
 
 def lower(
@@ -120,20 +122,20 @@ def _ladder(
     oldest: str | None,
     name: str,
 ) -> str:
-    """Have ``write`` make the file for the shortest and longest of ``lengths``, and derive others.
+    """Have ``write`` make the file for two lengths, and derive all ``lengths`` from these.
 
-    If these cannot be derived, ``write`` makes all. Return how the file was made.
+    If they cannot be derived, ``write`` makes all. Return how the file was made.
     """
-    if len(lengths) <= 2:
+    ends = _PROBE, lengths[-1]
+    if len(lengths) <= len(ends) or ends[0] >= ends[1]:
         return write(lengths)
-    route = write((lengths[0], lengths[-1]))
+    route = write(ends)
     try:
-        tflite_lengths.derive(path, lengths, signature_name, inside=oldest is not None)
+        tflite_lengths.derive(path, ends, lengths, signature_name, inside=oldest is not None)
     except tflite_lengths.UnderivableError as exc:
         progress.note(f"{name}: each length is converted by itself ({exc})")
         return write(lengths)
-    between = ", ".join(signature_name(n) for n in lengths[1:-1])
-    return f"{route} -> {between} derived"
+    return f"{route} -> {', '.join(signature_name(n) for n in lengths if n not in ends)} derived"
 
 
 def _written(

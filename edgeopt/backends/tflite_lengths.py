@@ -12,7 +12,7 @@ another kind nothing is derived, and the caller converts each length by itself.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,41 +22,44 @@ import numpy as np
 from edgeopt.backends import tflite_write
 
 _SIZES = 16  # elements of a constant at most that holds sizes, begins or permutations
-_APART = ("shape", "buffer", "name", "quantization")  # fields of a tensor that are compared apart
+_TENSOR_APART = ("shape", "buffer", "name", "quantization")  # fields that are compared apart
+_OPERATOR_APART = ("inputs", "outputs")
 
 
 class UnderivableError(ValueError):
     """Two lengths of a network differ in more than sizes."""
 
 
-def derive(path: Path, lengths: Sequence[int], key: Callable[[int], str], *, inside: bool) -> None:
-    """Give the file at ``path`` a signature for each of ``lengths`` (ascending).
+def derive(
+    path: Path,
+    ends: tuple[int, int],
+    lengths: Sequence[int],
+    key: Callable[[int], str],
+    *,
+    inside: bool,
+) -> None:
+    """Give the file at ``path``, which has signatures for ``ends``, those for ``lengths``.
 
-    It has those of the first and the last, ``key`` names them, and weights are shared by all.
-    ``inside`` is as for ``tflite_write.write``. Raises UnderivableError, and then leaves the file
-    as it is, if the others cannot be derived.
+    ``lengths`` (ascending) go up to the longer of the ``ends``; ``key`` names a signature. Weights
+    are shared by all. ``inside`` is as for ``tflite_write.write``. Raises UnderivableError, and
+    then leaves the file as it is, if the lengths cannot be derived.
     """
     model, schema = tflite_write.read(path)
-    ends = [_function(model, key(n)) for n in (lengths[0], lengths[-1])]
     if len(model.subgraphs) != 2 or len(model.signatureDefs) != 2:
         raise UnderivableError(f"has {len(model.subgraphs)} graphs, expected 2")
-    (short, _), (long, signature) = ends
-    _compare(short, long)
-    if not _same(_ports(ends[0][1]), _ports(ends[1][1])):
-        raise UnderivableError("signatures have other tensors")
-    law = Law(short=lengths[0], long=lengths[-1])
-    made = _Buffers(model, schema)
-    graphs, signatures = [short], [ends[0][1]]
-    for n in lengths[1:-1]:
-        graph, named = copy.copy(long), copy.copy(signature)
-        pairs = zip(short.tensors, long.tensors, strict=True)
-        graph.tensors = [_tensor(a, b, law, n, made) for a, b in pairs]
-        graph.name = named.signatureKey = key(n).encode()
-        graphs.append(graph)
-        signatures.append(named)
-    model.subgraphs, model.signatureDefs = [*graphs, long], [*signatures, signature]
-    for i, function in enumerate(model.signatureDefs):
-        function.subgraphIndex = i
+    functions = {n: _function(model, key(n)) for n in ends}
+    law, made = Law(short=ends[0], long=ends[1]), _Buffers(model, schema)
+    (short, first), (long, last) = functions.values()
+    pairs = _pairs(short, long, made)
+    for n in lengths:
+        if n not in functions:
+            graph = _graph(short, long, pairs, law, n, made)
+            functions[n] = graph, _signature(first, last, pairs)
+            graph.name = functions[n][1].signatureKey = key(n).encode()
+    model.subgraphs = [functions[n][0] for n in lengths]
+    model.signatureDefs = [functions[n][1] for n in lengths]
+    for i, signature in enumerate(model.signatureDefs):
+        signature.subgraphIndex = i
     tflite_write.write(path, model, inside=inside)
 
 
@@ -77,7 +80,7 @@ class Law:
             return a
         slope, rest = divmod(b - a, self.long - self.short)
         offset = a - slope * self.short
-        if rest == 0 and slope >= 1 and abs(offset) < self.short:
+        if rest == 0 and slope >= 1 and abs(offset) < self.short and slope * n + offset > 0:
             return slope * n + offset
         factor, rest = divmod(a, self.short**2)
         if rest == 0 and factor >= 1 and b == factor * self.long**2:
@@ -114,25 +117,85 @@ def _function(model: Any, key: str) -> tuple[Any, Any]:
     raise UnderivableError(f"has no signature {key}")
 
 
-def _ports(signature: Any) -> list[list[tuple[bytes, int]]]:
-    return [
-        [(p.name, p.tensorIndex) for p in side] for side in (signature.inputs, signature.outputs)
-    ]
+def _pairs(short: Any, long: Any, buffers: _Buffers) -> dict[tuple[int, int], int]:
+    """Number the tensors that stand at the same place of both graphs.
 
-
-def _compare(short: Any, long: Any) -> None:
-    """Raise UnderivableError if two graphs have other operators, or tensors of other kinds."""
-    for name in ("inputs", "outputs", "operators"):
-        if not _same(getattr(short, name), getattr(long, name)):
-            raise UnderivableError(f"graphs have other {name}")
-    if len(short.tensors) != len(long.tensors):
-        raise UnderivableError(f"graphs have {len(short.tensors)} and {len(long.tensors)} tensors")
-    for a, b in zip(short.tensors, long.tensors, strict=True):
-        fields = {name: value for name, value in vars(a).items() if name not in _APART}
-        if not all(_same(value, getattr(b, name)) for name, value in fields.items()):
+    Constants that are equal at one length alone were made one there, so that they go by pairs.
+    Raises UnderivableError if the graphs have other operators, or tensors of other kinds.
+    """
+    if len(short.operators) != len(long.operators):
+        counts = f"{len(short.operators)} and {len(long.operators)}"
+        raise UnderivableError(f"graphs have {counts} operators")
+    places = [(short.inputs, long.inputs)]
+    for a, b in zip(short.operators, long.operators, strict=True):
+        if not _same_but(a, b, _OPERATOR_APART) or _some(b.intermediates):
+            raise UnderivableError("graphs have other operators")
+        places += [(a.inputs, b.inputs), (a.outputs, b.outputs)]
+    places.append((short.outputs, long.outputs))
+    pairs: dict[tuple[int, int], int] = {}
+    for side, other in places:
+        if len(_some(side)) != len(_some(other)):
+            raise UnderivableError("an operator has other tensors")
+        for pair in zip(_some(side), _some(other), strict=True):
+            pairs.setdefault(pair, len(pairs))
+    pairs = {pair: i for i, pair in enumerate(p for p in pairs if p != (-1, -1))}
+    moving = [p for p in pairs if buffers.data(long.tensors[p[1]].buffer) is None]
+    if any(len({p[i] for p in moving}) != len(moving) for i in (0, 1)):
+        raise UnderivableError("operators are tied otherwise")
+    for i, k in pairs:
+        a, b = short.tensors[i], long.tensors[k]
+        if min(i, k) < 0 or not _same_but(a, b, _TENSOR_APART):
             raise UnderivableError(f"{_text(b)} is of another kind")
         if not _same(a.quantization, b.quantization):
             raise UnderivableError(f"{_text(b)} has other scales")
+    return pairs
+
+
+def _graph(
+    short: Any,
+    long: Any,
+    pairs: Mapping[tuple[int, int], int],
+    law: Law,
+    n: int,
+    buffers: _Buffers,
+) -> Any:
+    """Return the graph at length ``n``."""
+
+    def numbered(side: Any, other: Any) -> Any:
+        found = [pairs.get(p, -1) for p in zip(_some(side), _some(other), strict=True)]
+        return np.array(found, np.int32)
+
+    graph = copy.copy(long)
+    graph.tensors = [_tensor(short.tensors[i], long.tensors[k], law, n, buffers) for i, k in pairs]
+    graph.inputs = numbered(short.inputs, long.inputs)
+    graph.outputs = numbered(short.outputs, long.outputs)
+    graph.operators = []
+    for a, b in zip(short.operators, long.operators, strict=True):
+        operator = copy.copy(b)
+        operator.inputs = numbered(a.inputs, b.inputs)
+        operator.outputs = numbered(a.outputs, b.outputs)
+        graph.operators.append(operator)
+    return graph
+
+
+def _signature(first: Any, last: Any, pairs: Mapping[tuple[int, int], int]) -> Any:
+    """Return the signature of a derived graph."""
+    made = copy.copy(last)
+    for side in ("inputs", "outputs"):
+        indices = {port.name: port.tensorIndex for port in getattr(first, side)}
+        ports = []
+        for port in getattr(last, side):
+            pair = indices.get(port.name), port.tensorIndex
+            if pair not in pairs:
+                raise UnderivableError("signatures have other tensors")
+            ports.append(copy.copy(port))
+            ports[-1].tensorIndex = pairs[pair]
+        setattr(made, side, ports)
+    return made
+
+
+def _some(indices: Any) -> list[int]:
+    return [] if indices is None else [int(i) for i in indices]
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -143,11 +206,12 @@ def _same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(_same, a, b))
     if type(a) is not type(b):
         return False
-    return _same_fields(a, b) if hasattr(a, "__dict__") else bool(a == b)
+    return _same_but(a, b) if hasattr(a, "__dict__") else bool(a == b)
 
 
-def _same_fields(a: Any, b: Any) -> bool:
-    return all(_same(value, vars(b)[name]) for name, value in vars(a).items())
+def _same_but(a: Any, b: Any, apart: Sequence[str] = ()) -> bool:
+    fields = (name for name in vars(a) if name not in apart)
+    return all(_same(getattr(a, name), getattr(b, name)) for name in fields)
 
 
 def _tensor(a: Any, b: Any, law: Law, n: int, buffers: _Buffers) -> Any:

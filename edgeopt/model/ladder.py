@@ -21,8 +21,9 @@ def ladder(
 ) -> tuple[int, ...]:
     """Return ``seq_lens`` and more lengths for ``model``, up to ``longest`` or its own longest.
 
-    They are chosen for the texts ``own``. Without any they are 16, 32, 48, 64, 96, ...: of a text of
-    more than 32 tokens at most a third of the run is padding. () if ``longest`` is 0, and for a model of images or of fixed lengths.
+    They are chosen for the texts ``own``. Without any they are 16, 32, 48, 64, 96, ...: at most a
+    third of the run of a text of more than 32 tokens is padding. () if ``longest`` is 0, and for a
+    model of images or of fixed lengths.
     """
     if not longest or not isinstance(model.input, TextInput) or model.input.seq_lens:
         return ()
