@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from edgeopt.backends.tflite_lengths import Law, UnderivableError, derive
 from edgeopt.backends.tflite_quantize import quantize
 from edgeopt.model import Model, samples
 from edgeopt.quantize import PLAIN
+from edgeopt.quiet import quiet
 from edgeopt.target import Target
 from tests.backends.conftest import given
 
@@ -41,9 +41,11 @@ def answers(path: Path, model: Model, seq_len: int) -> list[dict[str, np.ndarray
     """Return what LiteRT gives for real texts at a length."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(model_path=str(path), num_threads=1).get_signature_runner(f"seq_{seq_len}")
     calls = samples.calls(model, given(model)[:6], seq_len)
-    return [runner(**{k: v.astype(np.int32) for k, v in call.items()}) for call in calls]
+    with quiet():
+        opened = Interpreter(model_path=str(path), num_threads=1)
+        runner = opened.get_signature_runner(f"seq_{seq_len}")
+        return [runner(**{k: v.astype(np.int32) for k, v in call.items()}) for call in calls]
 
 
 @pytest.mark.heavy
@@ -68,32 +70,48 @@ def test_derived_lengths_answer_as_converted_ones_bit_by_bit(
                 assert all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
-def graphs(path: Path) -> Any:
-    from edgeopt.backends.tflite_write import read
-
-    return read(path)[0]
-
-
 @pytest.mark.heavy
 def test_a_ladder_has_one_copy_of_weights_and_scales(
     tiny: Callable[[str], Model], target: Target, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("litert_torch", reason="needs edgeopt[tflite]", exc_type=ImportError)
-    model = tiny("BertForSequenceClassification")
-    sizes = {}
-    for ladder in ((16, 38), (8, 16, 24, 32, 38)):
-        folder = tmp_path / str(len(ladder))
-        folder.mkdir()
-        rungs = replace(target, ladder=ladder)
-        spec = next(s for s in target.engines if s.engine == "tflite")
-        artifact = backend("tflite").lower(model, rungs, spec, "int8", [], folder)
-        assert artifact.main.seq_lens == ladder
-        sizes[len(ladder)] = (folder / "model.tflite").stat().st_size
-        weights = [
-            {t.buffer for t in graph.tensors if np.size(t.shape) == 2 and t.type == 9}
-            for graph in graphs(folder / "model.tflite").subgraphs
-        ]
-        assert weights[0] and all(found == weights[0] for found in weights)
+    from edgeopt.backends.tflite_write import read
+
+    ladder = (8, 16, 24, 32, 38)
+    spec = next(s for s in target.engines if s.engine == "tflite")
+    model, rungs = tiny("BertForSequenceClassification"), replace(target, ladder=ladder)
+    artifact = backend("tflite").lower(model, rungs, spec, "int8", [], tmp_path)
+    assert artifact.main.seq_lens == ladder
     assert "seq_8, seq_16, seq_24, seq_32 derived" in artifact.route
     assert capfd.readouterr() == ("", "")
-    print(sizes)
+    path = tmp_path / "model.tflite"
+    content, (file, schema) = path.read_bytes(), read(path)
+    kept = [[t for t in g.tensors if t.type == schema.TensorType.INT8] for g in file.subgraphs]
+    assert len(kept) == len(ladder)
+    assert len(kept[0]) > 10
+    assert len({frozenset(t.buffer for t in tensors) for tensors in kept}) == 1
+    for tensor in kept[0]:
+        assert content.count(tensor.quantization.scale.tobytes()) == 1, tensor.name
+
+
+def test_what_is_the_beginning_of_another_buffer_takes_no_room(tmp_path: Path) -> None:
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", exc_type=ImportError)
+    from edgeopt.backends.tflite_write import read, write
+
+    data = np.random.default_rng(0).integers(0, 256, 300_000).astype(np.uint8)
+    own = [
+        data,
+        data[:2000],
+        np.arange(5000).astype(np.uint8),
+        data[:7],
+        np.arange(3, dtype=np.uint8),
+    ]
+    model = schema.ModelT(version=3, buffers=[schema.BufferT(data=one) for one in own])
+    path = tmp_path / "a.tflite"
+    for inside, least in ((False, 305_007), (True, 307_007)):
+        write(path, model, inside=inside)
+        assert least <= path.stat().st_size < least + 1000
+        found = read(path)[0].buffers
+        assert all(np.array_equal(b.data, one) for b, one in zip(found, own, strict=True))
+        starts = {b.data.__array_interface__["data"][0] % 16 for b in found}
+        assert len(starts) == 1  # 16 bytes apart in the file, wherever Python has it
