@@ -35,7 +35,7 @@ from edgeopt.garbage import rarely_collected
 from edgeopt.lower import asking, tokenization
 from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
-from edgeopt.model import MAIN, Model, TextInput, importer, name_of, samples
+from edgeopt.model import MAIN, Model, TextInput, importer, ladder, name_of, samples, texts
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
 from edgeopt.model.network_call import TFLITE, FileSource
 from edgeopt.model.original import open_original
@@ -47,6 +47,8 @@ from edgeopt.runtime.build import build_for_host, sources_digest
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
 GOLDEN_PER_LENGTH = 2
+LADDER_TEXTS = 10_000
+"""Of the user's texts, whose lengths a ladder is chosen for."""
 
 
 def compile(
@@ -61,6 +63,7 @@ def compile(
     held_out: str | Path | None = None,
     prompt: str | None = None,
     signature: str | None = None,
+    seq_lens: Sequence[int] = (),
 ) -> Bundle:
     """Make a bundle of ``source`` for ``target`` and return it.
 
@@ -76,7 +79,9 @@ def compile(
 
     ``prompt`` is the name of the prompt that is put before every text, of those that an embedding
     model of sentence-transformers has, by default its own default. ``signature`` is the one of a
-    SavedModel to take.
+    SavedModel to take. ``seq_lens`` (tokens) stand in the place of the target's lengths, and no
+    further ones are chosen; else a target with ``longest`` gets a ladder of lengths for your texts
+    (``edgeopt.model.ladder``).
 
     If the recipe has ``[[compress]]`` steps, they are done first (``edgeopt.compression``), for
     the target by counts (``edgeopt.estimate.latency``), and artifacts are checked against the
@@ -88,7 +93,17 @@ def compile(
     format could be made.
     """
     job = _job(
-        source, target, output, recipe, engines, precisions, data, held_out, prompt, signature
+        source,
+        target,
+        output,
+        recipe,
+        engines,
+        precisions,
+        data,
+        held_out,
+        prompt,
+        signature,
+        seq_lens,
     )
     if job.fingerprint and (done := _up_to_date(job.output, job.inputs)) is not None:
         return done
@@ -113,7 +128,8 @@ class Job:
     ``pairs`` are the engines and precisions to build. ``given`` are the user's own samples of the
     file or folder ``data``, None for those that edgeopt ships. ``held_out`` has what to check
     on, ``prompt`` the name of the prompt to put before texts, and ``signature`` that of a
-    SavedModel, "" for its default. ``fingerprint`` is a hash of the source, "" if it has to be
+    SavedModel, "" for its default. ``seq_lens`` are the lengths that were asked for, () for the
+    target's. ``fingerprint`` is a hash of the source, "" if it has to be
     fetched first, and ``inputs`` one of all that the bundle depends on.
     """
 
@@ -126,6 +142,7 @@ class Job:
     held_out: Path | None
     prompt: str | None
     signature: str
+    seq_lens: tuple[int, ...]
     fingerprint: str
     inputs: str
 
@@ -146,9 +163,12 @@ def _job(
     held_out: str | Path | None,
     prompt: str | None,
     signature: str | None,
+    seq_lens: Sequence[int],
 ) -> Job:
     """Read and check all that was asked for. Raises InputError."""
     target = target if isinstance(target, Target) else load_target(target)
+    if seq_lens:
+        target = replace(target, seq_lens=tuple(sorted({*seq_lens})), longest=0)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or target.recipe)
     texts_file = Path(data) if data else None
     apart = Path(held_out) if held_out else None
@@ -171,6 +191,7 @@ def _job(
         held_out=apart,
         prompt=prompt,
         signature=signature or "",
+        seq_lens=tuple(seq_lens),
         fingerprint=fingerprint,
         inputs="",
     )
@@ -286,7 +307,7 @@ def _samples(model: Model, job: Job) -> tuple[Samples, Data | None]:
 def _inputs_digest(name: str, job: Job) -> str:
     """Return a hash of all that a bundle depends on, known before the model is imported."""
     parts: dict[str, Any] = {}
-    if job.recipe.compress or _bounds_loss(job.recipe):
+    if job.recipe.compress or _bounds_loss(job.recipe) or (job.target.longest and job.data):
         parts["data"] = [content_digest(p) for p in (job.data, job.held_out) if p]
     return cache.key(
         name=name,
@@ -432,13 +453,15 @@ def _compile_dual(model: DualEncoder, job: Job) -> Bundle:
 @rarely_collected()
 def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowered:
     """Lower ``model`` to every engine and precision. Raises CompileError if none could be made."""
+    _check_lengths(model, job)
     seq_lens = samples.lengths(model, job.target.seq_lens)
-    job = replace(job, target=replace(job.target, seq_lens=seq_lens))
-    prepared = prepare(model, seq_lens, given)
+    rungs = ladder.ladder(model, seq_lens, job.target.longest, _texts(job))
+    job = replace(job, target=replace(job.target, seq_lens=seq_lens, ladder=rungs))
+    prepared = prepare(model, seq_lens, given, rungs)
     checks = Checks(
         prepared=prepared,
         expected=_expected(model, job, given if job.data else None),
-        held=None if held is None else accuracy.prepare(model, held, max(prepared.checks)),
+        held=None if held is None else accuracy.prepare(model, held, max(prepared.lengths)),
     )
     made: list[tuple[ArtifactEntry, Path]] = []
     skipped: list[Skipped] = []
@@ -457,6 +480,28 @@ def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowe
         what = "no artifact" if model.task not in TOWERS else f"no artifact of {model.name}"
         raise CompileError(f"{what} could be made for {job.target.name}\n{reasons}")
     return _Lowered(model=model, target=job.target, checks=checks, made=made, skipped=skipped)
+
+
+def _check_lengths(model: Model, job: Job) -> None:
+    """Raise InputError if a length was asked for that ``model`` does not take."""
+    if not job.seq_lens or not isinstance(model.input, TextInput):
+        return
+    only, most = model.input.seq_lens, model.input.max_seq_len
+    wrong = [n for n in job.seq_lens if n > most or (only and n not in only)]
+    if wrong:
+        taken = ", ".join(map(str, only)) if only else f"up to {most}"
+        raise InputError(
+            f"takes {taken} tokens, and was asked for {wrong[0]}",
+            where=model.name,
+            hint="Leave --seq-len out, and its own longest is taken.",
+        )
+
+
+def _texts(job: Job) -> tuple[str, ...] | None:
+    """Return the user's texts, all of them, None if there are none."""
+    if job.data is None or job.given is None or not isinstance(job.given[0], str):
+        return None
+    return texts.read_texts(job.data, LADDER_TEXTS)
 
 
 def _expected(model: Model, job: Job, own: Samples | None) -> asking.Expected | None:
@@ -530,8 +575,8 @@ def _golden(lowered: _Lowered, graph: str, scratch: Path, calls: list[Golden]) -
     """Write golden calls of a graph into ``scratch``, note them in ``calls``; return the files."""
     prepared = lowered.checks.prepared
     files = {}
-    for n, batches in prepared.checks.items():
-        for i, batch in enumerate(batches[:GOLDEN_PER_LENGTH]):
+    for n in prepared.lengths:
+        for i, batch in enumerate(prepared.checks[n][:GOLDEN_PER_LENGTH]):
             name = f"golden/{f'seq_{n}' if n else 'images'}/{i}"
             golden.write(scratch / name, batch, prepared.answers[n][i])
             mask = batch.get("attention_mask")

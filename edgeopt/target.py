@@ -65,9 +65,11 @@ class Target:
 
     ``not_built`` maps an engine to the reason why this target has no artifact for it.
     ``seq_lens`` (tokens, ascending) are the static lengths of the engines that need them; the
-    longest is also the default of a measurement. ``threads``, ``warmup`` and ``runs`` are the
-    defaults of a measurement; ``cpus`` are those that the threads may use, as the kernel numbers
-    them ("4-7", "0,2"), None for any. ``budget`` may hold ``latency_ms`` and ``memory_mib``.
+    longest is also the default of a measurement. A model that takes more gets further ones up to
+    ``longest`` (0: none); ``ladder`` has all of them, once the model is known. ``threads``,
+    ``warmup`` and ``runs`` are the defaults of a measurement; ``cpus`` are those that the threads
+    may use, as the kernel numbers them ("4-7", "0,2"), None for any. ``budget`` may hold
+    ``latency_ms`` and ``memory_mib``.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Target:
     runs: int
     budget: Mapping[str, float]
     path: str
+    longest: int = 0
+    ladder: tuple[int, ...] = ()
 
     @property
     def is_host(self) -> bool:
@@ -141,6 +145,7 @@ def load_target(name_or_path: str | Path) -> Target:
         runs=measure.integer("runs", high=1_000_000),
         budget=_budget(top),
         path=str(path),
+        longest=top.integer("longest", 0, low=0, high=8192),
     )
     if target.threads > device.core_count:
         raise measure.wrong(

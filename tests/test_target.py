@@ -166,6 +166,7 @@ ONNX = '"1.31.1"\nprecisions = ["fp32", "int8"]'
         ("[32, 128]", "[32, 32]", "seq_lens: expected ascending integers, none twice, found [32"),
         ("[32, 128]", "[]", "seq_lens: expected ascending integers"),
         ("[32, 128]", "[0, 128]", "seq_lens[0]: expected 1 to 8192, found 0"),
+        ("longest = 512", "longest = 9000", "longest: expected 0 to 8192, found 9000"),
         (
             "threads = 4",
             "threads = 5",

@@ -197,7 +197,17 @@ def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
     if not isinstance(model.input, TextInput):
         return (NO_LENGTH,)
     most = model.input.max_seq_len
-    return model.input.seq_lens or tuple(n for n in target.seq_lens if n <= most)
+    lengths = target.ladder or target.seq_lens
+    return model.input.seq_lens or tuple(n for n in lengths if n <= most)
+
+
+def few_lengths(model: Model, target: Target) -> tuple[int, ...]:
+    """Return what ``static_lengths`` does, of a ladder the longest alone.
+
+    For an engine that compiles anew for each length.
+    """
+    ladder = static_lengths(model, target)
+    return tuple(n for n in ladder if n in target.seq_lens or n == ladder[-1])
 
 
 def only_lengths(model: Model) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeopt import progress
 from edgeopt.backends import (
     Artifact,
     ArtifactGraph,
@@ -24,6 +25,7 @@ from edgeopt.backends import (
     converted,
     only_lengths,
     static_lengths,
+    tflite_lengths,
     tflite_versions,
     traceable,
 )
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     import torch
 
 _FILE = "model.tflite"
+_PROBE = 19
+"""A length, tokens, that no other size of a network is: converters make equal constants one."""
 
 
 def lower(
@@ -81,21 +85,15 @@ def lower(
         )
     lengths = static_lengths(model, target)
     path = directory / _FILE
-    if isinstance(source, FileSource):
-        if source.given.kind == TFLITE:
-            if oldest is not None:
-                tflite_versions.check(source.given.path, oldest, model.name)
-            return _packed(model, source.given, precision, quantize, path)
-        write_tflite(model, source.given, {n: signature_name(n) for n in lengths}, path)
-    else:
-        spelled = tflite_versions.lacks(oldest, tflite_versions.GELU)
-        convert = partial(_convert, model, lengths, spelled=spelled)
-        converted(model, path, convert, __name__, lengths=lengths, spelled=spelled)
-    converter = "tf.lite" if isinstance(source, FileSource) else "litert-torch"
-    route = f"{converter}, signatures {', '.join(signature_name(n) for n in lengths)}"
-    if precision != "fp32":
-        route += " -> ai-edge-quantizer "
-        route += quantize_file(model, path, precision, quantize, oldest)
+    if isinstance(source, FileSource) and source.given.kind == TFLITE:
+        if oldest is not None:
+            tflite_versions.check(source.given.path, oldest, model.name)
+        return _packed(model, source.given, precision, quantize, path)
+
+    def write(seq_lens: Sequence[int]) -> str:
+        return _written(model, seq_lens, path, precision, quantize, oldest)
+
+    route = _ladder(write, lengths, path, oldest, model.name)
     if oldest is not None:
         tflite_versions.check(path, oldest, model.name)
         route += f", for TensorFlow Lite {oldest}"
@@ -115,6 +113,53 @@ def lower(
         options={},
         tools={name: version(name) for name in packages},
     )
+
+
+def _ladder(
+    write: Callable[[Sequence[int]], str],
+    lengths: Sequence[int],
+    path: Path,
+    oldest: str | None,
+    name: str,
+) -> str:
+    """Have ``write`` make the file for two lengths, and derive all ``lengths`` from these.
+
+    If they cannot be derived, ``write`` makes all. Return how the file was made.
+    """
+    ends = _PROBE, lengths[-1]
+    if len(lengths) <= len(ends) or ends[0] >= ends[1]:
+        return write(lengths)
+    route = write(ends)
+    try:
+        tflite_lengths.derive(path, ends, lengths, signature_name, inside=oldest is not None)
+    except tflite_lengths.UnderivableError as exc:
+        progress.note(f"{name}: each length is converted by itself ({exc})")
+        return write(lengths)
+    return f"{route} -> {', '.join(signature_name(n) for n in lengths if n not in ends)} derived"
+
+
+def _written(
+    model: Model,
+    lengths: Sequence[int],
+    path: Path,
+    precision: str,
+    quantize: Quantize,
+    oldest: str | None,
+) -> str:
+    """Write a file with a signature for each of ``lengths``; return how."""
+    source = model.main.source
+    if isinstance(source, FileSource):
+        write_tflite(model, source.given, {n: signature_name(n) for n in lengths}, path)
+    else:
+        spelled = tflite_versions.lacks(oldest, tflite_versions.GELU)
+        convert = partial(_convert, model, lengths, spelled=spelled)
+        converted(model, path, convert, __name__, lengths=list(lengths), spelled=spelled)
+    converter = "tf.lite" if isinstance(source, FileSource) else "litert-torch"
+    route = f"{converter}, signatures {', '.join(signature_name(n) for n in lengths)}"
+    if precision != "fp32":
+        route += " -> ai-edge-quantizer "
+        route += quantize_file(model, path, precision, quantize, oldest)
+    return route
 
 
 def _packed(

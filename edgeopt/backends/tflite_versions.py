@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeopt.backends import tflite_write
 from edgeopt.engines.elf import version_key
 from edgeopt.errors import CompileError
-from edgeopt.extras import require
 
 PER_CHANNEL_DYNAMIC = "2.18"
 """The first with int8 weights by channel under activations that are quantised call by call, in
@@ -232,7 +232,7 @@ def check(path: Path, min_runtime: str, where: str) -> None:
 
 def needs(path: Path) -> list[Need]:
     """Return what each operator of a file needs, in the order of its graphs."""
-    model, schema = _read(path)
+    model, schema = tflite_write.read(path)
     return [need for _, need in _needs(model, schema)]
 
 
@@ -242,8 +242,7 @@ def write_versions(path: Path, *, inside: bool) -> None:
     ``inside`` moves weights that the quantiser put behind the flatbuffer into it: older runtimes
     look for them nowhere else ("Input tensor lacks data").
     """
-    model, schema = _read(path)
-    data = path.read_bytes()
+    model, schema = tflite_write.read(path)
     found = list(_needs(model, schema))
     for code, need in found:
         code.version = max(code.version, need.version)
@@ -255,33 +254,7 @@ def write_versions(path: Path, *, inside: bool) -> None:
             model.buffers[entry.buffer].data = np.frombuffer(
                 text.encode().ljust(16, b"\0"), np.uint8
             )
-    behind = [buffer for buffer in model.buffers if buffer.offset > 1]
-    if inside:
-        for buffer in behind:
-            held = np.frombuffer(data, np.uint8, count=buffer.size, offset=buffer.offset)
-            buffer.data, buffer.offset, buffer.size = held, 0, 0
-        behind = []
-    packed = _packed(model)
-    if behind:
-        begin = min(buffer.offset for buffer in behind)
-        packed += bytes(-len(packed) % 16)
-        for buffer in behind:
-            buffer.offset += len(packed) - begin
-        # Offsets are numbers of a fixed size, so that the second one is as long as the first.
-        again = _packed(model)
-        packed = again + bytes(len(packed) - len(again)) + data[begin:]
-    path.write_bytes(packed)
-
-
-def _read(path: Path) -> tuple[Any, Any]:
-    schema: Any = require("ai_edge_litert.schema_py_generated", "tflite")
-    return schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0), schema
-
-
-def _packed(model: Any) -> bytes:
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    tflite_write.write(path, model, inside=inside)
 
 
 def _needs(model: Any, schema: Any) -> Iterator[tuple[Any, Need]]:

@@ -34,7 +34,7 @@ from edgeopt.backends import (
     Outputs,
     Run,
     Session,
-    static_lengths,
+    few_lengths,
     tvm_stack,
 )
 from edgeopt.backends.fp32_layers import Kept
@@ -114,7 +114,7 @@ def lower(
             where=f"device profile {device.id}",
             hint="Leave tvm out of the target's engines.",
         )
-    lengths = static_lengths(model, target)
+    lengths = few_lengths(model, target)
     if not lengths:
         raise CompileError(
             f"TVM compiles static lengths, and none of the target's is within the model's "

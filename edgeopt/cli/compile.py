@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 @click.option("--held-out", help="Texts or images to check each step of compression on.")
 @click.option("--prompt", metavar="NAME", help="The prompt before every text [the model's own].")
 @click.option("--signature", metavar="NAME", help="A SavedModel's signature [serving_default].")
+@click.option(
+    "--seq-len",
+    "seq_lens",
+    type=click.IntRange(1, 8192),
+    multiple=True,
+    metavar="TOKENS",
+    help="Only these lengths in TFLite and TVM [a ladder, for your texts].",
+)
 @json_option
 def compile_(
     model: str,
@@ -44,6 +52,7 @@ def compile_(
     held_out: str | None,
     prompt: str | None,
     signature: str | None,
+    seq_lens: tuple[int, ...],
     as_json: bool,
 ) -> None:
     """Make a bundle of MODEL for a target.
@@ -67,6 +76,7 @@ def compile_(
         held_out=held_out,
         prompt=prompt,
         signature=signature,
+        seq_lens=seq_lens,
     )
     emit(document(bundle), as_json, lambda console: render(bundle, console))
 

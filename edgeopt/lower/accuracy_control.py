@@ -227,7 +227,7 @@ def _order(model: Model, prepared: Prepared, asked: Quantize) -> Sequence[str]:
         model=model.digest,
         texts=prepared.digest,
         calibration=len(prepared.calibration),
-        seq_lens=list(prepared.checks),
+        seq_lens=list(prepared.lengths),
         grid=asdict(grid),
         activations=activations,
         code=closure.code("edgeopt.lower.sensitivity", "edgeopt.model.importer"),

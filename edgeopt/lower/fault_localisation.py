@@ -242,7 +242,7 @@ def worst_call(artifact: Artifact, directory: Path, prepared: Prepared) -> tuple
     """Return the call of the check that comes out worst, and its cosine."""
     worst: tuple[Batch, float] | None = None
     for n, batches in prepared.checks.items():
-        if artifact.main.seq_lens and n not in artifact.main.seq_lens:
+        if n not in (artifact.main.seq_lens or prepared.lengths):
             continue
         outputs = run_on_host(artifact, directory, batches)
         for batch, got, want in zip(batches, outputs, prepared.answers[n], strict=True):

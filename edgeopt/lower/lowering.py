@@ -25,28 +25,47 @@ from edgeopt.target import EngineSpec, Target
 
 FIDELITY_SAMPLES = 32
 """Texts or images that every artifact is checked on, at each length; calibration uses others."""
+RUNG_SAMPLES = 4
+"""Texts that an artifact of many lengths is checked on at each of those between."""
 
 _RECORD = "artifact.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """The calls of the check with the reference's answers, by length; ``NO_LENGTH`` for images."""
+    """The calls of the check with the reference's answers, by length; ``NO_LENGTH`` for images.
+
+    ``rungs`` are the lengths of a ladder beside those, each with fewer calls, in ``checks`` too.
+    """
 
     checks: Mapping[int, Sequence[Batch]]
     answers: Mapping[int, Sequence[Outputs]]
     calibration: Sequence[Batch]
     digest: str
+    rungs: tuple[int, ...] = ()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths that every engine is checked at."""
+        return tuple(n for n in self.checks if n not in self.rungs)
 
 
-def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
+def prepare(
+    model: Model, seq_lens: Sequence[int], given: Samples, ladder: Sequence[int] = ()
+) -> Prepared:
     """Make calls of the samples and run the reference on those of the check (cached by content).
 
-    ``seq_lens`` is () for images.
+    ``seq_lens`` is () for images. What is in ``ladder`` beside them is for engines of static
+    lengths: RUNG_SAMPLES texts each, which are about as long.
     """
     count = min(FIDELITY_SAMPLES, len(given))
     lengths = tuple(seq_lens) or (NO_LENGTH,)
+    rungs = tuple(n for n in ladder if n not in lengths)
     checks = {n: samples.calls(model, given[:count], n) for n in lengths}
+    checks |= {
+        n: samples.calls(model, samples.about(model, given[:count], n)[:RUNG_SAMPLES], n)
+        for n in rungs
+    }
     calibrating = samples.calibrating(model, given[count:] or given)
     calibration = samples.calls(model, calibrating, lengths[-1])
     digest = samples.digest(given)
@@ -64,16 +83,19 @@ def prepare(model: Model, seq_lens: Sequence[int], given: Samples) -> Prepared:
         model=model.digest,
         texts=digest,
         seq_lens=list(lengths),
+        rungs=list(rungs),
         code=closure.code(__name__, *reference.CODE),
     )
     directory = cache.entry("reference", key, run_reference)
     answers: dict[int, list[Outputs]] = {}
-    for n in lengths:
+    for n, calls in checks.items():
         answers[n] = []
-        for i in range(count):
+        for i in range(len(calls)):
             with np.load(directory / f"{n}-{i}.npz") as arrays:
                 answers[n].append({name: arrays[name] for name in names})
-    return Prepared(checks=checks, answers=answers, calibration=calibration, digest=digest)
+    return Prepared(
+        checks=checks, answers=answers, calibration=calibration, digest=digest, rungs=rungs
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +153,8 @@ def lower(
         model=model.digest,
         texts=prepared.digest,
         calibration=len(prepared.calibration),
-        seq_lens=list(prepared.checks),
+        seq_lens=list(prepared.lengths),
+        ladder=list(target.ladder),
         engine=asdict(spec) | {"precisions": None, "why": None},
         precision=precision,
         quantize=quantize.options(),
@@ -158,9 +181,7 @@ def _known(model: Model) -> Model:
 
 
 def _check(artifact: Artifact, directory: Path, prepared: Prepared) -> Fidelity:
-    lengths = [
-        n for n in prepared.checks if not artifact.main.seq_lens or n in artifact.main.seq_lens
-    ]
+    lengths = [n for n in artifact.main.seq_lens if n in prepared.checks] or prepared.lengths
     batches = [batch for n in lengths for batch in prepared.checks[n]]
     return fidelity.summarise(
         run_on_host(artifact, directory, batches),

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeopt import cache
 from edgeopt.errors import InputError
-from edgeopt.model import Model, images, texts
+from edgeopt.model import Model, images, ladder, texts
 from edgeopt.model.image import CHANNELS, ImageInput
 from edgeopt.model.signature import NO_LENGTH
 
@@ -96,6 +96,15 @@ def calls(model: Model, samples: Samples, seq_len: int) -> list[dict[str, np.nda
     return images.calls(
         files_or_arrays, model.input, pixels.name, channels_last=pixels.dims[1] != CHANNELS
     )
+
+
+def about(model: Model, samples: Samples, seq_len: int) -> tuple[str, ...]:
+    """Return texts, those that are about as long as ``seq_len`` first, if tokens can be counted."""
+    found = [str(text) for text in samples]
+    if model.text.tokenizer is None:
+        return tuple(found)
+    counts = dict(zip(found, ladder.token_counts(model, found), strict=True))
+    return tuple(sorted(found, key=lambda text: abs(counts[text] - seq_len)))
 
 
 def name(model: Model) -> str:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,13 @@ def ms(value_ns: int | None) -> str:
         return "-"
     value = value_ns / 1e6
     return f"{value:.{max(0, 3 - len(str(int(value))))}f}"
+
+
+def _lengths(seq_lens: Sequence[int]) -> str:
+    """Return an artifact's lengths, of a ladder the ends and how many there are."""
+    if len(seq_lens) <= _FEW:
+        return ", ".join(map(str, seq_lens))
+    return f"{seq_lens[0]} to {seq_lens[-1]}: {len(seq_lens)}"
 
 
 def _input(manifest: Manifest) -> str:
@@ -71,6 +78,7 @@ class _Column:
         return "" if value is None else format(value, self.shown)
 
 
+_FEW = 5  # lengths that are named one by one
 _JUDGED = (
     _Column(title="answer off", names=("error",), shown=".1e"),
     _Column(title="same answer", names=("decisions", "neighbours"), shown=".1%"),
@@ -120,7 +128,7 @@ def _artifacts(manifest: Manifest, console: Console) -> None:
             f"{a.engine} {a.engine_version}",
             a.precision,
             size(a.bytes),
-            ", ".join(map(str, a.artifact.main.seq_lens)) or _input(manifest),
+            _lengths(a.artifact.main.seq_lens) or _input(manifest),
             f"{found.cosine_min:.5f}",
             f"{found.max_abs_error:.1e}",
             *(column.value(a) for column in judged),

@@ -186,7 +186,7 @@ def test_half_precision_answers_as_the_pipeline(tmp_path: Path) -> None:
     write(tmp_path / "model", "LlamaForSequenceClassification", DECODER)
     made = compile(
         tmp_path / "model",
-        replace(load_target("raspberry-pi-5"), seq_lens=(MOST,)),
+        replace(load_target("raspberry-pi-5"), seq_lens=(MOST,), longest=0),
         output=tmp_path / "b.edgeopt",
         engines=["tflite", "openvino"],
         precisions=["fp16"],

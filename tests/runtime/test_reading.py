@@ -19,6 +19,7 @@ from edgeopt.bundle import Bundle
 from edgeopt.errors import BoardError, BundleError, InputError
 from edgeopt.model.pooling import Pooling
 from edgeopt.quiet import quiet
+from edgeopt.runtime.build import build_for_host
 from edgeopt.runtime.host import open_session
 from edgeopt.runtime.python import edgeopt_rt
 from tests import checkpoints
@@ -384,6 +385,32 @@ def test_neither_padding_nor_neighbours_enter_an_answer(everywhere: Bundle) -> N
 
 def scores(result: Any) -> dict[str, float]:
     return {item.label: item.score for item in result.items}
+
+
+def packed_weights() -> tuple[set[str], set[str]]:
+    """Return the memory files that hold packed weights here: shared ones, and LiteRT's own."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    files = {(words[4], " ".join(words[5:])) for words in map(str.split, lines) if len(words) > 5}
+    shared = {inode for inode, name in files if "memfd:edgeopt packed weights" in name}
+    return shared, {inode for inode, name in files if "memfd:XNNPack" in name}
+
+
+def test_sessions_of_one_bundle_share_the_weights_that_litert_packed(everywhere: Bundle) -> None:
+    options = {"engine": "tflite", "precision": "fp32"}
+    if all(a.engine != "tflite" for a in everywhere.manifest.artifacts):
+        pytest.skip("LiteRT (edgeopt[tflite]) is not installed")
+    with edgeopt_rt.Bundle(everywhere.path, library=str(build_for_host().library)) as bundle:
+        before = packed_weights()
+        with edgeopt_rt.Session(bundle, **options) as first:
+            (file,) = packed_weights()[0] - before[0]
+            answer = first.run(text=TEXTS[0]).items
+            with edgeopt_rt.Session(bundle, **options) as second:
+                assert second.run(text=TEXTS[0]).items == answer
+                assert packed_weights() == (before[0] | {file}, before[1])
+        with edgeopt_rt.Session(bundle, **options) as third:  # nobody is left who has the file
+            assert third.run(text=TEXTS[0]).items == answer
+            assert packed_weights()[0] - before[0] - {file}
+        assert packed_weights() == before
 
 
 def test_values_that_an_input_cannot_have_are_refused_by_every_engine(everywhere: Bundle) -> None:

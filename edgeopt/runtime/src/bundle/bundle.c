@@ -39,7 +39,8 @@ static int open_bundle(struct eo_bundle *bundle, const char *path, struct eo_fai
     }
     if (result == EO_OK) {
         bundle->mapped = calloc(bundle->manifest.file_count + (size_t)1, sizeof *bundle->mapped);
-        if (bundle->mapped == NULL) {
+        bundle->packed = calloc(bundle->manifest.file_count + (size_t)1, sizeof *bundle->packed);
+        if (bundle->mapped == NULL || bundle->packed == NULL) {
             result = eo_fail(failure, EO_ENOMEM, path, "no memory for its files");
         }
     }
@@ -74,6 +75,7 @@ void eo_bundle_close(eo_bundle *bundle)
         eo_storage_unmap(&bundle->storage, &bundle->mapped[i]);
     }
     free(bundle->mapped);
+    free(bundle->packed); /* no session is left that had any */
     eo_tokenizer_close(bundle->tokenizer);
     eo_storage_unmap(&bundle->storage, &bundle->text);
     eo_storage_close(&bundle->storage);

@@ -10,6 +10,14 @@
 
 #include <pthread.h>
 
+/* See bundle/packed.h. */
+struct eo_packed {
+    uint32_t users; /* 0: the rest is not set */
+    int file;
+    char *library;
+    bool is_written;
+};
+
 struct eo_bundle {
     struct eo_storage storage;
     struct eo_mapped text; /* of the manifest */
@@ -17,6 +25,7 @@ struct eo_bundle {
     struct eo_manifest manifest;
     pthread_mutex_t lock;     /* of what follows, which is made when it is first wanted */
     struct eo_mapped *mapped; /* one for each of the manifest's files; checked if data is set */
+    struct eo_packed *packed; /* one for each of the manifest's files */
     struct eo_tokenizer *tokenizer;
 };
 

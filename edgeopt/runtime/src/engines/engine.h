@@ -11,6 +11,8 @@
 
 #include "base/tensor.h"
 
+#include <stdbool.h>
+
 #define EO_MAX_TENSORS 16
 
 /* One file of an artifact. */
@@ -28,6 +30,7 @@ struct eo_open {
     int32_t threads;
     const struct eo_option *options; /* the engine's own; an unknown key is an error */
     uint32_t option_count;
+    const char *packed; /* path of a file for weights that it packs, or has packed; NULL: none */
 };
 
 /* One input or output of the artifact. */
@@ -70,6 +73,8 @@ struct eo_engine {
     const struct eo_tensor *(*result)(const struct eo_binding *binding, uint32_t index);
     void (*unbind)(struct eo_binding *binding);
     void (*close)(struct eo_model *model); /* after every unbind */
+    /* Whether it uses `packed`, which is written whole after the first run. NULL: never. */
+    bool (*is_packed)(const struct eo_model *model);
     /* What the model's own arena took from the system, bytes; -1 if that is not told. NULL: never. */
     int64_t (*arena_bytes)(const struct eo_model *model);
     /* Tells of the operators in the order of execution, if the model was opened with the engine's

@@ -177,6 +177,13 @@ static int tflite_operators(struct eo_model *opened, eo_operator_sink *sink, voi
                : model->interface->operators(model, sink, context, failure);
 }
 
+static bool tflite_is_packed(const struct eo_model *opened)
+{
+    const struct tflite_model *model = (const struct tflite_model *)opened;
+
+    return model->is_packed;
+}
+
 static uint32_t tflite_input_count(const struct eo_model *opened)
 {
     const struct tflite_model *model = (const struct tflite_model *)opened;
@@ -222,6 +229,7 @@ const struct eo_engine eo_engine_tflite = {
     .libraries = libraries,
     .version = tflite_version,
     .open = tflite_open,
+    .is_packed = tflite_is_packed,
     .input_count = tflite_input_count,
     .output_count = tflite_output_count,
     .input = tflite_input,

@@ -173,16 +173,18 @@ static int compile_model(struct tflite_model *model, const struct eo_open *how,
 {
     const struct litert_api *api = &model->litert;
     struct litert_options *options = NULL;
-    char kernels[96];
+    const char *cache = how->packed != NULL ? how->packed : EO_TFLITE_WEIGHT_CACHE;
+    char kernels[128];
     int result;
 
     if (snprintf(kernels, sizeof kernels, "num_threads = %d\nweight_cache_file_path = \"%s\"\n",
-                 (int)how->threads, EO_TFLITE_WEIGHT_CACHE) < 0) {
+                 (int)how->threads, cache) < 0) {
         return eo_fail(failure, EO_EENGINE, "threads", "cannot be written");
     }
     if (check(api->create_options(&options), how->library, failure) != 0) {
         return -1;
     }
+    model->is_packed = how->packed != NULL;
     result = check(api->set_accelerators(options, LITERT_CPU), how->library, failure);
     if (result == 0) {
         result = add_settings(api, options, "xnnpack", kernels, failure);

@@ -41,6 +41,7 @@ struct tflite_model {
     void *mapped; /* NULL if it was given in memory */
     void *library;
     bool is_profiled;
+    bool is_packed; /* weights lie in the file that the caller gave */
     struct litert_api litert;
     struct litert_environment *environment;
     struct litert_model *file;

@@ -107,6 +107,25 @@ static int keep_library(struct eo_session *session, const char *path, struct eo_
     return EO_OK;
 }
 
+/* Not with options of the caller's own: they may change what an engine makes of its weights. */
+static void take_packed(struct eo_session *session, const struct eo_engine *engine,
+                        const struct eo_artifact_entry *entry, struct eo_open *how,
+                        char path[EO_PACKED_PATH_BYTES])
+{
+    if (engine->is_packed != NULL && how->option_count == 0) {
+        session->packed_file = entry->files[0];
+        session->packed =
+            eo_packed_take(session->bundle, session->packed_file, session->library, path);
+        how->packed = session->packed == EO_PACKED_NONE ? NULL : path;
+    }
+}
+
+static void give_packed(struct eo_session *session)
+{
+    eo_packed_give(session->bundle, session->packed_file, session->packed);
+    session->packed = EO_PACKED_NONE;
+}
+
 static int open_entry(struct eo_session *session, const struct eo_artifact_entry *entry,
                       const struct eo_session_options *options, struct eo_failure *failure)
 {
@@ -114,7 +133,7 @@ static int open_entry(struct eo_session *session, const struct eo_artifact_entry
     struct eo_option merged[MAX_OPTIONS];
     struct eo_open how = {.options = merged, .file_count = entry->file_count};
     struct eo_file *files = NULL;
-    char path[EO_PATH_BYTES];
+    char path[EO_PATH_BYTES], packed[EO_PACKED_PATH_BYTES];
 
     if (engine == NULL) {
         return eo_fail(failure, EO_EENGINE, entry->engine, "this build has no such engine");
@@ -130,13 +149,19 @@ static int open_entry(struct eo_session *session, const struct eo_artifact_entry
     how.library = session->library;
     how.files = files;
     how.threads = options->threads != 0 ? options->threads : session->manifest->threads;
+    take_packed(session, engine, entry, &how, packed);
     if (engine->open(&how, &session->model, failure) != 0) {
+        give_packed(session);
         return failure->code;
+    }
+    if (session->packed != EO_PACKED_NONE && !engine->is_packed(session->model)) {
+        give_packed(session);
     }
     for (uint32_t i = 0; i < entry->file_count; i++) {
         if (eo_storage_stays(&session->bundle->mapped[entry->files[i]], failure) != EO_OK) {
             engine->close(session->model);
             session->model = NULL;
+            give_packed(session);
             return failure->code;
         }
     }

@@ -4,7 +4,7 @@
 #ifndef EO_SESSION_H
 #define EO_SESSION_H
 
-#include "bundle/bundle.h"
+#include "bundle/packed.h"
 #include "engines/discover.h"
 
 /* One shape, bound. The inputs' data lies at the start of the session's buffers, whatever the shape. */
@@ -26,6 +26,8 @@ struct eo_session {
     struct eo_model *model;
     struct eo_arena arena;
     const char *library;
+    uint32_t packed_file; /* of the manifest, if it has a role there */
+    enum eo_packed_role packed;
     char version[64];
     uint32_t input_port[EO_MAX_TENSORS]; /* the artifact's, of each of the model's inputs */
     uint32_t output_port[EO_MAX_TENSORS];

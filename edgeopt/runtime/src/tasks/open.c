@@ -14,6 +14,25 @@
 
 enum { TEXT_BYTES = 65536, IMAGE_SIDE = 4096 };
 
+/* The engine packs weights in its first run: it is made here at the shortest length, for the sessions
+ * that are opened next. */
+static int pack(struct eo_session *session, struct eo_failure *failure)
+{
+    struct eo_shape *selected = session->selected;
+    int result;
+
+    if (session->packed != EO_PACKED_FIRST) {
+        return EO_OK;
+    }
+    session->selected = &session->shapes[0];
+    result = eo_session_run(session, failure);
+    session->selected = selected;
+    if (result == EO_OK) {
+        eo_packed_written(session->bundle, session->packed_file);
+    }
+    return result;
+}
+
 static int open_session(struct eo_session *session, const struct eo_session_options *options,
                         struct eo_failure *failure)
 {
@@ -29,7 +48,7 @@ static int open_session(struct eo_session *session, const struct eo_session_opti
             options->max_image_side == 0 ? (uint32_t)IMAGE_SIDE : options->max_image_side;
         result = eo_reading_open(session, failure);
     }
-    return result;
+    return result == EO_OK ? pack(session, failure) : result;
 }
 
 /* Some engines start their threads in the first run: it is made here, so that they are pinned. */
@@ -120,6 +139,7 @@ void eo_session_close(eo_session *session)
     if (session->model != NULL) {
         session->engine->close(session->model);
     }
+    eo_packed_give(session->bundle, session->packed_file, session->packed);
     eo_arena_free(&session->arena);
     free(session);
 }
