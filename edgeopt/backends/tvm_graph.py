@@ -15,6 +15,7 @@ import numpy as np
 from edgeopt import progress
 from edgeopt.backends.tvm_operators import legalize_map
 from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
+from edgeopt.backends.tvm_sparse import skip_zero_blocks
 from edgeopt.errors import CompileError, EdgeoptError
 from edgeopt.model.onnx_read import nodes
 from edgeopt.model.signature import NO_LENGTH, TensorSpec
@@ -175,6 +176,7 @@ def schedule_module(module: Any, registers: Registers) -> Any:
     """Return ``module`` with every kernel scheduled for ``registers`` and the weights packed."""
     from tvm import relax, tirx
 
+    module, ready = skip_zero_blocks(module, registers)
     constants = _constant_arguments(module)
     builder = relax.BlockBuilder(module)
     packed: dict[str, tuple[Any, Packing]] = {}
@@ -182,6 +184,8 @@ def schedule_module(module: Any, registers: Registers) -> Any:
         if not isinstance(function, tirx.PrimFunc):
             continue
         name = variable.name_hint
+        if name in ready:
+            continue
         held = constants.get(name, frozenset())
         scheduled = schedule_function(function, registers, held)
         if scheduled.plain:

@@ -85,7 +85,7 @@ def schedule_function(function: Any, registers: Registers, constants: frozenset[
             _schedule_elements(schedule, blocks, registers)
         elif not one_result:
             return Scheduled(function=function, plain="it reduces and has several results")
-        elif _is_product(schedule.get(blocks[0])):
+        elif is_product(schedule.get(blocks[0])):
             if len({tuple(_spatial(schedule, b)) for b in blocks}) > 1:
                 return Scheduled(function=function, plain="its steps have several shapes")
             packing = _schedule_product(schedule, blocks, registers, constants)
@@ -104,8 +104,8 @@ def _is_reduction(block: Any) -> bool:
     return any(int(v.iter_type) == _REDUCE for v in block.iter_vars)
 
 
-def _is_product(block: Any) -> bool:
-    """True for a block that sums a[..., i, k] * b[..., k, j] over k, FP32."""
+def is_product(block: Any) -> bool:
+    """Tell whether it is a block that sums a[..., i, k] * b[..., k, j] over k, FP32."""
     from tvm import tirx
 
     kinds = [int(v.iter_type) for v in block.iter_vars]
@@ -176,12 +176,13 @@ def _tile(m: int, n: int, registers: Registers) -> tuple[int, int]:
     width = next(widths, None)
     rows = registers.rows
     if width is None:
-        width = _largest_divisor(n, _SCALARS)
+        width = largest_divisor(n, _SCALARS)
         rows = min(rows, _SCALARS // width)
-    return _largest_divisor(m, rows), width
+    return largest_divisor(m, rows), width
 
 
-def _largest_divisor(n: int, limit: int) -> int:
+def largest_divisor(n: int, limit: int) -> int:
+    """Return the largest divisor of ``n`` that is at most ``limit``."""
     return max(d for d in range(1, limit + 1) if n % d == 0)
 
 
