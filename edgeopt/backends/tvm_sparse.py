@@ -47,28 +47,39 @@ class Blocks:
     """What a kernel that skips zeros likes on a core.
 
     A block is ``outputs`` x 1, a whole number of vectors of ``lanes``; a tile is as wide and has
-    at most ``rows`` rows. Up to the share ``break_even`` of blocks that are not zero it is taken.
-    ``by_lane`` says that a multiply-add takes one lane of a vector register as its factor, so that
-    four activations are loaded at once; else each is read from memory to all lanes.
+    at most ``rows`` rows. ``by_lane`` says that a multiply-add takes one lane of a vector register
+    as its factor, so that four activations are loaded at once; else each is read from memory to
+    all lanes.
     """
 
     outputs: int
     rows: int
     lanes: int
-    break_even: float
     by_lane: bool
 
 
-# Instructions that one multiply-add takes on a Cortex-A72, counted in compiled code: .375 in a block
-# that is left, .31 dense; laying out the rows takes what is left between their ratio and .8. On x86
-# it was not measured of this kernel; of a like one with AVX-512 (16 x 1) the times met at .75.
 BLOCKS: Mapping[Registers, Blocks] = {
-    NEON: Blocks(outputs=4, rows=16, lanes=4, break_even=0.8, by_lane=True),
-    NEON_IN_ORDER: Blocks(outputs=4, rows=16, lanes=4, break_even=0.8, by_lane=True),
-    AVX512: Blocks(outputs=16, rows=16, lanes=16, break_even=0.7, by_lane=False),
-    AVX2: Blocks(outputs=8, rows=8, lanes=8, break_even=0.7, by_lane=False),
-    SSE: Blocks(outputs=4, rows=8, lanes=4, break_even=0.7, by_lane=False),
+    NEON: Blocks(outputs=4, rows=16, lanes=4, by_lane=True),
+    NEON_IN_ORDER: Blocks(outputs=4, rows=16, lanes=4, by_lane=True),
+    AVX512: Blocks(outputs=16, rows=16, lanes=16, by_lane=False),
+    AVX2: Blocks(outputs=8, rows=8, lanes=8, by_lane=False),
+    SSE: Blocks(outputs=4, rows=8, lanes=4, by_lane=False),
 }
+
+# Instructions a multiply-add on a Cortex-A72, counted in compiled code: .375 in a block that is
+# left, .31 dense. Not measured on x86; of a like kernel with AVX-512 (16 x 1) times met at .75.
+_BLOCK_COST = 1.2
+_LAYOUT_COST = 0.03  # laying out the rows: 2 instructions a value, which 384 outputs share
+
+
+def cost(density: float) -> float:
+    """Return what a product takes with this share of its blocks left, a dense one taking 1."""
+    return min(1.0, _LAYOUT_COST + _BLOCK_COST * density)
+
+
+def break_even() -> float:
+    """Return up to which share of the blocks that are left skipping zeros pays."""
+    return (1 - _LAYOUT_COST) / _BLOCK_COST
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -133,7 +144,7 @@ def skip_zero_blocks(module: Any, registers: Registers) -> tuple[Any, frozenset[
             if position is None or not isinstance(arguments[position], relax.Constant):
                 return None
             weight = arguments[position].data.numpy()
-            if density(weight, blocks.outputs) > blocks.break_even:
+            if density(weight, blocks.outputs) > break_even():
                 return None
             if name not in kernels:
                 made = sparse_kernel(function, position, blocks)
