@@ -29,7 +29,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.backends.tvm_sparse import cost
+from edgeopt.backends.tvm_schedule import AVX2, AVX512, NEON
+from edgeopt.backends.tvm_sparse import BLOCKS, cost
 from edgeopt.compression import budget
 from edgeopt.compression.importance import loss
 from edgeopt.compression.layerwise import Call, first_calls, inputs, through, tokens, with_ones
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 NOTE = "blocks: TVM skips these zeros, in FP32; other engines are as fast as before"
 
 _SEED = 0
+_CORES = {4: NEON, 8: AVX2, 16: AVX512}
+"""Whose kernels like blocks of so many outputs."""
+
 _SHARES = (3, 6, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70)
 """Percent of a projection's blocks that may stay; 100 is dense."""
 
@@ -73,6 +77,10 @@ def check(model: Model, options: Blocks) -> None:
         if not linears:
             raise wrong(options, "parts", 'no attention of four projections; parts = ["ffn"] works')
         for linear in linears:
+            if linear.bias is None:
+                raise wrong(
+                    options, "parts", f"a projection of layer {number} has no bias to refit"
+                )
             if linear.out_features % options.outputs:
                 raise wrong(
                     options,
@@ -105,7 +113,8 @@ def apply(model: Model, options: Blocks, data: Data, context: Context = ALONE) -
     kept = [_kept(linear.weight, options.outputs) for linear in _every(pruned, options)]
     left = sum(int(mask.sum()) for mask in kept) / sum(mask.numel() for mask in kept)
     spent = sum(
-        w * m.numel() * cost(float(m.float().mean())) for w, m in zip(weights, kept, strict=True)
+        w * m.numel() * _cost(float(m.float().mean()), options)
+        for w, m in zip(weights, kept, strict=True)
     ) / sum(w * m.numel() for w, m in zip(weights, kept, strict=True))
     text = (
         f"{left:.1%} of the blocks of {options.outputs} x 1 are left, which take {spent:.3f} of "
@@ -209,7 +218,7 @@ def _sensitivity(model: Model, linears: list[torch.nn.Linear], data: Data) -> li
 
 
 def _rows(model: Model, linears: list[torch.nn.Linear], data: Data) -> list[float]:
-    """Return, for each of ``linears``, its size times the share of a text's tokens it computes."""
+    """Return, for each of ``linears``, the share of a text's tokens that a device gives it."""
     import torch
 
     counts: dict[torch.nn.Module, int] = {}
@@ -238,7 +247,7 @@ def _shares(
     """Return which share of its blocks each projection keeps, within ``options.cost``."""
     linears = _every(model, options)
     if options.widths == "uniform":
-        return [_within(options.cost)] * len(linears)
+        return [_within(options)] * len(linears)
     choices: list[Mapping[int, tuple[float, float]]] = []
     whole = 0.0
     for linear, gram, output, row in zip(
@@ -249,7 +258,7 @@ def _shares(
         losses = _losses(linear, gram, output, options)
         choices.append(
             {
-                share: (size * cost(share / 100), losses[_SHARES[0]] - lost)
+                share: (size * _cost(share / 100, options), losses[_SHARES[0]] - lost)
                 for share, lost in losses.items()
             }
         )
@@ -259,11 +268,15 @@ def _shares(
     return [share / 100 for share in found]
 
 
-def _within(wanted_cost: float) -> float:
-    """Return the largest share of blocks that costs at most so much."""
-    if wanted_cost >= 1:
+def _within(options: Blocks) -> float:
+    """Return the largest share of blocks that costs at most what ``options`` say."""
+    if options.cost >= 1:
         return 1.0
-    return max(1, *(s for s in range(1, 100) if cost(s / 100) <= wanted_cost)) / 100
+    return max(1, *(s for s in range(1, 100) if _cost(s / 100, options) <= options.cost)) / 100
+
+
+def _cost(share: float, options: Blocks) -> float:
+    return cost(share, BLOCKS[_CORES[options.outputs]])
 
 
 def _losses(

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeopt.backends.tvm_sparse import cost, density
+from edgeopt.backends.tvm_schedule import AVX2, NEON
+from edgeopt.backends.tvm_sparse import BLOCKS, cost, density
 from edgeopt.compression import blocks
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data
@@ -44,7 +45,8 @@ def test_whole_blocks_go_and_the_model_that_came_in_stays(
     pruned, text, modified = blocks.apply(model, options, data)
     shares = left(pruned, outputs)
     assert max(shares) - min(shares) < 0.01
-    assert cost(max(shares)) == pytest.approx(0.5, abs=0.02)
+    kernel = BLOCKS[{4: NEON, 8: AVX2}[outputs]]
+    assert cost(max(shares), kernel) == pytest.approx(0.5, abs=0.02)
     weights = layers(network(pruned))[0].ffn_input.weight.numpy()
     assert (weights != 0).mean() == pytest.approx(shares[4], abs=1e-6)  # no zeros but whole blocks
     assert modified
@@ -91,12 +93,11 @@ def test_uneven_shares_hold_the_cost_and_spare_what_costs_nothing(model: Model, 
     whole = blocks._every(model, options)
     rows = blocks._rows(model, whole, data)
     sizes = [row * one.weight.numel() for row, one in zip(rows, whole, strict=True)]
-    spent = sum(size * cost(share) for size, share in zip(sizes, shares, strict=True))
+    spent = sum(size * cost(share, BLOCKS[NEON]) for size, share in zip(sizes, shares, strict=True))
     assert 0.3 * sum(sizes) < spent <= 0.405 * sum(sizes)
     assert rows[6] < rows[7] == rows[0] == 1  # of the last layer keys see all tokens, queries one
     # What one token sees takes little of the budget, so that most of it stays.
-    assert shares[9:] == [1, 1, 1]
-    assert np.mean([*shares[:6], *shares[7:9]]) < 0.5
+    assert np.mean(shares[9:]) > np.mean([*shares[:6], *shares[7:9]]) + 0.25
     assert "fisher" in text
 
 
