@@ -16,6 +16,7 @@ from edgeopt import progress
 from edgeopt.backends.tvm_int8 import Int8, is_scheduled, schedule_product
 from edgeopt.backends.tvm_operators import legalize_map
 from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
+from edgeopt.backends.tvm_sparse import skip_zero_blocks
 from edgeopt.errors import CompileError, EdgeoptError
 from edgeopt.model.onnx_read import nodes
 from edgeopt.model.signature import NO_LENGTH, TensorSpec
@@ -187,6 +188,7 @@ def schedule_module(module: Any, registers: Registers, int8: Int8 | None = None)
     """
     from tvm import relax, tirx
 
+    module, ready = skip_zero_blocks(module, registers)
     constants = _constant_arguments(module)
     builder = relax.BlockBuilder(module)
     packed: dict[str, tuple[Any, Packing]] = {}
@@ -194,6 +196,8 @@ def schedule_module(module: Any, registers: Registers, int8: Int8 | None = None)
         if not isinstance(function, tirx.PrimFunc) or is_scheduled(function):
             continue
         name = variable.name_hint
+        if name in ready:
+            continue
         held = constants.get(name, frozenset())
         tiled = schedule_product(function, int8.kernel) if int8 is not None else None
         scheduled = tiled or schedule_function(function, registers, held)

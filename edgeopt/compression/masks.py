@@ -30,7 +30,8 @@ class Gate:
     """The mask of one projection's weight, in parts of ``size`` (rows, columns).
 
     ``score`` is float32 (rows / size, columns / size). Masks of one ``kind`` ("heads", "neurons",
-    "squares") compete with each other; unless ``can_be_empty``, the best one always stays.
+    "squares", "blocks") compete with each other; unless ``can_be_empty``, the best one always
+    stays.
     """
 
     kind: str
@@ -47,7 +48,11 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LayerGates:
-    """The gates of one layer; ``heads`` is one gate, or four (q, k, v, output) of squares."""
+    """The gates of one layer.
+
+    ``heads`` is one gate, or four (q, k, v, output) of squares or blocks; ``neurons`` is one, or
+    two (FFN input and output) of blocks.
+    """
 
     heads: tuple[Gate, ...]
     neurons: tuple[Gate, ...]
@@ -61,7 +66,11 @@ def gates(found: Sequence[Layer], options: Movement) -> list[LayerGates]:
         rows, columns = linear.weight.shape
         score = torch.nn.Parameter(torch.zeros(rows // size[0], columns // size[1]))
         return Gate(
-            kind=kind, linear=linear, size=size, score=score, can_be_empty=kind == "squares"
+            kind=kind,
+            linear=linear,
+            size=size,
+            score=score,
+            can_be_empty=kind in ("squares", "blocks"),
         )
 
     made = []
@@ -69,6 +78,15 @@ def gates(found: Sequence[Layer], options: Movement) -> list[LayerGates]:
         heads: tuple[Gate, ...] = ()
         neurons: tuple[Gate, ...] = ()
         out = layer.attention_output
+        if options.outputs:
+            size = (options.outputs, 1)
+            if "heads" in options.parts:
+                heads = tuple(gate("blocks", one, size) for one in layer.of_attention)
+            if "neurons" in options.parts:
+                ffn = (layer.ffn_input, layer.ffn_output)
+                neurons = tuple(gate("blocks", one, size) for one in ffn)
+            made.append(LayerGates(heads=heads, neurons=neurons))
+            continue
         if "heads" in options.parts and options.block:
             four = layer.of_attention
             heads = tuple(gate("squares", one, (options.block, options.block)) for one in four)

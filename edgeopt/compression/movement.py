@@ -46,6 +46,14 @@ def check(model: Model, options: Movement) -> None:
                 "block",
                 f"is {options.block}, and the size of a head, {layer.head_dim}, no multiple of it",
             )
+        for linear in (*layer.of_attention, layer.ffn_input, layer.ffn_output):
+            if options.outputs and linear.out_features % options.outputs:
+                raise wrong(
+                    options,
+                    "outputs",
+                    f"is {options.outputs}, and a projection has {linear.out_features}, no "
+                    "multiple of it",
+                )
 
 
 def apply(model: Model, options: Movement, data: Data, context: Context = ALONE) -> Change:
@@ -94,6 +102,15 @@ def apply(model: Model, options: Movement, data: Data, context: Context = ALONE)
         )
     masks.done = 1.0
     zeros = remove(pruned, made, masks.hard())
+    if options.outputs:
+        left = masks.hard()
+        share = sum(float(m.sum()) for m in left) / sum(m.numel() for m in left)
+        return Change(
+            pruned,
+            f"{share:.1%} of the blocks of {options.outputs} x 1 are left ({options.method}); "
+            f"{fitted}",
+            modified=share < 1,
+        )
     line = f"{told(model, pruned)} ({options.method}); {fitted}"
     if options.block:
         line += f"; {zeros:.0%} of the attention left is zero"
@@ -124,7 +141,7 @@ def _groups(module: Any, masks: Masks, options: Movement) -> list[dict[str, Any]
 
 
 def remove(model: Model, made: Sequence[LayerGates], masks: Sequence[torch.Tensor]) -> float:
-    """Remove the heads and neurons that ``masks`` close, in place.
+    """Remove the heads and neurons that ``masks`` close, in place; blocks become zeros.
 
     ``masks`` has one for each gate of ``made``, the gates of the layers of ``model``. Returns the
     share of zeros in attention.
@@ -136,7 +153,7 @@ def remove(model: Model, made: Sequence[LayerGates], masks: Sequence[torch.Tenso
         for gate in (*layer_gates.heads, *layer_gates.neurons):
             mask = next(left)
             gate.linear.weight.data.mul_(gate.spread(mask))
-            if gate.kind != "squares":
+            if gate.kind in kept:
                 kept[gate.kind] = mask.flatten().nonzero().flatten().tolist()
         if layer_gates.heads and layer_gates.heads[0].kind == "squares":
             kept["heads"] = _alive(layer)

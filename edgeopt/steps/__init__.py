@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from edgeopt.errors import InputError
 from edgeopt.fields import Table
+from edgeopt.steps.blocks import Blocks
 from edgeopt.steps.distil import Distil
 from edgeopt.steps.embeddings import Embeddings
 from edgeopt.steps.gradual import Gradual
@@ -37,6 +38,7 @@ TECHNIQUES: dict[str, type[Step]] = {
     "hidden": Hidden,
     "embeddings": Embeddings,
     "unstructured": Unstructured,
+    "blocks": Blocks,
     "gradual": Gradual,
     "movement": Movement,
     "lottery": Lottery,

@@ -24,12 +24,12 @@ class Movement(Step):
     ``method`` "topk" removes the share ``remove`` of those with the lowest scores (in each layer if
     ``widths`` is "uniform", in the network as a whole if it is "uneven"); "sigmoid" removes all
     whose sigmoid(score) is not over ``threshold``: how many go is then found out. With ``block``
-    heads without a square left are removed, and of the others zeros stay. Nothing goes before
-    ``begin``, and the last goes at ``end``; then the neurons that a layer keeps are a multiple of
-    16 if it had 256 or more.
+    heads without a square left are removed, and of the others zeros stay. With ``outputs`` nothing
+    is removed: blocks become zero, which TVM's kernels skip, and other engines gain nothing.
+    Nothing goes before ``begin``, and the last goes at ``end``; then the neurons that a layer keeps
+    are a multiple of 16 if it had 256 or more.
     """
 
-    aims: ClassVar[Aim] = "latency"
     undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "factored layers"})
     technique: str = field(default="movement", init=False)
     method: Annotated[Literal["topk", "sigmoid"], "how scores decide what goes"] = "topk"
@@ -38,6 +38,10 @@ class Movement(Step):
     widths: Widths = "uneven"
     block: Annotated[
         int | None, Range(2, MOST), "mask attention in squares of this side, not by heads"
+    ] = None
+    outputs: Annotated[
+        Literal[4, 8, 16] | None,
+        "mask blocks of so many outputs of one input, in place of heads and neurons",
     ] = None
     threshold: Annotated[float, Range(0.001, 0.499), "sigmoid: what is not over it goes"] = 0.1
     penalty: Annotated[float, Range(0.0, 1e6), "sigmoid: the weight of the scores' mean"] = 1.0
@@ -51,9 +55,14 @@ class Movement(Step):
     training: Annotated[Training, "how weights and scores are learnt"] = _TRAINING
 
     @property
+    def aims(self) -> Aim:
+        """Latency; with ``outputs`` size, as what is counted on a target knows no zeros."""
+        return "size" if self.outputs else "latency"
+
+    @property
     def makes(self) -> frozenset[str]:
-        """Zeros with block: squares that are no whole head stay."""
-        return frozenset({"zeros"} if self.block else ())
+        """Zeros with block, as squares that are no whole head stay, and with outputs."""
+        return frozenset({"zeros"} if self.block or self.outputs else ())
 
     def check(self, table: Table) -> None:
         """Raise InputError if options contradict each other."""
@@ -65,5 +74,7 @@ class Movement(Step):
             raise table.wrong("block", "is for attention, but parts leaves heads alone")
         if self.block and self.widths == "uniform":
             raise table.wrong("widths", "with block heads are emptied unevenly")
+        if self.block and self.outputs:
+            raise table.wrong("outputs", "is another kind of block than block is")
         if self.begin >= self.end:
             raise table.wrong("end", f"expected more than begin ({self.begin:g})")

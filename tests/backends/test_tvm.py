@@ -273,6 +273,26 @@ def test_an_onnx_file_and_two_lengths_share_one_copy_of_the_weights(tmp_path: Pa
     assert 0.9 * weights < sizes[1] < sizes[2] < 1.1 * sizes[1]  # the pooler is not used
 
 
+def test_blocks_of_zeros_take_no_room_and_two_lengths_agree(tmp_path: Path) -> None:
+    config = EVEN | {"hidden_size": 128, "intermediate_size": 512, "initializer_range": 0.05}
+    model = import_model(saved("BertModel", tmp_path / "checkpoint", **config))
+    inside, kept = 0, 0
+    for name, weight in model.module.named_parameters():
+        if ".layer." in name and weight.dim() == 2:
+            blocks = torch.rand(weight.shape[0] // 4, weight.shape[1]) < 0.2
+            weight.data.mul_(blocks.repeat_interleave(4, 0))
+            inside += weight.numel() * 4
+            kept += int(blocks.sum()) * (4 * 4 + 2)  # four values and an index
+    directory = tmp_path / "artifact"
+    directory.mkdir()
+    artifact, said = lowered(model, "raspberry-pi-4", (16, 32), directory)
+    assert said == []
+    assert_agrees(model, artifact, directory)
+    others = sum(p.numel() * 4 for p in model.module.parameters()) - inside
+    assert kept < 0.3 * inside
+    assert (directory / "model.so").stat().st_size < others + kept + 250_000  # the code
+
+
 def test_an_onnx_file_of_one_length_is_refused_for_another(
     odd: tuple[Model, Artifact, Path], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeopt.backends.tvm_sparse import density
 from edgeopt.compression import movement
 from edgeopt.compression.masks import Masks, gates
 from edgeopt.errors import InputError
@@ -164,3 +165,22 @@ def test_a_network_trained_so_is_smaller_and_is_loaded_again(
 def test_squares_that_do_not_fit_a_head_are_refused(model: Model, data: tuple[Data, Data]) -> None:
     with pytest.raises(InputError, match="movement: block: is 3, and the size of a head, 8, no"):
         movement.apply(model, replace(HALF, block=3), data[0])
+
+
+def test_blocks_for_tvm_become_zero_and_heads_and_neurons_stay(
+    model: Model, data: tuple[Data, Data]
+) -> None:
+    options = replace(HALF, outputs=4, training=replace(TRAINING, epochs=1, steps=8))
+    pruned, text, modified = movement.apply(model, options, data[0])
+    assert widths(pruned) == widths(model)
+    found = [
+        linear
+        for layer in layers(network(pruned))
+        for linear in (*layer.of_attention, layer.ffn_input, layer.ffn_output)
+    ]
+    left = np.concatenate([(one.weight.numpy() != 0).flatten() for one in found]).mean()
+    blocks = [density(one.weight.numpy().T, 4) for one in found]
+    assert left == pytest.approx(0.5, abs=0.001)  # of the weights as of the blocks: whole ones go
+    assert np.average(blocks, weights=[one.weight.numel() for one in found]) == pytest.approx(left)
+    assert modified
+    assert text.startswith("50.0% of the blocks of 4 x 1 are left (topk); ")

@@ -68,7 +68,9 @@ def _first_sentence(kind: Any) -> str:
 
 def _aim(name: str) -> str:
     kind: Any = TECHNIQUES[name]
-    return kind.aims if isinstance(kind.aims, str) else "latency or accuracy"
+    if isinstance(kind.aims, str):
+        return kind.aims
+    return "latency or size" if name == "movement" else "latency or accuracy"
 
 
 def _technique(name: str) -> str:
