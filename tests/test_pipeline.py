@@ -270,6 +270,16 @@ def test_a_model_that_takes_less_than_the_target_is_read_to_its_end(
     assert made.manifest.artifacts[0].artifact.main.seq_lens == lengths
 
 
+def test_a_length_that_a_model_does_not_take_is_refused(
+    checkpoint: Path, tmp_path: Path, host: Target
+) -> None:
+    with pytest.raises(InputError) as caught:
+        compile(checkpoint, host, output=tmp_path / "b", engines=["onnx"], seq_lens=(16, 50))
+    assert caught.value.message == "takes up to 38 tokens, and was asked for 50"
+    assert caught.value.hint == "Leave --seq-len out, and its own longest is taken."
+    assert not (tmp_path / "b").exists()
+
+
 def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "out/a.edgeopt"
     words = ["compile", str(checkpoint), "--target", "host", "-e", "tflite", "-o", str(output)]
