@@ -171,7 +171,7 @@ def test_images_on_an_emulated_board_are_read_as_here(
         folder = dual_encoders.clip(tmp_path / "model")
     else:
         folder = pictures.checkpoint(tmp_path / "model", "Dinov2")
-    target = replace(load_target("raspberry-pi-4"), seq_lens=(16,), longest=0)
+    target = replace(load_target("raspberry-pi-4"), seq_lens=(16,))
     bundle = edgeopt.compile(
         folder, target, output=tmp_path / "pi.edgeopt", engines=["onnx"], precisions=["fp32"]
     )

@@ -551,7 +551,7 @@ def test_on_an_emulated_board_answers_are_those_of_here(
     make: Make, tmp_path: Path, emulated_board: Any
 ) -> None:
     folder, _ = make("BertForSequenceClassification")
-    target = replace(load_target("raspberry-pi-4"), seq_lens=(16, 32), longest=0)
+    target = replace(load_target("raspberry-pi-4"), seq_lens=(16, 32))
     recipe = load_recipe("default")
     loose = Bound(cosine_min=0.5, answers={"order_min": 0.5, "error_max": 1.0})
     bundle = edgeopt.compile(

@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def host() -> Target:
     """The target of this machine, at a length that the tiny checkpoint takes."""
-    return replace(load_target("host"), seq_lens=(16, 32), longest=0)
+    return replace(load_target("host"), seq_lens=(16, 32))
 
 
 def loose() -> Recipe:
@@ -147,7 +147,7 @@ def broken_tvm(target: Target) -> Target:
     engines = tuple(
         replace(e, options={"mcpu": "cortex-a999"}) if e.engine == "tvm" else e for e in pi.engines
     )
-    return replace(pi, engines=engines, seq_lens=target.seq_lens, longest=0)
+    return replace(pi, engines=engines, seq_lens=target.seq_lens)
 
 
 def test_one_format_that_fails_does_not_sink_the_others(
@@ -263,11 +263,21 @@ def test_a_change_of_the_encoder_has_the_reference_run_again(
 def test_a_model_that_takes_less_than_the_target_is_read_to_its_end(
     checkpoint: Path, tmp_path: Path, wanted: tuple[int, ...], lengths: tuple[int, ...]
 ) -> None:
-    target = replace(load_target("host"), seq_lens=wanted, longest=0)
+    target = replace(load_target("host"), seq_lens=wanted)
     made = compile(
         checkpoint, target, output=tmp_path / "b", engines=["tflite"], precisions=["fp32"]
     )
     assert made.manifest.artifacts[0].artifact.main.seq_lens == lengths
+
+
+def test_a_length_that_a_model_does_not_take_is_refused(
+    checkpoint: Path, tmp_path: Path, host: Target
+) -> None:
+    with pytest.raises(InputError) as caught:
+        compile(checkpoint, host, output=tmp_path / "b", engines=["onnx"], seq_lens=(16, 50))
+    assert caught.value.message == "takes up to 38 tokens, and was asked for 50"
+    assert caught.value.hint == "Leave --seq-len out, and its own longest is taken."
+    assert not (tmp_path / "b").exists()
 
 
 def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:

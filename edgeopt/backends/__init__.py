@@ -202,12 +202,12 @@ def static_lengths(model: Model, target: Target) -> tuple[int, ...]:
 
 
 def few_lengths(model: Model, target: Target) -> tuple[int, ...]:
-    """Return what ``static_lengths`` does, of a ladder the longest alone.
+    """Return what ``static_lengths`` does, but of a ladder the target's own and the longest.
 
-    For an engine that compiles anew for each length.
+    They are for what takes its time for each length.
     """
-    ladder = static_lengths(model, target)
-    return tuple(n for n in ladder if n in target.seq_lens or n == ladder[-1])
+    lengths = static_lengths(model, target)
+    return tuple(n for n in lengths if not target.ladder or n in (*target.seq_lens, lengths[-1]))
 
 
 def only_lengths(model: Model) -> tuple[int, ...]:

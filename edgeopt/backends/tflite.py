@@ -23,6 +23,7 @@ from edgeopt.backends import (
     Batch,
     Outputs,
     converted,
+    few_lengths,
     only_lengths,
     static_lengths,
     tflite_lengths,
@@ -93,7 +94,7 @@ def lower(
     def write(seq_lens: Sequence[int]) -> str:
         return _written(model, seq_lens, path, precision, quantize, oldest)
 
-    route = _ladder(write, lengths, path, oldest, model.name)
+    route, lengths = _ladder(write, lengths, few_lengths(model, target), path, oldest, model.name)
     if oldest is not None:
         tflite_versions.check(path, oldest, model.name)
         route += f", for TensorFlow Lite {oldest}"
@@ -118,24 +119,27 @@ def lower(
 def _ladder(
     write: Callable[[Sequence[int]], str],
     lengths: Sequence[int],
+    few: Sequence[int],
     path: Path,
     oldest: str | None,
     name: str,
-) -> str:
+) -> tuple[str, tuple[int, ...]]:
     """Have ``write`` make the file for two lengths, and derive all ``lengths`` from these.
 
-    If they cannot be derived, ``write`` makes all. Return how the file was made.
+    If they cannot be derived, ``write`` makes ``few`` of them, as each takes seconds. Return how
+    the file was made, and its lengths.
     """
     ends = _PROBE, lengths[-1]
     if len(lengths) <= len(ends) or ends[0] >= ends[1]:
-        return write(lengths)
+        return write(lengths), tuple(lengths)
     route = write(ends)
     try:
         tflite_lengths.derive(path, ends, lengths, signature_name, inside=oldest is not None)
     except tflite_lengths.UnderivableError as exc:
-        progress.note(f"{name}: each length is converted by itself ({exc})")
-        return write(lengths)
-    return f"{route} -> {', '.join(signature_name(n) for n in lengths if n not in ends)} derived"
+        progress.note(f"{name}: has fewer lengths, each converted by itself ({exc})")
+        return write(few), tuple(few)
+    derived = ", ".join(signature_name(n) for n in lengths if n not in ends)
+    return f"{route} -> {derived} derived", tuple(lengths)
 
 
 def _written(

@@ -1,17 +1,18 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Signatures of a .tflite file for more lengths, derived from those of the shortest and longest.
+"""Signatures of a .tflite file for more lengths, derived from those for two.
 
 Converting a network takes seconds for each length, and all that comes of it is the same graph with
 other sizes. What differs between two lengths says how each size goes with the length: it stays, or
 is a multiple of the length with a constant beside it, or of its square. Constants that run along
 the length (positions) must be the beginning of the longest one's. Wherever a difference is of
-another kind nothing is derived, and the caller converts each length by itself.
+another kind nothing is derived, and the caller converts lengths by themselves.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +186,7 @@ def _signature(first: Any, last: Any, pairs: Mapping[tuple[int, int], int]) -> A
         indices = {port.name: port.tensorIndex for port in getattr(first, side)}
         ports = []
         for port in getattr(last, side):
-            pair = indices.get(port.name), port.tensorIndex
+            pair = indices.get(port.name, -1), port.tensorIndex
             if pair not in pairs:
                 raise UnderivableError("signatures have other tensors")
             ports.append(copy.copy(port))
@@ -259,18 +260,19 @@ def _beginning(
 ) -> int:
     """Return the buffer of a constant that runs along the length: the longest one's beginning.
 
-    The shortest one has to be that as well. All sizes before that one have to be 1, so that the
-    beginning lies together.
+    The shortest one has to be that as well, along every size that differs.
     """
-    first, last = ends
-    moving = [axis for axis, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b]
-    before = [size for size in shapes[1][: moving[0]] if size != 1]
-    if len(moving) != 1 or before or not np.array_equal(first, last[: len(first)]):
+    values = []
+    for data, whole in zip(ends, shapes, strict=True):
+        size, rest = divmod(len(data), math.prod(whole))
+        if rest:
+            raise UnderivableError(f"the constant {_text(tensor)} has elements of parts of a byte")
+        values.append(data.reshape(*whole, size))
+    first, last = values
+    if not np.array_equal(first, last[tuple(slice(n) for n in first.shape)]):
         raise UnderivableError(f"the constant {_text(tensor)} is no beginning of the longest one")
-    size, rest = divmod(len(last) * shape[moving[0]], shapes[1][moving[0]])
-    if rest:
-        raise UnderivableError(f"the constant {_text(tensor)} has elements of less than a byte")
-    return buffers.add(last[:size], (int(tensor.buffer), size))
+    data = last[tuple(slice(n) for n in shape)].reshape(-1)  # no copy if it lies together
+    return buffers.add(data, (int(tensor.buffer), len(data)))
 
 
 def _text(tensor: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from edgeopt.model import Model, TextInput, tokenizer
 
 _SHORTEST = 16  # tokens; half of that saves an encoder little, as kernels compute rows by 4 to 16
+_WORTHWHILE = 64  # tokens; a text that is padded to so many takes little time anyway
 _MOST = 12  # lengths that are chosen beside the fixed ones
 _WORTH = 0.02  # of all tokens, which a further length has to save; one costs 1 to 2 MB of memory
 _STEP = 8  # tokens between the lengths that are tried, in a ladder of up to _TRIED of them
@@ -23,11 +24,13 @@ def ladder(
 
     They are chosen for the texts ``own``. Without any they are 16, 32, 48, 64, 96, ...: at most a
     third of the run of a text of more than 32 tokens is padding. () if ``longest`` is 0, and for a
-    model of images or of fixed lengths.
+    model of images, of fixed lengths, or of up to 64 tokens.
     """
     if not longest or not isinstance(model.input, TextInput) or model.input.seq_lens:
         return ()
     top = max(min(longest, model.input.max_seq_len), *seq_lens)
+    if top <= _WORTHWHILE:
+        return ()
     fixed = sorted({*seq_lens, top})
     if own and model.input.tokenizer is not None:
         return chosen(token_counts(model, own), fixed)

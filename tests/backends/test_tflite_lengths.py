@@ -14,6 +14,7 @@ import pytest
 from edgeopt.backends import backend, tflite
 from edgeopt.backends.tflite_lengths import Law, UnderivableError, derive
 from edgeopt.backends.tflite_quantize import quantize
+from edgeopt.backends.tflite_write import read, write
 from edgeopt.model import Model, samples
 from edgeopt.quantize import PLAIN
 from edgeopt.quiet import quiet
@@ -75,8 +76,6 @@ def test_a_ladder_has_one_copy_of_weights_and_scales(
     tiny: Callable[[str], Model], target: Target, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("litert_torch", reason="needs edgeopt[tflite]", exc_type=ImportError)
-    from edgeopt.backends.tflite_write import read
-
     ladder = (8, 16, 24, 32, 38)
     spec = next(s for s in target.engines if s.engine == "tflite")
     model, rungs = tiny("BertForSequenceClassification"), replace(target, ladder=ladder)
@@ -94,10 +93,55 @@ def test_a_ladder_has_one_copy_of_weights_and_scales(
         assert content.count(tensor.quantization.scale.tobytes()) == 1, tensor.name
 
 
+def biased(path: Path, bias: np.ndarray, other: int = 0) -> None:
+    """Write a file that adds a part of ``bias`` (2, 24, 24) to an input of 19 and of 24 tokens."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", exc_type=ImportError)
+    model = schema.ModelT(version=3, subgraphs=[], signatureDefs=[], buffers=[schema.BufferT()])
+    model.operatorCodes = [schema.OperatorCodeT(builtinCode=code) for code in (0, 18)]  # ADD, MUL
+    for at, n in enumerate((19, 24)):
+        part = np.ascontiguousarray(bias[:, :n, :n])
+        if n == 19:
+            part[0, 0, 0] += other
+        model.buffers.append(schema.BufferT(data=part.reshape(-1).view(np.uint8)))
+        shapes = np.array([2, n, n], np.int32)
+        tensors = [schema.TensorT(shape=shapes, name=name) for name in (b"x", b"bias", b"y")]
+        tensors[1].buffer = at + 1
+        add = schema.OperatorT(inputs=np.array([0, 1], np.int32), outputs=np.array([2], np.int32))
+        ends = {"inputs": np.array([0], np.int32), "outputs": np.array([2], np.int32)}
+        model.subgraphs.append(schema.SubGraphT(tensors=tensors, operators=[add], **ends))
+        ports = [
+            [schema.TensorMapT(name=name, tensorIndex=k)] for name, k in ((b"x", 0), (b"y", 2))
+        ]
+        model.signatureDefs.append(
+            schema.SignatureDefT(*ports, f"seq_{n}".encode(), subgraphIndex=at)
+        )
+    write(path, model, inside=True)
+
+
+def test_a_constant_along_two_sizes_is_cut_along_both(tmp_path: Path) -> None:
+    bias = np.random.default_rng(0).standard_normal((2, 24, 24)).astype(np.float32)
+    path = tmp_path / "a.tflite"
+    biased(path, bias)
+    derive(path, (19, 24), (7, 16, 24), tflite.signature_name, inside=True)
+    model, _ = read(path)
+    assert [s.signatureKey for s in model.signatureDefs] == [b"seq_7", b"seq_16", b"seq_24"]
+    for n, graph in zip((7, 16, 24), model.subgraphs, strict=True):
+        assert [t.shape.tolist() for t in graph.tensors] == [[2, n, n]] * 3
+        found = model.buffers[graph.tensors[1].buffer].data
+        assert found.tobytes() == bias[:, :n, :n].tobytes()
+
+
+def test_a_constant_that_goes_otherwise_is_refused_and_the_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.tflite"
+    biased(path, np.zeros((2, 24, 24), np.float32), other=1)
+    before = path.read_bytes()
+    with pytest.raises(UnderivableError, match="constant bias is no beginning of the longest one"):
+        derive(path, (19, 24), (7, 16, 24), tflite.signature_name, inside=True)
+    assert path.read_bytes() == before
+
+
 def test_what_is_the_beginning_of_another_buffer_takes_no_room(tmp_path: Path) -> None:
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated", exc_type=ImportError)
-    from edgeopt.backends.tflite_write import read, write
-
     data = np.random.default_rng(0).integers(0, 256, 300_000).astype(np.uint8)
     own = [
         data,

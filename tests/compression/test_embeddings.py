@@ -126,7 +126,7 @@ def test_the_artifact_holds_the_table_in_4_bits(texts_file: Path, tmp_path: Path
     save(again, tmp_path / "twice", folder)
     stored = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("small", "twice")]
     assert stored[0] == stored[1]
-    host = replace(load_target("host"), seq_lens=(16,), longest=0)
+    host = replace(load_target("host"), seq_lens=(16,))
     options = {"engines": ["onnx"], "precisions": ["fp32"]}
     sizes = []
     for name in ("model", "small"):
@@ -159,7 +159,7 @@ def test_all_shapes_together_go_through_the_engines(
     ):
         with pytest.raises(InputError, match="its token embeddings are factored or packed"):
             technique.check(again, options)
-    host = replace(load_target("host"), seq_lens=(16,), longest=0)
+    host = replace(load_target("host"), seq_lens=(16,))
     engines = ["onnx", "tflite", "openvino"]
     bundle = compile(
         tmp_path / "small",

@@ -121,7 +121,7 @@ def test_the_compiled_network_is_the_factored_one(
     recipe = load_recipe("default")
     bundle = compile(
         tmp_path / "small",
-        replace(load_target("host"), seq_lens=(16,), longest=0),
+        replace(load_target("host"), seq_lens=(16,)),
         recipe=replace(recipe, quantize=replace(recipe.quantize, keep=(last[0], last[-1]))),
         output=tmp_path / "small.edgeopt",
         engines=["onnx", "tflite", "openvino"],

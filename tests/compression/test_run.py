@@ -161,7 +161,7 @@ def test_the_work_comes_from_the_cache(bert: Path, texts_file: Path, tmp_path: P
 def test_compile_takes_the_folder_and_the_recipe(
     bert: Path, texts_file: Path, tmp_path: Path
 ) -> None:
-    host = replace(load_target("host"), seq_lens=(16,), longest=0)
+    host = replace(load_target("host"), seq_lens=(16,))
     options = {"engines": ["onnx"], "precisions": ["fp32"]}
     found = compress(bert, data=texts_file, recipe=recipe(GENTLE), output=tmp_path / "small")
     model = import_model(found.path)

@@ -167,7 +167,7 @@ def test_every_engine_gives_the_same(
     save(small, tmp_path / "small", tmp_path / "model")
     bundle = compile(
         tmp_path / "small",
-        replace(load_target("host"), seq_lens=seq_lens, longest=0),
+        replace(load_target("host"), seq_lens=seq_lens),
         output=tmp_path / "small.edgeopt",
         engines=["onnx", "tflite", "openvino"],
         precisions=precisions,

@@ -63,7 +63,7 @@ def make(spiky: Path, tmp_path: Path) -> Make:
         open_ = {"error_max": 1e30, "decisions_min": 0.0, "order_min": 0.0}
         bounds = dict(plain.bounds) | {"int4": Bound(cosine_min=cosine_min, answers=open_)}
         recipe: Recipe = replace(plain, bounds=bounds, quantize=quantize)
-        host = replace(load_target("host"), seq_lens=(16,), longest=0)
+        host = replace(load_target("host"), seq_lens=(16,))
         told: list[str] = []
         with progress.listen(lambda event: told.append(event.text)):
             made = compile(
@@ -128,7 +128,7 @@ def test_a_number_of_modules_is_kept_whatever_holds(make: Make) -> None:
 def test_embeddings_are_held_to_their_cosine(texts: Path, tmp_path: Path) -> None:
     folder = checkpoints.write(tmp_path / "tiny", "BertModel")
     recipe = replace(load_recipe("int8"), quantize=Quantize(max_drop=0.01))
-    host = replace(load_target("host"), seq_lens=(16,), longest=0)
+    host = replace(load_target("host"), seq_lens=(16,))
     options = {"engines": ["onnx"], "precisions": ["int8"], "data": texts}
     made = compile(folder, host, output=tmp_path / "a.edgeopt", recipe=recipe, **options)
     found = made.manifest.artifacts[0].accuracy

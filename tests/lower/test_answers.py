@@ -115,7 +115,7 @@ def test_no_answer_of_the_kind_is_told_with_what_was_expected() -> None:
 
 @pytest.fixture(scope="module")
 def host() -> Target:
-    return replace(load_target("host"), seq_lens=(16, 32), longest=0)
+    return replace(load_target("host"), seq_lens=(16, 32))
 
 
 FP32 = {"engines": ["onnx"], "precisions": ["fp32"]}

@@ -52,7 +52,7 @@ class Bench:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = checkpoints.write(tmp_path_factory.mktemp("bench") / "tiny")
     model = import_model(folder)
-    target = replace(load_target("host"), seq_lens=(16,), longest=0)
+    target = replace(load_target("host"), seq_lens=(16,))
     return Bench(
         model=model,
         target=target,
@@ -170,7 +170,7 @@ def test_compile_says_which_layer_to_keep_in_fp32_and_that_it_was_tried(
         bounds=dict(plain.bounds) | {"int4": Bound(cosine_min=0.7, answers=open_)},
         quantize=replace(plain.quantize, weights="int4"),
     )
-    host = replace(load_target("host"), seq_lens=(16,), longest=0)
+    host = replace(load_target("host"), seq_lens=(16,))
 
     def make(recipe: Any) -> Any:
         return compile(

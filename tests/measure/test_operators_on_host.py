@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     home = tmp_path_factory.mktemp("operators")
-    target = replace(edgeopt.load_target("host"), seq_lens=(32,), longest=0)
+    target = replace(edgeopt.load_target("host"), seq_lens=(32,))
     made = edgeopt.compile(
         checkpoints.write(home / "checkpoint", **SIZES),
         target,

@@ -3,6 +3,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,13 @@ def test_texts_of_two_lengths_get_these() -> None:
 @pytest.mark.heavy
 def test_a_model_gets_a_ladder_up_to_its_longest(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs edgeopt[torch]")
-    model = import_model(checkpoints.write(tmp_path / "tiny"))
-    assert model.text.max_seq_len == 38
-    assert ladder(model, (32,), 512, None) == (16, 32, 38)
-    assert ladder(model, (24, 32), 34, None) == (16, 24, 32, 34)
-    assert ladder(model, (32,), 0, None) == ()
+    small = import_model(checkpoints.write(tmp_path / "tiny"))
+    assert small.text.max_seq_len == 38
+    assert ladder(small, (32,), 512, None) == ()
+    model = replace(small, input=replace(small.text, max_seq_len=200))
+    assert ladder(model, (32, 128), 512, None) == (16, 32, 48, 64, 96, 128, 192, 200)
+    assert ladder(model, (24, 32), 90, None) == (16, 24, 32, 48, 64, 90)
+    assert ladder(model, (32, 128), 100, None) == (16, 32, 48, 64, 96, 128)
+    assert ladder(model, (32, 128), 0, None) == ()
     texts = ["a library", "the tool"]  # four tokens, with those at the ends
-    assert ladder(model, (32,), 512, texts) == (8, 32, 38)
+    assert ladder(model, (32,), 512, texts) == (8, 32, 200)

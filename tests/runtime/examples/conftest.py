@@ -37,7 +37,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     pytest.importorskip("onnxscript", reason="needs edgeopt[onnx]")
     import edgeopt
 
-    target = replace(edgeopt.load_target("host"), seq_lens=(8, 32), longest=0)
+    target = replace(edgeopt.load_target("host"), seq_lens=(8, 32))
 
     def make(name: str, architecture: str, **changes: object) -> Path:
         folder = tmp_path_factory.mktemp(name)
