@@ -40,6 +40,7 @@ def document(runs: Sequence[Run], left_out: dict[str, str] | None = None) -> dic
         model="m",
         data="d",
         seed=0,
+        seq_len=0,
         block=BLOCK,
         runs=runs,
         labels=LABELS,

@@ -43,6 +43,7 @@ def engines(
 @click.argument("data", type=click.Path(exists=True))
 @click.option("--texts", default=400, show_default=True, help="How many texts; 0: all.")
 @click.option("--seed", default=0, show_default=True, help="Which texts, and in what order.")
+@click.option("--seq-len", default=0, help="Tokens, padded or cut. [each text its own]")
 @click.option(
     "--checkpoint",
     "-c",
@@ -58,6 +59,7 @@ def texts(
     data: str,
     texts: int,
     seed: int,
+    seq_len: int,
     checkpoints: tuple[str, ...],
     only: tuple[str, ...],
     output: str,
@@ -70,7 +72,7 @@ def texts(
     """
     from tools.benchmarks.texts import compare
 
-    compare(model, data, texts, seed, checkpoints, only, output)
+    compare(model, data, texts, seed, seq_len, checkpoints, only, output)
 
 
 @bench.command()

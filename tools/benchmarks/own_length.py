@@ -43,6 +43,7 @@ def document(
     model: str,
     data: str,
     seed: int,
+    seq_len: int,
     block: int,
     runs: Sequence[Run],
     labels: Sequence[int],
@@ -100,6 +101,7 @@ def document(
         "model": model,
         "data": data,
         "seed": seed,
+        "seq_len": seq_len,
         "texts": len(tokens),
         "block": block,
         "threads": 1,
@@ -205,10 +207,11 @@ def page(found: Mapping[str, Any]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["| " + " | ".join(map(_padded, row, widths)) + " |" for row in rows]
     tokens = found["tokens"]
+    padded = f", cut or padded to {found['seq_len']}" if found["seq_len"] else ""
     lines += [
         "",
         f"{found['texts']} texts of {tokens['min']} to {tokens['max']} tokens (median "
-        f"{tokens['median']:.0f}), seed {found['seed']}; {found['model']}, one thread, "
+        f"{tokens['median']:.0f}){padded}, seed {found['seed']}; {found['model']}, one thread, "
         f"{found['clock']}, {found['cpu']}.",
         "x: how many times faster, the ratio of medians, mean of "
         f"{found['texts'] // found['block']} blocks of {found['block']} texts, with its interval "

@@ -14,7 +14,7 @@ import os
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt import pipeline, progress
@@ -47,11 +47,15 @@ def compare(
     data: str,
     count: int,
     seed: int,
+    seq_len: int,
     checkpoints: Sequence[str],
     only: Sequence[str],
     output: str,
 ) -> None:
-    """Time all variants on ``count`` texts of ``data``, and write and print what is true."""
+    """Time all variants on ``count`` texts of ``data``, and write and print what is true.
+
+    ``seq_len`` 0: each text at its own length; else all are cut or padded to so many tokens.
+    """
     model = Path(source)
     given = read(Path(data), reading.labels(model), count, seed)
     tokens = _lengths(model, given.texts)
@@ -60,7 +64,7 @@ def compare(
     for folder in checkpoints:
         variants += _ours(f" {Path(folder).name}", model, Path(folder), left_out)
     variants += _peers(model, only, left_out)
-    variants = [one for one in variants if _asked(one.name, only)]
+    variants = [replace(one, length=seq_len) for one in variants if _asked(one.name, only)]
     answers, served = _run(variants, given.texts, seed, left_out)
     runs = [
         Run(
@@ -76,6 +80,7 @@ def compare(
         model=model.name,
         data=data,
         seed=seed,
+        seq_len=seq_len,
         block=BLOCK,
         runs=runs,
         labels=given.labels,

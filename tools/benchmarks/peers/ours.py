@@ -24,7 +24,8 @@ def reader(
     import edgeopt_rt
 
     engine, precision = variant.split(":")
-    session = edgeopt_rt.open(str(folder), engine=engine, precision=precision, threads=1)
+    lengths = {"seq_lens": [length]} if length else {}
+    session = edgeopt_rt.open(str(folder), engine=engine, precision=precision, threads=1, **lengths)
     index = {name: i for i, name in enumerate(labels(model))}
 
     def answer(text: str) -> tuple[int, int]:
