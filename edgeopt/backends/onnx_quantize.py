@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quantised forms of an ONNX graph, each by onnxruntime's own quantisers.
 
-dynamic    ``quantize_dynamic`` after a rewrite that gives every token its own scale, then with
-           ranges that are known beforehand: nothing of a call's other tokens enters an answer
+dynamic    ``quantize_dynamic`` after rewrites that make attention one node and give every token its
+           own scale, then with ranges that are known beforehand: nothing of a call's other tokens
+           enters an answer
 static     ``quantize_static`` (QDQ), the ranges found on calibration texts
 none       ``MatMulNBits``: the weights alone, in groups, of 4 or 8 bits; embeddings in 8 bits
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from edgeopt.backends import Batch
 from edgeopt.backends.fp32_layers import Kept
+from edgeopt.backends.onnx_attention import fuse_attention
 from edgeopt.backends.onnx_scaling import Range, fix_ranges, scale_tokens
 from edgeopt.engines.elf import version_key
 from edgeopt.errors import CompileError
@@ -97,9 +99,12 @@ def quantize(
                 line = _static(fp32, path, excluded, how, calibration)
             elif scaled:
                 opset = next(i.version for i in proto.opset_import if i.domain in ("", "ai.onnx"))
+                fused = fuse_attention(proto, version)
                 ranges = scale_tokens(proto, opset, excluded)
                 onnx.save(proto, str(fp32))
-                line = _dynamic(fp32, path, ranges)
+                line = ("GELU fusion -> " + "attention as one node -> " * bool(fused)) + _dynamic(
+                    fp32, path, ranges
+                )
             else:
                 line = _weights(proto, path, excluded, how)
         except CompileError:
@@ -180,7 +185,7 @@ def _dynamic(fp32: Path, path: Path, ranges: Mapping[str, Range]) -> str:
     proto = onnx.load(str(path))
     fix_ranges(proto, ranges)
     onnx.save(proto, str(path))
-    return "GELU fusion -> scale per token -> quantize_dynamic (int8 weights by channel)"
+    return "scale per token -> quantize_dynamic (int8 weights by channel)"
 
 
 def _static(

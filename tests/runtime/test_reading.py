@@ -305,6 +305,22 @@ def test_tensors_by_hand(compiled: Compile) -> None:
             session.select(1, 21)
 
 
+def test_onnxruntime_pads_no_single_text(compiled: Compile) -> None:
+    """A text has its own length there; texts of one batch have the length that fits them all."""
+    _, bundle = compiled("BertForSequenceClassification")
+
+    def length(session: edgeopt_rt.Session, seq_len: int) -> int:
+        session.select(1, seq_len)
+        return int(session.inputs()["input_ids"].shape[1])
+
+    with open_session(bundle.path, engine="onnx") as session:
+        assert [length(session, n) for n in (1, 2, 17, 25, 37)] == [1, 2, 17, 25, 37]
+        longest = length(session, 0)
+        assert length(session, longest - 1) == longest - 1
+    with open_session(bundle.path, engine="onnx", batch=2) as session:
+        assert length(session, 17) > 17
+
+
 def test_what_the_options_cannot_be_is_told(compiled: Compile) -> None:
     _, bundle = compiled("BertForSequenceClassification")
     for options, message in (

@@ -40,6 +40,43 @@ def engines(
 
 @bench.command()
 @click.argument("model", type=click.Path(exists=True))
+@click.argument("data", type=click.Path(exists=True))
+@click.option("--texts", default=400, show_default=True, help="How many texts; 0: all.")
+@click.option("--seed", default=0, show_default=True, help="Which texts, and in what order.")
+@click.option("--seq-len", default=0, help="Tokens, padded or cut. [each text its own]")
+@click.option(
+    "--checkpoint",
+    "-c",
+    "checkpoints",
+    multiple=True,
+    type=click.Path(exists=True),
+    help="A folder that 'edgeopt compress' made of MODEL.",
+)
+@click.option("--only", multiple=True, help="Variants whose name holds this alone.")
+@click.option("--output", "-o", default="build/bench-texts.json", show_default=True)
+def texts(
+    model: str,
+    data: str,
+    texts: int,
+    seed: int,
+    seq_len: int,
+    checkpoints: tuple[str, ...],
+    only: tuple[str, ...],
+    output: str,
+) -> None:
+    """Time each text of DATA at its own length, text in to label out, by the classifier MODEL.
+
+    DATA is .jsonl(.gz) with "text" and "label", or a folder with test.jsonl(.gz). One thread,
+    process CPU time; each variant is a process of its own, in an environment of its own, and all
+    take each block of texts in an order that is drawn.
+    """
+    from tools.benchmarks.texts import compare
+
+    compare(model, data, texts, seed, seq_len, checkpoints, only, output)
+
+
+@bench.command()
+@click.argument("model", type=click.Path(exists=True))
 @click.option("--rounds", default=7, show_default=True, help="Cold starts of each variant.")
 @click.option("--calls", default=20000, show_default=True, help="Calls of the tiny model.")
 @click.option("--output", "-o", default="build/bench-runtime.json", show_default=True)

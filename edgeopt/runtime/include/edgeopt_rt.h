@@ -149,8 +149,9 @@ typedef struct eo_session_options {
     const eo_option *options; /* the engine's own, over those of the bundle */
     uint32_t option_count;
     uint32_t batch; /* texts or images in one run at most; 0: 1 */
-    /* Token counts to bind buffers for. NULL: all that the artifact takes; if it takes any, the
-     * bundle's own and a dozen between, so that a short text is not padded to the longest. */
+    /* Token counts to bind buffers for. NULL: all that the artifact takes; if it takes any, every
+     * one up to 512 with an engine to which they are alike (onnxruntime; texts one by one), else
+     * the bundle's own and a dozen between, so that a short text is not padded to the longest. */
     const int32_t *seq_lens;
     uint32_t seq_len_count;
     uint32_t max_text_bytes; /* of one text; 0: 65,536 */

@@ -9,6 +9,8 @@
 #ifndef EO_ENGINE_H
 #define EO_ENGINE_H
 
+#include <stdbool.h>
+
 #include "base/tensor.h"
 
 #include <stdbool.h>
@@ -54,6 +56,9 @@ typedef void eo_operator_sink(void *context, const struct eo_operator *operator)
 
 struct eo_engine {
     const char *name;
+    /* Whether it runs a length that it has not met before as fast as any other: then texts are not
+     * padded where the artifact takes any length. */
+    bool any_length;
     const char *const *libraries; /* file names to look for, the likeliest first; ends with NULL */
     /* Writes the library's own version, such as "1.31.1", without opening a model. */
     int (*version)(const char *library, char *text, size_t size, struct eo_failure *failure);

@@ -461,6 +461,7 @@ static const char *const libraries[] = {"libonnxruntime.so.1", "libonnxruntime.s
 
 const struct eo_engine eo_engine_onnx = {
     .name = "onnx",
+    .any_length = true,
     .libraries = libraries,
     .version = ort_version,
     .open = ort_open,

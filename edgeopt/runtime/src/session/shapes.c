@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SEQ_LENS = 64, MAX_BATCHES = 16, MAX_BATCH = 1024, SHORTEST = 16 };
+enum { MAX_SEQ_LENS = 64, MAX_LENS = 1024, MAX_BATCHES = 16, MAX_BATCH = 1024, SHORTEST = 16 };
+/* The longest text that is never padded, of an engine that takes any length as it is; and of longer
+ * ones, a power of two and its double have so many lengths between them. */
+enum { EXACT = 512, PARTS = 32 };
 
 static bool has_dim(const struct eo_signature *signature, int64_t dim)
 {
@@ -30,7 +33,7 @@ static uint32_t insert(int32_t *lens, uint32_t count, int32_t len)
         }
         at--;
     }
-    if (count == MAX_SEQ_LENS) {
+    if (count == MAX_LENS) {
         return count;
     }
     memmove(lens + at + 1, lens + at, (count - at) * sizeof *lens);
@@ -87,6 +90,14 @@ static int list_lens(const struct eo_session *session, const struct eo_session_o
             manifest->goldens[i].seq_len <= manifest->max_seq_len) {
             *count = insert(lens, *count, manifest->goldens[i].seq_len);
         }
+    }
+    if (session->engine->any_length && options->batch <= 1) {
+        int32_t step = 1;
+        for (int32_t len = 1; len < manifest->max_seq_len; len += step) {
+            *count = insert(lens, *count, len);
+            step = len < EXACT ? 1 : len & (len - 1) ? step : len / PARTS;
+        }
+        return EO_OK;
     }
     /* 16, 24, 32, 48, 64, ...: at most a third of a run is spent on padding. */
     for (int32_t len = SHORTEST; len < manifest->max_seq_len; len *= 2) {
@@ -266,7 +277,7 @@ int eo_shapes_bind(struct eo_session *session, const struct eo_session_options *
                    struct eo_failure *failure)
 {
     const struct eo_signature *signature = &session->entry->signature;
-    int32_t lens[MAX_SEQ_LENS];
+    int32_t lens[MAX_LENS];
     uint32_t batches[MAX_BATCHES], len_count = 0, batch_count = 0;
     uint64_t most = 0, bytes;
     int result = match_ports(session, signature->inputs, signature->input_count, true,

@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Variants in processes of their own, each in its peer's environment; see ``peers/worker.py``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from edgeopt import cache, progress
+from edgeopt.errors import CompileError, MeasurementError
+from edgeopt.measure.timing import MAX_WALL_TO_CPU
+
+ROOT = Path(__file__).parents[2]
+PEERS = "tools.benchmarks.peers"
+TRIES = 5
+_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TVM_NUM_THREADS")
+_SHOWN = 400  # characters of what a process said
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One text's: CPU and wall time, ns, whether nothing disturbed it, label, tokens read."""
+
+    cpu_ns: int
+    wall_ns: int
+    quiet: bool
+    label: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """What is run: ``word`` is the name of this variant in the peer's ``module``.
+
+    ``folder`` has what the peer made of the checkpoint ``model``. ``length`` 0: each text at its
+    own length.
+    """
+
+    name: str
+    module: str
+    word: str
+    python: Path
+    model: Path
+    folder: Path
+    length: int = 0
+
+
+def peer(name: str) -> ModuleType:
+    """Return the module of a peer, which imports nothing heavy by itself."""
+    return importlib.import_module(f"{PEERS}.{name}")
+
+
+def python_of(requirements: Sequence[str]) -> Path:
+    """Return the Python of an environment with ``requirements``, which is made first if need be.
+
+    Raises CompileError if they cannot be installed.
+    """
+    if not requirements:
+        return Path(sys.executable)
+
+    def install(directory: Path) -> None:
+        with progress.step(f"Making an environment with {requirements[0]}"):
+            _run([sys.executable, "-m", "venv", str(directory / "venv")])
+            pip = [str(directory / "venv/bin/python"), "-m", "pip", "install", "-q", "--no-compile"]
+            # PyTorch by itself first: else its larger builds for GPUs may be chosen.
+            _run([*pip, *(r for r in requirements if r.startswith("torch=="))])
+            _run([*pip, *requirements])
+
+    key = cache.key(requirements=list(requirements))
+    return cache.entry("bench-peer", key, install) / "venv/bin/python"
+
+
+def made(name: str, model: Path) -> tuple[Path, Path]:
+    """Return the Python and the folder of what a peer makes of the checkpoint ``model``.
+
+    Raises CompileError with what the peer said if it cannot.
+    """
+    module = peer(name)
+    python = python_of(module.REQUIREMENTS)
+
+    def build(directory: Path) -> None:
+        with progress.step(f"{name}: making its form of {model.name}"):
+            _run(_words(python, "make", name, "", model, directory, 0))
+
+    key = cache.key(
+        weights=cache.file_sha256(model / "model.safetensors"),
+        code=cache.file_sha256(Path(str(module.__file__))),
+        requirements=list(module.REQUIREMENTS),
+    )
+    return python, cache.entry("bench-made-by-peer", key, build)
+
+
+class Served:
+    """A variant that runs, from its start to the end of the block."""
+
+    def __init__(self, variant: Variant, environment: dict[str, str]) -> None:
+        """Start it and wait until it has answered once. Raises MeasurementError."""
+        self.variant = variant
+        self._said = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
+        one = variant
+        self._process = subprocess.Popen(
+            _words(one.python, "serve", one.module, one.word, one.model, one.folder, one.length),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env=_environment() | environment,
+            cwd=ROOT,
+        )
+        try:
+            opened = self._read()
+        except BaseException:
+            self.close()
+            raise
+        self.versions: dict[str, str] = opened["versions"]
+        self.peak_mb: float = opened["peak_mb"]
+
+    def block(self, texts: Sequence[str]) -> list[Answer]:
+        """Run ``texts`` one by one. Raises MeasurementError if the process ends."""
+        asked = {"texts": list(texts), "tries": TRIES, "quiet": MAX_WALL_TO_CPU}
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+        except OSError as exc:
+            raise self._ended() from exc
+        found = self._read()
+        self.peak_mb = found["peak_mb"]
+        return [
+            Answer(cpu_ns=cpu, wall_ns=wall, quiet=quiet, label=label, tokens=tokens)
+            for cpu, wall, quiet, label, tokens in found["answers"]
+        ]
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._ended()
+        return json.loads(line)
+
+    def _ended(self) -> MeasurementError:
+        code = self._process.wait()
+        self._said.seek(0)
+        return MeasurementError(
+            f"ended with {code}: {last_words(self._said.read())}", where=self.variant.name
+        )
+
+    def close(self) -> None:
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            try:
+                stream.close()
+            except OSError:  # what was not yet written to a process that has ended
+                continue
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def last_words(text: str) -> str:
+    """Return the last line of what a process said, cut: of a traceback the error itself."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:_SHOWN] if lines else "it said nothing"
+
+
+def _words(
+    python: Path, what: str, module: str, word: str, model: Path, folder: Path, length: int
+) -> list[str]:
+    worker = [str(python), "-P", "-m", f"{PEERS}.worker"]
+    return [*worker, what, f"{PEERS}.{module}", word, str(model), str(folder), str(length)]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        **dict.fromkeys(_ONE_THREAD, "1"),
+    }
+
+
+def _run(words: Sequence[str]) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, env=_environment(), cwd=ROOT)
+    if done.returncode:
+        name = " ".join(Path(word).name for word in words[:5])
+        raise CompileError(f"exit {done.returncode}: {last_words(done.stderr)}", where=name)
