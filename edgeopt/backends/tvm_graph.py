@@ -80,7 +80,9 @@ def import_onnx(
             passes.CanonicalizeBindings(),
             passes.DeadCodeElimination(),
             passes.LegalizeOps(legal),
-            passes.EliminateCommonSubexpr(),
+            *(
+                [] if int8 is None else [passes.EliminateCommonSubexpr()]
+            ),  # rows of several products
             passes.AnnotateTIROpPattern(),
             passes.FoldConstant(),
             passes.FuseOps(),

@@ -95,11 +95,13 @@ class Int8:
 
     def _product(self, builder: Any, call: Any) -> Any | None:
         """Return ``x @ weight`` in INT8, None for a product that stays in FP32."""
-        from tvm import relax
+        from tvm import relax, tirx
 
         x = call.args[0]
         weight = _constant(builder, call.args[1])
         if weight is None or weight.ndim != 2 or x.ty.dtype != "float32" or len(x.ty.shape) < 2:
+            return None
+        if not all(isinstance(size, tirx.IntImm) for size in x.ty.shape):
             return None
         k, n = weight.shape
         if k > _MAX_K or weight in self.kept:

@@ -206,9 +206,10 @@ def _vectorize(schedule: Any, loop: Any, registers: Registers) -> None:
             schedule.unroll(loop)
         return
     vectors, lane = schedule.split(loop, [None, lanes])
-    if extent // lanes <= _UNROLL_MAX_VECTORS:
-        schedule.unroll(vectors)
     schedule.vectorize(lane)
+    if extent // lanes > _UNROLL_MAX_VECTORS:  # several of a long loop share what they begin with
+        _, vectors = schedule.split(vectors, [None, largest_divisor(extent // lanes, _LANES_MIN)])
+    schedule.unroll(vectors)
 
 
 def _schedule_rows(schedule: Any, blocks: Sequence[Any], registers: Registers) -> None:
