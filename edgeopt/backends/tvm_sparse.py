@@ -13,7 +13,8 @@ product in its fused kernel (bias, GELU, residual) is applied to the tile before
     columns  (blocks,)              uint16, the input of each block
     starts   (groups + 1,)          int32, where each group of outputs begins
 
-A weight with too few zero blocks stays dense: a block costs more than its share of a dense product.
+A weight with too few zero blocks stays dense: laying out rows, and on some cores a block, cost more
+than a dense product has.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Blocks:
 
 
 # Counted on an emulated Cortex-A72: .375 instructions a multiply-add in a block that is left, and
-# .39 in a dense product. Not measured on x86; of a like kernel with AVX-512 (16 x 1) the times met
-# with .75 of the blocks left.
+# .39 in a dense product; for cores in order the same is taken. Not measured on x86; of a like
+# kernel with AVX-512 (16 x 1) the times met with .75 of the blocks left.
 _NEON_COST, _X86_COST = 0.96, 1.3
 
 BLOCKS: Mapping[Registers, Blocks] = {
