@@ -17,12 +17,13 @@ NAMES = (
     "onnxruntime_fp32",
     "optimum",
     "sentence_transformers_onnx",
-    "sentence_transformers_openvino",
     "ctranslate2",
     "executorch",
 )
 
 LEFT_OUT = {
+    "sentence-transformers OpenVINO": "optimum-intel 2.2 installs a torchvision that does not load "
+    "beside a CPU build of PyTorch",
     "llama.cpp": "llama-cpp-python has no build for Python 3.11 on the package index, only sources",
 }
 """What would belong here and cannot be had, with the reason."""
