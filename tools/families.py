@@ -40,8 +40,6 @@ COLUMNS = (
     "tvm fp32",
     "tvm int8",
 )
-UNFINISHED = ("tvm int8",)
-"""Columns that not every family was lowered for yet."""
 _HALF = {"avx512_fp16", "asimdhp"}  # instructions without which OpenVINO computes FP16 in FP32
 _NOT_FINITE = "an answer is NaN or infinite, and no bundle has it"
 _SAMPLES = 24  # which calibrate too, for there are no others
@@ -134,7 +132,6 @@ def page(found: dict[str, dict[str, Cell]]) -> str:
         "not built in it. RT-DETR chooses among proposals by their scores, and rounding turns some "
         "over: transformers' own class, rounded to FP16 layer by layer, comes to 0.93. "
         "MobileBERT's values reach 1,000,000 with these weights, and FP16 ends at 65,504.",
-        "What has an empty cell was not lowered for that engine and precision yet.",
         table(("class in transformers", *COLUMNS), rows).rstrip(),
     ]
     if reasons:

@@ -43,10 +43,12 @@ def _target(target: Target) -> str:
         for spec in target.engines
     ]
     rows += [(engine, "not built", why) for engine, why in target.not_built.items()]
-    lengths = ", ".join(map(str, target.seq_lens))
+    lengths = f"{', '.join(map(str, target.seq_lens))} tokens"
+    if target.longest:
+        lengths += f" and others, up to {target.longest}"
     return (
         f"## {target.name}\n\n{target.description}. Recipe `{target.recipe}`; static lengths "
-        f"{lengths} tokens; measured with {target.warmup} runs to warm up and {target.runs} "
+        f"{lengths}; measured with {target.warmup} runs to warm up and {target.runs} "
         f"samples.\n\n{table(('engine', 'precisions', 'why'), rows).rstrip()}"
     )
 
