@@ -42,7 +42,7 @@ def _lengths(seq_lens: Sequence[int]) -> str:
     """Return an artifact's lengths, of a ladder the ends and how many there are."""
     if len(seq_lens) <= _FEW:
         return ", ".join(map(str, seq_lens))
-    return f"{seq_lens[0]} to {seq_lens[-1]}: {len(seq_lens)}"
+    return f"{seq_lens[0]}-{seq_lens[-1]} ({len(seq_lens)})"
 
 
 def _input(manifest: Manifest) -> str:
@@ -110,7 +110,7 @@ def _artifacts(manifest: Manifest, console: Console) -> None:
         head = Text(title.replace(" ", "\n"))
         table.add_column(head, justify="right", no_wrap=True)
 
-    table.add_column("engine", overflow="fold")
+    table.add_column("engine", overflow="fold", min_width=len("openvino"))
     table.add_column("precision", no_wrap=True)
     figure("size")
     table.add_column("pixels" if of_images else "tokens", overflow="fold")
