@@ -110,7 +110,7 @@ def _artifacts(manifest: Manifest, console: Console) -> None:
         head = Text(title.replace(" ", "\n"))
         table.add_column(head, justify="right", no_wrap=True)
 
-    table.add_column("engine", overflow="fold", min_width=len("openvino"))
+    table.add_column("engine", overflow="fold")
     table.add_column("precision", no_wrap=True)
     figure("size")
     table.add_column("pixels" if of_images else "tokens", overflow="fold")
