@@ -13,8 +13,6 @@
 
 #include "base/tensor.h"
 
-#include <stdbool.h>
-
 #define EO_MAX_TENSORS 16
 
 /* One file of an artifact. */
