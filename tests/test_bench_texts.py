@@ -36,6 +36,7 @@ def run(name: str, factor: float, *, wrong: int = 0, reads: int = 512, seed: int
 
 
 def document(runs: Sequence[Run], left_out: dict[str, str] | None = None) -> dict[str, Any]:
+    pytest.importorskip("scipy", reason="needs edgeopt[evaluate]")
     return own_length.document(
         model="m",
         data="d",

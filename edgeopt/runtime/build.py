@@ -46,6 +46,7 @@ _SMALL_CODE = (
     *("-Xclang", "-Oz"),
     "-fno-unwind-tables",
     "-fno-asynchronous-unwind-tables",
+    "-fno-math-errno",  # which nothing of ours reads
     "-ffunction-sections",
     "-fdata-sections",
 )

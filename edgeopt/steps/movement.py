@@ -56,7 +56,7 @@ class Movement(Step):
 
     @property
     def aims(self) -> Aim:
-        """Latency; with ``outputs`` size, as what is counted on a target knows no zeros."""
+        """Latency; with outputs size, as what is counted on a target knows no zeros."""
         return "size" if self.outputs else "latency"
 
     @property

@@ -62,8 +62,10 @@ def test_every_option_is_shown_with_its_default_range_and_help(name: str) -> Non
 
 def test_a_technique_is_shown_with_what_it_is_for_makes_and_undoes() -> None:
     out = edgeopt("recipes", "show", "movement", columns=200).stdout
-    assert "Is for: latency\n" in out
-    assert "Makes: zeros with block: squares that are no whole head stay\n" in out
+    counted = "as what is counted on a target knows no zeros"
+    assert f"Is for: latency; with outputs size, {counted}\n" in out
+    left = "as squares that are no whole head stay, and with outputs"
+    assert f"Makes: zeros with block, {left}\n" in out
     assert "Undoes: factored layers, zeros\n" in out
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert rows["learning_rate"].split()[1] == "5e-05"  # movement's own, not that of training
