@@ -32,14 +32,19 @@ class Compiled:
     """Of the artifact's inputs and outputs; a golden call's are the model's."""
 
 
-def lower(engine: str, architecture: str, folder: Path, precision: str = "fp32") -> Compiled:
+def lower(
+    engine: str, architecture: str, folder: Path, precision: str = "fp32", version: str = ""
+) -> Compiled:
     """Lower a checkpoint of ``architecture`` and write its golden calls.
+
+    ``version`` is that of the engine that it is for, by default the target's.
 
     They are the reference's in FP32, and what the engine itself computes in Python in other
     precisions.
     """
     model = import_model(checkpoints.write(folder / "checkpoint", architecture))
     (spec,) = (spec for spec in TARGET.engines if spec.engine == engine)
+    spec = replace(spec, version=version or spec.version)
     files = folder / "files"
     files.mkdir()
     artifact = backend(engine).lower(model, TARGET, spec, precision, (), files)
