@@ -92,6 +92,9 @@ def unpaired(
     return _effect(center, math.sqrt(sum(parts)), freedom, n, spread, error)
 
 
+_WIDEST = 700.0  # of which exp is a number still: two rounds and a small risk bound nothing
+
+
 def _effect(
     center: float, standard_error: float, freedom: float, units: int, spread: float, error: float
 ) -> Effect:
@@ -99,7 +102,7 @@ def _effect(
     return Effect(
         ratio=math.exp(center),
         low=math.exp(center - half),
-        high=math.exp(center + half),
+        high=math.exp(min(center + half, _WIDEST)),
         units=units,
         spread=spread,
         error=error,

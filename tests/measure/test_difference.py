@@ -21,6 +21,12 @@ def test_the_interval_is_students_t() -> None:
     assert (found.units, found.verdict) == (3, SAME)
 
 
+def test_two_rounds_bound_nothing_if_the_risk_is_small() -> None:
+    found = difference.paired([0.1, 0.5], error=1e-4)
+    assert (found.low, found.verdict) == (0, SAME)
+    assert 1e300 < found.high < math.inf
+
+
 def test_a_verdict_takes_an_interval_without_1() -> None:
     assert difference.paired([0.02, 0.021, 0.022]).verdict == SLOWER
     assert difference.paired([-0.02, -0.021, -0.022]).verdict == FASTER
