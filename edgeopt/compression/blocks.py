@@ -33,7 +33,15 @@ from edgeopt.backends.tvm_schedule import AVX2, AVX512, NEON
 from edgeopt.backends.tvm_sparse import BLOCKS, cost
 from edgeopt.compression import budget
 from edgeopt.compression.importance import loss
-from edgeopt.compression.layerwise import Call, first_calls, inputs, through, tokens, with_ones
+from edgeopt.compression.layerwise import (
+    Call,
+    first_calls,
+    inputs,
+    projections,
+    through,
+    tokens,
+    with_ones,
+)
 from edgeopt.compression.reconstruct import grams
 from edgeopt.compression.sparsity import cubic
 from edgeopt.compression.technique import Change
@@ -158,18 +166,8 @@ def _teach(
     )
 
 
-def _groups(layer: Layer, options: Blocks) -> list[tuple[torch.nn.Linear, ...]]:
-    """Return the projections by what they are given, in the order in which they compute."""
-    groups: list[tuple[torch.nn.Linear, ...]] = []
-    if "attention" in options.parts and layer.attention_output is not None:
-        groups += [layer.qkv, (layer.attention_output,)]
-    if "ffn" in options.parts:
-        groups += [(layer.ffn_input,), (layer.ffn_output,)]
-    return groups
-
-
 def _linears(layer: Layer, options: Blocks) -> list[torch.nn.Linear]:
-    return [linear for group in _groups(layer, options) for linear in group]
+    return [linear for group in projections(layer, options.parts) for linear in group]
 
 
 def _every(model: Model, options: Blocks) -> list[torch.nn.Linear]:
@@ -345,7 +343,7 @@ def _prune(
     with progress.step(f"Pruning blocks on {len(data)} {data.noun}") as step:
         for number, (whole, left) in enumerate(pairs):
             for group, new_group in zip(
-                _groups(whole, options), _groups(left, options), strict=True
+                projections(whole, options.parts), projections(left, options.parts), strict=True
             ):
                 parts = [(*pair, *next(jobs)) for pair in zip(group, new_group, strict=True)]
                 if all(share == 1 for *_, share in parts):

@@ -9,13 +9,13 @@ then run on it alone. The hidden states of all texts are held in memory:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.evaluate.data import Data, batches
 from edgeopt.model import Model
-from edgeopt.model.network.widths import blocks
+from edgeopt.model.network.widths import Layer, blocks
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,19 @@ class Call:
     args: tuple[Any, ...]
     named: Mapping[str, Any]
     mask: torch.Tensor | None
+
+
+def projections(layer: Layer, parts: Collection[str]) -> list[tuple[torch.nn.Linear, ...]]:
+    """Return the linear modules of ``parts`` ("attention", "ffn") in the order they compute.
+
+    Those of a group are given the same.
+    """
+    groups: list[tuple[torch.nn.Linear, ...]] = []
+    if "attention" in parts and layer.attention_output is not None:
+        groups += [layer.qkv, (layer.attention_output,)]
+    if "ffn" in parts:
+        groups += [(layer.ffn_input,), (layer.ffn_output,)]
+    return groups
 
 
 def first_calls(model: Model, data: Data) -> list[Call]:

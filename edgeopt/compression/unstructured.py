@@ -25,14 +25,14 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from edgeopt import progress
-from edgeopt.compression.layerwise import first_calls, inputs, through, with_ones
+from edgeopt.compression.layerwise import first_calls, inputs, projections, through, with_ones
 from edgeopt.compression.reconstruct import grams
 from edgeopt.compression.sparsity import grouped, lowest, lowest_of_rows, sparsegpt, wanda
 from edgeopt.compression.technique import Change
 from edgeopt.evaluate.data import Data
 from edgeopt.model import Model
 from edgeopt.model.checkpoint import network
-from edgeopt.model.network.widths import Layer, blocks, family, layers
+from edgeopt.model.network.widths import blocks, family, layers
 from edgeopt.steps import wrong
 from edgeopt.steps.limits import MIN_SAMPLES
 from edgeopt.steps.unstructured import Unstructured
@@ -50,7 +50,7 @@ NOTE = (
 def check(model: Model, options: Unstructured) -> None:
     """Raise InputError if ``options`` cannot be done to ``model``."""
     found = layers(network(model))
-    if not any(_groups(layer, options) for layer in found):
+    if not any(projections(layer, options.parts) for layer in found):
         raise wrong(
             options,
             "parts",
@@ -60,7 +60,7 @@ def check(model: Model, options: Unstructured) -> None:
     if options.group is None:
         return
     for number, layer in enumerate(found):
-        for linear in (one for group in _groups(layer, options) for one in group):
+        for linear in (one for group in projections(layer, options.parts) for one in group):
             if linear.in_features % options.group[1]:
                 raise wrong(
                     options,
@@ -106,17 +106,7 @@ def apply(model: Model, options: Unstructured, data: Data, context: Context = AL
 def linears(model: Model, options: Unstructured) -> list[torch.nn.Linear]:
     """Return the projections that ``options`` prune, from the input on."""
     found = layers(network(model))
-    return [one for layer in found for group in _groups(layer, options) for one in group]
-
-
-def _groups(layer: Layer, options: Unstructured) -> list[tuple[torch.nn.Linear, ...]]:
-    """Return the projections of ``layer`` by what they are given: those of a group share it."""
-    groups: list[tuple[torch.nn.Linear, ...]] = []
-    if "attention" in options.parts and layer.attention_output is not None:
-        groups += [layer.qkv, (layer.attention_output,)]
-    if "ffn" in options.parts:
-        groups += [(layer.ffn_input,), (layer.ffn_output,)]
-    return groups
+    return [one for layer in found for group in projections(layer, options.parts) for one in group]
 
 
 def _by_magnitude(model: Model, options: Unstructured) -> None:
@@ -151,7 +141,7 @@ def _by_inputs(model: Model, options: Unstructured, data: Data) -> None:
     calls = first_calls(model, data)
     with progress.step(f"Pruning weights ({options.method}) on {len(data)} {data.noun}") as step:
         for number, (block, layer) in enumerate(zip(blocks(network(model)), found, strict=True)):
-            groups = _groups(layer, options)
+            groups = projections(layer, options.parts)
             for group, gram in zip(groups, _grams(block, groups, calls), strict=True):
                 for linear in group:
                     _prune(linear, gram, options)

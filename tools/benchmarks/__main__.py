@@ -17,6 +17,16 @@ def bench() -> None:
     """Compare edgeopt with what a user would pick instead, in one run, and print what is true."""
 
 
+_checkpoints = click.option(
+    "--checkpoint",
+    "-c",
+    "checkpoints",
+    multiple=True,
+    type=click.Path(exists=True),
+    help="A folder that 'edgeopt compress' made of MODEL.",
+)
+
+
 @bench.command()
 @click.argument("model", type=click.Path(exists=True))
 @click.argument("data", type=click.Path(exists=True))
@@ -44,14 +54,7 @@ def engines(
 @click.option("--texts", default=400, show_default=True, help="How many texts; 0: all.")
 @click.option("--seed", default=0, show_default=True, help="Which texts, and in what order.")
 @click.option("--seq-len", default=0, help="Tokens, padded or cut. [each text its own]")
-@click.option(
-    "--checkpoint",
-    "-c",
-    "checkpoints",
-    multiple=True,
-    type=click.Path(exists=True),
-    help="A folder that 'edgeopt compress' made of MODEL.",
-)
+@_checkpoints
 @click.option("--only", multiple=True, help="Variants whose name holds this alone.")
 @click.option("--output", "-o", default="build/bench-texts.json", show_default=True)
 def texts(
@@ -96,14 +99,7 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
 @click.argument("test", required=False, type=click.Path(exists=True))
 @click.option("--held-out", type=click.Path(exists=True), help="Texts to check steps on.")
 @click.option("--recipe", "-r", "recipes", multiple=True, help="[one a technique, without -c]")
-@click.option(
-    "--checkpoint",
-    "-c",
-    "checkpoints",
-    multiple=True,
-    type=click.Path(exists=True),
-    help="A folder that 'edgeopt compress' made of MODEL.",
-)
+@_checkpoints
 @click.option("--rounds", default=30, show_default=True, help="Timed calls of each variant.")
 @click.option("--seq-len", default=128, show_default=True, help="Tokens, padded or cut.")
 @click.option("--output", "-o", default="build/bench-compression.json", show_default=True)

@@ -2,22 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user would pick instead: Optimum's ONNX export and dynamic INT8.
 
-Optimum pins an older transformers, so it lives in an environment of its own, made here with uv
-and kept in edgeopt's cache. Only the file that it makes is run by the benchmark.
+Optimum pins an older transformers, so it lives in the environment of its peer. Only the file that
+it makes is run by the benchmark.
 """
 
 from __future__ import annotations
 
-import platform
 import subprocess
-import sys
 from pathlib import Path
 
 from edgeopt import cache, progress
 from edgeopt.errors import CompileError
-
-REQUIREMENTS = ["optimum-onnx[onnxruntime]==0.1.0", "transformers<4.58", "torch==2.13.0"]
-
+from tools.benchmarks.peers.optimum import FILE, REQUIREMENTS, isa
+from tools.benchmarks.served import python_of
 
 TASKS = {"sequence-classification": "text-classification"}
 """Optimum's name of a task if it is another than ours."""
@@ -25,12 +22,11 @@ TASKS = {"sequence-classification": "text-classification"}
 
 def python() -> Path:
     """Return the Python of Optimum's environment, which is made first if it is not there."""
-    key = cache.key(requirements=REQUIREMENTS)
-    return cache.entry("optimum", key, _install) / "venv/bin/python"
+    return python_of(REQUIREMENTS)
 
 
 def int8_model(model: Path, task: str) -> Path:
-    """Return the ``model_quantized.onnx`` that Optimum makes of a Hugging Face directory."""
+    """Return the INT8 file that Optimum makes of a Hugging Face directory."""
     own = str(python())
     weights = cache.file_sha256(model / "model.safetensors")
 
@@ -40,29 +36,11 @@ def int8_model(model: Path, task: str) -> Path:
             flags = ["--task", TASKS.get(task, task), "--model", str(model)]
             _run([*program, "export", "onnx", *flags, str(directory / "onnx")])
         with progress.step("Optimum: quantize"):
-            flags = ["--onnx_model", str(directory / "onnx"), "-o", str(directory), _isa()]
+            flags = ["--onnx_model", str(directory / "onnx"), "-o", str(directory), isa()]
             _run([*program, "onnxruntime", "quantize", "--per_channel", *flags])
 
-    key = cache.key(weights=weights, isa=_isa(), requirements=REQUIREMENTS)
-    return cache.entry("optimum-model", key, build) / "model_quantized.onnx"
-
-
-def _install(directory: Path) -> None:
-    with progress.step("Making Optimum's environment"):
-        _run([sys.executable, "-m", "venv", str(directory / "venv")])
-        pip = [str(directory / "venv/bin/python"), "-m", "pip", "install", "-q"]
-        _run([*pip, "torch==2.13.0"])
-        _run([*pip, *REQUIREMENTS])
-
-
-def _isa() -> str:
-    """Return the flag of ``optimum-cli onnxruntime quantize`` that fits this machine."""
-    if platform.machine() == "aarch64":
-        return "--arm64"
-    flags = Path("/proc/cpuinfo").read_text()
-    if "avx512_vnni" in flags:
-        return "--avx512_vnni"
-    return "--avx512" if "avx512f" in flags else "--avx2"
+    key = cache.key(weights=weights, isa=isa(), requirements=list(REQUIREMENTS))
+    return cache.entry("optimum-model", key, build) / FILE
 
 
 def _run(words: list[str]) -> None:
