@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small buffers of TVM's kernels on the stack, from where LLVM takes them into registers.
 
-TVM 0.26 has that for buffers of up to 1 KiB, but not inside a parallel loop: there it calls its
-runtime for each, which took 34 calls for every tile of an INT8 product, and 2 for one of FP32. It
-can go once a scheduled kernel has no TVMBackendAllocWorkspace (tests/backends/test_tvm_stack.py).
+TVM 0.26 has that for buffers of scope "global" and up to 1 KiB. For those of scope "local" it calls
+its runtime, which took 34 calls for every tile of an INT8 product, and 2 for one of FP32. It can go
+once a scheduled kernel has no TVMBackendAllocWorkspace (tests/backends/test_tvm_stack.py).
 """
 
 from __future__ import annotations
