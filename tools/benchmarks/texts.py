@@ -61,7 +61,7 @@ def compare(
     model = Path(source)
     given = read(Path(data), reading.labels(model), count, seed)
     tokens = _lengths(model, given.texts)
-    left_out = dict(peers.LEFT_OUT)
+    left_out: dict[str, str] = {}
     variants = []
     for named, folder in [("", model)] + [(f" {Path(c).name}", Path(c)) for c in checkpoints]:
         if any(

@@ -21,9 +21,5 @@ NAMES = (
     "sentence_transformers_openvino",
     "ctranslate2",
     "executorch",
+    "llama_cpp",
 )
-
-LEFT_OUT = {
-    "llama.cpp": "llama-cpp-python has no build for Python 3.11 on the package index, only sources",
-}
-"""What would belong here and cannot be had, with the reason."""
