@@ -85,8 +85,9 @@ class Run:
     ``counters`` and ``operators`` are of others, ``instances`` of several at once; ``no_operators``
     and ``no_instances`` say why there are none if they were asked for. ``accuracy`` is what the
     bundle says of the artifact, and ``trace`` what was read on the board beside it, None if
-    nothing was. ``deploy_ns`` is what putting it on the board took here, and ``session_ns`` what
-    its timed runs took with all around them: start, load and checks; 0 in an older file.
+    nothing was. ``deploy_ns`` is what putting it on the board took here, ``upload_ns`` of that
+    what sending files took, and ``session_ns`` what its timed runs took with all around them:
+    start, load and checks; 0 in an older file.
     """
 
     engine: str
@@ -120,6 +121,7 @@ class Run:
     operators: Operators | None = None
     no_operators: str = ""
     deploy_ns: int = 0
+    upload_ns: int = 0
     session_ns: int = 0
     system: SystemCounts | None = None
 

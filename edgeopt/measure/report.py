@@ -47,21 +47,62 @@ class RunReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Took:
+    """How long a session took, ns: ``all``, and parts of it.
+
+    ``timed`` are the runs that were timed, their warm-up with them, ``load`` is opening the
+    engines, ``checks`` all else around those on the board (start, golden outputs, an idle time),
+    ``deploy`` without ``upload``. What is left was done here, or on the board before and after.
+    """
+
+    all: int
+    timed: int
+    load: int
+    checks: int
+    deploy: int
+    upload: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as its timed runs the session took, without the upload."""
+        return (self.all - self.upload) / self.timed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """A measurement with what is derived from it, and the file it lies in.
 
-    ``current`` is the link on the board that apps open, None if it was left as it was.
+    ``current`` is the link on the board that apps open, None if it was left as it was. ``took_ns``
+    is how long the session took, 0 if it is not this one.
     """
 
     measurement: Measurement
     path: Path
     runs: tuple[RunReport, ...]
     current: str | None = None
+    took_ns: int = 0
 
     @property
     def not_run(self) -> tuple[NotRun, ...]:
         """The artifacts that were not measured."""
         return self.measurement.not_run
+
+    @property
+    def took(self) -> Took | None:
+        """What the session took; None if it is not this one, or nothing was timed."""
+        runs = self.measurement.runs
+        timed = sum(sum(run.warmup_ns) + sum(run.wall_ns) for run in runs)
+        if not self.took_ns or not timed:
+            return None
+        load, upload = sum(run.load_ns for run in runs), sum(run.upload_ns for run in runs)
+        return Took(
+            all=self.took_ns,
+            timed=timed,
+            load=load,
+            checks=sum(run.session_ns for run in runs) - timed - load,
+            deploy=sum(run.deploy_ns for run in runs) - upload,
+            upload=upload,
+        )
 
     def document(self) -> dict[str, Any]:
         """Return what ``profile --json`` prints."""
@@ -72,17 +113,21 @@ class Report:
             "bundle": {"name": m.bundle_name, "digest": m.bundle_digest, "target": m.target},
             "runs": [_document(item, m.emulated) for item in self.runs],
             "not_run": [values.write(item) for item in m.not_run],
+            "took_ns": asdict(self.took) | {"ratio": self.took.ratio} if self.took else None,
             "measurement": str(self.path),
             "current": self.current,
         }
 
 
-def report(measurement: Measurement, path: Path, current: str | None = None) -> Report:
+def report(
+    measurement: Measurement, path: Path, current: str | None = None, took_ns: int = 0
+) -> Report:
     """Derive the report of ``measurement``, which lies in ``path``; see ``Report``."""
     return Report(
         measurement=measurement,
         path=path,
         current=current,
+        took_ns=took_ns,
         runs=tuple(_derive(run, measurement) for run in measurement.runs),
     )
 

@@ -8,7 +8,7 @@ import contextlib
 import datetime
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -74,14 +74,17 @@ class _Plan:
 @dataclass(slots=True)
 class _Taken:
     """What a session brought, filled plan by plan. ``files`` are those of all that ran, by their
-    names on the board, ``failures`` why others did not, and ``lost`` is set once the board is
-    gone."""
+    names on the board, and ``hashed`` the SHA-256s of those of them that the runtime checked as it
+    opened them there. ``agent`` is the agent's path, ``failures`` why others did not run, and
+    ``lost`` is set once the board is gone."""
 
     runs: list[Run] = field(default_factory=list)
     profiled: list[operators.Profiled] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
     failures: list[EdgeoptError] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
+    hashed: set[str] = field(default_factory=set)
+    agent: str = ""
     agent_version: str = ""
     lost: EdgeoptError | None = None
 
@@ -163,6 +166,7 @@ def profile(
             meter=meter,
         )
     texts = () if data is None else read_texts(Path(data))
+    begin_ns = time.monotonic_ns()
     bundle = intact(bundle)
     artifacts = selected(bundle, engines, precisions)
     lengths = lengths_of(bundle, seq_len)
@@ -248,12 +252,15 @@ def profile(
             if activate and all(run.outputs_agree for run in taken.runs):
                 try:
                     current = store.activate(
-                        bundle.manifest.name, taken.files, bundle.manifest.digest
+                        bundle.manifest.name,
+                        taken.files,
+                        bundle.manifest.digest,
+                        hashed=taken.hashed,
                     )
                 except BoardError as exc:
                     what = "the outputs agree, but the bundle did not become the current one"
                     raise _after_measuring(exc, what, path) from exc
-    return report(written, path, current)
+    return report(written, path, current, time.monotonic_ns() - begin_ns)
 
 
 def intact(bundle: str | Path | Bundle) -> Bundle:
@@ -343,10 +350,13 @@ def _measure(board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
         reason = "the board was lost before"
         if taken.lost is None:
             try:
-                run, profiled, taken.agent_version, files = _run(board, store, plan)
+                run, profiled, taken.agent_version, provided = _run(board, store, plan, taken.agent)
                 taken.runs.append(run)
                 taken.profiled.append(profiled)
-                taken.files |= files
+                taken.files |= provided.files
+                taken.agent = provided.agent
+                held = plan.bundle.manifest.files
+                taken.hashed |= {held[name].sha256 for name in plan.artifact.artifact.main.files}
                 continue
             except EdgeoptError as exc:
                 taken.failures.append(exc)
@@ -365,8 +375,8 @@ def _measure(board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
 
 
 def _run(
-    board: Board, store: Store, plan: _Plan
-) -> tuple[Run, operators.Profiled, str, Mapping[str, Path]]:
+    board: Board, store: Store, plan: _Plan, agent_there: str
+) -> tuple[Run, operators.Profiled, str, Provided]:
     bundle, artifact = plan.bundle, plan.artifact
     lengths = artifact.artifact.main.seq_lens
     if lengths and plan.seq_len not in lengths:
@@ -376,9 +386,9 @@ def _run(
             where=str(bundle.path),
         )
     name = shown(plan.graph, artifact.engine, artifact.precision)
-    begin_ns = time.monotonic_ns()
-    provided = provide(bundle, board, store, artifact)
-    deploy_ns = time.monotonic_ns() - begin_ns
+    begin_ns, sent_ns = time.monotonic_ns(), store.upload_ns
+    provided = provide(bundle, board, store, artifact, agent_there)
+    deploy_ns, upload_ns = time.monotonic_ns() - begin_ns, store.upload_ns - sent_ns
     arguments = functools.partial(
         agent.arguments,
         agent=provided.agent,
@@ -489,13 +499,14 @@ def _run(
         instances=together,
         no_instances=no_instances,
         deploy_ns=deploy_ns,
+        upload_ns=upload_ns,
         session_ns=session_ns,
         system=system,
     )
     profiled = operators.Profiled(
         bundle=bundle, artifact=artifact, seq_len=plan.seq_len, arguments=arguments
     )
-    return run, profiled, told.agent_version, provided.files
+    return run, profiled, told.agent_version, provided
 
 
 def _listen(

@@ -110,15 +110,23 @@ def _render_times(report: Report, console: Console) -> None:
 
 
 def _took(report: Report) -> str:
-    """Return how long the session took beside its timed runs; "" if that is not known."""
-    runs = report.measurement.runs
-    timed_ns = sum(sum(run.warmup_ns) + sum(run.wall_ns) for run in runs)
-    if not timed_ns or not all(run.session_ns for run in runs):
+    """Return how long the session took, and what for; "" if that is not known."""
+    took = report.took
+    if took is None:
         return ""
-    session_ns = sum(run.session_ns for run in runs)
+    rest_ns = took.all - took.timed - took.load - took.checks - took.deploy - took.upload
+    parts = {
+        "timed runs": took.timed,
+        "loads": took.load,
+        "checks": took.checks,
+        "deploying": took.deploy,
+        "upload": took.upload,
+        "all else": rest_ns,
+    }
+    told = ", ".join(f"{name} {ns / 1e9:.1f}" for name, ns in parts.items())
     return (
-        f"took {session_ns / 1e9:.1f} s with load and checks, {session_ns / timed_ns:.2f} times "
-        f"the timed runs alone; deploying took {sum(run.deploy_ns for run in runs) / 1e9:.1f} s"
+        f"took {took.all / 1e9:.1f} s: {told}\n"
+        f"without the upload {took.ratio:.2f} times its timed runs"
     )
 
 

@@ -27,8 +27,9 @@ from edgeopt.model.importer import import_model
 from edgeopt.quantize import Quantize
 from tests.backends.test_tvm import batch_of, reference, saved, target_for
 from tests.backends.test_tvm_schedule import batched, normal, rows, run
+from tests.lazily import lazily
 
-tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
+tvm = lazily("tvm", reason="needs edgeopt[tvm]")
 pytestmark = pytest.mark.heavy
 
 KEPT = "encoder.layer.0.attention.output.dense"

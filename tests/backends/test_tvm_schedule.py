@@ -22,8 +22,9 @@ from edgeopt.backends.tvm_schedule import (
     Scheduled,
     schedule_function,
 )
+from tests.lazily import lazily
 
-tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
+tvm = lazily("tvm", reason="needs edgeopt[tvm]")
 pytestmark = pytest.mark.heavy
 
 SETS = {"sse": SSE, "avx2": AVX2, "avx512": AVX512, "neon": NEON, "in-order": NEON_IN_ORDER}

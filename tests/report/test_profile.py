@@ -14,9 +14,9 @@ from edgeopt.report.tables import size
 from tests.measure.test_measurement import MEASUREMENT, RUN
 
 
-def printed(measurement: Measurement) -> str:
+def printed(measurement: Measurement, took_ns: int = 0) -> str:
     console = Console(file=io.StringIO(), width=200)
-    render(report(measurement, Path("m.json")), console)
+    render(report(measurement, Path("m.json"), None, took_ns), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -58,11 +58,28 @@ def test_starts_are_told_apart_from_the_steady_state() -> None:
 def test_what_a_session_takes_beside_its_timed_runs_is_told() -> None:
     second = 1_000_000_000
     times = {"warmup_ns": (second,), "wall_ns": (second,) * 3, "cpu_ns": (second,) * 3}
-    run = replace(RUN, **times, session_ns=5 * second, deploy_ns=2 * second)
+    spent = {"load_ns": second // 2, "session_ns": 5 * second}
+    run = replace(RUN, **times, **spent, deploy_ns=3 * second, upload_ns=2 * second)
     m = replace(MEASUREMENT, runs=(run, replace(run, precision="fp32")))
-    text = "took 10.0 s with load and checks, 1.25 times the timed runs alone; deploying took 4.0 s"
-    assert text in printed(m)
-    assert "took" not in printed(replace(m, runs=(run, replace(run, session_ns=0))))
+    text = (
+        "took 18.0 s: timed runs 8.0, loads 1.0, checks 1.0, deploying 2.0, upload 4.0, "
+        "all else 2.0\nwithout the upload 1.75 times its timed runs\n"
+    )
+    assert text in printed(m, 18 * second)
+    found = report(m, Path("m.json"), None, 18 * second).document()["took_ns"]
+    assert found == {
+        "all": 18 * second,
+        "timed": 8 * second,
+        "load": second,
+        "checks": second,
+        "deploy": 2 * second,
+        "upload": 4 * second,
+        "ratio": 1.75,
+    }
+    assert "took" not in printed(m)
+    assert report(m, Path("m.json")).document()["took_ns"] is None
+    nothing = replace(m, runs=(replace(run, wall_ns=(), warmup_ns=()),))
+    assert "took" not in printed(nothing, 18 * second)
 
 
 def test_the_users_own_texts_have_a_mean_and_what_tail_they_support() -> None:
