@@ -106,6 +106,11 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     return path
 
 
+def has(kind: str, key: str) -> bool:
+    """Tell whether entry ``key`` is there now; it may go unless ``entry`` returned it."""
+    return (root() / kind / key[:32]).is_dir()
+
+
 def _filled(place: Path, name: str, build: Callable[[Path], None]) -> Path:
     """Return a directory that ``build`` filled; a disk that is full is the user's to see to."""
     work = None

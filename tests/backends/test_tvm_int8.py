@@ -21,6 +21,7 @@ from edgeopt.backends.grid import Grid, snap
 from edgeopt.backends.inside import look_inside
 from edgeopt.backends.tvm_int8 import LEVELS, channels, erf, product, quantizer, schedule_product
 from edgeopt.backends.tvm_int8_kernels import SDOT, SMULL, VNNI_256, VNNI_512, Kernel
+from edgeopt.backends.tvm_library import host_cpu
 from edgeopt.evaluate.fidelity import compare
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
@@ -131,7 +132,7 @@ def test_an_arm_core_gets_its_own_instructions(core: str) -> None:
 def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int) -> None:
     from tvm.target import codegen
 
-    if not codegen.llvm_cpu_has_features([feature], backend._host_cpu()):
+    if not codegen.llvm_cpu_has_features([feature], host_cpu()):
         pytest.skip(f"this CPU has no {feature}")
     random = np.random.default_rng(n)
     rows = random.integers(0, 256, (1, m, -(-k // 4) * 4)).astype(np.uint8)
@@ -148,7 +149,7 @@ def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int
         np.ones(n, np.float32),
         weight.sum(0, dtype=np.int32),
     ]
-    library = tvm.compile(function(kernel, m, n, k), target=backend._host_cpu())
+    library = tvm.compile(function(kernel, m, n, k), target=host_cpu())
     output = tvm.runtime.tensor(np.full((1, m, n), np.nan, np.float32))
     library["main"](*map(tvm.runtime.tensor, arrays), output)
     exact = (rows[0, :, :k].astype(np.int64) - zero[0]) @ weight.astype(np.int64)
