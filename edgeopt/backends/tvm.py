@@ -54,7 +54,6 @@ from edgeopt.backends.tvm_schedule import (
     AVX2,
     AVX512,
     NEON,
-    NEON_IN_ORDER,
     SSE,
     Registers,
 )
@@ -78,9 +77,6 @@ _OPSET = 17  # the first with LayerNormalization
 _IR_VERSION = 8
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime")
 _ALL_CORES_ALIKE = 0  # a mode of runtime.config_threadpool: no affinity to big or little cores
-
-
-_IN_ORDER = ("cortex-a35", "cortex-a53", "cortex-a55", "cortex-a510", "cortex-a520")
 
 
 def lower(
@@ -348,7 +344,7 @@ def _registers(cpu: Any) -> Registers:
     from tvm.target import codegen
 
     if str(cpu.attrs["mtriple"]).startswith("aarch64"):
-        return NEON_IN_ORDER if str(cpu.attrs["mcpu"]) in _IN_ORDER else NEON
+        return NEON
     if codegen.llvm_cpu_has_features(["avx512f"], cpu):
         return AVX512
     return AVX2 if codegen.llvm_cpu_has_features(["avx2"], cpu) else SSE

@@ -23,7 +23,8 @@ import numpy as np
 
 from edgeopt.backends import tvm_int8_kernels as kernels
 from edgeopt.backends.tvm_int8_kernels import Kernel
-from edgeopt.backends.tvm_schedule import Scheduled, is_product
+from edgeopt.backends.tvm_schedule import Scheduled
+from edgeopt.backends.tvm_tiles import in_tiles
 
 Legalize = Callable[[Any, Any], Any]
 
@@ -360,10 +361,9 @@ def is_scheduled(function: Any) -> bool:
 
 
 def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
-    """Return a fused product scheduled for ``kernel``; None for a function that is none of it.
+    """Return a fused INT8 product scheduled for ``kernel``; None for another function.
 
-    On Arm these are products of two activations in FP32 as well. A tile is computed in the core's
-    instructions, then all that follows while it is in registers.
+    A tile is computed in the core's instructions, then all that follows while it is in registers.
     """
     import tvm
     from tvm.s_tir import Schedule, ScheduleError
@@ -373,67 +373,14 @@ def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
     schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     total = schedule.get(blocks[0])
-    factors = [read.buffer for read in total.reads]
-    if len(factors) != 2 or len(total.iter_vars) < 3:
+    if str(total.name_hint) != "int8_product" or len(total.reads[1].buffer.shape) < 3:
         return None
-    *_, m, n, k = (int(v.dom.extent) for v in total.iter_vars)
-    if str(total.name_hint) == "int8_product" and len(factors[1].shape) > 2:
-        width = int(factors[1].shape[-2])
-        tile, rows = kernels.intrinsic(kernel, m, width, k)
-    elif kernel in (kernels.SDOT, kernels.SMULL) and is_product(total) and _are_rows(total):
-        width = 8
-        if n % width or k % 4 or m == 1:
-            return None
-        tile, rows = kernels.fmla(m, width, k)
-    else:
-        return None
+    *_, m, _, k = (int(v.dom.extent) for v in total.iter_vars)
+    width = int(total.reads[1].buffer.shape[-2])
+    tile, rows = kernels.intrinsic(kernel, m, width, k)
     try:
-        _in_tiles(schedule, blocks, tile, (rows, width, kernel.lanes))
+        in_tiles(schedule, blocks, tile, (rows, width, kernel.lanes))
     # As in tvm_schedule: steps of other shapes than the product's, or several results.
     except (ScheduleError, ValueError, TypeError) as exc:
-        if total.name_hint != "int8_product":
-            return None
         return Scheduled(function=function, plain=str(exc).strip().splitlines()[-1])
     return Scheduled(function=schedule.mod["main"])
-
-
-def _are_rows(block: Any) -> bool:
-    """Tell whether an FP32 product of two tensors of one rank reads [..., i, k] and [..., k, j]."""
-    if any(str(read.buffer.dtype) != "float32" for read in block.reads):
-        return False
-    *batch, i, j, k = (v.var for v in block.iter_vars)
-    for read, last in zip(block.reads, ((i, k), (k, j)), strict=True):
-        found = [r.min for r in read.region]
-        if len(found) != len(batch) + 2 or len(read.buffer.shape) != len(found):
-            return False
-        if not all(f.same_as(v) for f, v in zip(found, (*batch, *last), strict=True)):
-            return False
-    return True
-
-
-def _in_tiles(schedule: Any, blocks: Sequence[Any], tile: str, sizes: tuple[int, int, int]) -> None:
-    """Compute a product ``tile`` by tile, each by the intrinsic, and then what follows it."""
-    total, *after = blocks
-    rows, width, lanes = sizes
-    for block in after[:-1]:
-        schedule.compute_inline(block)
-    if after:
-        last = after[-1]
-        schedule.set_scope(total, 0, "local")
-    else:
-        last = schedule.cache_write(total, 0, "local")
-    *batch, i, j = schedule.get_loops(last)
-    i_tile, i = schedule.split(i, [None, rows])
-    j_tile, j = schedule.split(j, [None, width])
-    schedule.reorder(*batch, j_tile, i_tile, i, j)
-    schedule.parallel(schedule.fuse(*batch, j_tile))
-    schedule.compute_at(total, i_tile, preserve_unit_loops=True)
-    schedule.unroll(i)
-    vectors, lane = schedule.split(j, [None, lanes])
-    schedule.unroll(vectors)
-    schedule.vectorize(lane)
-    *_, i, j, terms = schedule.get_loops(total)
-    once, terms = schedule.split(terms, [1, None])
-    schedule.reorder(once, i, j, terms)
-    schedule.decompose_reduction(total, once)
-    schedule.tensorize(i if rows > 1 else j, tile)

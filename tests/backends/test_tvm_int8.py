@@ -26,7 +26,7 @@ from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.quantize import Quantize
 from tests.backends.test_tvm import batch_of, reference, saved, target_for
-from tests.backends.test_tvm_schedule import batched, normal, rows, run
+from tests.backends.test_tvm_schedule import arm, rows, run
 
 tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
 pytestmark = pytest.mark.heavy
@@ -42,10 +42,6 @@ SIZES = {
     "initializer_range": 0.3,  # large enough that every layer shows in the result
 }
 CORES = {"cortex-a76": SDOT, "cortex-a72": SMULL, "cortex-a53": SMULL}
-
-
-def arm(core: str) -> Any:
-    return tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": core})
 
 
 def function(kernel: Kernel, m: int, n: int, k: int) -> Any:
@@ -152,20 +148,6 @@ def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int
     library["main"](*map(tvm.runtime.tensor, arrays), output)
     exact = (rows[0, :, :k].astype(np.int64) - zero[0]) @ weight.astype(np.int64)
     np.testing.assert_array_equal(output.numpy()[0], exact.astype(np.float32))
-
-
-@pytest.mark.parametrize(("m", "n", "k"), [(12, 16, 8), (5, 8, 4)])
-def test_two_activations_product_is_right(m: int, n: int, k: int) -> None:
-    """For Arm, but in no instruction that is Arm's alone."""
-    scheduled = schedule_product(batched(3, m, n, k), SMULL)
-    assert scheduled is not None
-    a, b = normal(3, m, k), normal(3, k, n)
-    np.testing.assert_allclose(run(scheduled.function, [a, b], (3, m, n)), a @ b, atol=1e-5)
-
-
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 8, 8), (4, 6, 8), (4, 8, 6)])
-def test_what_no_tile_fits_is_scheduled_as_in_fp32(m: int, n: int, k: int) -> None:
-    assert schedule_product(batched(3, m, n, k), SMULL) is None
 
 
 def test_erf_is_within_what_it_says() -> None:
