@@ -123,19 +123,21 @@ def lower(
     cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
     kept = Kept(model, quantize.keep if precision == "int8" else ())
     mcpu = str(cpu.attrs["mcpu"])
+    halves = computes_halves(mcpu)
     with tempfile.TemporaryDirectory() as folder:
         source = source_graph(model, Path(folder) / "model.onnx")
-        module = _scheduled(model, source, lengths, cpu, precision, kept)
+        module = _scheduled(model, source, lengths, cpu, precision, kept, halves=halves)
         kept.check("tvm")
         # An INT8 kernel is written for one kind of core: this host has another one.
         here = None
         if precision == "int8" and not target.is_host:
-            here = _scheduled(model, source, lengths, _host_cpu(), precision, kept)
+            here = _scheduled(model, source, lengths, _host_cpu(), precision, kept, halves=halves)
     signature = _signature(model, module, lengths[0])
     route = f"ONNX -> Relax -> scheduled TIR -> LLVM for {mcpu}"
     if precision == "int8":
         (directory / KEPT).write_text(json.dumps(quantize.keep))
-        route = route.replace("Relax", f"Relax, INT8 by {_kernel_name(cpu)}")
+        by = _kernel_name(cpu) + (" and attention in FP16" if halves else "")
+        route = route.replace("Relax", f"Relax, INT8 by {by}")
     with progress.step(f"Compiling for {mcpu}"):
         _build(module, cpu, command, directory / LIBRARY)
     if not target.is_host:
@@ -177,27 +179,45 @@ def source_graph(model: Model, path: Path) -> Path:
 
 
 def compile_for_host(
-    model: Model, source: Path, seq_len: int, folder: Path, precision: str, keep: Sequence[str]
+    model: Model,
+    source: Path,
+    seq_len: int,
+    folder: Path,
+    precision: str,
+    keep: Sequence[str],
+    *,
+    halves: bool,
 ) -> Any:
     """Return a machine that runs the ONNX file ``source``, compiled for this host in ``folder``.
 
     It takes the inputs of ``model`` at the length ``seq_len`` and gives the file's outputs. In INT8
-    the modules ``keep`` stay in FP32.
+    the modules ``keep`` stay in FP32, and ``halves`` is as in Int8.
     """
     cpu = _host_cpu()
-    module = _scheduled(model, source, [seq_len], cpu, precision, Kept(model, keep))
+    kept = Kept(model, keep)
+    module = _scheduled(model, source, [seq_len], cpu, precision, kept, halves=halves)
     _build(module, cpu, host_linker(), folder / LIBRARY)
     return _machine(folder / LIBRARY, threads=1)
 
 
 def _scheduled(
-    model: Model, source: Path, lengths: Sequence[int], cpu: Any, precision: str, kept: Kept
+    model: Model,
+    source: Path,
+    lengths: Sequence[int],
+    cpu: Any,
+    precision: str,
+    kept: Kept,
+    *,
+    halves: bool,
 ) -> Any:
-    """Return the module of the ONNX file ``source`` at ``lengths``, scheduled for ``cpu``."""
+    """Return the module of the ONNX file ``source`` at ``lengths``, scheduled for ``cpu``.
+
+    ``halves`` is as in Int8.
+    """
     registers = _registers(cpu)
     int8 = None
     if precision == "int8":
-        int8 = Int8(kernel=kernel_for(cpu), lanes=registers.lanes, kept=kept)
+        int8 = Int8(kernel=kernel_for(cpu), lanes=registers.lanes, kept=kept, halves=halves)
     with quiet():
         module = import_onnx(source, model.main.signature.inputs, lengths, int8)
     with mapped_errors("schedule it", model.name):
@@ -348,6 +368,18 @@ def _registers(cpu: Any) -> Registers:
     if codegen.llvm_cpu_has_features(["avx512f"], cpu):
         return AVX512
     return AVX2 if codegen.llvm_cpu_has_features(["avx2"], cpu) else SSE
+
+
+def computes_halves(mcpu: str) -> bool:
+    """Tell whether Arm's core ``mcpu``, in LLVM's spelling, multiplies vectors of FP16."""
+    from tvm.target import Target as CompilerTarget
+    from tvm.target import codegen
+
+    triple = "aarch64-linux-gnu"
+    if not codegen.llvm_is_valid_cpu(mcpu, triple):
+        return False
+    core = CompilerTarget({"kind": "llvm", "mtriple": triple, "mcpu": mcpu})
+    return bool(codegen.llvm_cpu_has_features(["fullfp16"], core))
 
 
 def _signature(model: Model, module: Any, seq_len: int) -> Signature:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""FP32 products for Arm, by element: FMLA takes a lane of a register as its factor.
+"""Products of floats for Arm, by element: FMLA takes a lane of a register as its factor.
 
-Four of a row are loaded at once, and each is multiplied by as many vectors as a tile is wide: 1.2
-instructions an FMLA, where a schedule of loops loads each alone and takes 1.6.
+A register of a row is loaded at once, and each of its lanes is multiplied by as many vectors as a
+tile is wide: 1.2 instructions an FMLA, where a schedule of loops loads each alone and takes 1.6.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ from typing import Any
 
 from edgeopt.backends import tvm_tiles as tiles
 
+LANES = {"float32": 4, "float16": 8}
+"""Of a register of 128 bits, by what a product is computed in."""
+
+_SUMS = 16  # registers, half of what there are
 _ROWS_MAX = 8  # a register each, beside those of the sums
 
 
-def intrinsic(m: int, width: int, k: int) -> tuple[str, int]:
+def intrinsic(m: int, width: int, k: int, dtype: str = "float32") -> tuple[str, int]:
     """Return the name of a tile as TVM's tensor intrinsic, and its rows, which divide ``m``.
 
-    ``k`` and ``width`` are multiples of 4, ``m`` is above 1. Sums take half of the 32 registers.
+    ``k`` and ``width`` are multiples of the lanes, ``m`` is above 1.
     """
     from tvm.s_tir import TensorIntrin
 
-    rows = tiles.largest_divisor(m, min(_ROWS_MAX, 64 // width))
-    name = f"edgeopt.fmla.{rows}x{width}x{k}"
+    rows = tiles.largest_divisor(m, min(_ROWS_MAX, _SUMS * LANES[dtype] // width))
+    name = f"edgeopt.fmla.{dtype}.{rows}x{width}x{k}"
     if TensorIntrin.get(name, allow_missing=True) is None:
-        described, written = (tiles.parse(f(rows, width, k)) for f in (_described, _written))
+        described, written = (tiles.parse(f(rows, width, k, dtype)) for f in (_described, _written))
         TensorIntrin.register(name, described, written)
     return name, rows
 
 
-def _described(rows: int, width: int, k: int) -> str:
+def _described(rows: int, width: int, k: int, dtype: str) -> str:
     shape, axes, at = ("i, ", "S", "vi, ") if rows > 1 else ("", "", "")
     loops = f"{f'{rows}, ' if rows > 1 else ''}{width}, {k}"
     return f"""
 @T.prim_func(s_tir=True)
 def tile(a: T.handle, b: T.handle, p: T.handle) -> None:
-    A = T.match_buffer(a, {tiles.shape(rows, k)}, "float32", offset_factor=1)
-    B = T.match_buffer(b, ({k}, {width}), "float32", offset_factor=1)
-    P = T.match_buffer(p, {tiles.shape(rows, width)}, "float32", offset_factor=1, scope="local")
+    A = T.match_buffer(a, {tiles.shape(rows, k)}, "{dtype}", offset_factor=1)
+    B = T.match_buffer(b, ({k}, {width}), "{dtype}", offset_factor=1)
+    P = T.match_buffer(p, {tiles.shape(rows, width)}, "{dtype}", offset_factor=1, scope="local")
     with T.sblock("root"):
         {tiles.regions(rows, width, k, (k, width), "B")}
         for {shape}j, k in T.grid({loops}):
@@ -50,21 +54,25 @@ def tile(a: T.handle, b: T.handle, p: T.handle) -> None:
 """
 
 
-def _written(rows: int, width: int, k: int) -> str:
-    vectors = width // 4
+def _written(rows: int, width: int, k: int, dtype: str) -> str:
+    lanes = LANES[dtype]
+    vectors = width // lanes
+    every = f"T.ramp(0, 1, {lanes})"
     sums = [f"c{i}_{v}" for i in range(rows) for v in range(vectors)]
-    made = [f'{name} = T.sblock_alloc_buffer((4,), "float32", scope="local")' for name in sums]
-    zero = [f"{name}[T.ramp(0, 1, 4)] = T.broadcast(T.float32(0), 4)" for name in sums]
+    made = [
+        f'{name} = T.sblock_alloc_buffer(({lanes},), "{dtype}", scope="local")' for name in sums
+    ]
+    zero = [f"{name}[{every}] = T.broadcast(T.{dtype}(0), {lanes})" for name in sums]
     body = [
-        f"c{i}_{v}[T.ramp(0, 1, 4)] = c{i}_{v}[T.ramp(0, 1, 4)] + T.broadcast(T.Shuffle("
-        f"[A[{tiles.at(rows, i, 'T.ramp(k * 4, 1, 4)')}]], [{lane}]), 4) "
-        f"* B[k * 4 + {lane}, T.ramp({4 * v}, 1, 4)]"
-        for lane in range(4)
+        f"c{i}_{v}[{every}] = c{i}_{v}[{every}] + T.broadcast(T.Shuffle("
+        f"[A[{tiles.at(rows, i, f'T.ramp(k * {lanes}, 1, {lanes})')}]], [{lane}]), {lanes}) "
+        f"* B[k * {lanes} + {lane}, T.ramp({lanes * v}, 1, {lanes})]"
+        for lane in range(lanes)
         for v in range(vectors)
         for i in range(rows)
     ]
     results = [
-        f"P[{tiles.at(rows, i, f'T.ramp({4 * v}, 1, 4)')}] = c{i}_{v}[T.ramp(0, 1, 4)]"
+        f"P[{tiles.at(rows, i, f'T.ramp({lanes * v}, 1, {lanes})')}] = c{i}_{v}[{every}]"
         for i in range(rows)
         for v in range(vectors)
     ]
@@ -75,12 +83,12 @@ def tile(a: T.handle, b: T.handle, p: T.handle) -> None:
     a_row = T.int32()
     b_row = T.int32()
     p_row = T.int32()
-    A = T.match_buffer(a, {tiles.shape(rows, k)}, "float32", offset_factor=1, strides={a_strides})
-    B = T.match_buffer(b, ({k}, {width}), "float32", offset_factor=1, strides=[b_row, 1])
+    A = T.match_buffer(a, {tiles.shape(rows, k)}, "{dtype}", offset_factor=1, strides={a_strides})
+    B = T.match_buffer(b, ({k}, {width}), "{dtype}", offset_factor=1, strides=[b_row, 1])
     P = T.match_buffer(
         p,
         {tiles.shape(rows, width)},
-        "float32",
+        "{dtype}",
         offset_factor=1,
         strides={p_strides},
         scope="local",
@@ -90,7 +98,7 @@ def tile(a: T.handle, b: T.handle, p: T.handle) -> None:
         with T.sblock("registers"):
             {tiles.regions(rows, width, k, (k, width), "B")}
             {tiles.INDENT.join([*made, *zero])}
-            {tiles.steps(k // 4, body)}
+            {tiles.steps(k // lanes, body)}
             {tiles.INDENT.join(results)}
 """
 

@@ -7,8 +7,9 @@
     sums       int32, exact; less z times the sum of the channel's weights
     results    FP32: scaled, with all that follows (bias, GELU, residual) in the tile's epilogue
 
-A table of embeddings has a scale to each row. All else is FP32. On every core the integers are the
-same, so that two cores' results differ by the rounding of FP32 alone.
+A table of embeddings has a scale to each row. Products of two activations (attention) are in FP16
+on cores that compute in it. All else is FP32. On every core the integers are the same, so that two
+cores' results differ by the rounding of floats alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeopt.backends import tvm_fmla
 from edgeopt.backends import tvm_int8_kernels as kernels
 from edgeopt.backends.tvm_int8_kernels import Kernel
 from edgeopt.backends.tvm_schedule import Scheduled
@@ -36,6 +38,7 @@ _MAX_K = 65_000  # 255 * 127 * K has to fit into int32
 _MIN_TABLE = 256  # values: scales of a smaller one take more than they save
 _OPAQUE = 8  # tvm.relax's OpPatternKind: nothing is fused with it
 _DONE = "edgeopt.scheduled"
+_HALVES = tvm_fmla.LANES["float16"]
 _ERF_END = 3.0
 _ERF = (
     1.1282685,
@@ -58,12 +61,13 @@ _MAGIC = 12582912.0
 class Int8:
     """How a module is quantised: the core's ``kernel``, if it has one, and FP32 ``lanes``.
 
-    Weights in ``kept`` stay in FP32.
+    Weights in ``kept`` stay in FP32. With ``halves`` products of two activations are in FP16.
     """
 
     kernel: Kernel | None
     lanes: int
     kept: Container[Any] = ()
+    halves: bool = False
 
     def legalize_map(self, plain: Mapping[str, Legalize]) -> dict[str, Legalize]:
         """Return ``plain``, what operators are made of in FP32, with the INT8 ones before."""
@@ -75,8 +79,10 @@ class Int8:
         )
 
         def legalize_matmul(builder: Any, call: Any) -> Any:
-            made = self._product(builder, call)
-            return matmul(builder, call) if made is None else made
+            for attempt in (self._product, self._in_halves):
+                if (made := attempt(builder, call)) is not None:
+                    return made
+            return matmul(builder, call)
 
         def legalize_divide(builder: Any, call: Any) -> Any:
             made = _by_reciprocal(builder, call)
@@ -137,6 +143,27 @@ class Int8:
             primfunc_name_hint="int8_product",
         )
 
+    def _in_halves(self, builder: Any, call: Any) -> Any | None:
+        """Return a product of two activations in FP16, None for one that stays in FP32."""
+        from tvm import tirx, topi
+
+        a, b = call.args
+        sizes = [*a.ty.shape, *b.ty.shape]
+        if not self.halves or not all(isinstance(size, tirx.IntImm) for size in sizes):
+            return None
+        if any(x.ty.dtype != "float32" or _constant(builder, x) is not None for x in (a, b)):
+            return None
+        *batch, m, k = map(int, a.ty.shape)
+        if batch != [int(size) for size in b.ty.shape[:-2]] or m == 1 or k % _HALVES:
+            return None
+        if int(b.ty.shape[-1]) % _HALVES:
+            return None
+        halves = (
+            builder.emit(builder.call_te(topi.cast, x, "float16", primfunc_name_hint="halves"))
+            for x in (a, b)
+        )
+        return builder.call_te(in_halves, *halves, primfunc_name_hint="half_product")
+
 
 def channels(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ``weight`` (K, N) as int8 within +-127, and the scale of each column (N,)."""
@@ -166,6 +193,20 @@ def product(rows: Any, scale: Any, zero: Any, weight: Any, by: Any, sums: Any, i
 
     total = te.compute(shape, whole, name="int8_product")
     return te.compute(shape, scaled, name="scaled")
+
+
+def in_halves(a: Any, b: Any) -> Any:
+    """Return the product of ``a`` (..., m, K) and ``b`` (..., K, n), float16, as float32."""
+    from tvm import te
+
+    k = te.reduce_axis((0, int(a.shape[-1])), name="k")
+    shape = (*a.shape[:-1], b.shape[-1])
+
+    def whole(*i: Any) -> Any:
+        return te.sum(a(*i[:-1], k) * b(*i[:-2], k, i[-1]), axis=k)
+
+    total = te.compute(shape, whole, name="half_product")
+    return te.compute(shape, lambda *i: total(*i).astype("float32"), name="whole")
 
 
 @functools.cache
@@ -361,7 +402,7 @@ def is_scheduled(function: Any) -> bool:
 
 
 def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
-    """Return a fused INT8 product scheduled for ``kernel``; None for another function.
+    """Return a fused product in INT8 or FP16 scheduled for ``kernel``; None for another function.
 
     A tile is computed in the core's instructions, then all that follows while it is in registers.
     """
@@ -373,11 +414,15 @@ def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
     schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     total = schedule.get(blocks[0])
-    if str(total.name_hint) != "int8_product" or len(total.reads[1].buffer.shape) < 3:
+    *_, m, n, k = (0, 0, 0, *(int(v.dom.extent) for v in total.iter_vars))
+    if str(total.name_hint) == "int8_product" and len(total.reads[1].buffer.shape) > 2:
+        width = int(total.reads[1].buffer.shape[-2])
+        tile, rows = kernels.intrinsic(kernel, m, width, k)
+    elif str(total.name_hint) == "half_product":
+        width = next(w for w in (4 * _HALVES, 2 * _HALVES, _HALVES) if n % w == 0)
+        tile, rows = tvm_fmla.intrinsic(m, width, k, "float16")
+    else:
         return None
-    *_, m, _, k = (int(v.dom.extent) for v in total.iter_vars)
-    width = int(total.reads[1].buffer.shape[-2])
-    tile, rows = kernels.intrinsic(kernel, m, width, k)
     try:
         in_tiles(schedule, blocks, tile, (rows, width, kernel.lanes))
     # As in tvm_schedule: steps of other shapes than the product's, or several results.

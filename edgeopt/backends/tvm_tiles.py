@@ -39,8 +39,12 @@ def at(rows: int, i: int, column: str) -> str:
 
 
 def steps(count: int, body: Iterable[str]) -> str:
-    """Return ``body`` for each ``k`` below ``count``, several to a round of the loop."""
-    unrolled = largest_divisor(count, _UNROLLED)
+    """Return ``body`` for each ``k`` below ``count``, several to a round of the loop.
+
+    There is more than one round if there can be: of a single one LLVM would load the whole weight
+    before the loop over rows, and spill it.
+    """
+    unrolled = largest_divisor(count, max(1, min(_UNROLLED, count // 2)))
     step, at = re.compile(r"\bk\b"), f"(around * {unrolled} + within)"
     lines = [
         f"for around in range({count // unrolled}):",

@@ -19,7 +19,15 @@ from edgeopt.backends import tvm as backend
 from edgeopt.backends import tvm_int8_kernels as kernels
 from edgeopt.backends.grid import Grid, snap
 from edgeopt.backends.inside import look_inside
-from edgeopt.backends.tvm_int8 import LEVELS, channels, erf, product, quantizer, schedule_product
+from edgeopt.backends.tvm_int8 import (
+    LEVELS,
+    channels,
+    erf,
+    in_halves,
+    product,
+    quantizer,
+    schedule_product,
+)
 from edgeopt.backends.tvm_int8_kernels import SDOT, SMULL, VNNI_256, VNNI_512, Kernel
 from edgeopt.evaluate.fidelity import compare
 from edgeopt.model import Model
@@ -148,6 +156,48 @@ def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int
     library["main"](*map(tvm.runtime.tensor, arrays), output)
     exact = (rows[0, :, :k].astype(np.int64) - zero[0]) @ weight.astype(np.int64)
     np.testing.assert_array_equal(output.numpy()[0], exact.astype(np.float32))
+
+
+def halves(batch: int, m: int, n: int, k: int) -> Any:
+    """Return the product of two activations in FP16, (batch, m, k) x (batch, k, n), scheduled."""
+    from tvm import te
+
+    a = te.placeholder((batch, m, k), "float16", name="a")
+    b = te.placeholder((batch, k, n), "float16", name="b")
+    scheduled = schedule_product(te.create_prim_func([a, b, in_halves(a, b)]), SDOT)
+    assert scheduled is not None
+    assert scheduled.plain is None
+    return scheduled.function.with_attr("global_symbol", "main")
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(12, 32, 32), (5, 16, 8), (6, 24, 40)])
+def test_a_product_in_halves_is_right(m: int, n: int, k: int) -> None:
+    random = np.random.default_rng(m)
+    a, b = (random.normal(size=s).astype(np.float16) for s in ((3, m, k), (3, k, n)))
+    found = run(halves(3, m, n, k), [a, b], (3, m, n))
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    # Each step rounds to 11 bits, of what the sum is by then.
+    bound = 2.0**-11 * k * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)) + 1e-3
+    assert (np.abs(found - exact) <= bound).all()
+    assert np.abs(found - exact).max() > 0  # and not in FP32
+
+
+@pytest.mark.parametrize(("n", "k"), [(128, 32), (32, 128)], ids=["scores", "values"])
+def test_a_product_in_halves_multiplies_by_element_and_keeps_its_sums(n: int, k: int) -> None:
+    code = tvm.compile(
+        halves(12, 128, n, k), target=arm("cortex-a76"), tir_pipeline=tvm_stack.register()
+    ).mod.inspect_source("asm")
+    products = re.findall(r"\tfmla\tv\d+\.8h, v\d+\.8h, v\d+\.h\[[0-7]\]", code)
+    assert len(products) == len(re.findall(r"\tfmla\t", code)) >= 256
+    assert "[sp" not in code[code.index("fmla") : code.rindex("fmla")]
+
+
+@pytest.mark.parametrize(
+    ("core", "does"),
+    [("cortex-a76", True), ("cortex-a55", True), ("cortex-a72", False), ("znver4", False)],
+)
+def test_cores_that_compute_in_halves_are_known(core: str, does: bool) -> None:
+    assert backend.computes_halves(core) is does
 
 
 def test_erf_is_within_what_it_says() -> None:
