@@ -154,9 +154,8 @@ class Int8:
         if any(x.ty.dtype != "float32" or _constant(builder, x) is not None for x in (a, b)):
             return None
         *batch, m, k = map(int, a.ty.shape)
-        if batch != [int(size) for size in b.ty.shape[:-2]] or m == 1 or k % _HALVES:
-            return None
-        if int(b.ty.shape[-1]) % _HALVES:
+        *other, _, n = map(int, b.ty.shape)
+        if batch != other or m == 1 or k % _HALVES or n % _HALVES:
             return None
         halves = (
             builder.emit(builder.call_te(topi.cast, x, "float16", primfunc_name_hint="halves"))

@@ -274,6 +274,25 @@ def test_it_says_how_it_was_made(made: tuple[Model, Artifact, Path]) -> None:
     assert json.loads((directory / backend.KEPT).read_text()) == [KEPT]
 
 
+def test_attention_in_halves_is_near_that_in_fp32(
+    made: tuple[Model, Artifact, Path], tmp_path: Path
+) -> None:
+    model, artifact, directory = made
+    target, spec = target_for("raspberry-pi-5", (16,))
+    quantize = Quantize(keep=(KEPT,))
+    halved = backend.lower(model, target, spec, "int8", (), tmp_path, quantize)
+    assert "INT8 by sdot and attention in FP16 ->" in halved.route
+    batch = batch_of(model, 16)
+    whole = backend.open_on_host(artifact, directory, threads=1).run(batch)
+    found = backend.open_on_host(halved, tmp_path, threads=1).run(batch)
+    near = compare(found, whole, batch["attention_mask"])
+    assert near.cosine > 0.9999
+    assert near.max_abs_error > 0
+    inside = look_inside(model, halved, tmp_path, batch)
+    for name, value in found.items():
+        np.testing.assert_allclose(inside.outputs[name], value, atol=1e-4)
+
+
 def test_layers_are_seen_as_they_are_computed(made: tuple[Model, Artifact, Path]) -> None:
     """So that one which is wrong by itself would be found; the one in FP32 is exact."""
     model, artifact, directory = made
