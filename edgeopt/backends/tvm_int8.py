@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,7 @@ class Int8:
             "relax.divide": legalize_divide,
             "relax.erf": _legalize_erf,
             "relax.matmul": legalize_matmul,
+            "relax.nn.gelu": _legalize_gelu,
             "relax.take": legalize_take,
         }
 
@@ -387,6 +388,56 @@ def erf(x: Any) -> Any:
         return sum_ * cut
 
     return te.compute(x.shape, compute, name="erf")
+
+
+def gelu(x: Any) -> Any:
+    """Return x (1 + erf(x / sqrt(2))) / 2, float32, by the polynomial of ``erf`` and as near."""
+    from tvm import te, tirx
+
+    factors = [factor * 0.5 / sqrt(2) / 2**i for i, factor in enumerate(_ERF)]
+
+    def compute(*i: Any) -> Any:
+        end = tirx.const(_ERF_END * sqrt(2), "float32")
+        cut = tirx.max(tirx.min(x(*i), end), -end)
+        square = cut * cut
+        sum_ = tirx.const(factors[-1], "float32")
+        for factor in reversed(factors[:-1]):
+            sum_ = sum_ * square + tirx.const(factor, "float32")
+        return x(*i) * (sum_ * cut + tirx.const(0.5, "float32"))
+
+    return te.compute(x.shape, compute, name="gelu")
+
+
+def with_gelu(module: Any) -> Any:
+    """Return ``module``, in whose functions GELU by its terms is one operator."""
+    from tvm import relax
+    from tvm.relax.dpl import is_const, is_op, rewrite_call, wildcard
+
+    x, root, one, half = wildcard(), is_const(), is_const(), is_const()
+    term = is_op("relax.add")(is_op("relax.erf")(is_op("relax.divide")(x, root)), one)
+    multiply = is_op("relax.multiply")
+    whole = multiply(multiply(x, term), half)
+
+    def rewritten(call: Any, found: Any) -> Any:
+        values = [found[constant].data.numpy() for constant in (root, one, half)]
+        expected = (sqrt(2), 1.0, 0.5)
+        same = all(v.size == 1 for v in values) and np.allclose(
+            [v.item() for v in values], expected
+        )
+        if not same or found[x].ty.dtype != "float32":
+            return call
+        return relax.op.nn.gelu(found[x])
+
+    for variable, function in module.functions_items():
+        if isinstance(function, relax.Function):
+            module[variable] = rewrite_call(whole, rewritten, function)
+    return module
+
+
+def _legalize_gelu(builder: Any, call: Any) -> Any:
+    if call.args[0].ty.dtype != "float32":
+        return call
+    return builder.call_te(gelu, call.args[0], primfunc_name_hint="gelu")
 
 
 def _legalize_erf(builder: Any, call: Any) -> Any:

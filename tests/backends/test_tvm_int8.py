@@ -23,10 +23,12 @@ from edgeopt.backends.tvm_int8 import (
     LEVELS,
     channels,
     erf,
+    gelu,
     in_halves,
     product,
     quantizer,
     schedule_product,
+    with_gelu,
 )
 from edgeopt.backends.tvm_int8_kernels import SDOT, SMULL, VNNI_256, VNNI_512, Kernel
 from edgeopt.evaluate.fidelity import compare
@@ -205,6 +207,29 @@ def test_erf_is_within_what_it_says() -> None:
     exact = np.array([math.erf(float(v)) for v in x])
     plain = rows(erf, x.shape)
     assert np.abs(run(plain, [x], x.shape) - exact).max() < 3e-5
+
+
+def test_gelu_is_as_near_as_erf() -> None:
+    x = np.linspace(-8, 8, 4096).astype(np.float32)
+    exact = np.array([v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x.astype(np.float64)])
+    found = run(rows(gelu, x.shape), [x], x.shape)
+    assert (np.abs(found - exact) <= 1.5e-5 * np.abs(x) + 1e-6).all()
+
+
+@pytest.mark.parametrize(("half", "times"), [(0.5, 1), (0.25, 0)])
+def test_gelu_by_its_terms_is_found_and_nothing_else(half: float, times: int) -> None:
+    from tvm import relax
+
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((1, 8), "float32"))
+    number = partial(relax.const, dtype="float32")
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            erf_ = relax.op.erf(relax.op.divide(x, number(math.sqrt(2))))
+            term = relax.op.multiply(x, relax.op.add(erf_, number(1.0)))
+            value = builder.emit_output(builder.emit(relax.op.multiply(term, number(half))))
+        builder.emit_func_output(value)
+    assert with_gelu(builder.get())["main"].script().count("nn.gelu(") == times
 
 
 def test_weights_use_all_steps_of_their_channel() -> None:
