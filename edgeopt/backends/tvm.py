@@ -54,6 +54,7 @@ from edgeopt.backends.tvm_library import (
     Graph,
     Order,
     build,
+    computes_halves,
     host_cpu,
     registers_of,
     scheduled,
@@ -108,7 +109,8 @@ def lower(
     same = "schedule"
     if precision == "int8":
         (directory / KEPT).write_text(json.dumps(quantize.keep))
-        route = route.replace("Relax", f"Relax, INT8 by {_kernel_name(order.cpu())}")
+        by = _kernel_name(order.cpu()) + (" and attention in FP16" if order.halves else "")
+        route = route.replace("Relax", f"Relax, INT8 by {by}")
         same = "graph"
     if not order.is_host:
         route += f"; checked here as a build of the same {same} for the host, itself on the board"
@@ -204,18 +206,25 @@ def _order(
     if target.is_host:
         host_linker()
         return Order(
-            name=model.name, inputs=inputs, lengths=lengths, precision=precision, kept=kept
+            name=model.name,
+            inputs=inputs,
+            lengths=lengths,
+            precision=precision,
+            kept=kept,
+            halves=computes_halves(str(host_cpu().attrs["mcpu"])),
         )
     arch = target.device.arch
     linker(arch)
+    mcpu = _mcpu(arch, spec.options.get("mcpu"), target)
     return Order(
         name=model.name,
         inputs=inputs,
         lengths=lengths,
         precision=precision,
         arch=arch,
-        mcpu=_mcpu(arch, spec.options.get("mcpu"), target),
+        mcpu=mcpu,
         kept=kept,
+        halves=computes_halves(mcpu),
     )
 
 
@@ -231,12 +240,19 @@ def source_graph(model: Model, path: Path) -> Path:
 
 
 def compile_for_host(
-    model: Model, source: Path, seq_len: int, folder: Path, precision: str, keep: Sequence[str]
+    model: Model,
+    source: Path,
+    seq_len: int,
+    folder: Path,
+    precision: str,
+    keep: Sequence[str],
+    *,
+    halves: bool,
 ) -> Any:
     """Return a machine that runs the ONNX file ``source``, compiled for this host in ``folder``.
 
     It takes the inputs of ``model`` at the length ``seq_len`` and gives the file's outputs. In INT8
-    the modules ``keep`` stay in FP32.
+    the modules ``keep`` stay in FP32, and ``halves`` is as in Int8.
     """
     order = Order(
         name=model.name,
@@ -244,6 +260,7 @@ def compile_for_host(
         lengths=(seq_len,),
         precision=precision,
         kept=Kept(model, keep),
+        halves=halves,
     )
     cpu = order.cpu()
     build(scheduled(order, Graph(source), cpu), cpu, host_linker(), folder / LIBRARY)

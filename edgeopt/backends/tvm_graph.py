@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import progress
-from edgeopt.backends.tvm_int8 import Int8, is_scheduled, schedule_product
+from edgeopt.backends.tvm_int8 import Int8, is_scheduled, schedule_product, with_gelu
 from edgeopt.backends.tvm_operators import legalize_map
 from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
 from edgeopt.backends.tvm_sparse import skip_zero_blocks
@@ -107,7 +107,8 @@ def fused(modules: Mapping[str, Any], where: str, int8: Int8 | None = None) -> A
         ]
     )
     with mapped_errors("fuse the graph", where):
-        return fuse(_merged(modules))
+        merged = _merged(modules)
+        return fuse(merged if int8 is None else with_gelu(merged))
 
 
 def _require_one_output(proto: Any) -> None:

@@ -34,7 +34,6 @@ from edgeopt.backends.tvm_schedule import (
     AVX2,
     AVX512,
     NEON,
-    NEON_IN_ORDER,
     SSE,
     Registers,
 )
@@ -47,7 +46,6 @@ HOST_CHECK = "host-check"
 """Folder of the same module built for this host, beside an artifact that cannot run here."""
 
 _MADE = "made.json"
-_IN_ORDER = ("cortex-a35", "cortex-a53", "cortex-a55", "cortex-a510", "cortex-a520")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +53,8 @@ class Order:
     """What is made of an ONNX file that takes ``inputs`` of any length, or of the only one.
 
     The library is for the CPU ``mcpu`` (LLVM's name) of ``arch``, or for this host if these are
-    "". ``name`` is the model's, for messages. In INT8 the weights ``kept`` stay in FP32.
+    "". ``name`` is the model's, for messages. In INT8 the weights ``kept`` stay in FP32, and
+    ``halves`` is as in Int8.
     """
 
     name: str
@@ -65,6 +64,7 @@ class Order:
     arch: str = ""
     mcpu: str = ""
     kept: Kept
+    halves: bool
 
     @property
     def is_host(self) -> bool:
@@ -130,6 +130,7 @@ def key_of(order: Order, graph: Graph) -> str:
         cpu=[order.arch, order.mcpu],
         host=str(host_cpu()),
         kept=order.kept.prints,
+        halves=order.halves,
         linkers=[host_linker()[1:], [] if order.is_host else linker(order.arch)[1:]],
         code=closure.code(__name__),
     )
@@ -180,7 +181,9 @@ def scheduled(order: Order, graph: Graph, cpu: Any) -> Any:
     registers = registers_of(cpu)
     int8 = None
     if order.precision == "int8":
-        int8 = Int8(kernel=kernel_for(cpu), lanes=registers.lanes, kept=order.kept)
+        int8 = Int8(
+            kernel=kernel_for(cpu), lanes=registers.lanes, kept=order.kept, halves=order.halves
+        )
     modules = graph.imported(order.inputs, order.lengths)
     with quiet():
         module = fused(modules, graph.path.name, int8)
@@ -220,7 +223,16 @@ def registers_of(cpu: Any) -> Registers:
     from tvm.target import codegen
 
     if str(cpu.attrs["mtriple"]).startswith("aarch64"):
-        return NEON_IN_ORDER if str(cpu.attrs["mcpu"]) in _IN_ORDER else NEON
+        return NEON
     if codegen.llvm_cpu_has_features(["avx512f"], cpu):
         return AVX512
     return AVX2 if codegen.llvm_cpu_has_features(["avx2"], cpu) else SSE
+
+
+def computes_halves(mcpu: str) -> bool:
+    """Tell whether Arm's core ``mcpu``, in LLVM's spelling, multiplies vectors of FP16."""
+    from tvm.target import codegen
+
+    if not codegen.llvm_is_valid_cpu(mcpu, "aarch64-linux-gnu"):
+        return False
+    return bool(codegen.llvm_cpu_has_features(["fullfp16"], cpu_of("aarch64", mcpu)))
