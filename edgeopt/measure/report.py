@@ -16,7 +16,7 @@ from edgeopt.measure.conditions import Conditions, judge
 from edgeopt.measure.course import Course, course
 from edgeopt.measure.energy import EnergyReport, derive
 from edgeopt.measure.measurement import Measurement, NotRun, Run, Served
-from edgeopt.measure.rules import Score, score
+from edgeopt.measure.rules import Score, batch_score, score
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.model import MAIN
 
@@ -27,10 +27,11 @@ class RunReport:
 
     ``latency`` and ``throughput_per_s`` are of the steady runs, from where ``course`` has its
     warm-up end; they are None if its outputs disagreed: nothing was timed then. ``score`` is of
-    all samples, by the rules that it was taken by. ``conditions`` is None if the board's state was
-    not sampled, ``energy`` if no power was, and ``no_energy`` says why there is none although
-    power was sampled. ``over_memory`` says by how much its peak is over the target's budget, None
-    if it is not, or there is none, or the memory is an emulator's.
+    all samples, by the rules that it was taken by, and ``batch_scores`` of its batches.
+    ``conditions`` is None if the board's state was not sampled, ``energy`` if no power was, and
+    ``no_energy`` says why there is none although power was sampled. ``over_memory`` says by how
+    much its peak is over the target's budget, None if it is not, or there is none, or the memory is
+    an emulator's.
     """
 
     run: Run
@@ -44,6 +45,7 @@ class RunReport:
     energy: EnergyReport | None = None
     no_energy: str | None = None
     over_memory: str | None = None
+    batch_scores: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,8 @@ class Took:
 
     ``timed`` are the runs that were timed, their warm-up with them, ``load`` is opening the
     engines, ``checks`` all else around those on the board (start, golden outputs, an idle time),
-    ``deploy`` without ``upload``. What is left was done here, or on the board before and after.
+    ``deploy`` without ``upload``, and ``besides`` what was asked for besides timed runs. What is
+    left was done here, or on the board before and after.
     """
 
     all: int
@@ -61,11 +64,14 @@ class Took:
     checks: int
     deploy: int
     upload: int
+    besides: int
 
     @property
     def ratio(self) -> float:
-        """How many times as long as its timed runs the session took, without the upload."""
-        return (self.all - self.upload) / self.timed
+        """How many times as long as its timed runs the session took, but for ``upload`` and
+        ``besides``.
+        """
+        return (self.all - self.upload - self.besides) / self.timed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +79,8 @@ class Report:
     """A measurement with what is derived from it, and the file it lies in.
 
     ``current`` is the link on the board that apps open, None if it was left as it was. ``took_ns``
-    is how long the session took, 0 if it is not this one.
+    is how long the session took, 0 if it is not this one, and ``besides_ns`` of that what was asked
+    for besides timed runs.
     """
 
     measurement: Measurement
@@ -81,6 +88,7 @@ class Report:
     runs: tuple[RunReport, ...]
     current: str | None = None
     took_ns: int = 0
+    besides_ns: int = 0
 
     @property
     def not_run(self) -> tuple[NotRun, ...]:
@@ -102,6 +110,7 @@ class Report:
             checks=sum(run.session_ns for run in runs) - timed - load,
             deploy=sum(run.deploy_ns for run in runs) - upload,
             upload=upload,
+            besides=self.besides_ns,
         )
 
     def document(self) -> dict[str, Any]:
@@ -120,7 +129,11 @@ class Report:
 
 
 def report(
-    measurement: Measurement, path: Path, current: str | None = None, took_ns: int = 0
+    measurement: Measurement,
+    path: Path,
+    current: str | None = None,
+    took_ns: int = 0,
+    besides_ns: int = 0,
 ) -> Report:
     """Derive the report of ``measurement``, which lies in ``path``; see ``Report``."""
     return Report(
@@ -128,6 +141,7 @@ def report(
         path=path,
         current=current,
         took_ns=took_ns,
+        besides_ns=besides_ns,
         runs=tuple(_derive(run, measurement) for run in measurement.runs),
     )
 
@@ -166,6 +180,11 @@ def _derive(run: Run, measurement: Measurement) -> RunReport:
         energy=energy,
         no_energy=no_energy,
         over_memory=_over(run, measurement),
+        batch_scores=tuple(
+            of_batch
+            for one in run.batches
+            if (of_batch := batch_score(run.rules, one.wall_ns, one.batch))
+        ),
     )
 
 
@@ -226,6 +245,9 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "over_memory": item.over_memory,
         "instances": run.instances.document() if run.instances else None,
         "no_instances": run.no_instances or None,
+        "batches": [one.document() for one in run.batches],
+        "batch_scores": [asdict(one) for one in item.batch_scores],
+        "no_batches": run.no_batches or None,
         "artifact_bytes": run.artifact_bytes,
         "outputs_agree": run.outputs_agree,
         "cosine_min": item.cosine_min,

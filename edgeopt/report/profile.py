@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
-from edgeopt.report import counters, instances, memory, operators, system_counts
+from edgeopt.report import batched, counters, instances, memory, operators, system_counts
 from edgeopt.report.power import render_energy, render_state
 from edgeopt.report.tables import ms, size
 
@@ -101,6 +101,7 @@ def _render_times(report: Report, console: Console) -> None:
         runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
         console.print(f"too few runs for more percentiles: {runs}")
     _tell_course(report, console, m.emulated)
+    batched.render(report, console)
     instances.render(report, console)
     memory.render(report, console)
     render_energy(report, console)
@@ -114,19 +115,21 @@ def _took(report: Report) -> str:
     took = report.took
     if took is None:
         return ""
-    rest_ns = took.all - took.timed - took.load - took.checks - took.deploy - took.upload
     parts = {
         "timed runs": took.timed,
         "loads": took.load,
         "checks": took.checks,
         "deploying": took.deploy,
         "upload": took.upload,
-        "all else": rest_ns,
     }
+    if took.besides:
+        parts["what else was asked for"] = took.besides
+    parts["all else"] = took.all - sum(parts.values())
     told = ", ".join(f"{name} {ns / 1e9:.1f}" for name, ns in parts.items())
+    without = "the upload and what else was asked for" if took.besides else "the upload"
     return (
         f"took {took.all / 1e9:.1f} s: {told}\n"
-        f"without the upload {took.ratio:.2f} times its timed runs"
+        f"without {without} {took.ratio:.2f} times its timed runs"
     )
 
 

@@ -49,6 +49,7 @@ _SMALL_CODE = (
     "-fno-unwind-tables",
     "-fno-asynchronous-unwind-tables",
     "-fno-math-errno",  # which nothing of ours reads
+    "-fomit-frame-pointer",  # zig has them; 2.4 kB less for x86-64
     "-ffunction-sections",
     "-fdata-sections",
 )

@@ -5,6 +5,7 @@
 import posixpath
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from edgeopt.boards import scripts
 from edgeopt.boards.local import LocalTransport
 from edgeopt.boards.transport import Completed
 from edgeopt.bundle import open_bundle
+from edgeopt.measure import measurement
 from edgeopt.measure.session import profile
 from edgeopt.runtime.build import AGENT
 from tests.runtime.agent_runs import Case, write_model
@@ -116,3 +118,31 @@ def test_the_switch_hashes_what_the_runtime_did_not(
     assert took is not None
     assert 0 < took.upload < took.all
     assert took.timed + took.load + took.checks + took.deploy + took.upload < took.all
+
+
+def test_batches_are_timed_in_processes_of_their_own(
+    wire: Counting, bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.json"
+    found = profile(bundle, "host", runs=25, warmup=1, batches=(2, 8, 2), output=path)
+    assert wire.loads == 3 * len(PRECISIONS)
+    assert found.took is not None
+    assert found.took.besides > 0
+    for run in measurement.read(path).runs:
+        assert [(one.batch, len(one.wall_ns)) for one in run.batches] == [(2, 13), (8, 10)]
+        assert all(one.outputs_agree and one.cosine_min == 1 for one in run.batches)
+        assert run.no_batches == ""
+        assert len(run.wall_ns) == 25
+
+
+def test_what_takes_one_input_is_loaded_for_no_batch(wire: Counting, tmp_path: Path) -> None:
+    case = Case(Path(), Path(), tmp_path)
+    write_model(case.model)
+    case.artifact = replace(
+        case.artifact,
+        inputs=tuple(replace(s, dims=(1, *s.dims[1:])) for s in case.artifact.inputs),
+        outputs=tuple(replace(s, dims=(1, *s.dims[1:])) for s in case.artifact.outputs),
+    )
+    found = profile(case.write(), "host", runs=2, batches=(2,), output=tmp_path / "m.json")
+    (run,) = found.measurement.runs
+    assert (run.batches, run.no_batches, wire.loads) == ((), "it takes one input at a time", 1)

@@ -154,13 +154,22 @@ class Case:
         return Run(self.program, *words)
 
 
-def write_model(path: Path, *, mask_dtype: str = "INT32", ids_name: str = "ids") -> None:
+def write_model(
+    path: Path, *, mask_dtype: str = "INT32", ids_name: str = "ids", mixes_rows: bool = False
+) -> None:
+    """Write the graph; with ``mixes_rows`` one that sums over the batch, right for one row."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     h, types = onnx.helper, onnx.TensorProto
+    sums = [
+        h.make_node("ReduceSum", ["q", "zero"], ["sum"]),
+        h.make_node("Add", ["q", "sum"], ["both"]),
+        h.make_node("Sub", ["both", "q"], ["p"]),
+    ]
     nodes = [
         h.make_node("Cast", [ids_name], ["f"], to=types.FLOAT),
         h.make_node("Cast", ["attention_mask"], ["m"], to=types.FLOAT),
-        h.make_node("Mul", ["f", "m"], ["p"]),
+        h.make_node("Mul", ["f", "m"], ["q" if mixes_rows else "p"]),
+        *(sums if mixes_rows else ()),
         h.make_node("Unsqueeze", ["p", "axes"], ["u"]),
         h.make_node("Mul", ["u", "w"], ["out"]),
     ]
@@ -174,6 +183,7 @@ def write_model(path: Path, *, mask_dtype: str = "INT32", ids_name: str = "ids")
         [h.make_tensor_value_info("out", types.FLOAT, ["b", "s", 3])],
         [
             h.make_tensor("axes", types.INT64, [1], [2]),
+            *([h.make_tensor("zero", types.INT64, [1], [0])] if mixes_rows else ()),
             h.make_tensor("w", types.FLOAT, [3], [1, 2, 3]),
         ],
     )

@@ -109,6 +109,45 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
 
 
 @bench.command()
+@click.argument("bundle", type=click.Path(exists=True))
+@click.option("--length", "-l", "lengths", multiple=True, default=[8, 16, 32, 64, 128], type=int)
+@click.option("--batch", "-b", "batches", multiple=True, default=[4, 8], type=int)
+@click.option("--rounds", default=10, show_default=True)
+@click.option("--output", "-o", default="build/bench-batches.json", show_default=True)
+def batches(
+    bundle: str, lengths: tuple[int, ...], batches: tuple[int, ...], rounds: int, output: str
+) -> None:
+    """Time calls of several texts against calls of one, for each artifact of BUNDLE.
+
+    By the runtime library, one thread, process CPU time, in turns; all texts have the same length.
+    """
+    from tools.benchmarks.batches import compare
+
+    compare(bundle, lengths, batches, rounds, output)
+
+
+@bench.command()
+@click.argument("bundle", type=click.Path(exists=True))
+@click.option("--engine", "-e", default="onnx", show_default=True)
+@click.option("--precision", "-p", default="int8", show_default=True)
+@click.option("--rounds", default=20, show_default=True, help="Processes.")
+@click.option("--pairs", default=4, show_default=True, help="Pairs of blocks of each.")
+@click.option("--block", default=2.0, show_default=True, metavar="S", help="Length of a block.")
+@click.option("--output", "-o", default="build/bench-sampler.json", show_default=True)
+def sampler(
+    bundle: str, engine: str, precision: str, rounds: int, pairs: int, block: float, output: str
+) -> None:
+    """Time an artifact of BUNDLE on this machine with the sampler of profile and without, in turns.
+
+    The board's state is read as profile reads it, and, without a sensor of power here, six files
+    more as often as one is read.
+    """
+    from tools.benchmarks.sampler import measure
+
+    measure(bundle, engine, precision, rounds, pairs, block, output)
+
+
+@bench.command()
 @click.argument("model", required=False, type=click.Path(exists=True))
 @click.argument("learn", required=False, type=click.Path(exists=True))
 @click.argument("test", required=False, type=click.Path(exists=True))
