@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What no estimate can tell, on figures whose scatter is known."""
+"""How figures scatter by themselves, on some whose scatter is known."""
 
 import math
 

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What of the published figures no estimate of a network and a board can tell.
+"""How the published figures scatter by themselves, whatever is known of a network and a board.
 
-Two bounds. A network has one cost and a setting (a board, its engine, precision and threads) one
+Told twice. A network has one cost and a setting (a board, its engine, precision and threads) one
 speed: each figure is estimated by all others of its network and of its setting, which no estimate
 of a network that was never measured has. And one chip was measured on two boards: whoever knows
 the chip, and not which of the two it is, is off by half of what lies between them.

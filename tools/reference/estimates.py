@@ -32,9 +32,9 @@ for dot products, and `int8` on others.
 """
 
 _SCATTER = """\
-## What no estimate can tell
+## What the figures leave open
 
-The figures scatter by themselves. Computed by `tools/estimate_error/scatter.py`, networks of
+They scatter by themselves. Computed by `tools/estimate_error/scatter.py`, networks of
 convolutions:
 
 **A network has one cost, a setting one speed.** Each figure is estimated by all others of its
