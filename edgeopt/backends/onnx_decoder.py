@@ -34,8 +34,14 @@ _OURS = "com.microsoft"
 _HEAD_MULTIPLE = 16
 """GroupQueryAttention of onnxruntime 1.31 takes no other sizes of a head on a CPU."""
 
-_SINCE = {"fp32": "1.17", "int8": "1.22", "int4": "1.22"}
-"""GroupQueryAttention on a CPU; MatMulNBits of 8 bits, which the head has with int4 too."""
+_SINCE = {"fp32": "1.20", "int8": "1.22", "int4": "1.22"}
+"""What each precision needs.
+
+onnxruntime 1.18.1 and 1.19.2 open the graph, and read a prompt wrongly if it comes in parts; 1.20.1
+does not. 1.22 is the first with MatMulNBits of 8 bits, which the head has with int4 too."""
+
+_WINDOW_SINCE = "1.24"
+"""The first that looks back as far as it is told: 1.20.1, 1.21.0, 1.22.1 and 1.23.2 do not."""
 
 _INT8_PRODUCTS = 4
 """MatMulNBits' ``accuracy_level``: activations are quantised to 8 bits inside the kernel."""
@@ -65,9 +71,10 @@ def lower(
     """
     if precision not in _SINCE:
         raise CompileError(f"onnxruntime has no {precision} CPU kernels", where=f"onnx {precision}")
-    if version_key(spec.version) < version_key(_SINCE[precision]):
+    needed = max(_SINCE[precision], since(model), key=version_key)
+    if version_key(spec.version) < version_key(needed):
         raise CompileError(
-            f"{precision} decoders need onnxruntime {_SINCE[precision]}, but the target runs "
+            f"{precision} decoders of this kind need onnxruntime {needed}, but the target runs "
             f"{spec.version}"
         )
     if spec.opset is None or spec.ir_version is None or spec.opset < 17:
@@ -93,7 +100,7 @@ def lower(
             where=model.name,
         )
     level = 0 if quantize.activations == "none" else _INT8_PRODUCTS
-    writer = _Writer(4 if precision == "int4" else 8, group, level)
+    writer = _Writer(4 if precision == "int4" else 8, group, level, model.text.max_seq_len)
     onnx = require("onnx", "onnx")
     (_gpt2 if config.model_type == GPT2 else _llama)(writer, model)
     proto = _proto(writer, model, spec.opset, spec.ir_version)
@@ -118,14 +125,36 @@ def lower(
     )
 
 
+def since(model: Model) -> str:
+    """Return the first onnxruntime that runs a graph of ``model`` rightly, in any precision."""
+    network: Any = model.module
+    if network.config.model_type == GPT2:
+        return _SINCE["fp32"]
+    windows = [
+        _window(layer.self_attn, network.config, model.text.max_seq_len)
+        for layer in network.model.layers
+    ]
+    return _SINCE["fp32"] if windows == [None] * len(windows) else _WINDOW_SINCE
+
+
+def _window(attention: Any, config: Any, context: int) -> int | None:
+    """Return how many tokens a layer looks back, None for all of the context.
+
+    It is of one layer, as in Qwen2, or of all, as in Mistral.
+    """
+    found = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
+    return None if found is None or found >= context else int(found)
+
+
 class _Writer:
     """The nodes and weights of a graph that is being written.
 
-    ``group`` is how many weights share a scale, 0 for FP32; ``level`` is MatMulNBits' accuracy.
+    ``group`` is how many weights share a scale, 0 for FP32; ``level`` is MatMulNBits' accuracy, and
+    ``context`` the most tokens.
     """
 
-    def __init__(self, bits: int, group: int, level: int) -> None:
-        self.bits, self.group, self.level = bits, group, level
+    def __init__(self, bits: int, group: int, level: int, context: int) -> None:
+        self.bits, self.group, self.level, self.context = bits, group, level, context
         self.nodes: list[Any] = []
         self.weights: dict[str, Any] = {}
 
@@ -223,9 +252,8 @@ def _attend(
     """Add the attention of a layer to its own tokens and those before."""
     from onnx import helper
 
-    # Of one layer, as in Qwen2, or of all, as in Mistral: how many tokens it looks back.
-    window = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
-    how: dict[str, Any] = {} if window is None else {"local_window_size": int(window)}
+    window = _window(attention, config, writer.context)
+    how: dict[str, Any] = {} if window is None else {"local_window_size": window}
     node = helper.make_node(
         "GroupQueryAttention",
         [*inputs, f"past.{layer}.key", f"past.{layer}.value", "last_key", TOTAL, *rotary],

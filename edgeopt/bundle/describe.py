@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeopt._version import __version__
-from edgeopt.backends import Artifact
+from edgeopt.backends import Artifact, onnx_decoder
 from edgeopt.bundle.manifest import (
     ArtifactEntry,
     Generation,
@@ -71,7 +71,9 @@ def describe_generator(
     apart = replace(model, graphs={MAIN: replace(model.main, states=())})
     return replace(
         describe(apart, target, artifacts),
-        generation=Generation(states=states, stops=model.stops),
+        generation=Generation(
+            states=states, stops=model.stops, since={"onnx": onnx_decoder.since(model)}
+        ),
     )
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -189,11 +189,13 @@ class Generation:
 
     ``states`` are the graph's besides its signature, with room for the input's ``max_seq_len``
     tokens; each engine keeps them in its own way. ``stops`` are the tokens that end a text, () for
-    none.
+    none. ``since`` has by engine the first version that runs the graph rightly: older ones may open
+    it and be wrong.
     """
 
     states: Annotated[tuple[State, ...], Most(16)]
     stops: Annotated[tuple[Id, ...], Most(256)] = ()
+    since: Mapping[str, Annotated[str, Like(r"\d{1,4}\.\d{1,4}")]] = field(default_factory=dict)
 
     def check(self, table: Table) -> None:
         """Raise InputError if nothing is kept."""

@@ -68,6 +68,16 @@ def test_int4_is_int4_and_the_table_stands_in_the_file_once(tmp_path: Path) -> N
     assert sizes["int8"] < (table + linear) * (1 + 4 / 32) + 60_000
 
 
+def test_a_window_needs_a_version_that_heeds_it(tmp_path: Path) -> None:
+    generators.write(tmp_path, "mistral")
+    old: EngineSpec = replace(SPEC, version="1.23.2")
+    narrow, whole = (import_decoder(tmp_path, "narrow", context) for context in (17, 16))
+    assert [onnx_decoder.since(model) for model in (narrow, whole)] == ["1.24", "1.20"]
+    with pytest.raises(CompileError, match=r"fp32 decoders .* need onnxruntime 1.24, .* 1.23.2"):
+        onnx_decoder.lower(narrow, TARGET, old, "fp32", tmp_path)
+    onnx_decoder.lower(whole, TARGET, old, "fp32", tmp_path)
+
+
 def test_what_the_kernels_do_not_take_is_refused(tmp_path: Path) -> None:
     generators.write(tmp_path, "gpt2", n_embd=40)
     model = import_decoder(tmp_path, "odd")
@@ -78,8 +88,8 @@ def test_what_the_kernels_do_not_take_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(CompileError, match="onnxruntime has no fp16 CPU kernels"):
         onnx_decoder.lower(model, TARGET, SPEC, "fp16", tmp_path)
-    old: EngineSpec = replace(SPEC, version="1.16.3")
-    with pytest.raises(CompileError, match=r"fp32 decoders need onnxruntime 1.17, but .* 1.16.3"):
+    old: EngineSpec = replace(SPEC, version="1.19.2")
+    with pytest.raises(CompileError, match=r"fp32 decoders .* need onnxruntime 1.20, .* 1.19.2"):
         onnx_decoder.lower(model, TARGET, old, "fp32", tmp_path)
     with pytest.raises(CompileError, match="a decoder's weights are quantised in groups"):
         onnx_decoder.lower(model, TARGET, SPEC, "int8", tmp_path, Quantize(activations="static"))

@@ -429,6 +429,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda m: state(m).update(dtype="int64"),
         "2 manifest.json: generation.dtype: expected float32",
     ),
+    "since": (
+        lambda m: m["generation"].update(since=["1.20"]),
+        "2 manifest.json: generation.since: expected versions by engine",
+    ),
     "stops": (
         lambda m: m["generation"].update(stops=[-1]),
         "2 manifest.json: generation.stops: expected tokens",
@@ -450,6 +454,25 @@ def test_states_that_do_not_match_the_graph_are_refused(
 ) -> None:
     change, told = HOSTILE[kind]
     assert drive(program(*SANITIZED), edited(gpt2, tmp_path / "b", change)) == told
+
+
+def test_an_older_engine_is_refused(gpt2: Made, tmp_path: Path) -> None:
+    library = str(build_for_host().library)
+    for since in ("2.0", "1.999"):
+        bundle = edited(
+            gpt2, tmp_path / since, lambda m, v=since: m["generation"].update(since={"onnx": v})
+        )
+        with pytest.raises(edgeopt_rt.Failure) as caught:
+            edgeopt_rt.Generator(bundle, library=library)
+        assert caught.value.code == edgeopt_rt.ENGINE
+        assert caught.value.message == (
+            f"is version {ort.__version__}, and this bundle generates with {since} or newer"
+        )
+    for since in ("1.20", "0.999"):
+        bundle = edited(
+            gpt2, tmp_path / since, lambda m, v=since: m["generation"].update(since={"onnx": v})
+        )
+        edgeopt_rt.Generator(bundle, library=library).close()
 
 
 @pytest.mark.heavy

@@ -130,6 +130,34 @@ static void read_stops(struct reading *reading, uint32_t node, struct eo_generat
     generation->stop_count = at;
 }
 
+static const char *read_text(struct reading *reading, uint32_t node)
+{
+    char *text = take(reading, EO_NAME_BYTES, 1);
+
+    if (text == NULL || eo_json_string(reading->tree, node, text, EO_NAME_BYTES) < 0) {
+        wrong(reading, "since", "versions by engine");
+        return "";
+    }
+    return text;
+}
+
+static void read_since(struct reading *reading, uint32_t node, struct eo_generation *generation)
+{
+    uint32_t object = eo_json_member(reading->tree, node, "since");
+
+    if (object != 0 && (reading->tree->nodes[object].type != EO_JSON_OBJECT ||
+                        eo_json_length(reading->tree, object) > EO_MAX_SINCE)) {
+        wrong(reading, "since", "versions by engine");
+        return;
+    }
+    for (uint32_t key = object + 1; object != 0 && key < reading->tree->nodes[object].next;
+         key = reading->tree->nodes[key + 1].next) {
+        struct eo_since *since = &generation->since[generation->since_count++];
+        since->engine = read_text(reading, key);
+        since->version = read_text(reading, key + 1);
+    }
+}
+
 static void read_generation(struct reading *reading, struct eo_generation *generation)
 {
     uint32_t node = eo_json_member(reading->tree, 0, "generation");
@@ -146,6 +174,7 @@ static void read_generation(struct reading *reading, struct eo_generation *gener
         generation->row_bytes += state->row_bytes;
     }
     read_stops(reading, node, generation);
+    read_since(reading, node, generation);
 }
 
 int eo_generation_read(const struct eo_bundle *bundle, struct eo_arena *arena,

@@ -22,7 +22,17 @@ struct eo_state_spec {
     uint64_t row_bytes;        /* of one token in all layers */
 };
 
+/* The first version of an engine that runs the graph rightly, such as "1.20". */
+struct eo_since {
+    const char *engine;
+    const char *version;
+};
+
+#define EO_MAX_SINCE 8
+
 struct eo_generation {
+    struct eo_since since[EO_MAX_SINCE];
+    uint32_t since_count;
     struct eo_state_spec states[EO_MAX_STATES];
     uint32_t state_count;
     const int32_t *stops; /* tokens that end a text */

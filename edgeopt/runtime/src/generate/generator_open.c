@@ -371,6 +371,32 @@ static int bind(struct eo_generator *generator, struct eo_failure *failure)
 
 /* ---- opening ---- */
 
+/* An older engine may open the graph and compute something else. */
+static int check_version(const struct eo_generator *generator, struct eo_failure *failure)
+{
+    const struct eo_session *session = &generator->session;
+
+    for (uint32_t i = 0; i < generator->generation.since_count; i++) {
+        const struct eo_since *since = &generator->generation.since[i];
+        char *ours, *wanted;
+        long major = strtol(session->version, &ours, 10);
+        long least = strtol(since->version, &wanted, 10);
+        bool is_older = major < least;
+        if (strcmp(since->engine, session->engine->name) != 0) {
+            continue;
+        }
+        if (major == least && *ours == '.' && *wanted == '.') {
+            is_older = strtol(ours + 1, NULL, 10) < strtol(wanted + 1, NULL, 10);
+        }
+        if (is_older) {
+            return eo_fail(failure, EO_EENGINE, session->library,
+                           "is version %s, and this bundle generates with %s or newer",
+                           session->version, since->version);
+        }
+    }
+    return EO_OK;
+}
+
 /* A first run finds states of other shapes than the manifest says, and starts the engine's threads. */
 static int run_once(struct eo_generator *generator, struct eo_failure *failure)
 {
@@ -387,6 +413,9 @@ static int open_engine(struct eo_generator *generator, const eo_session_options 
     if (result == EO_OK && !generator->session.engine->appends) {
         result = eo_fail(failure, EO_EUNSUPPORTED, generator->session.engine->name,
                          "keeps no cache in this version");
+    }
+    if (result == EO_OK) {
+        result = check_version(generator, failure);
     }
     if (result == EO_OK) {
         result = check_signature(generator, failure);
