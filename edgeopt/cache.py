@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,30 @@ from edgeopt.errors import InputError
 from edgeopt.retention import root as root
 
 _CHUNK = 1 << 20
+_SETTLED_NS = 10_000_000_000
+"""How old a file's last change has to be: of two in one tick of its disk's clock (2 s on FAT) the
+second does not show."""
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
+    """Return the SHA-256 of a file's bytes, in hex.
+
+    A process hashes a file again if it was changed since, or within its last seconds.
+    """
+    told = path.stat()
+    if max(told.st_mtime_ns, told.st_ctime_ns) > time.time_ns() - _SETTLED_NS:
+        return _hashed(path)
+    return _remembered(
+        path, told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+    )
+
+
+@functools.lru_cache(maxsize=8192)
+def _remembered(path: Path, *state: int) -> str:
+    return _hashed(path)
+
+
+def _hashed(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -82,6 +104,11 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
         lock.release()
     retention.keep_within_limit(path)
     return path
+
+
+def has(kind: str, key: str) -> bool:
+    """Tell whether entry ``key`` is there now; it may go unless ``entry`` returned it."""
+    return (root() / kind / key[:32]).is_dir()
 
 
 def _filled(place: Path, name: str, build: Callable[[Path], None]) -> Path:

@@ -48,7 +48,7 @@ NO_RESULT = frozenset(
 """Packages that lock, show and fetch: their versions decide no result."""
 
 OWN_NO_RESULT = frozenset(
-    {f"{_NAME}.{name}" for name in ("cache", "closure", "progress", "retention")}
+    {f"{_NAME}.{name}" for name in ("beside", "cache", "closure", "progress", "retention")}
 )
 """Modules of edgeopt of the same kind: they keep what was made, and tell of it."""
 

@@ -35,7 +35,7 @@ from edgeopt.fields import nearest
 from edgeopt.garbage import rarely_collected
 from edgeopt.lower import asking, generation, tokenization
 from edgeopt.lower.accuracy_control import Checks, Made, lower_within
-from edgeopt.lower.lowering import FIDELITY_SAMPLES, prepare
+from edgeopt.lower.lowering import FIDELITY_SAMPLES, ahead, prepare
 from edgeopt.model import (
     MAIN,
     Model,
@@ -54,8 +54,9 @@ from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH
 from edgeopt.model.tasks import FEATURE_EXTRACTION, TEXT_GENERATION, TOWERS
+from edgeopt.quantize import QUANTIZED
 from edgeopt.recipe import INT4, Recipe, load_recipe
-from edgeopt.runtime.build import build_for_host, sources_digest
+from edgeopt.runtime.build import ahead_for_host, build_for_host, sources_digest
 from edgeopt.target import PRECISIONS, EngineSpec, Target, load_target
 
 GOLDEN_PER_LENGTH = 2
@@ -123,7 +124,7 @@ def compile(
         p for p in (source, job.data, job.held_out) if p and not isinstance(p, Model | DualEncoder)
     ]
     # Refused before the long work, not after it.
-    with reserved(job.output, [Path(p) for p in read]):
+    with reserved(job.output, [Path(p) for p in read]), ahead_for_host():
         model = _model(source, job)
         if isinstance(model, DualEncoder):
             return _compile_dual(model, job)
@@ -607,11 +608,21 @@ def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowe
     rungs = ladder.ladder(model, seq_lens, job.target.longest, _texts(job))
     job = replace(job, target=replace(job.target, seq_lens=seq_lens, ladder=rungs))
     prepared = prepare(model, seq_lens, given, rungs)
-    checks = Checks(
-        prepared=prepared,
-        expected=_expected(model, job, given if job.data else None),
-        held=None if held is None else accuracy.prepare(model, held, max(prepared.lengths)),
-    )
+    plain = [(s, p) for s, p in job.pairs if p not in QUANTIZED or job.recipe.quantize.is_plain]
+    with ahead(model, job.target, plain, prepared):
+        checks = Checks(
+            prepared=prepared,
+            expected=_expected(model, job, given if job.data else None),
+            held=None if held is None else accuracy.prepare(model, held, max(prepared.lengths)),
+        )
+        made, skipped = _artifacts(model, job, checks)
+    return _Lowered(model=model, target=job.target, checks=checks, made=made, skipped=skipped)
+
+
+def _artifacts(
+    model: Model, job: Job, checks: Checks
+) -> tuple[list[tuple[ArtifactEntry, Path]], list[Skipped]]:
+    """Lower to every engine and precision. Raises CompileError if none could be made."""
     made: list[tuple[ArtifactEntry, Path]] = []
     skipped: list[Skipped] = []
     for spec, precision in job.pairs:
@@ -628,7 +639,7 @@ def _lowered(model: Model, job: Job, given: Samples, held: Data | None) -> _Lowe
         )
         what = "no artifact" if model.task not in TOWERS else f"no artifact of {model.name}"
         raise CompileError(f"{what} could be made for {job.target.name}\n{reasons}")
-    return _Lowered(model=model, target=job.target, checks=checks, made=made, skipped=skipped)
+    return made, skipped
 
 
 def _check_lengths(model: Model, job: Job) -> None:

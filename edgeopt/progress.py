@@ -109,3 +109,19 @@ def listen(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[str]]:
+    """Give the notes of this block, which are not told; all else is told as it comes."""
+    outer = _listener.get()
+    notes: list[str] = []
+
+    def hear(event: Event) -> None:
+        if event.state == "note":
+            notes.append(event.text)
+        elif outer is not None:
+            outer(event)
+
+    with listen(hear):
+        yield notes

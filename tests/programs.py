@@ -40,12 +40,16 @@ def _version(triple: str) -> str:
 
 
 @functools.cache
-def _headers() -> str:
-    """A hash of the runtime's headers, which any of its files may read."""
-    found = sorted(
+def _header_files() -> list[Path]:
+    return sorted(
         path for room in ("include", "src", "agent") for path in (ROOT / room).rglob("*.h")
     )
-    return cache.key(headers=[(path.name, cache.file_sha256(path)) for path in found])
+
+
+@functools.cache
+def _headers() -> str:
+    """A hash of the runtime's headers, which any of its files may read."""
+    return cache.key(headers=[(path.name, cache.file_sha256(path)) for path in _header_files()])
 
 
 def compiled(name: str, *arguments: object, triple: str = "") -> Path:
@@ -61,9 +65,20 @@ def compiled(name: str, *arguments: object, triple: str = "") -> Path:
     sources = [word for word in words if word.endswith(".c")]
     if not triple and len(sources) > 1:
         flags = [word for word in words if word.startswith("-") and not word.startswith(_LINKING)]
-        objects = {source: _object(source, flags) for source in sources}
+        objects = {
+            source: _object(source, [flag for flag in flags if _matters(flag, source)])
+            for source in sources
+        }
         words = [objects.get(word, word) for word in words]
     return _kept("test-program", name, words, triple)
+
+
+def _matters(flag: str, source: str) -> bool:
+    """Whether ``flag`` is no macro of the runtime's own, or one that the file or a header names."""
+    if not flag.startswith(("-DEO_", "-DFUZZING_")):
+        return True
+    name = flag[2:].partition("=")[0]
+    return any(name in path.read_text() for path in (Path(source), *_header_files()))
 
 
 def _object(source: str, flags: Sequence[str]) -> str:

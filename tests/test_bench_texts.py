@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import pytest
 from edgeopt.errors import InputError, MeasurementError
 from tools.benchmarks import own_length, peers, texts
 from tools.benchmarks.own_length import ORIGINAL, Run
+from tools.benchmarks.peers.reading import softmax
 from tools.benchmarks.served import Answer, Served, Variant, last_words, peer
 
 COUNT, BLOCK = 100, 10
@@ -31,7 +33,16 @@ def run(name: str, factor: float, *, wrong: int = 0, reads: int = 512, seed: int
         ns = round(factor * 1e5 * tokens * draw.uniform(0.9, 1.1))
         told = (label + 1) % 4 if i < wrong else label
         read = min(tokens, reads)
-        answers.append(Answer(cpu_ns=ns, wall_ns=ns, quiet=True, label=told, tokens=read))
+        answers.append(
+            Answer(
+                cpu_ns=ns,
+                wall_ns=ns,
+                quiet=True,
+                label=told,
+                tokens=read,
+                probabilities=tuple(0.7 if i == told else 0.1 for i in range(4)),
+            )
+        )
     return Run(name=name, ours=False, answers=answers, peak_mb=100.0, versions={})
 
 
@@ -70,6 +81,7 @@ def test_accuracy_is_held_against_the_original_and_cuts_are_told() -> None:
     low, high = cut["kept_interval"]
     assert low < 0.7 / 0.8 < high < 1
     assert (cut["cut_texts"], cut["reads_tokens"]) == (59, 60)
+    assert cut["probability_error"] == pytest.approx(0.6)
     page = own_length.page(found)
     assert "59 at 60" in page
     assert json.loads(json.dumps(found)) == found
@@ -130,3 +142,8 @@ def test_a_peer_is_pinned_and_imports_nothing_heavy(name: str) -> None:
 def test_the_last_line_of_a_traceback_is_what_is_told() -> None:
     assert last_words("Traceback:\n  File x\nValueError: no\n\n") == "ValueError: no"
     assert last_words("") == "it said nothing"
+
+
+def test_probabilities_are_the_softmax_of_logits_however_large() -> None:
+    assert softmax([0.0, 0.0]) == [0.5, 0.5]
+    assert softmax([1000.0, 1000.0 + math.log(3)]) == pytest.approx([0.25, 0.75])

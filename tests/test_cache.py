@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entries appear once and whole, and go when they may: what is used stays."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -32,6 +33,31 @@ path = cache.entry("kind", "{key}", build)
 print(path, flush=True)
 {then}
 """
+
+
+def test_a_file_is_hashed_once_and_again_if_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, before = tmp_path / "file", cache._remembered.cache_info()
+    path.write_text("1")
+    status = path.stat()
+    one = cache.file_sha256(path)
+    path.write_text("2")  # in the same tick of the clock, perhaps
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    two = cache.file_sha256(path)
+    assert (one, two) == (hashlib.sha256(b"1").hexdigest(), hashlib.sha256(b"2").hexdigest())
+    assert cache._remembered.cache_info() == before
+    monkeypatch.setattr(cache, "_SETTLED_NS", 0)
+    time.sleep(0.02)  # more than a tick
+    assert [cache.file_sha256(path), cache.file_sha256(path)] == [two, two]
+    assert cache._remembered.cache_info()[:2] == (before.hits + 1, before.misses + 1)
+    path.write_text("1")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    time.sleep(0.02)
+    assert cache.file_sha256(path) == one
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        cache.file_sha256(path)
 
 
 @pytest.fixture(autouse=True)

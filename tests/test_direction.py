@@ -23,6 +23,7 @@ FLOORS = [
         "extras",
         "retention",
         "cache",
+        "beside",
         "closure",
         "garbage",
         "quiet",

@@ -16,9 +16,10 @@ from edgeopt.errors import InputError
 from edgeopt.estimate_pipeline import Estimated, Estimates
 from edgeopt.measure.measurement import Measurement, Run, write
 from tests import checkpoints
+from tests.lazily import lazily
 
 for name in ("transformers", "onnxruntime", "ziglang"):
-    pytest.importorskip(name)
+    lazily(name, reason=f"needs {name}")
 
 pytestmark = pytest.mark.heavy
 

@@ -25,10 +25,11 @@ from edgeopt.quiet import quiet
 from edgeopt.target import load_target
 from tests import dual_encoders
 from tests.compression import pictures
+from tests.lazily import lazily
 
 transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pillow = pytest.importorskip("PIL.Image", reason="needs Pillow")
-metrics = pytest.importorskip("sklearn.metrics", reason="needs edgeopt[evaluate]")
+metrics = lazily("sklearn.metrics", reason="needs edgeopt[evaluate]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 pytestmark = pytest.mark.heavy
 

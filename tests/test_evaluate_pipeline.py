@@ -34,11 +34,12 @@ from edgeopt.recipe import Bound, load_recipe
 from edgeopt.report.evaluation import render
 from edgeopt.target import load_target
 from tests import checkpoints, labelled
+from tests.lazily import lazily
 
 for name in ("transformers", "onnxruntime", "ziglang"):
-    pytest.importorskip(name)
-metrics = pytest.importorskip("sklearn.metrics", reason="needs edgeopt[evaluate]")
-stats = pytest.importorskip("scipy.stats", reason="needs edgeopt[evaluate]")
+    lazily(name, reason=f"needs {name}")
+metrics = lazily("sklearn.metrics", reason="needs edgeopt[evaluate]")
+stats = lazily("scipy.stats", reason="needs edgeopt[evaluate]")
 
 pytestmark = pytest.mark.heavy
 

@@ -23,10 +23,11 @@ from edgeopt.errors import InputError
 from edgeopt.model.images import make_images
 from edgeopt.quiet import quiet
 from tests import vision_networks
+from tests.lazily import lazily
 
 transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pillow = pytest.importorskip("PIL.Image", reason="needs Pillow")
-metrics = pytest.importorskip("sklearn.metrics", reason="needs edgeopt[evaluate]")
+metrics = lazily("sklearn.metrics", reason="needs edgeopt[evaluate]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 pytestmark = pytest.mark.heavy
 

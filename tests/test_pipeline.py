@@ -20,14 +20,14 @@ from edgeopt.errors import CompileError, InputError
 from edgeopt.lower import lowering
 from edgeopt.model import importer, samples
 from edgeopt.pipeline import compile
-from edgeopt.recipe import Bound, Recipe, load_recipe
+from edgeopt.recipe import Bound, load_recipe
 from edgeopt.target import Target, load_target
 
 pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 
-from tests import checkpoints
+from tests import checkpoints, every_engine
 from tests.interrupt import INTERRUPT
 
 pytestmark = pytest.mark.heavy
@@ -40,21 +40,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host() -> Target:
-    """The target of this machine, at a length that the tiny checkpoint takes."""
-    return replace(load_target("host"), seq_lens=(16, 32))
-
-
-def loose() -> Recipe:
-    """The default recipe with room for random weights in INT8."""
-    recipe = load_recipe("default")
-    bound = Bound(cosine_min=0.5, answers={"order_min": 0.5})
-    return replace(recipe, bounds=recipe.bounds | {"int8": bound})
+    return every_engine.host()
 
 
 @pytest.fixture(scope="module")
-def bundle(checkpoint: Path, host: Target, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     output = tmp_path_factory.mktemp("bundles") / "tiny.edgeopt"
-    return compile(checkpoint, host, output=output, recipe=loose())
+    return every_engine.bundle(checkpoint, output)
 
 
 def steps_of(*arguments: object, **options: object) -> tuple[Bundle, list[str]]:
@@ -331,7 +323,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def image_bundle(pictures: Path, host: Target, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     output = tmp_path_factory.mktemp("bundles") / "eyes.edgeopt"
-    return compile(pictures, host, output=output, recipe=loose())
+    return compile(pictures, host, output=output, recipe=every_engine.loose())
 
 
 def test_all_engines_take_a_model_of_images(image_bundle: Bundle) -> None:

@@ -17,13 +17,14 @@ from edgeopt.model import reference
 from edgeopt.model.importer import fingerprint, import_model
 from edgeopt.pipeline import compile
 from edgeopt.runtime.host import open_session
+from tests.lazily import lazily
 from tests.test_tflite_bundle import word_pieces
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-tf: Any = pytest.importorskip("tensorflow", reason="needs edgeopt[tensorflow]")
-keras: Any = pytest.importorskip("keras", reason="needs edgeopt[tensorflow]")
-pytest.importorskip("tf2onnx", reason="needs edgeopt[tensorflow]")
-litert: Any = pytest.importorskip("ai_edge_litert.interpreter", reason="needs edgeopt[tflite]")
+tf: Any = lazily("tensorflow", reason="needs edgeopt[tensorflow]")
+keras: Any = lazily("keras", reason="needs edgeopt[tensorflow]")
+lazily("tf2onnx", reason="needs edgeopt[tensorflow]")
+litert: Any = lazily("ai_edge_litert.interpreter", reason="needs edgeopt[tflite]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytest.importorskip("PIL", reason="needs pillow")
 

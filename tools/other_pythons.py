@@ -91,7 +91,7 @@ def environment(program: Path, whole: str) -> Path:
 
     def build(folder: Path) -> None:
         venv = folder / "venv"
-        install = ["uv", "pip", "install", "-q", "--compile-bytecode", "-p", venv / "bin/python"]
+        install = ["uv", "pip", "install", "-q", "-p", venv / "bin/python"]
         install += ["--only-binary", ":all:", "--no-binary", "edgeopt", "-e", f"{ROOT}[test]"]
         for command in (["uv", "venv", "-q", "--relocatable", "-p", str(program), venv], install):
             done = subprocess.run(command, capture_output=True, text=True)

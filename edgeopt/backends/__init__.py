@@ -13,11 +13,17 @@ what its engine runs:
 
     open_onnx(file, inputs, spec, directory) -> Run
 
+One that compiles long may have a fifth, which begins with that in another process, so that
+``lower`` finds it in the cache or waits for it there:
+
+    ahead(model, target, spec, precisions) -> ContextManager
+
 Third parties add one through the entry point group ``edgeopt.backends``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import shutil
@@ -171,6 +177,18 @@ def open_onnx(
         )
     opened: Run = module.open_onnx(file, inputs, spec, directory)
     return opened
+
+
+def ahead(
+    model: Model, target: Target, spec: EngineSpec, precisions: Sequence[str]
+) -> contextlib.AbstractContextManager[None]:
+    """Have an engine begin beside the block with what it will be asked to lower, if it can."""
+    module: Any = backend(spec.engine)
+    begin = getattr(module, "ahead", None)
+    if begin is None:
+        return contextlib.nullcontext()
+    begun: contextlib.AbstractContextManager[None] = begin(model, target, spec, precisions)
+    return begun
 
 
 def code(engine: str) -> str:

@@ -45,6 +45,11 @@ class Kept:
             self._names[_print(weight)] = name
             self._names[_print(weight.T)] = name
 
+    @property
+    def prints(self) -> list[str]:
+        """Hashes that tell these weights from all others, sorted."""
+        return sorted(self._names)
+
     def __contains__(self, constant: Any) -> bool:
         """Tell whether ``constant``, an array, is one of the weights."""
         if not self._names or constant is None or np.ndim(constant) != 2:

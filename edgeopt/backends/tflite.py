@@ -7,11 +7,12 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from edgeopt.backends.tensorflow_convert import write_tflite
 from edgeopt.backends.tflite_quantize import quantize as quantize_file
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
-from edgeopt.model import MAIN, Model, OnnxSource, tflite_file
+from edgeopt.model import MAIN, Model, OnnxSource, TextInput, tflite_file
 from edgeopt.model.network_call import TFLITE, FileSource, NetworkFile
 from edgeopt.model.signature import NO_LENGTH, Signature, TensorSpec
 from edgeopt.model.tasks import INPUTS, PIXELS
@@ -260,12 +261,36 @@ def _convert(model: Model, seq_lens: Sequence[int], path: Path, *, spelled: bool
                     for spec in model.main.signature.inputs
                 }
                 conversion = conversion.signature(signature_name(n), module, (), example)
-            with _gelu_by_terms() if spelled else contextlib.nullcontext():
+            by_terms = _gelu_by_terms() if spelled else contextlib.nullcontext()
+            with by_terms, _decomposed_once(model):
                 conversion.convert().export(str(path))
         # torch.export, MLIR and the converter each raise their own kinds.
         except Exception as exc:
             text = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
             raise CompileError(f"litert-torch failed ({text})", where=model.name) from exc
+
+
+@contextlib.contextmanager
+def _decomposed_once(model: Model) -> Iterator[None]:
+    """Have the graph of a network of texts decomposed as it is lowered, and not before as well.
+
+    litert-torch 0.10 traces a graph again for each of the two, which is a quarter of the time of a
+    conversion. Its passes between them look for convolutions, which only networks of images have:
+    the files are the same, byte for byte (tests/backends/test_tflite_decomposition.py).
+    """
+    from litert_torch._convert import core
+
+    if not isinstance(model.input, TextInput):
+        yield
+        return
+    whole = core.fx_infra
+    core.fx_infra = SimpleNamespace(
+        **vars(whole) | {"safe_run_decompositions": lambda program, *_, **__: program}
+    )
+    try:
+        yield
+    finally:
+        core.fx_infra = whole
 
 
 def _gelu_by_terms() -> contextlib.AbstractContextManager[object]:

@@ -9,6 +9,7 @@ which the generated writer stores one copy for each signature.
 from __future__ import annotations
 
 import hashlib
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgeopt.extras import require
 
 _IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16  # of a buffer: force_align in tensorflow/compiler/mlir/lite/schema/schema.fbs
+_OFFSET = 6  # of a buffer's field "offset" in its vtable: the second field of table Buffer
 _LARGE = 1024  # bytes from which a buffer may stand behind the flatbuffer
 _BEHIND = 256 * 1024  # bytes of all large buffers from which they do, as with ai-edge-quantizer
 
@@ -51,19 +53,27 @@ def write(path: Path, model: Any, *, inside: bool) -> None:
     places, stored = _placed(held)
     for i, place in places.items():
         model.buffers[i].data = None
-        # 0 and 1 say that there is nothing behind: the sizes of both passes are to be the same.
+        # 0 and 1 say that there is nothing behind, and 0 would not be written.
         model.buffers[i].offset, model.buffers[i].size = 2 + place, _bytes(held[i])
-    begin = len(_packed(model))
-    begin += -begin % _ALIGNMENT
-    for i, place in places.items():
-        model.buffers[i].offset = begin + place
+    packed = bytearray(_packed(model))
+    begin = len(packed) + -len(packed) % _ALIGNMENT
+    _move(packed, {i: begin + place for i, place in places.items()})
     with path.open("wb") as file:
-        file.write(_packed(model).ljust(begin, b"\0"))
+        file.write(packed.ljust(begin, b"\0"))
         for data in stored:
             file.write(data.tobytes())
             file.write(bytes(-_bytes(data) % _ALIGNMENT))
     for i, data in held.items():
         model.buffers[i].data, model.buffers[i].offset, model.buffers[i].size = data, 0, 0
+
+
+def _move(packed: bytearray, places: dict[int, int]) -> None:
+    """Set the places of buffers in a packed file: packing again would take seconds."""
+    schema: Any = require("ai_edge_litert.schema_py_generated", "tflite")
+    model = schema.Model.GetRootAs(packed, 0)
+    for i, place in places.items():
+        table = model.Buffers(i)._tab
+        struct.pack_into("<Q", packed, table.Pos + table.Offset(_OFFSET), place)
 
 
 def _placed(held: dict[int, np.ndarray]) -> tuple[dict[int, int], list[np.ndarray]]:

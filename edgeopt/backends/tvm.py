@@ -12,11 +12,12 @@ calls ``ffi.ModuleLoadFromFile``, then the module's ``vm_load_executable()``, th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt import progress
 from edgeopt.architectures import ELF_MACHINES, elf_machine, of_machine
 from edgeopt.backends import (
     Artifact,
@@ -35,6 +35,7 @@ from edgeopt.backends import (
     Run,
     Session,
     few_lengths,
+    tvm_library,
     tvm_stack,
 )
 from edgeopt.backends.fp32_layers import Kept
@@ -46,19 +47,22 @@ from edgeopt.backends.tvm_graph import (
     mapped_errors,
     schedule_module,
 )
-from edgeopt.backends.tvm_int8 import Int8
 from edgeopt.backends.tvm_int8_kernels import kernel_for
-from edgeopt.backends.tvm_link import host_linker, link, linker
-from edgeopt.backends.tvm_quantize import ABILITIES
-from edgeopt.backends.tvm_schedule import (
-    AVX2,
-    AVX512,
-    NEON,
-    NEON_IN_ORDER,
-    SSE,
-    Registers,
+from edgeopt.backends.tvm_library import (
+    HOST_CHECK,
+    LIBRARY,
+    Graph,
+    Order,
+    build,
+    computes_halves,
+    host_cpu,
+    registers_of,
+    scheduled,
 )
-from edgeopt.errors import CompileError, InputError
+from edgeopt.backends.tvm_link import host_linker, linker
+from edgeopt.backends.tvm_quantize import ABILITIES
+from edgeopt.beside import beside, cores
+from edgeopt.errors import CompileError, InputError, MissingDependencyError
 from edgeopt.extras import require
 from edgeopt.model import MAIN, Model, OnnxSource
 from edgeopt.model.onnx_adapt import rename
@@ -68,19 +72,14 @@ from edgeopt.quantize import PLAIN, Quantize, plan
 from edgeopt.quiet import environment, quiet
 from edgeopt.target import EngineSpec, Target
 
-LIBRARY = "model.so"
-HOST_CHECK = "host-check"
-"""Folder of the same module built for this host, beside an artifact that cannot run here."""
 KEPT = "kept.json"
 """Names of the modules that an INT8 artifact has in FP32, beside it."""
 
 _OPSET = 17  # the first with LayerNormalization
 _IR_VERSION = 8
+_WORTH_A_PROCESS = 8 << 20  # bytes of an ONNX file
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime")
 _ALL_CORES_ALIKE = 0  # a mode of runtime.config_threadpool: no affinity to big or little cores
-
-
-_IN_ORDER = ("cortex-a35", "cortex-a53", "cortex-a55", "cortex-a510", "cortex-a520")
 
 
 def lower(
@@ -98,6 +97,73 @@ def lower(
     MissingDependencyError if TVM or a linker for the target is not installed.
     """
     del calibration
+    lengths = _lengths(model, target, precision, quantize)
+    order = _order(model, target, spec, precision, lengths, quantize)
+    with tempfile.TemporaryDirectory() as folder:
+        source = source_graph(model, Path(folder) / "model.onnx")
+        made = tvm_library.made(order, Graph(source))
+    tvm_library.placed(made, directory)
+    signature = _signature(model, made.inputs)
+    mcpu = str(order.cpu().attrs["mcpu"])
+    route = f"ONNX -> Relax -> scheduled TIR -> LLVM for {mcpu}"
+    same = "schedule"
+    if precision == "int8":
+        (directory / KEPT).write_text(json.dumps(quantize.keep))
+        by = _kernel_name(order.cpu()) + (" and attention in FP16" if order.halves else "")
+        route = route.replace("Relax", f"Relax, INT8 by {by}")
+        same = "graph"
+    if not order.is_host:
+        route += f"; checked here as a build of the same {same} for the host, itself on the board"
+    return Artifact(
+        engine="tvm",
+        precision=precision,
+        graphs={
+            MAIN: ArtifactGraph(
+                files=(LIBRARY,),
+                signature=signature,
+                seq_lens=tuple(n for n in lengths if n != NO_LENGTH),
+            )
+        },
+        route=route,
+        options={
+            "mcpu": mcpu,
+            "function": "main_{seq_len}",
+            "inputs": ",".join(f"{t.name}:{t.dtype}" for t in signature.inputs),
+            "outputs": ",".join(t.name for t in signature.outputs),
+        },
+        tools={name: version(name) for name in _TOOLS},
+    )
+
+
+@contextlib.contextmanager
+def ahead(
+    model: Model, target: Target, spec: EngineSpec, precisions: Sequence[str]
+) -> Iterator[None]:
+    """Have processes compile what ``lower`` will ask for, while the block runs.
+
+    On two cores it is one, which imports the graph once; on more it is one for each precision.
+
+    What ``lower`` would refuse is left to it, and so are small graphs: most of their time is that
+    in which a process starts.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(CompileError, MissingDependencyError):
+            orders = [
+                _order(model, target, spec, p, _lengths(model, target, p, PLAIN), PLAIN)
+                for p in precisions
+            ]
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            source = source_graph(model, folder / "model.onnx")
+            count = max(1, min(len(orders), cores() - 1))
+            if source.stat().st_size >= _WORTH_A_PROCESS:
+                for i in range(count):
+                    work = source, orders[i::count]
+                    stack.enter_context(beside("edgeopt.backends.tvm_ahead", work))
+        yield
+
+
+def _lengths(model: Model, target: Target, precision: str, quantize: Quantize) -> tuple[int, ...]:
+    """Return the lengths to compile for. Raises CompileError for what is not taken."""
     if precision not in ("fp32", "int8"):
         raise CompileError(
             f"TVM is built in fp32 and int8 only, not {precision}: its loops for other precisions "
@@ -121,51 +187,44 @@ def lower(
             f"{model.text.max_seq_len} tokens",
             where=f"{target.path}: seq_lens",
         )
+    return lengths
+
+
+def _order(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    lengths: tuple[int, ...],
+    quantize: Quantize,
+) -> Order:
+    """Return what is to be compiled. Raises as ``lower``."""
     require("tvm", "tvm")
     require("onnxruntime", "onnx")
-    command = host_linker() if target.is_host else linker(device.arch)
-    cpu = _host_cpu() if target.is_host else _cpu(device.arch, spec.options.get("mcpu"), target)
     kept = Kept(model, quantize.keep if precision == "int8" else ())
-    mcpu = str(cpu.attrs["mcpu"])
-    with tempfile.TemporaryDirectory() as folder:
-        source = source_graph(model, Path(folder) / "model.onnx")
-        module = _scheduled(model, source, lengths, cpu, precision, kept)
-        kept.check("tvm")
-        # An INT8 kernel is written for one kind of core: this host has another one.
-        here = None
-        if precision == "int8" and not target.is_host:
-            here = _scheduled(model, source, lengths, _host_cpu(), precision, kept)
-    signature = _signature(model, module, lengths[0])
-    route = f"ONNX -> Relax -> scheduled TIR -> LLVM for {mcpu}"
-    if precision == "int8":
-        (directory / KEPT).write_text(json.dumps(quantize.keep))
-        route = route.replace("Relax", f"Relax, INT8 by {_kernel_name(cpu)}")
-    with progress.step(f"Compiling for {mcpu}"):
-        _build(module, cpu, command, directory / LIBRARY)
-    if not target.is_host:
-        (directory / HOST_CHECK).mkdir()
-        same = "schedule" if here is None else "graph"
-        with progress.step(f"Compiling the same {same} for this host, to check it"):
-            _build(here or module, _host_cpu(), host_linker(), directory / HOST_CHECK / LIBRARY)
-        route += f"; checked here as a build of the same {same} for the host, itself on the board"
-    return Artifact(
-        engine="tvm",
+    inputs = tuple(model.main.signature.inputs)
+    if target.is_host:
+        host_linker()
+        return Order(
+            name=model.name,
+            inputs=inputs,
+            lengths=lengths,
+            precision=precision,
+            kept=kept,
+            halves=computes_halves(str(host_cpu().attrs["mcpu"])),
+        )
+    arch = target.device.arch
+    linker(arch)
+    mcpu = _mcpu(arch, spec.options.get("mcpu"), target)
+    return Order(
+        name=model.name,
+        inputs=inputs,
+        lengths=lengths,
         precision=precision,
-        graphs={
-            MAIN: ArtifactGraph(
-                files=(LIBRARY,),
-                signature=signature,
-                seq_lens=tuple(n for n in lengths if n != NO_LENGTH),
-            )
-        },
-        route=route,
-        options={
-            "mcpu": mcpu,
-            "function": "main_{seq_len}",
-            "inputs": ",".join(f"{t.name}:{t.dtype}" for t in signature.inputs),
-            "outputs": ",".join(t.name for t in signature.outputs),
-        },
-        tools={name: version(name) for name in _TOOLS},
+        arch=arch,
+        mcpu=mcpu,
+        kept=kept,
+        halves=computes_halves(mcpu),
     )
 
 
@@ -181,31 +240,31 @@ def source_graph(model: Model, path: Path) -> Path:
 
 
 def compile_for_host(
-    model: Model, source: Path, seq_len: int, folder: Path, precision: str, keep: Sequence[str]
+    model: Model,
+    source: Path,
+    seq_len: int,
+    folder: Path,
+    precision: str,
+    keep: Sequence[str],
+    *,
+    halves: bool,
 ) -> Any:
     """Return a machine that runs the ONNX file ``source``, compiled for this host in ``folder``.
 
     It takes the inputs of ``model`` at the length ``seq_len`` and gives the file's outputs. In INT8
-    the modules ``keep`` stay in FP32.
+    the modules ``keep`` stay in FP32, and ``halves`` is as in Int8.
     """
-    cpu = _host_cpu()
-    module = _scheduled(model, source, [seq_len], cpu, precision, Kept(model, keep))
-    _build(module, cpu, host_linker(), folder / LIBRARY)
+    order = Order(
+        name=model.name,
+        inputs=tuple(model.main.signature.inputs),
+        lengths=(seq_len,),
+        precision=precision,
+        kept=Kept(model, keep),
+        halves=halves,
+    )
+    cpu = order.cpu()
+    build(scheduled(order, Graph(source), cpu), cpu, host_linker(), folder / LIBRARY)
     return _machine(folder / LIBRARY, threads=1)
-
-
-def _scheduled(
-    model: Model, source: Path, lengths: Sequence[int], cpu: Any, precision: str, kept: Kept
-) -> Any:
-    """Return the module of the ONNX file ``source`` at ``lengths``, scheduled for ``cpu``."""
-    registers = _registers(cpu)
-    int8 = None
-    if precision == "int8":
-        int8 = Int8(kernel=kernel_for(cpu), lanes=registers.lanes, kept=kept)
-    with quiet():
-        module = import_onnx(source, model.main.signature.inputs, lengths, int8)
-    with mapped_errors("schedule it", model.name):
-        return schedule_module(module, registers, int8)
 
 
 def _kernel_name(cpu: Any) -> str:
@@ -279,11 +338,11 @@ def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory
         TensorSpec(name=names[name], dtype=str(value.dtype), dims=value.shape)
         for name, value in inputs.items()
     ]
-    cpu = _host_cpu()
+    cpu = host_cpu()
     with quiet():
         module = import_onnx(source, specs, (NO_LENGTH,))
         with mapped_errors("compile it", file.name):
-            module = schedule_module(module, _registers(cpu))
+            module = schedule_module(module, registers_of(cpu))
             with cpu:
                 executable = tvm.compile(module, target=cpu, tir_pipeline=tvm_stack.register())
             machine = relax.VirtualMachine(executable, tvm.cpu())
@@ -318,9 +377,8 @@ class _Session:
         return {t.name: o.numpy() for t, o in zip(signature.outputs, outputs, strict=True)}
 
 
-def _cpu(arch: str, mcpu: str | None, target: Target) -> Any:
-    """Return TVM's target for the CPU ``mcpu``. Raises CompileError if LLVM does not know it."""
-    from tvm.target import Target as CompilerTarget
+def _mcpu(arch: str, mcpu: str | None, target: Target) -> str:
+    """Return LLVM's name of the core. Raises CompileError if LLVM does not know it."""
     from tvm.target import codegen
 
     triple = f"{arch}-linux-gnu"
@@ -331,44 +389,15 @@ def _cpu(arch: str, mcpu: str | None, target: Target) -> Any:
             where=target.path,
             hint="Give LLVM's name of the core, such as cortex-a72 or gracemont.",
         )
-    return CompilerTarget({"kind": "llvm", "mtriple": triple, "mcpu": mcpu})
+    return mcpu
 
 
-def _host_cpu() -> Any:
-    from tvm.target import Target as CompilerTarget
-    from tvm.target import codegen
-
-    triple = f"{platform.machine()}-linux-gnu"
-    return CompilerTarget(
-        {"kind": "llvm", "mtriple": triple, "mcpu": codegen.llvm_get_system_cpu()}
-    )
-
-
-def _registers(cpu: Any) -> Registers:
-    from tvm.target import codegen
-
-    if str(cpu.attrs["mtriple"]).startswith("aarch64"):
-        return NEON_IN_ORDER if str(cpu.attrs["mcpu"]) in _IN_ORDER else NEON
-    if codegen.llvm_cpu_has_features(["avx512f"], cpu):
-        return AVX512
-    return AVX2 if codegen.llvm_cpu_has_features(["avx2"], cpu) else SSE
-
-
-def _signature(model: Model, module: Any, seq_len: int) -> Signature:
+def _signature(model: Model, inputs: Sequence[tuple[str, str]]) -> Signature:
     """Return the library's signature: the model's with batch 1 and the graph's input dtypes."""
-    parameters = module[function_name(seq_len)].params
-    names = [p.name for p in parameters]
-    if names != [t.name for t in model.main.signature.inputs]:
-        raise CompileError(
-            f"the ONNX graph takes {', '.join(names)}, but the model's signature has "
-            f"{', '.join(t.name for t in model.main.signature.inputs)}",
-            where=model.name,
-            hint="Export the model with its inputs in the signature's order.",
-        )
     return Signature(
         inputs=tuple(
-            replace(t, dtype=str(p.ty.dtype), dims=_one_batch(t))
-            for t, p in zip(model.main.signature.inputs, parameters, strict=True)
+            replace(t, dtype=dtype, dims=_one_batch(t))
+            for t, (_, dtype) in zip(model.main.signature.inputs, inputs, strict=True)
         ),
         outputs=tuple(replace(t, dims=_one_batch(t)) for t in model.main.signature.outputs),
     )
@@ -389,19 +418,6 @@ def _one_batch(tensor: TensorSpec) -> tuple[int | str, ...]:
     return tuple(1 if d == "batch" else d for d in tensor.dims)
 
 
-def _build(module: Any, cpu: Any, command: Sequence[str], library: Path) -> None:
-    """Compile the scheduled ``module`` and link it. Raises CompileError."""
-    import tvm
-
-    def link_objects(output: str, objects: Sequence[str], **_: Any) -> None:
-        link(command, objects, Path(output))
-
-    with mapped_errors("compile it", str(cpu.attrs["mcpu"])):
-        with cpu:
-            executable = tvm.compile(module, target=cpu, tir_pipeline=tvm_stack.register())
-        executable.export_library(str(library), fcompile=link_objects)
-
-
 def architecture_of(library: Path) -> str | None:
     """Return the architecture that an ELF file is for, None for another file or architecture."""
     with library.open("rb") as file:
@@ -417,7 +433,7 @@ def _missing_here(library: Path, mcpu: str) -> str | None:
         raise CompileError("is no library for a CPU that edgeopt knows", where=str(library))
     if arch != of_machine(platform.machine()):
         return f"{arch} CPU"
-    host = _host_cpu()
+    host = host_cpu()
     wanted = type(host)({"kind": "llvm", "mtriple": str(host.attrs["mtriple"]), "mcpu": mcpu})
     here = set(codegen.llvm_get_cpu_features(host))
     lacking = sorted(set(codegen.llvm_get_cpu_features(wanted)) - here)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeopt import progress
-from edgeopt.backends.tvm_int8 import Int8, is_scheduled, schedule_product
+from edgeopt.backends.tvm_int8 import Int8, is_scheduled, schedule_product, with_gelu
 from edgeopt.backends.tvm_operators import legalize_map
 from edgeopt.backends.tvm_schedule import Packing, Registers, schedule_function
 from edgeopt.backends.tvm_sparse import skip_zero_blocks
@@ -38,16 +38,21 @@ def import_onnx(
 ) -> Any:
     """Return an IRModule with one Relax function a length; its kernels are fused, not scheduled.
 
-    ``source`` takes ``inputs`` of any batch and length, or the one length there is. With ``int8``
-    its products with weights are quantised. Raises CompileError for an operator or a shape that
-    TVM's importer does not take.
+    See ``imported`` and ``fused``.
+    """
+    return fused(imported(source, inputs, seq_lens), source.name, int8)
+
+
+def imported(source: Path, inputs: Sequence[TensorSpec], seq_lens: Sequence[int]) -> dict[str, Any]:
+    """Return an IRModule for each length, by the name of its function.
+
+    ``source`` takes ``inputs`` of any batch and length, or the one length there is. Raises
+    CompileError for an operator or a shape that TVM's importer does not take.
     """
     import onnx
-    import tvm
-    from tvm import relax
     from tvm.relax.frontend.onnx import from_onnx
 
-    imported = {}
+    found = {}
     for seq_len in seq_lens:
         with (
             mapped_errors(_importing(seq_len), source.name),
@@ -72,7 +77,18 @@ def import_onnx(
                     where=source.name,
                     hint="Export it with free dimensions, or give the target this length.",
                 )
-        imported[function_name(seq_len)] = module
+        found[function_name(seq_len)] = module
+    return found
+
+
+def fused(modules: Mapping[str, Any], where: str, int8: Int8 | None = None) -> Any:
+    """Return one IRModule of the ``modules`` that ``imported`` returned, its kernels fused.
+
+    With ``int8`` products with weights are quantised. ``where`` is the file of which messages are.
+    """
+    import tvm
+    from tvm import relax
+
     passes = relax.transform
     legal = legalize_map() if int8 is None else int8.legalize_map(legalize_map())
     fuse = tvm.transform.Sequential(
@@ -90,8 +106,9 @@ def import_onnx(
             passes.DeadCodeElimination(),
         ]
     )
-    with mapped_errors("fuse the graph", source.name):
-        return fuse(_merged(imported))
+    with mapped_errors("fuse the graph", where):
+        merged = _merged(modules)
+        return fuse(merged if int8 is None else with_gelu(merged))
 
 
 def _require_one_output(proto: Any) -> None:
@@ -115,7 +132,7 @@ def _importing(seq_len: int) -> str:
     return "import the graph" + (f" for {seq_len} tokens" if seq_len != NO_LENGTH else "")
 
 
-def _merged(imported: Mapping[str, Any]) -> Any:
+def _merged(modules: Mapping[str, Any]) -> Any:
     """Return one IRModule with each module's ``main`` under its name here.
 
     A main calls kernels of its own module if the importer wrote loops (Pad, Tile, Einsum): each
@@ -130,7 +147,7 @@ def _merged(imported: Mapping[str, Any]) -> Any:
             return self.builder_.add_func(module[variable], variable.name_hint)
 
     adopter = Adopter(tvm.IRModule())
-    for name, module in imported.items():  # the one that visit_global_var_ reads
+    for name, module in modules.items():  # the one that visit_global_var_ reads
         main = adopter.visit_expr(module["main"])
         adopter.builder_.add_func(main.with_attr("global_symbol", name), name)
     return adopter.builder_.get()

@@ -20,6 +20,7 @@ from edgeopt.backends.inside import Inside, Tensor, split
 from edgeopt.backends.onnx_inside import of_file
 from edgeopt.backends.tvm import KEPT, compile_for_host, source_graph
 from edgeopt.backends.tvm_graph import function_name
+from edgeopt.backends.tvm_library import computes_halves
 from edgeopt.extras import require
 from edgeopt.model import Model
 
@@ -58,7 +59,15 @@ def inside(model: Model, artifact: Artifact, directory: Path, batch: Batch) -> I
         )
         wide = Path(folder) / "inside.onnx"
         onnx.save(proto, str(wide))
-        machine = compile_for_host(model, wide, length, Path(folder), artifact.precision, keep)
+        machine = compile_for_host(
+            model,
+            wide,
+            length,
+            Path(folder),
+            artifact.precision,
+            keep,
+            halves=computes_halves(artifact.options["mcpu"]),
+        )
         values = _run(machine, artifact, batch, length)
     arrays = dict(zip([*names, *more], values, strict=True))
     return Inside(

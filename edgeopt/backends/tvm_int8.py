@@ -7,8 +7,9 @@
     sums       int32, exact; less z times the sum of the channel's weights
     results    FP32: scaled, with all that follows (bias, GELU, residual) in the tile's epilogue
 
-A table of embeddings has a scale to each row. All else is FP32. On every core the integers are the
-same, so that two cores' results differ by the rounding of FP32 alone.
+A table of embeddings has a scale to each row. Products of two activations (attention) are in FP16
+on cores that compute in it. All else is FP32. On every core the integers are the same, so that two
+cores' results differ by the rounding of floats alone.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
 
+from edgeopt.backends import tvm_fmla
 from edgeopt.backends import tvm_int8_kernels as kernels
 from edgeopt.backends.tvm_int8_kernels import Kernel
-from edgeopt.backends.tvm_schedule import Scheduled, is_product
+from edgeopt.backends.tvm_schedule import Scheduled
+from edgeopt.backends.tvm_tiles import in_tiles
 
 Legalize = Callable[[Any, Any], Any]
 
@@ -35,6 +38,7 @@ _MAX_K = 65_000  # 255 * 127 * K has to fit into int32
 _MIN_TABLE = 256  # values: scales of a smaller one take more than they save
 _OPAQUE = 8  # tvm.relax's OpPatternKind: nothing is fused with it
 _DONE = "edgeopt.scheduled"
+_HALVES = tvm_fmla.LANES["float16"]
 _ERF_END = 3.0
 _ERF = (
     1.1282685,
@@ -57,12 +61,13 @@ _MAGIC = 12582912.0
 class Int8:
     """How a module is quantised: the core's ``kernel``, if it has one, and FP32 ``lanes``.
 
-    Weights in ``kept`` stay in FP32.
+    Weights in ``kept`` stay in FP32. With ``halves`` products of two activations are in FP16.
     """
 
     kernel: Kernel | None
     lanes: int
     kept: Container[Any] = ()
+    halves: bool = False
 
     def legalize_map(self, plain: Mapping[str, Legalize]) -> dict[str, Legalize]:
         """Return ``plain``, what operators are made of in FP32, with the INT8 ones before."""
@@ -74,8 +79,10 @@ class Int8:
         )
 
         def legalize_matmul(builder: Any, call: Any) -> Any:
-            made = self._product(builder, call)
-            return matmul(builder, call) if made is None else made
+            for attempt in (self._product, self._in_halves):
+                if (made := attempt(builder, call)) is not None:
+                    return made
+            return matmul(builder, call)
 
         def legalize_divide(builder: Any, call: Any) -> Any:
             made = _by_reciprocal(builder, call)
@@ -90,6 +97,7 @@ class Int8:
             "relax.divide": legalize_divide,
             "relax.erf": _legalize_erf,
             "relax.matmul": legalize_matmul,
+            "relax.nn.gelu": _legalize_gelu,
             "relax.take": legalize_take,
         }
 
@@ -136,6 +144,26 @@ class Int8:
             primfunc_name_hint="int8_product",
         )
 
+    def _in_halves(self, builder: Any, call: Any) -> Any | None:
+        """Return a product of two activations in FP16, None for one that stays in FP32."""
+        from tvm import tirx, topi
+
+        a, b = call.args
+        sizes = [*a.ty.shape, *b.ty.shape]
+        if not self.halves or not all(isinstance(size, tirx.IntImm) for size in sizes):
+            return None
+        if any(x.ty.dtype != "float32" or _constant(builder, x) is not None for x in (a, b)):
+            return None
+        *batch, m, k = map(int, a.ty.shape)
+        *other, _, n = map(int, b.ty.shape)
+        if batch != other or m == 1 or k % _HALVES or n % _HALVES:
+            return None
+        halves = (
+            builder.emit(builder.call_te(topi.cast, x, "float16", primfunc_name_hint="halves"))
+            for x in (a, b)
+        )
+        return builder.call_te(in_halves, *halves, primfunc_name_hint="half_product")
+
 
 def channels(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ``weight`` (K, N) as int8 within +-127, and the scale of each column (N,)."""
@@ -165,6 +193,20 @@ def product(rows: Any, scale: Any, zero: Any, weight: Any, by: Any, sums: Any, i
 
     total = te.compute(shape, whole, name="int8_product")
     return te.compute(shape, scaled, name="scaled")
+
+
+def in_halves(a: Any, b: Any) -> Any:
+    """Return the product of ``a`` (..., m, K) and ``b`` (..., K, n), float16, as float32."""
+    from tvm import te
+
+    k = te.reduce_axis((0, int(a.shape[-1])), name="k")
+    shape = (*a.shape[:-1], b.shape[-1])
+
+    def whole(*i: Any) -> Any:
+        return te.sum(a(*i[:-1], k) * b(*i[:-2], k, i[-1]), axis=k)
+
+    total = te.compute(shape, whole, name="half_product")
+    return te.compute(shape, lambda *i: total(*i).astype("float32"), name="whole")
 
 
 @functools.cache
@@ -348,6 +390,56 @@ def erf(x: Any) -> Any:
     return te.compute(x.shape, compute, name="erf")
 
 
+def gelu(x: Any) -> Any:
+    """Return x (1 + erf(x / sqrt(2))) / 2, float32, by the polynomial of ``erf`` and as near."""
+    from tvm import te, tirx
+
+    factors = [factor * 0.5 / sqrt(2) / 2**i for i, factor in enumerate(_ERF)]
+
+    def compute(*i: Any) -> Any:
+        end = tirx.const(_ERF_END * sqrt(2), "float32")
+        cut = tirx.max(tirx.min(x(*i), end), -end)
+        square = cut * cut
+        sum_ = tirx.const(factors[-1], "float32")
+        for factor in reversed(factors[:-1]):
+            sum_ = sum_ * square + tirx.const(factor, "float32")
+        return x(*i) * (sum_ * cut + tirx.const(0.5, "float32"))
+
+    return te.compute(x.shape, compute, name="gelu")
+
+
+def with_gelu(module: Any) -> Any:
+    """Return ``module``, in whose functions GELU by its terms is one operator."""
+    from tvm import relax
+    from tvm.relax.dpl import is_const, is_op, rewrite_call, wildcard
+
+    x, root, one, half = wildcard(), is_const(), is_const(), is_const()
+    term = is_op("relax.add")(is_op("relax.erf")(is_op("relax.divide")(x, root)), one)
+    multiply = is_op("relax.multiply")
+    whole = multiply(multiply(x, term), half)
+
+    def rewritten(call: Any, found: Any) -> Any:
+        values = [found[constant].data.numpy() for constant in (root, one, half)]
+        expected = (sqrt(2), 1.0, 0.5)
+        same = all(v.size == 1 for v in values) and np.allclose(
+            [v.item() for v in values], expected
+        )
+        if not same or found[x].ty.dtype != "float32":
+            return call
+        return relax.op.nn.gelu(found[x])
+
+    for variable, function in module.functions_items():
+        if isinstance(function, relax.Function):
+            module[variable] = rewrite_call(whole, rewritten, function)
+    return module
+
+
+def _legalize_gelu(builder: Any, call: Any) -> Any:
+    if call.args[0].ty.dtype != "float32":
+        return call
+    return builder.call_te(gelu, call.args[0], primfunc_name_hint="gelu")
+
+
 def _legalize_erf(builder: Any, call: Any) -> Any:
     if call.args[0].ty.dtype != "float32":
         return call
@@ -360,10 +452,9 @@ def is_scheduled(function: Any) -> bool:
 
 
 def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
-    """Return a fused product scheduled for ``kernel``; None for a function that is none of it.
+    """Return a fused product in INT8 or FP16 scheduled for ``kernel``; None for another function.
 
-    On Arm these are products of two activations in FP32 as well. A tile is computed in the core's
-    instructions, then all that follows while it is in registers.
+    A tile is computed in the core's instructions, then all that follows while it is in registers.
     """
     import tvm
     from tvm.s_tir import Schedule, ScheduleError
@@ -373,67 +464,18 @@ def schedule_product(function: Any, kernel: Kernel | None) -> Scheduled | None:
     schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     total = schedule.get(blocks[0])
-    factors = [read.buffer for read in total.reads]
-    if len(factors) != 2 or len(total.iter_vars) < 3:
-        return None
-    *_, m, n, k = (int(v.dom.extent) for v in total.iter_vars)
-    if str(total.name_hint) == "int8_product" and len(factors[1].shape) > 2:
-        width = int(factors[1].shape[-2])
+    *_, m, n, k = (0, 0, 0, *(int(v.dom.extent) for v in total.iter_vars))
+    if str(total.name_hint) == "int8_product" and len(total.reads[1].buffer.shape) > 2:
+        width = int(total.reads[1].buffer.shape[-2])
         tile, rows = kernels.intrinsic(kernel, m, width, k)
-    elif kernel in (kernels.SDOT, kernels.SMULL) and is_product(total) and _are_rows(total):
-        width = 8
-        if n % width or k % 4 or m == 1:
-            return None
-        tile, rows = kernels.fmla(m, width, k)
+    elif str(total.name_hint) == "half_product":
+        width = next(w for w in (4 * _HALVES, 2 * _HALVES, _HALVES) if n % w == 0)
+        tile, rows = tvm_fmla.intrinsic(m, width, k, "float16")
     else:
         return None
     try:
-        _in_tiles(schedule, blocks, tile, (rows, width, kernel.lanes))
+        in_tiles(schedule, blocks, tile, (rows, width, kernel.lanes))
     # As in tvm_schedule: steps of other shapes than the product's, or several results.
     except (ScheduleError, ValueError, TypeError) as exc:
-        if total.name_hint != "int8_product":
-            return None
         return Scheduled(function=function, plain=str(exc).strip().splitlines()[-1])
     return Scheduled(function=schedule.mod["main"])
-
-
-def _are_rows(block: Any) -> bool:
-    """Tell whether an FP32 product of two tensors of one rank reads [..., i, k] and [..., k, j]."""
-    if any(str(read.buffer.dtype) != "float32" for read in block.reads):
-        return False
-    *batch, i, j, k = (v.var for v in block.iter_vars)
-    for read, last in zip(block.reads, ((i, k), (k, j)), strict=True):
-        found = [r.min for r in read.region]
-        if len(found) != len(batch) + 2 or len(read.buffer.shape) != len(found):
-            return False
-        if not all(f.same_as(v) for f, v in zip(found, (*batch, *last), strict=True)):
-            return False
-    return True
-
-
-def _in_tiles(schedule: Any, blocks: Sequence[Any], tile: str, sizes: tuple[int, int, int]) -> None:
-    """Compute a product ``tile`` by tile, each by the intrinsic, and then what follows it."""
-    total, *after = blocks
-    rows, width, lanes = sizes
-    for block in after[:-1]:
-        schedule.compute_inline(block)
-    if after:
-        last = after[-1]
-        schedule.set_scope(total, 0, "local")
-    else:
-        last = schedule.cache_write(total, 0, "local")
-    *batch, i, j = schedule.get_loops(last)
-    i_tile, i = schedule.split(i, [None, rows])
-    j_tile, j = schedule.split(j, [None, width])
-    schedule.reorder(*batch, j_tile, i_tile, i, j)
-    schedule.parallel(schedule.fuse(*batch, j_tile))
-    schedule.compute_at(total, i_tile, preserve_unit_loops=True)
-    schedule.unroll(i)
-    vectors, lane = schedule.split(j, [None, lanes])
-    schedule.unroll(vectors)
-    schedule.vectorize(lane)
-    *_, i, j, terms = schedule.get_loops(total)
-    once, terms = schedule.split(terms, [1, None])
-    schedule.reorder(once, i, j, terms)
-    schedule.decompose_reduction(total, once)
-    schedule.tensorize(i if rows > 1 else j, tile)

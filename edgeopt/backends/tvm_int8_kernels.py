@@ -16,17 +16,13 @@ SMULL and SMLAL add two products in 16 bits: 2 * 128 * 127 is the most that fits
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgeopt.backends.tvm_schedule import largest_divisor
-
-_INDENT = "\n" + " " * 12
-_UNROLLED = 4  # steps in a round: the loop's own instructions are then under 2 % of it
+from edgeopt.backends import tvm_tiles as tiles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,99 +106,14 @@ def intrinsic(kernel: Kernel, m: int, width: int, k: int) -> tuple[str, int]:
     """
     from tvm.s_tir import TensorIntrin
 
-    rows = largest_divisor(m, kernel.rows)
+    rows = tiles.largest_divisor(m, kernel.rows)
     name = f"edgeopt.{kernel.name}.{rows}x{width}x{k}"
     if TensorIntrin.get(name, allow_missing=True) is None:
-        described, written = (_parse(f(kernel, rows, width, k)) for f in (_described, _written))
+        described, written = (
+            tiles.parse(f(kernel, rows, width, k)) for f in (_described, _written)
+        )
         TensorIntrin.register(name, described, written)
     return name, rows
-
-
-def fmla(m: int, width: int, k: int) -> tuple[str, int]:
-    """Return a tile of two FP32 activations' product for Arm, as ``intrinsic`` does.
-
-    Four of a row are loaded at once and multiplied by element, where a schedule of loops loads each
-    alone. ``k`` is a multiple of 4, ``m`` above 1 and ``width`` of 4.
-    """
-    from tvm.s_tir import TensorIntrin
-
-    rows = largest_divisor(m, 64 // width)
-    name = f"edgeopt.fmla.{rows}x{width}x{k}"
-    if TensorIntrin.get(name, allow_missing=True) is None:
-        described, written = (_parse(f(rows, width, k)) for f in (_fmla_described, _fmla_written))
-        TensorIntrin.register(name, described, written)
-    return name, rows
-
-
-def _fmla_described(rows: int, width: int, k: int) -> str:
-    shape, axes, at = ("i, ", "S", "vi, ") if rows > 1 else ("", "", "")
-    loops = f"{f'{rows}, ' if rows > 1 else ''}{width}, {k}"
-    return f"""
-@T.prim_func(s_tir=True)
-def tile(a: T.handle, b: T.handle, p: T.handle) -> None:
-    A = T.match_buffer(a, {_rows(rows, k)}, "float32", offset_factor=1)
-    B = T.match_buffer(b, ({k}, {width}), "float32", offset_factor=1)
-    P = T.match_buffer(p, {_rows(rows, width)}, "float32", offset_factor=1, scope="local")
-    with T.sblock("root"):
-        {_regions(rows, width, k, (k, width), "B")}
-        for {shape}j, k in T.grid({loops}):
-            with T.sblock("product"):
-                {at}vj, vk = T.axis.remap("{axes}SR", [{shape}j, k])
-                T.reads(P[{at}vj], A[{at}vk], B[vk, vj])
-                T.writes(P[{at}vj])
-                P[{at}vj] = P[{at}vj] + A[{at}vk] * B[vk, vj]
-"""
-
-
-def _fmla_written(rows: int, width: int, k: int) -> str:
-    vectors = width // 4
-    sums = [f"c{i}_{v}" for i in range(rows) for v in range(vectors)]
-    made = [f'{name} = T.sblock_alloc_buffer((4,), "float32", scope="local")' for name in sums]
-    zero = [f"{name}[T.ramp(0, 1, 4)] = T.broadcast(T.float32(0), 4)" for name in sums]
-    body = [
-        f"c{i}_{v}[T.ramp(0, 1, 4)] = c{i}_{v}[T.ramp(0, 1, 4)] + T.broadcast(T.Shuffle("
-        f"[A[{_at(rows, i, 'T.ramp(k * 4, 1, 4)')}]], [{lane}]), 4) "
-        f"* B[k * 4 + {lane}, T.ramp({4 * v}, 1, 4)]"
-        for lane in range(4)
-        for v in range(vectors)
-        for i in range(rows)
-    ]
-    results = [
-        f"P[{_at(rows, i, f'T.ramp({4 * v}, 1, 4)')}] = c{i}_{v}[T.ramp(0, 1, 4)]"
-        for i in range(rows)
-        for v in range(vectors)
-    ]
-    a_strides, p_strides = ("[a_row, 1]", "[p_row, 1]") if rows > 1 else ("[1]", "[1]")
-    return f"""
-@T.prim_func(s_tir=True)
-def tile(a: T.handle, b: T.handle, p: T.handle) -> None:
-    a_row = T.int32()
-    b_row = T.int32()
-    p_row = T.int32()
-    A = T.match_buffer(a, {_rows(rows, k)}, "float32", offset_factor=1, strides={a_strides})
-    B = T.match_buffer(b, ({k}, {width}), "float32", offset_factor=1, strides=[b_row, 1])
-    P = T.match_buffer(
-        p,
-        {_rows(rows, width)},
-        "float32",
-        offset_factor=1,
-        strides={p_strides},
-        scope="local",
-    )
-    with T.sblock("root"):
-        {_regions(rows, width, k, (k, width), "B")}
-        with T.sblock("registers"):
-            {_regions(rows, width, k, (k, width), "B")}
-            {_INDENT.join([*made, *zero])}
-            {_steps(k // 4, body)}
-            {_INDENT.join(results)}
-"""
-
-
-def _parse(text: str) -> Any:
-    from tvm.script import from_source, tirx
-
-    return from_source(text, extra_vars={"T": tirx})
 
 
 def _described(kernel: Kernel, rows: int, width: int, k: int) -> str:
@@ -219,11 +130,11 @@ def _described(kernel: Kernel, rows: int, width: int, k: int) -> str:
     return f"""
 @T.prim_func(s_tir=True)
 def tile(a: T.handle, w: T.handle, p: T.handle) -> None:
-    A = T.match_buffer(a, {_rows(rows, k)}, "{kernel.dtype}", offset_factor=1)
+    A = T.match_buffer(a, {tiles.shape(rows, k)}, "{kernel.dtype}", offset_factor=1)
     W = T.match_buffer(w, {panel}, "int8", offset_factor=1)
-    P = T.match_buffer(p, {_rows(rows, width)}, "int32", offset_factor=1, scope="local")
+    P = T.match_buffer(p, {tiles.shape(rows, width)}, "int32", offset_factor=1, scope="local")
     with T.sblock("root"):
-        {_regions(rows, width, k, panel)}
+        {tiles.regions(rows, width, k, panel)}
         for {i}j, k in T.grid({loops}):
             with T.sblock("product"):
                 {vi}vj, vk = T.axis.remap("{kind}SR", [{i}j, k])
@@ -231,15 +142,6 @@ def tile(a: T.handle, w: T.handle, p: T.handle) -> None:
                 T.writes(P[{vi}vj])
                 P[{vi}vj] = P[{vi}vj] + T.cast(A[{vi}vk], "int32") * T.cast(W[{at}], "int32")
 """
-
-
-def _rows(rows: int, columns: int) -> tuple[int, ...]:
-    """Return the shape of a tile's ``rows``; one row has no axis, as TVM leaves it out."""
-    return (rows, columns) if rows > 1 else (columns,)
-
-
-def _at(rows: int, i: int, column: str) -> str:
-    return f"{i}, {column}" if rows > 1 else column
 
 
 def _written(kernel: Kernel, rows: int, width: int, k: int) -> str:
@@ -262,45 +164,25 @@ def tile(a: T.handle, w: T.handle, p: T.handle) -> None:
     a_row = T.int32()
     p_row = T.int32()
     A = T.match_buffer(
-        a, {_rows(rows, k)}, "{kernel.dtype}", offset_factor=1, strides={a_strides}
+        a, {tiles.shape(rows, k)}, "{kernel.dtype}", offset_factor=1, strides={a_strides}
     )
     W = T.match_buffer(w, {panel}, "int8", offset_factor=1)
     P = T.match_buffer(
         p,
-        {_rows(rows, width)},
+        {tiles.shape(rows, width)},
         "int32",
         offset_factor=1,
         strides={p_strides},
         scope="local",
     )
     with T.sblock("root"):
-        {_regions(rows, width, k, panel)}
+        {tiles.regions(rows, width, k, panel)}
         with T.sblock("registers"):
-            {_regions(rows, width, k, panel)}
-            {_INDENT.join([*made, *zero])}
-            {_steps(panel[0], body)}
-            {_INDENT.join(results)}
+            {tiles.regions(rows, width, k, panel)}
+            {tiles.INDENT.join([*made, *zero])}
+            {tiles.steps(panel[0], body)}
+            {tiles.INDENT.join(results)}
 """
-
-
-def _steps(count: int, body: Iterable[str]) -> str:
-    """Return ``body`` for each ``k`` below ``count``, several to a round of the loop."""
-    unrolled = largest_divisor(count, _UNROLLED)
-    step, at = re.compile(r"\bk\b"), f"(around * {unrolled} + within)"
-    lines = [
-        f"for around in range({count // unrolled}):",
-        f"    for within in T.unroll({unrolled}):",
-        *(f"        {step.sub(at, line)}" for line in body),
-    ]
-    return _INDENT.join(lines)
-
-
-def _regions(rows: int, width: int, k: int, panel: tuple[int, ...], weight: str = "W") -> str:
-    a, w, p = (
-        ", ".join(f"0:{size}" for size in shape)
-        for shape in (_rows(rows, k), panel, _rows(rows, width))
-    )
-    return f"T.reads(P[{p}], A[{a}], {weight}[{w}]); T.writes(P[{p}])"
 
 
 def _call(dtype: str, name: str, *arguments: str) -> str:
@@ -313,7 +195,7 @@ def _vpdpbusd(kernel: Kernel, rows: int, vectors: int) -> Iterator[str]:
     lanes = kernel.lanes
     bits = lanes * 32
     for i in range(rows):
-        four = f'T.reinterpret("int32", A[{_at(rows, i, "T.ramp(k * 4, 1, 4)")}])'
+        four = f'T.reinterpret("int32", A[{tiles.at(rows, i, "T.ramp(k * 4, 1, 4)")}])'
         row = f'T.reinterpret("uint8x{4 * lanes}", T.broadcast({four}, {lanes}))'
         for v in range(vectors):
             weights = f"W[k, 0, {v * lanes}, T.ramp(0, 1, {4 * lanes})]"
@@ -327,7 +209,7 @@ def _sdot(kernel: Kernel, rows: int, vectors: int) -> Iterator[str]:
     for four in range(kernel.depth // 4):
         for v in range(vectors):
             for i in range(rows):
-                row = f'T.reinterpret("int32x4", A[{_at(rows, i, "T.ramp(k * 16, 1, 16)")}])'
+                row = f'T.reinterpret("int32x4", A[{tiles.at(rows, i, "T.ramp(k * 16, 1, 16)")}])'
                 lane = f'T.reinterpret("int8x16", T.broadcast(T.Shuffle([{row}], [{four}]), 4))'
                 weights = f"W[k, {four}, {4 * v}, T.ramp(0, 1, 16)]"
                 total = f"c{i}_{v}[T.ramp(0, 1, 4)]"
@@ -341,7 +223,7 @@ def _smull(kernel: Kernel, rows: int, vectors: int) -> Iterator[str]:
     for v in range(vectors):
         for i in range(rows):
             row, column = (
-                f"A[{_at(rows, i, 'T.ramp(k * 16, 1, 16)')}]",
+                f"A[{tiles.at(rows, i, 'T.ramp(k * 16, 1, 16)')}]",
                 f"W[k, {v}, T.ramp(0, 1, 16)]",
             )
             halves = [
@@ -361,7 +243,7 @@ def _lanes(kernel: Kernel, rows: int, vectors: int) -> Iterator[str]:
     lanes = kernel.lanes
     for i in range(rows):
         for v in range(vectors):
-            at = _at(rows, i, f"T.ramp({v * lanes}, 1, {lanes})")
+            at = tiles.at(rows, i, f"T.ramp({v * lanes}, 1, {lanes})")
             yield f"P[{at}] = c{i}_{v}[T.ramp(0, 1, {lanes})]"
 
 
@@ -371,7 +253,7 @@ def _parts(rows: int, vectors: int) -> Iterator[str]:
         for first in range(0, vectors, 4):
             parts = [f"c{i}_{first + v}[T.ramp(0, 1, 4)]" for v in range(4)]
             halves = [_addp(*parts[:2]), _addp(*parts[2:])]
-            yield f"P[{_at(rows, i, f'T.ramp({first}, 1, 4)')}] = {_addp(*halves)}"
+            yield f"P[{tiles.at(rows, i, f'T.ramp({first}, 1, 4)')}] = {_addp(*halves)}"
 
 
 def _addp(a: str, b: str) -> str:

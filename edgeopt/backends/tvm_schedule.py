@@ -6,7 +6,8 @@ TVM compiles a loop nest as it stands; one that was not scheduled runs a hundred
 it could. Four shapes make up a transformer, and each has its rule here:
 
     a matrix product and what follows it    one register tile of the result at a time, from a
-                                            weight packed into panels of the tile's width
+                                            weight packed into panels of the tile's width; on
+                                            Arm by element (tvm_fmla)
     a row reduction (softmax, norms)        one row at a time, all of its steps
     a sum or maximum alone (pooled tokens)  vectors of results, all terms of one after the other
     everything else (copies, additions)     one fused loop, vectorised
@@ -21,6 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 from typing import Any
+
+from edgeopt.backends import tvm_fmla
+from edgeopt.backends.tvm_tiles import in_tiles, largest_divisor
 
 PARALLEL_MIN_ELEMENTS = 8192
 """An elementwise loop over fewer elements takes less time than waking a thread (some 5 us)."""
@@ -37,18 +41,19 @@ class Registers:
 
     ``lanes`` is FP32 values a register; a matrix product keeps ``rows`` x ``columns`` vectors of
     its result in registers, and needs as many again as columns, plus one or two, for its operands.
+    With ``by_element`` a product takes one lane of a register as its factor.
     """
 
     lanes: int
     rows: int
     columns: int
+    by_element: bool = False
 
 
 SSE = Registers(lanes=4, rows=4, columns=3)  # 12 of 16 registers, 4 for the operands
 AVX2 = Registers(lanes=8, rows=4, columns=3)  # 12 of 16
 AVX512 = Registers(lanes=16, rows=8, columns=2)  # 16 of 32
-NEON = Registers(lanes=4, rows=8, columns=3)  # 24 of 32: 24 products for 11 loads
-NEON_IN_ORDER = Registers(lanes=4, rows=4, columns=4)  # 16 of 32: operands can be loaded ahead
+NEON = Registers(lanes=4, rows=4, columns=4, by_element=True)  # 16 of 32: operands come ahead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +93,8 @@ def schedule_function(function: Any, registers: Registers, constants: frozenset[
         elif is_product(schedule.get(blocks[0])):
             if len({tuple(_spatial(schedule, b)) for b in blocks}) > 1:
                 return Scheduled(function=function, plain="its steps have several shapes")
+            if registers.by_element and (made := _by_element(function, registers, constants)):
+                return made
             packing = _schedule_product(schedule, blocks, registers, constants)
         elif _is_reduction(schedule.get(blocks[-1])) and _spatial(schedule, blocks[-1]):
             _schedule_sum(schedule, blocks, registers)
@@ -164,6 +171,27 @@ def _schedule_product(
     return packing
 
 
+def _by_element(function: Any, registers: Registers, constants: frozenset[int]) -> Scheduled | None:
+    """Return a product in tiles of ``tvm_fmla``, and what follows it; None if none fits."""
+    import tvm
+    from tvm.s_tir import Schedule, ScheduleError
+
+    schedule = Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    total = schedule.get(blocks[0])
+    *_, m, n, k = (int(v.dom.extent) for v in total.iter_vars)
+    _, width = _tile(m, n, registers)
+    if width % registers.lanes or not tvm_fmla.takes(total):
+        return None
+    packing = _pack(schedule, blocks[0], width, constants)
+    tile, rows = tvm_fmla.intrinsic(m, width, k)
+    try:
+        in_tiles(schedule, blocks, tile, (rows, width, registers.lanes))
+    except (ScheduleError, ValueError, TypeError):  # as in schedule_function
+        return None
+    return Scheduled(function=schedule.mod["main"], packing=packing)
+
+
 def _tile(m: int, n: int, registers: Registers) -> tuple[int, int]:
     """Return the rows and columns of a tile that divides (m, n) and fits the registers.
 
@@ -179,11 +207,6 @@ def _tile(m: int, n: int, registers: Registers) -> tuple[int, int]:
         width = largest_divisor(n, _SCALARS)
         rows = min(rows, _SCALARS // width)
     return largest_divisor(m, rows), width
-
-
-def largest_divisor(n: int, limit: int) -> int:
-    """Return the largest divisor of ``n`` up to ``limit``."""
-    return max(d for d in range(1, limit + 1) if n % d == 0)
 
 
 def _pack(schedule: Any, product: Any, width: int, constants: frozenset[int]) -> Packing | None:

@@ -30,17 +30,19 @@ from edgeopt.backends.tvm_schedule import (
     AVX2,
     AVX512,
     NEON,
-    NEON_IN_ORDER,
     SSE,
     Registers,
     is_product,
-    largest_divisor,
 )
+from edgeopt.backends.tvm_tiles import largest_divisor
 
-_PARTS = 16
-"""Into how many parts a kernel is cut for threads: a few for each of four cores."""
+_PARTS = 4
+"""Into how many parts a kernel is cut at least, for threads; each lays out its rows by itself."""
 
 _INPUTS_MAX = 1 << 16  # columns are uint16
+
+_UNROLLED = 4
+"""Blocks in a round of the loop, whose own instructions are then shared by them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,14 +63,13 @@ class Blocks:
     cost: float
 
 
-# Counted on an emulated Cortex-A72: .375 instructions a multiply-add in a block that is left, and
-# .39 in a dense product; for cores in order the same is taken. Not measured on x86; of a like
-# kernel with AVX-512 (16 x 1) the times met with .75 of the blocks left.
-_NEON_COST, _X86_COST = 0.96, 1.3
+# Counted in LLVM's code for a Cortex-A72: 85 instructions for 64 multiply-adds of vectors in blocks
+# that are left, and 306 for 256 in a dense product; for cores in order the same is taken. Not
+# measured on x86; of a like kernel with AVX-512 (16 x 1) the times met with .75 of the blocks left.
+_NEON_COST, _X86_COST = 1.11, 1.3
 
 BLOCKS: Mapping[Registers, Blocks] = {
     NEON: Blocks(outputs=4, rows=16, lanes=4, by_lane=True, cost=_NEON_COST),
-    NEON_IN_ORDER: Blocks(outputs=4, rows=16, lanes=4, by_lane=True, cost=_NEON_COST),
     AVX512: Blocks(outputs=16, rows=16, lanes=16, by_lane=False, cost=_X86_COST),
     AVX2: Blocks(outputs=8, rows=8, lanes=8, by_lane=False, cost=_X86_COST),
     SSE: Blocks(outputs=4, rows=8, lanes=4, by_lane=False, cost=_X86_COST),
@@ -252,26 +253,22 @@ class _Kernel:
         self.values = tirx.decl_buffer((count, blocks.outputs), "float32", "values")
         self.columns = tirx.decl_buffer((count,), "uint16", "columns")
         self.starts = tirx.decl_buffer((groups + 1,), "int32", "starts")
-        shape = (self.m // self.rows, self.k, self.rows)
-        self.panels = tirx.decl_buffer(shape, "float32", "panels")
+        # A tile's own buffer: a block's address is then one addition to its beginning.
+        self.panel = tirx.decl_buffer((self.k, self.rows), "float32", "panel")
 
     def made(self) -> Any:
         from tvm import tirx
 
-        body = [self._tiles()]
-        if self.rows > 1:
-            body = [tirx.AllocBuffer(self.panels), self._packed(), *body]
         params = list(self.function.params)
         params[self.position : self.position + 1] = [self.values, self.columns, self.starts]
-        made = tirx.PrimFunc(params, tirx.stmt_seq(*body))
+        made = tirx.PrimFunc(params, self._tiles())
         return made.with_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
 
-    def _packed(self) -> Any:
+    def _packed(self, tile: Any) -> Any:
         """Lay the activation out with the rows of a tile side by side."""
-        tile, r, k = _variables("tile", "r", "k")
-        store = _store(self.panels, self._activation(tile * self.rows + r, k), [tile, k, r])
-        inner = _loop(k, self.k, _loop(r, self.rows, store, "unrolled"))
-        return _loop(tile, self.m // self.rows, inner, "parallel")
+        r, k = _variables("r", "k")
+        store = _store(self.panel, self._activation(tile * self.rows + r, k), [k, r])
+        return _loop(k, self.k, _loop(r, self.rows, store, "unrolled"))
 
     def _activation(self, row: Any, column: Any) -> Any:
         from tvm import tirx
@@ -280,12 +277,16 @@ class _Kernel:
 
     def _tiles(self) -> Any:
         """Compute tile after tile of the result: a part of the groups for each tile of rows."""
+        from tvm import tirx
+
         tiles, groups = self.m // self.rows, self.n // self.blocks.outputs
         parts = largest_divisor(groups, max(1, _PARTS // tiles))
         index, group = _variables("part", "group")
         tile, part = index // parts, index % parts
         each = groups // parts
         inner = _loop(group, each, self._tile(tile, part * each + group))
+        if self.rows > 1:
+            inner = tirx.stmt_seq(tirx.AllocBuffer(self.panel), self._packed(tile), inner)
         return _loop(index, tiles * parts, inner, "parallel")
 
     def _tile(self, tile: Any, group: Any) -> Any:
@@ -303,25 +304,42 @@ class _Kernel:
         every = tirx.Ramp(0, 1, lanes)
         zero = tirx.Broadcast(tirx.const(0.0, "float32"), lanes)
         flat = [one for row in sums for one in row]
-        (p,) = _variables("p", dtype="int32")
         start, end = (tirx.BufferLoad(self.starts, [group + i]) for i in (0, 1))
-        steps = []
-        for r, row in enumerate(sums):
-            factor = self._factor(tile, p, r)
-            for v, one in enumerate(row):
-                block = tirx.BufferLoad(self.values, [p, tirx.Ramp(v * lanes, 1, lanes)])
-                total = tirx.BufferLoad(one, [every])
-                steps.append(_store(one, total + block * factor, [every]))
+        count, four, p = _variables("count", "four", "p")
+        whole = count // _UNROLLED
+        several = [
+            step
+            for i in range(_UNROLLED)
+            for step in self._steps(tile, start + four * _UNROLLED + i, sums)
+        ]
+        rest = self._steps(tile, start + whole * _UNROLLED + p, sums)
         return tirx.stmt_seq(
             *[tirx.AllocBuffer(one) for one in flat],
             *[_store(one, zero, [every]) for one in flat],
-            _loop(p, end - start, tirx.stmt_seq(*steps), start=start),
+            tirx.Bind(count, end - start),
+            _loop(four, whole, tirx.stmt_seq(*several)),
+            _loop(p, count - whole * _UNROLLED, tirx.stmt_seq(*rest)),
             *[
                 self._result(tile * self.rows + r, group * self.blocks.outputs + v * lanes, one)
                 for r, row in enumerate(sums)
                 for v, one in enumerate(row)
             ],
         )
+
+    def _steps(self, tile: Any, p: Any, sums: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return a multiply-add of block ``p`` for each of ``sums``, those of a row together."""
+        from tvm import tirx
+
+        lanes = self.blocks.lanes
+        every = tirx.Ramp(0, 1, lanes)
+        found = []
+        for r, row in enumerate(sums):
+            factor = self._factor(tile, p, r)
+            for v, one in enumerate(row):
+                block = tirx.BufferLoad(self.values, [p, tirx.Ramp(v * lanes, 1, lanes)])
+                total = tirx.BufferLoad(one, [every])
+                found.append(_store(one, total + block * factor, [every]))
+        return found
 
     def _factor(self, tile: Any, p: Any, r: int) -> Any:
         """Return the activation of row ``r`` for block ``p`` in all lanes."""
@@ -333,9 +351,9 @@ class _Kernel:
             return tirx.Broadcast(self._activation(tile, column), lanes)
         if self.blocks.by_lane and self.rows % lanes == 0:
             first = r // lanes * lanes
-            four = tirx.BufferLoad(self.panels, [tile, column, tirx.Ramp(first, 1, lanes)])
+            four = tirx.BufferLoad(self.panel, [column, tirx.Ramp(first, 1, lanes)])
             return tirx.Broadcast(tirx.Shuffle([four], [r - first]), lanes)
-        return tirx.Broadcast(tirx.BufferLoad(self.panels, [tile, column, r]), lanes)
+        return tirx.Broadcast(tirx.BufferLoad(self.panel, [column, r]), lanes)
 
     def _result(self, row: Any, column: Any, total: Any) -> Any:
         """Apply what follows the product to a vector of it, and write that."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,10 @@ def changed_files(bundle: Bundle) -> dict[str, str]:
 
     Links are not followed: what they lead to is not of the bundle, and may change.
     """
-    changed: dict[str, str] = {}
-    for name, entry in bundle.manifest.files.items():
-        if what := _changed(bundle.path, name, entry):
-            changed[name] = what
+    listed = bundle.manifest.files
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        found = pool.map(lambda name: _changed(bundle.path, name, listed[name]), listed)
+        changed = {name: what for name, what in zip(listed, found, strict=True) if what}
     for place, folders, files in os.walk(bundle.path):
         for name in sorted([*folders, *files]):
             path = Path(place, name)

@@ -38,6 +38,14 @@ from edgeopt.cli.output import emit, json_option
 @click.option(
     "--instances", type=click.IntRange(1, 8), default=1, metavar="N", help="Run N at once too [1]."
 )
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(2, 256),
+    multiple=True,
+    metavar="N",
+    help="Time calls of N inputs too.",
+)
 @click.option("--operators", is_flag=True, help="Time operators too, by layers of the model.")
 @click.option("--output", "-o", help="File for the raw measurement [measurements/...json].")
 @json_option
@@ -64,6 +72,7 @@ def profile(
     cache_model: bool,
     deterministic: bool,
     instances: int,
+    batches: tuple[int, ...],
     operators: bool,
     output: str | None,
     as_json: bool,
@@ -100,6 +109,7 @@ def profile(
         cache_model=cache_model,
         deterministic=deterministic,
         instances=instances,
+        batches=batches,
         with_operators=operators,
         output=output,
         rails=rails,
@@ -108,5 +118,6 @@ def profile(
         meter=external,
     )
     emit(found.document(), as_json, lambda console: render(found, console))
-    if not all(item.run.outputs_agree for item in found.runs):
+    taken = [item.run for item in found.runs]
+    if not all(run.outputs_agree and all(b.outputs_agree for b in run.batches) for run in taken):
         click.get_current_context().exit(1)

@@ -55,10 +55,13 @@ def check_architecture(bundle: Bundle, board: Board) -> None:
         )
 
 
-def provide(bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry) -> Provided:
+def provide(
+    bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry, agent: str = ""
+) -> Provided:
     """Put ``artifact`` on ``board`` with its engine's library and the agent.
 
-    Raises BoardError, naming what would fit, if the board cannot run the engine.
+    ``agent`` is where the agent is already, if it was put there since the store is in use. Raises
+    BoardError, naming what would fit, if the board cannot run the engine.
     """
     arch = board.facts.arch
     release = choose(artifact.engine, artifact.engine_version, board.platform)
@@ -70,9 +73,9 @@ def provide(bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry)
         files = _bundle_files(bundle, artifact) | libraries
         program = {AGENT: runtime.agent}
         home = store.push(files, bundle.manifest.digest)
-        programs = store.push(program, _digest(program))
+        agent = agent or f"{store.push(program, _digest(program))}/{AGENT}"
     return Provided(
-        agent=f"{programs}/{AGENT}",
+        agent=agent,
         bundle=home,
         libraries=installed or f"{home}/lib",
         files=files,

@@ -24,7 +24,8 @@ import posixpath
 import re
 import secrets
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +107,15 @@ def link_word(name: str) -> str:
 
 
 class Store:
-    """edgeopt's folder on one board, which is told each ``beat_s`` that the host lives."""
+    """edgeopt's folder on one board, which is told each ``beat_s`` that the host lives.
+
+    ``upload_ns`` is how long files were sent, so far.
+    """
 
     def __init__(self, transport: Transport, facts: BoardFacts, *, beat_s: float = BEAT_S) -> None:
         self.transport, self.facts, self._beat_s = transport, facts, beat_s
         self.folder = posixpath.join(facts.home, ".edgeopt")
+        self.upload_ns = 0
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -180,23 +185,26 @@ class Store:
             self._provide(tree)
         return changed
 
-    def activate(self, name: str, files: Mapping[str, Path], digest: str) -> str:
+    def activate(
+        self, name: str, files: Mapping[str, Path], digest: str, *, hashed: Collection[str] = ()
+    ) -> str:
         """Make the bundle of ``files`` the current one of ``name``, in one step; return the link.
 
         Call it once these files passed the golden check on this board. Each is hashed there before
-        the switch. If the bundle before is of the same ``digest`` and differs in no file, what it
-        has besides (other engines) stays. The bundle before is kept.
+        the switch, but for those of the SHA-256s ``hashed``, whose bytes the runtime hashed when it
+        opened them there just now. If the bundle before is of the same ``digest`` and differs in no
+        file, what it has besides (other engines) stays. The bundle before is kept.
         """
         word = link_word(name)
         tree = self._tree(files, digest)
         for wanted in (self._with_current(tree, word), tree):
             self._provide(wanted)
-            changed = self._changed(wanted)
+            changed = self._changed(wanted, hashed)
             ours = {wanted.hashes[n] for n in changed} & wanted.uploads.keys()
             self._heal([wanted.uploads[sha256] for sha256 in ours])
             if changed:
                 self._provide(wanted)
-                changed = self._changed(wanted)
+                changed = self._changed(wanted, hashed)
             if not changed:
                 self._shell(scripts.ACTIVATE, word, wanted.folder)
                 return f"{self.folder}/current-{word}"
@@ -301,17 +309,22 @@ class Store:
             self.transport.put(upload.local, f"{self.folder}/store/{again}", mode=upload.mode)
             self._shell(scripts.HEAL, upload.sha256, again)
 
-    def _changed(self, tree: _Tree) -> tuple[str, ...]:
-        """Return the names whose files have another hash on the board, or none."""
-        size_bytes = sum(upload.size_bytes for upload in tree.uploads.values())
+    def _changed(self, tree: _Tree, hashed: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the names whose files have another hash on the board, or none.
+
+        Those that are to have one of ``hashed`` are not read.
+        """
+        wanted = {name: sha256 for name, sha256 in tree.hashes.items() if sha256 not in hashed}
+        uploads = [tree.uploads[sha256] for sha256 in {*wanted.values()} & tree.uploads.keys()]
+        size_bytes = sum(upload.size_bytes for upload in uploads)
         done = self._run(
             scripts.HASHES,
             tree.folder,
-            stdin=tree.listing.encode(),
+            stdin=_lines(wanted).encode(),
             timeout_s=_TIMEOUT_S + copy_timeout_s(size_bytes),
         )
         right = set(done.stdout.decode(errors="replace").splitlines())
-        return tuple(name for name in tree.hashes if f"{name}: OK" not in right)
+        return tuple(name for name in wanted if f"{name}: OK" not in right)
 
     def _with_current(self, tree: _Tree, word: str) -> _Tree:
         """Return ``tree`` with what the current bundle has besides, see ``activate``."""
@@ -332,6 +345,7 @@ class Store:
         )
 
     def _send(self, uploads: Sequence[_Upload], tell: Callable[[int], None]) -> None:
+        begin_ns = time.monotonic_ns()
         small = [u for u in uploads if u.size_bytes <= _SMALL_BYTES]
         sent_bytes = 0
         if small:
@@ -346,6 +360,7 @@ class Store:
                     progress=lambda sent, before=sent_bytes: tell(before + sent),  # type: ignore[misc]
                 )
                 sent_bytes += upload.size_bytes
+        self.upload_ns += time.monotonic_ns() - begin_ns
 
     def _send_together(self, uploads: Sequence[_Upload], tell: Callable[[int], None]) -> None:
         """Send files in one stream; one program start each would cost more than their bytes."""

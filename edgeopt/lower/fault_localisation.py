@@ -29,10 +29,9 @@ from edgeopt.backends import Artifact, Batch, Outputs, run_on_host
 from edgeopt.backends.inside import Inside, Tensor, look_inside, run_fused
 from edgeopt.errors import CompileError, EdgeoptError
 from edgeopt.evaluate import fidelity
-from edgeopt.lower.lowering import Lowered, Prepared
+from edgeopt.lower.lowering import Lowered, Prepared, as_lowered
 from edgeopt.model import Model, OnnxSource, reference
 from edgeopt.model.layers import Layer, trace
-from edgeopt.model.network.first_token import narrowed
 from edgeopt.quantize import QUANTIZED
 
 Step = Literal["conversion", "fusion", "half precision", "quantisation", "answers"]
@@ -144,7 +143,7 @@ def localise(
     ``fp32`` is the same engine's FP32 artifact, which holds its own bound; None for one in FP32.
     """
     artifact, precision = lowered.artifact, lowered.artifact.precision
-    model = narrowed(model)
+    model = as_lowered(model)
     batch, cosine = worst_call(artifact, lowered.directory, prepared)
     step: Step = "conversion"
     if precision in QUANTIZED:

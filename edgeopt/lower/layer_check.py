@@ -48,10 +48,9 @@ from edgeopt.lower.fault_localisation import (
     reference_layers,
     shaped,
 )
-from edgeopt.lower.lowering import Prepared
+from edgeopt.lower.lowering import Prepared, as_lowered
 from edgeopt.model import Model, reference
 from edgeopt.model.layers import Layer
-from edgeopt.model.network.first_token import narrowed
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +98,7 @@ def check(
     """
     if not model.main.is_torch:
         return None
-    model = narrowed(model)
+    model = as_lowered(model)
     taken = artifact.main.seq_lens
     length = min(n for n in prepared.checks if not taken or n in taken)
     spans = _Spans(model, prepared.calibration) if static else None

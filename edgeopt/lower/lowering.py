@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def lower(
         files.mkdir()
         with progress.step(f"Lowering to {spec.engine} {precision}"):
             artifact = engine.lower(
-                _known(model),
+                as_lowered(model),
                 target,
                 spec,
                 precision,
@@ -149,7 +150,45 @@ def lower(
         record = values.write(_Record(artifact=artifact, fidelity=found))
         (directory / _RECORD).write_text(json.dumps(record))
 
-    key = cache.key(
+    key = _key(model, target, spec, precision, prepared, quantize)
+    directory = cache.entry("artifact", key, build)
+    path = directory / _RECORD
+    record = values.read(_Record, Table(json.loads(path.read_text()), file=str(path)))
+    return Lowered(
+        artifact=record.artifact, fidelity=record.fidelity, directory=directory / "files"
+    )
+
+
+@contextlib.contextmanager
+def ahead(
+    model: Model, target: Target, pairs: Sequence[tuple[EngineSpec, str]], prepared: Prepared
+) -> Iterator[None]:
+    """Have engines begin with ``pairs``, by a plain recipe, while others are lowered in the block.
+
+    What the cache has is not begun, nor the last that is left to do: nothing would run beside it.
+    """
+    missing: dict[str, tuple[EngineSpec, list[str]]] = {}
+    for spec, precision in pairs:
+        if not cache.has("artifact", _key(model, target, spec, precision, prepared, PLAIN)):
+            missing.setdefault(spec.engine, (spec, []))[1].append(precision)
+    with contextlib.ExitStack() as stack:
+        if len(missing) > 1:
+            known = as_lowered(model)
+            for spec, precisions in missing.values():
+                stack.enter_context(backends.ahead(known, target, spec, precisions))
+        yield
+
+
+def _key(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    prepared: Prepared,
+    quantize: Quantize,
+) -> str:
+    """Return the key that an artifact has in the cache."""
+    return cache.key(
         model=model.digest,
         texts=prepared.digest,
         calibration=len(prepared.calibration),
@@ -162,15 +201,9 @@ def lower(
         code=closure.code(__name__, *reference.CODE),
         backend=backends.code(spec.engine),
     )
-    directory = cache.entry("artifact", key, build)
-    path = directory / _RECORD
-    record = values.read(_Record, Table(json.loads(path.read_text()), file=str(path)))
-    return Lowered(
-        artifact=record.artifact, fidelity=record.fidelity, directory=directory / "files"
-    )
 
 
-def _known(model: Model) -> Model:
+def as_lowered(model: Model) -> Model:
     """Return what is lowered of ``model``, known by what it was made of."""
     found = narrowed(model)
     source = found.main.source

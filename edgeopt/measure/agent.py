@@ -284,11 +284,12 @@ def arguments(
     runs: int,
     graph: str = MAIN,
     duration_ms: int = 0,
+    batch: int = 1,
     command: str = "run",
 ) -> list[str]:
     """Return the agent's command line; ``seq_len`` is 0 for a model of images.
 
-    It does ``runs``, and goes on until ``duration_ms`` are over.
+    It does ``runs``, of ``batch`` inputs each, and goes on until ``duration_ms`` are over.
     """
     words = [agent, command, "--bundle", bundle, "--engine", engine, "--precision", precision]
     words += ["--libraries", libraries, "--threads", str(threads)]
@@ -299,4 +300,6 @@ def arguments(
         words += ["--graph", graph]
     if duration_ms:
         words += ["--duration-ms", str(duration_ms)]
+    if batch > 1:
+        words += ["--batch", str(batch)]
     return words

@@ -19,6 +19,7 @@ from typing import Any
 from edgeopt import values
 from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
+from edgeopt.measure.batched import Batched
 from edgeopt.measure.counters import Counters
 from edgeopt.measure.instances import Instances
 from edgeopt.measure.memory import Memory
@@ -82,11 +83,13 @@ class Run:
     sampled; 0 in a file of before it was taken. ``rules`` are those of ``measure.rules`` it was
     taken by. ``served`` is how long the user's own texts took, in a process of their own;
     ``system`` is what a deterministic board counted, whose run has no times at all;
-    ``counters`` and ``operators`` are of others, ``instances`` of several at once; ``no_operators``
-    and ``no_instances`` say why there are none if they were asked for. ``accuracy`` is what the
+    ``counters`` and ``operators`` are of others, ``instances`` of several at once, ``batches`` of
+    calls with several inputs; ``no_operators``, ``no_instances`` and ``no_batches`` say why there
+    are none if they were asked for. ``accuracy`` is what the
     bundle says of the artifact, and ``trace`` what was read on the board beside it, None if
-    nothing was. ``deploy_ns`` is what putting it on the board took here, and ``session_ns`` what
-    its timed runs took with all around them: start, load and checks; 0 in an older file.
+    nothing was. ``deploy_ns`` is what putting it on the board took here, ``upload_ns`` of that
+    what sending files took, and ``session_ns`` what its timed runs took with all around them:
+    start, load and checks; 0 in an older file.
     """
 
     engine: str
@@ -117,9 +120,12 @@ class Run:
     memory: Memory | None = None
     instances: Instances | None = None
     no_instances: str = ""
+    batches: tuple[Batched, ...] = ()
+    no_batches: str = ""
     operators: Operators | None = None
     no_operators: str = ""
     deploy_ns: int = 0
+    upload_ns: int = 0
     session_ns: int = 0
     system: SystemCounts | None = None
 

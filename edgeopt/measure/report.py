@@ -16,7 +16,7 @@ from edgeopt.measure.conditions import Conditions, judge
 from edgeopt.measure.course import Course, course
 from edgeopt.measure.energy import EnergyReport, derive
 from edgeopt.measure.measurement import Measurement, NotRun, Run, Served
-from edgeopt.measure.rules import Score, score
+from edgeopt.measure.rules import Score, batch_score, score
 from edgeopt.measure.statistics import Percentiles, percentiles
 from edgeopt.model import MAIN
 
@@ -27,10 +27,11 @@ class RunReport:
 
     ``latency`` and ``throughput_per_s`` are of the steady runs, from where ``course`` has its
     warm-up end; they are None if its outputs disagreed: nothing was timed then. ``score`` is of
-    all samples, by the rules that it was taken by. ``conditions`` is None if the board's state was
-    not sampled, ``energy`` if no power was, and ``no_energy`` says why there is none although
-    power was sampled. ``over_memory`` says by how much its peak is over the target's budget, None
-    if it is not, or there is none, or the memory is an emulator's.
+    all samples, by the rules that it was taken by, and ``batch_scores`` of its batches.
+    ``conditions`` is None if the board's state was not sampled, ``energy`` if no power was, and
+    ``no_energy`` says why there is none although power was sampled. ``over_memory`` says by how
+    much its peak is over the target's budget, None if it is not, or there is none, or the memory is
+    an emulator's.
     """
 
     run: Run
@@ -44,24 +45,73 @@ class RunReport:
     energy: EnergyReport | None = None
     no_energy: str | None = None
     over_memory: str | None = None
+    batch_scores: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Took:
+    """How long a session took, ns: ``all``, and parts of it.
+
+    ``timed`` are the runs that were timed, their warm-up with them, ``load`` is opening the
+    engines, ``checks`` all else around those on the board (start, golden outputs, an idle time),
+    ``deploy`` without ``upload``, and ``besides`` what was asked for besides timed runs. What is
+    left was done here, or on the board before and after.
+    """
+
+    all: int
+    timed: int
+    load: int
+    checks: int
+    deploy: int
+    upload: int
+    besides: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as its timed runs the session took, but for ``upload`` and
+        ``besides``.
+        """
+        return (self.all - self.upload - self.besides) / self.timed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """A measurement with what is derived from it, and the file it lies in.
 
-    ``current`` is the link on the board that apps open, None if it was left as it was.
+    ``current`` is the link on the board that apps open, None if it was left as it was. ``took_ns``
+    is how long the session took, 0 if it is not this one, and ``besides_ns`` of that what was asked
+    for besides timed runs.
     """
 
     measurement: Measurement
     path: Path
     runs: tuple[RunReport, ...]
     current: str | None = None
+    took_ns: int = 0
+    besides_ns: int = 0
 
     @property
     def not_run(self) -> tuple[NotRun, ...]:
         """The artifacts that were not measured."""
         return self.measurement.not_run
+
+    @property
+    def took(self) -> Took | None:
+        """What the session took; None if it is not this one, or nothing was timed."""
+        runs = self.measurement.runs
+        timed = sum(sum(run.warmup_ns) + sum(run.wall_ns) for run in runs)
+        if not self.took_ns or not timed:
+            return None
+        load, upload = sum(run.load_ns for run in runs), sum(run.upload_ns for run in runs)
+        return Took(
+            all=self.took_ns,
+            timed=timed,
+            load=load,
+            checks=sum(run.session_ns for run in runs) - timed - load,
+            deploy=sum(run.deploy_ns for run in runs) - upload,
+            upload=upload,
+            besides=self.besides_ns,
+        )
 
     def document(self) -> dict[str, Any]:
         """Return what ``profile --json`` prints."""
@@ -72,17 +122,26 @@ class Report:
             "bundle": {"name": m.bundle_name, "digest": m.bundle_digest, "target": m.target},
             "runs": [_document(item, m.emulated) for item in self.runs],
             "not_run": [values.write(item) for item in m.not_run],
+            "took_ns": asdict(self.took) | {"ratio": self.took.ratio} if self.took else None,
             "measurement": str(self.path),
             "current": self.current,
         }
 
 
-def report(measurement: Measurement, path: Path, current: str | None = None) -> Report:
+def report(
+    measurement: Measurement,
+    path: Path,
+    current: str | None = None,
+    took_ns: int = 0,
+    besides_ns: int = 0,
+) -> Report:
     """Derive the report of ``measurement``, which lies in ``path``; see ``Report``."""
     return Report(
         measurement=measurement,
         path=path,
         current=current,
+        took_ns=took_ns,
+        besides_ns=besides_ns,
         runs=tuple(_derive(run, measurement) for run in measurement.runs),
     )
 
@@ -121,6 +180,11 @@ def _derive(run: Run, measurement: Measurement) -> RunReport:
         energy=energy,
         no_energy=no_energy,
         over_memory=_over(run, measurement),
+        batch_scores=tuple(
+            of_batch
+            for one in run.batches
+            if (of_batch := batch_score(run.rules, one.wall_ns, one.batch))
+        ),
     )
 
 
@@ -181,6 +245,9 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "over_memory": item.over_memory,
         "instances": run.instances.document() if run.instances else None,
         "no_instances": run.no_instances or None,
+        "batches": [one.document() for one in run.batches],
+        "batch_scores": [asdict(one) for one in item.batch_scores],
+        "no_batches": run.no_batches or None,
         "artifact_bytes": run.artifact_bytes,
         "outputs_agree": run.outputs_agree,
         "cosine_min": item.cosine_min,

@@ -27,6 +27,8 @@ class Rules:
     source: str
 
 
+_OFFLINE = "mlperf-offline"
+
 RULES = {
     rules.name: rules
     for rules in (
@@ -39,7 +41,7 @@ RULES = {
             "target_latency_percentile 90) and loadgen/early_stopping.cc, whose p90 takes 64",
         ),
         Rules(
-            name="mlperf-offline",
+            name=_OFFLINE,
             duration_s=600.0,
             min_runs=24576,
             score="samples per second, one at a time",
@@ -80,6 +82,15 @@ def find(name: str) -> Rules:
     return RULES[name]
 
 
+def batch_score(name: str, wall_ns: Sequence[int], batch: int) -> Score | None:
+    """Return the score of calls of ``batch`` samples each; None if the rules know of none such."""
+    rules = RULES.get(name)
+    if rules is None or name != _OFFLINE or len(wall_ns) * batch < rules.min_runs:
+        return None
+    text = f"samples per second, {batch} at a time"
+    return Score(rules=name, text=text, latency_ns=None, per_s=batch * _rate(wall_ns))
+
+
 def score(name: str, wall_ns: Sequence[int]) -> Score | None:
     """Return the score of all samples of a run; None if they are fewer than the rules ask for."""
     rules = RULES.get(name)
@@ -88,7 +99,7 @@ def score(name: str, wall_ns: Sequence[int]) -> Score | None:
     latency_ns, per_s = None, None
     if name == "mlperf-single-stream":
         latency_ns = early_stopping(wall_ns, 0.90)
-    elif name == "mlperf-offline":
+    elif name == _OFFLINE:
         per_s = _rate(wall_ns)
     else:
         size = len(wall_ns) // _PARTS

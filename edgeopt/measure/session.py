@@ -8,8 +8,8 @@ import contextlib
 import datetime
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from edgeopt import progress
@@ -33,6 +33,7 @@ from edgeopt.measure import (
     system_counts,
     trace,
 )
+from edgeopt.measure.batched import Batched, calls
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.metering import MeterPlan
 from edgeopt.measure.report import Report, report
@@ -68,20 +69,26 @@ class _Plan:
     meter: MeterPlan | None
     counter: counting.Counting | None = None
     instances: int = 1
+    batches: Sequence[int] = ()
     deterministic: bool = False
 
 
 @dataclass(slots=True)
 class _Taken:
     """What a session brought, filled plan by plan. ``files`` are those of all that ran, by their
-    names on the board, ``failures`` why others did not, and ``lost`` is set once the board is
-    gone."""
+    names on the board, and ``hashed`` the SHA-256s of those of them that the runtime checked as it
+    opened them there. ``besides_ns`` is what all took that was asked for besides the timed runs,
+    ``agent`` the agent's path, ``failures`` why others did not run, and
+    ``lost`` is set once the board is gone."""
 
     runs: list[Run] = field(default_factory=list)
     profiled: list[operators.Profiled] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
     failures: list[EdgeoptError] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
+    hashed: set[str] = field(default_factory=set)
+    besides_ns: int = 0
+    agent: str = ""
     agent_version: str = ""
     lost: EdgeoptError | None = None
 
@@ -111,6 +118,7 @@ def profile(
     grid_g_per_kwh: float | None = None,
     meter: MeterPlan | None = None,
     instances: int = 1,
+    batches: Sequence[int] = (),
 ) -> Report:
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
@@ -124,7 +132,8 @@ def profile(
     ``cache_model`` besides what moves in a model of the device's caches. ``deterministic`` takes
     a deterministic board, and counts the instructions of its whole system instead of timing;
     ``with_operators`` times each operator in processes of their own, by the engine's profiler.
-    ``instances`` above 1 run at once too, each a process of its own with ``threads``. The raw
+    ``instances`` above 1 run at once too, each a process of its own with ``threads``. Calls of so
+    many inputs as each of ``batches`` says are timed besides, if the artifact takes them. The raw
     measurement is written to ``output`` (by default a new file under ``measurements/``). An
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
@@ -158,11 +167,13 @@ def profile(
             data=data,
             operators=with_operators,
             instances=instances > 1,
+            batch=batches,
             rail=rails,
             cool_to=cool_to_c,
             meter=meter,
         )
     texts = () if data is None else read_texts(Path(data))
+    begin_ns = time.monotonic_ns()
     bundle = intact(bundle)
     artifacts = selected(bundle, engines, precisions)
     lengths = lengths_of(bundle, seq_len)
@@ -214,6 +225,7 @@ def profile(
                 meter=meter,
                 counter=counter,
                 instances=instances,
+                batches=tuple(dict.fromkeys(batches)),
                 deterministic=deterministic,
             )
             for graph, part, artifact in artifacts
@@ -224,7 +236,9 @@ def profile(
             if not taken.runs:
                 raise _nothing(taken, board)
             if with_operators and taken.lost is None:
+                since_ns = time.monotonic_ns()
                 taken.runs = operators.profiled(reached, taken.runs, taken.profiled)
+                taken.besides_ns += time.monotonic_ns() - since_ns
             written = Measurement(
                 started_utc=started.isoformat(timespec="seconds"),
                 edgeopt_version=__version__,
@@ -248,12 +262,15 @@ def profile(
             if activate and all(run.outputs_agree for run in taken.runs):
                 try:
                     current = store.activate(
-                        bundle.manifest.name, taken.files, bundle.manifest.digest
+                        bundle.manifest.name,
+                        taken.files,
+                        bundle.manifest.digest,
+                        hashed=taken.hashed,
                     )
                 except BoardError as exc:
                     what = "the outputs agree, but the bundle did not become the current one"
                     raise _after_measuring(exc, what, path) from exc
-    return report(written, path, current)
+    return report(written, path, current, time.monotonic_ns() - begin_ns, taken.besides_ns)
 
 
 def intact(bundle: str | Path | Bundle) -> Bundle:
@@ -343,10 +360,16 @@ def _measure(board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
         reason = "the board was lost before"
         if taken.lost is None:
             try:
-                run, profiled, taken.agent_version, files = _run(board, store, plan)
+                run, profiled, taken.agent_version, provided, besides_ns = _run(
+                    board, store, plan, taken.agent
+                )
+                taken.besides_ns += besides_ns
                 taken.runs.append(run)
                 taken.profiled.append(profiled)
-                taken.files |= files
+                taken.files |= provided.files
+                taken.agent = provided.agent
+                held = plan.bundle.manifest.files
+                taken.hashed |= {held[name].sha256 for name in plan.artifact.artifact.main.files}
                 continue
             except EdgeoptError as exc:
                 taken.failures.append(exc)
@@ -365,8 +388,8 @@ def _measure(board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
 
 
 def _run(
-    board: Board, store: Store, plan: _Plan
-) -> tuple[Run, operators.Profiled, str, Mapping[str, Path]]:
+    board: Board, store: Store, plan: _Plan, agent_there: str
+) -> tuple[Run, operators.Profiled, str, Provided, int]:
     bundle, artifact = plan.bundle, plan.artifact
     lengths = artifact.artifact.main.seq_lens
     if lengths and plan.seq_len not in lengths:
@@ -376,9 +399,9 @@ def _run(
             where=str(bundle.path),
         )
     name = shown(plan.graph, artifact.engine, artifact.precision)
-    begin_ns = time.monotonic_ns()
-    provided = provide(bundle, board, store, artifact)
-    deploy_ns = time.monotonic_ns() - begin_ns
+    begin_ns, sent_ns = time.monotonic_ns(), store.upload_ns
+    provided = provide(bundle, board, store, artifact, agent_there)
+    deploy_ns, upload_ns = time.monotonic_ns() - begin_ns, store.upload_ns - sent_ns
     arguments = functools.partial(
         agent.arguments,
         agent=provided.agent,
@@ -420,6 +443,7 @@ def _run(
         raise MeasurementError(
             f"the agent sent {len(told.wall_ns)} samples of {plan.runs}", where=board.entry.name
         )
+    begin_ns = time.monotonic_ns()
     served = None
     if plan.texts and told.outputs_agree:
         with progress.step(f"Serving {len(plan.texts)} texts with {name}"):
@@ -434,6 +458,7 @@ def _run(
     if plan.counter is not None and told.outputs_agree:
         with progress.step(f"Counting the instructions of {name}"):
             counters = counting.count(board, plan.counter, arguments, name)
+    batches, no_batches = _batches(board, store, provided, arguments, plan, told)
     together, no_instances = None, ""
     if plan.instances > 1 and told.outputs_agree:
         with progress.step(f"Running {plan.instances} instances of {name} at once"):
@@ -450,6 +475,8 @@ def _run(
                 if not answers(board):
                     raise
                 no_instances = str(exc)  # a board may hold one, and not so many
+    asked = plan.texts or plan.counter or plan.batches or plan.instances > 1
+    besides_ns = time.monotonic_ns() - begin_ns if asked else 0
     system = None
     if plan.deterministic:
         if told.wall_ns:
@@ -488,14 +515,65 @@ def _run(
         memory=told.memory,
         instances=together,
         no_instances=no_instances,
+        batches=batches,
+        no_batches=no_batches,
         deploy_ns=deploy_ns,
+        upload_ns=upload_ns,
         session_ns=session_ns,
         system=system,
     )
     profiled = operators.Profiled(
         bundle=bundle, artifact=artifact, seq_len=plan.seq_len, arguments=arguments
     )
-    return run, profiled, told.agent_version, provided.files
+    return run, profiled, told.agent_version, provided, besides_ns
+
+
+def _batches(
+    board: Board,
+    store: Store,
+    provided: Provided,
+    arguments: Callable[..., list[str]],
+    plan: _Plan,
+    alone: agent.AgentReport,
+) -> tuple[tuple[Batched, ...], str]:
+    """Time calls of each of the plan's batches; return them, and why there are no more."""
+    found: list[Batched] = []
+    name = shown(plan.graph, plan.artifact.engine, plan.artifact.precision)
+    if not plan.batches or not alone.outputs_agree:
+        return (), ""
+    inputs = plan.artifact.artifact.main.signature.inputs
+    if not any("batch" in spec.dims for spec in inputs):
+        return (), "it takes one input at a time"
+    for batch in plan.batches:
+        count = calls(batch, plan.runs)
+        mine = replace(plan, runs=count, sampling=Sampling(), batches=())
+        words = arguments(runs=count, duration_ms=plan.duration_ms, batch=batch)
+        with progress.step(f"Measuring {name}, {batch} inputs in a call") as step:
+
+            def sampled(done: int, step: progress.Step = step, count: int = count) -> None:
+                step.update(done, max(done, count))
+
+            try:
+                told = _listen(board, store, provided, words, mine, sampled)
+            except (BoardError, MeasurementError) as exc:
+                if not answers(board):
+                    raise
+                return tuple(found), str(exc)  # most artifacts take one input at a time
+        cosines = [golden.cosine for golden in told.golden]
+        found.append(
+            Batched(
+                batch=batch,
+                load_ns=told.load_ns,
+                warmup_ns=tuple(told.warmup_ns),
+                wall_ns=tuple(told.wall_ns),
+                peak_memory_bytes=told.memory.peak_bytes,
+                cosine_min=None
+                if None in cosines
+                else min(cosine for cosine in cosines if cosine is not None),
+                outputs_agree=told.outputs_agree,
+            )
+        )
+    return tuple(found), ""
 
 
 def _listen(

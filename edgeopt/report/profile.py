@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
-from edgeopt.report import counters, instances, memory, operators, system_counts
+from edgeopt.report import batched, counters, instances, memory, operators, system_counts
 from edgeopt.report.power import render_energy, render_state
 from edgeopt.report.tables import ms, size
 
@@ -101,6 +101,7 @@ def _render_times(report: Report, console: Console) -> None:
         runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
         console.print(f"too few runs for more percentiles: {runs}")
     _tell_course(report, console, m.emulated)
+    batched.render(report, console)
     instances.render(report, console)
     memory.render(report, console)
     render_energy(report, console)
@@ -110,15 +111,25 @@ def _render_times(report: Report, console: Console) -> None:
 
 
 def _took(report: Report) -> str:
-    """Return how long the session took beside its timed runs; "" if that is not known."""
-    runs = report.measurement.runs
-    timed_ns = sum(sum(run.warmup_ns) + sum(run.wall_ns) for run in runs)
-    if not timed_ns or not all(run.session_ns for run in runs):
+    """Return how long the session took, and what for; "" if that is not known."""
+    took = report.took
+    if took is None:
         return ""
-    session_ns = sum(run.session_ns for run in runs)
+    parts = {
+        "timed runs": took.timed,
+        "loads": took.load,
+        "checks": took.checks,
+        "deploying": took.deploy,
+        "upload": took.upload,
+    }
+    if took.besides:
+        parts["what else was asked for"] = took.besides
+    parts["all else"] = took.all - sum(parts.values())
+    told = ", ".join(f"{name} {ns / 1e9:.1f}" for name, ns in parts.items())
+    without = "the upload and what else was asked for" if took.besides else "the upload"
     return (
-        f"took {session_ns / 1e9:.1f} s with load and checks, {session_ns / timed_ns:.2f} times "
-        f"the timed runs alone; deploying took {sum(run.deploy_ns for run in runs) / 1e9:.1f} s"
+        f"took {took.all / 1e9:.1f} s: {told}\n"
+        f"without {without} {took.ratio:.2f} times its timed runs"
     )
 
 

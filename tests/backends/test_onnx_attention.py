@@ -16,6 +16,8 @@ onnx = pytest.importorskip("onnx", reason="needs edgeopt[onnx]")
 ort = pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 
+pytestmark = pytest.mark.heavy
+
 HEADS, WIDTH = 2, 4
 HIDDEN = HEADS * WIDTH
 

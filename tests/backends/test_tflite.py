@@ -13,9 +13,10 @@ from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.target import Target
 from tests import checkpoints
+from tests.lazily import lazily
 from tests.model import test_image_families
 
-pytest.importorskip("litert_torch", reason="needs edgeopt[tflite]", exc_type=ImportError)
+lazily("litert_torch", reason="needs edgeopt[tflite]")
 pytestmark = pytest.mark.heavy
 
 

@@ -21,11 +21,12 @@ from edgeopt.errors import CompileError, MissingDependencyError
 from edgeopt.model.importer import import_model
 from edgeopt.target import load_target
 from tests import checkpoints
+from tests.lazily import lazily
 from tools import debian_python
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
-pytest.importorskip("litert_torch", reason="needs edgeopt[tflite]")
+lazily("litert_torch", reason="needs edgeopt[tflite]")
 
 pytestmark = pytest.mark.heavy
 FileOf = Callable[[str | None, str], Path]

@@ -25,12 +25,13 @@ from edgeopt.quiet import quiet
 from edgeopt.steps.tokens import Tokens
 from edgeopt.target import EngineSpec, Target, load_target
 from tests import checkpoints
+from tests.lazily import lazily
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 pytest.importorskip("ziglang", reason="needs edgeopt[cross]")
-pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
+lazily("tvm", reason="needs edgeopt[tvm]")
 
 pytestmark = pytest.mark.heavy
 

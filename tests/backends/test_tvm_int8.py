@@ -19,16 +19,28 @@ from edgeopt.backends import tvm as backend
 from edgeopt.backends import tvm_int8_kernels as kernels
 from edgeopt.backends.grid import Grid, snap
 from edgeopt.backends.inside import look_inside
-from edgeopt.backends.tvm_int8 import LEVELS, channels, erf, product, quantizer, schedule_product
+from edgeopt.backends.tvm_int8 import (
+    LEVELS,
+    channels,
+    erf,
+    gelu,
+    in_halves,
+    product,
+    quantizer,
+    schedule_product,
+    with_gelu,
+)
 from edgeopt.backends.tvm_int8_kernels import SDOT, SMULL, VNNI_256, VNNI_512, Kernel
+from edgeopt.backends.tvm_library import host_cpu
 from edgeopt.evaluate.fidelity import compare
 from edgeopt.model import Model
 from edgeopt.model.importer import import_model
 from edgeopt.quantize import Quantize
 from tests.backends.test_tvm import batch_of, reference, saved, target_for
-from tests.backends.test_tvm_schedule import batched, normal, rows, run
+from tests.backends.test_tvm_schedule import arm, rows, run
+from tests.lazily import lazily
 
-tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
+tvm = lazily("tvm", reason="needs edgeopt[tvm]")
 pytestmark = pytest.mark.heavy
 
 KEPT = "encoder.layer.0.attention.output.dense"
@@ -42,10 +54,6 @@ SIZES = {
     "initializer_range": 0.3,  # large enough that every layer shows in the result
 }
 CORES = {"cortex-a76": SDOT, "cortex-a72": SMULL, "cortex-a53": SMULL}
-
-
-def arm(core: str) -> Any:
-    return tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": core})
 
 
 def function(kernel: Kernel, m: int, n: int, k: int) -> Any:
@@ -130,7 +138,7 @@ def test_an_arm_core_gets_its_own_instructions(core: str) -> None:
 def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int) -> None:
     from tvm.target import codegen
 
-    if not codegen.llvm_cpu_has_features([feature], backend._host_cpu()):
+    if not codegen.llvm_cpu_has_features([feature], host_cpu()):
         pytest.skip(f"this CPU has no {feature}")
     random = np.random.default_rng(n)
     rows = random.integers(0, 256, (1, m, -(-k // 4) * 4)).astype(np.uint8)
@@ -147,25 +155,53 @@ def test_integers_are_exact(kernel: Kernel, feature: str, m: int, n: int, k: int
         np.ones(n, np.float32),
         weight.sum(0, dtype=np.int32),
     ]
-    library = tvm.compile(function(kernel, m, n, k), target=backend._host_cpu())
+    library = tvm.compile(function(kernel, m, n, k), target=host_cpu())
     output = tvm.runtime.tensor(np.full((1, m, n), np.nan, np.float32))
     library["main"](*map(tvm.runtime.tensor, arrays), output)
     exact = (rows[0, :, :k].astype(np.int64) - zero[0]) @ weight.astype(np.int64)
     np.testing.assert_array_equal(output.numpy()[0], exact.astype(np.float32))
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(12, 16, 8), (5, 8, 4)])
-def test_two_activations_product_is_right(m: int, n: int, k: int) -> None:
-    """For Arm, but in no instruction that is Arm's alone."""
-    scheduled = schedule_product(batched(3, m, n, k), SMULL)
+def halves(batch: int, m: int, n: int, k: int) -> Any:
+    """Return the product of two activations in FP16, (batch, m, k) x (batch, k, n), scheduled."""
+    from tvm import te
+
+    a = te.placeholder((batch, m, k), "float16", name="a")
+    b = te.placeholder((batch, k, n), "float16", name="b")
+    scheduled = schedule_product(te.create_prim_func([a, b, in_halves(a, b)]), SDOT)
     assert scheduled is not None
-    a, b = normal(3, m, k), normal(3, k, n)
-    np.testing.assert_allclose(run(scheduled.function, [a, b], (3, m, n)), a @ b, atol=1e-5)
+    assert scheduled.plain is None
+    return scheduled.function.with_attr("global_symbol", "main")
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 8, 8), (4, 6, 8), (4, 8, 6)])
-def test_what_no_tile_fits_is_scheduled_as_in_fp32(m: int, n: int, k: int) -> None:
-    assert schedule_product(batched(3, m, n, k), SMULL) is None
+@pytest.mark.parametrize(("m", "n", "k"), [(12, 32, 32), (5, 16, 8), (6, 24, 40)])
+def test_a_product_in_halves_is_right(m: int, n: int, k: int) -> None:
+    random = np.random.default_rng(m)
+    a, b = (random.normal(size=s).astype(np.float16) for s in ((3, m, k), (3, k, n)))
+    found = run(halves(3, m, n, k), [a, b], (3, m, n))
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    # Each step rounds to 11 bits, of what the sum is by then.
+    bound = 2.0**-11 * k * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)) + 1e-3
+    assert (np.abs(found - exact) <= bound).all()
+    assert np.abs(found - exact).max() > 0  # and not in FP32
+
+
+@pytest.mark.parametrize(("n", "k"), [(128, 32), (32, 128)], ids=["scores", "values"])
+def test_a_product_in_halves_multiplies_by_element_and_keeps_its_sums(n: int, k: int) -> None:
+    code = tvm.compile(
+        halves(12, 128, n, k), target=arm("cortex-a76"), tir_pipeline=tvm_stack.register()
+    ).mod.inspect_source("asm")
+    products = re.findall(r"\tfmla\tv\d+\.8h, v\d+\.8h, v\d+\.h\[[0-7]\]", code)
+    assert len(products) == len(re.findall(r"\tfmla\t", code)) >= 256
+    assert "[sp" not in code[code.index("fmla") : code.rindex("fmla")]
+
+
+@pytest.mark.parametrize(
+    ("core", "does"),
+    [("cortex-a76", True), ("cortex-a55", True), ("cortex-a72", False), ("znver4", False)],
+)
+def test_cores_that_compute_in_halves_are_known(core: str, does: bool) -> None:
+    assert backend.computes_halves(core) is does
 
 
 def test_erf_is_within_what_it_says() -> None:
@@ -173,6 +209,29 @@ def test_erf_is_within_what_it_says() -> None:
     exact = np.array([math.erf(float(v)) for v in x])
     plain = rows(erf, x.shape)
     assert np.abs(run(plain, [x], x.shape) - exact).max() < 3e-5
+
+
+def test_gelu_is_as_near_as_erf() -> None:
+    x = np.linspace(-8, 8, 4096).astype(np.float32)
+    exact = np.array([v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x.astype(np.float64)])
+    found = run(rows(gelu, x.shape), [x], x.shape)
+    assert (np.abs(found - exact) <= 1.5e-5 * np.abs(x) + 1e-6).all()
+
+
+@pytest.mark.parametrize(("half", "times"), [(0.5, 1), (0.25, 0)])
+def test_gelu_by_its_terms_is_found_and_nothing_else(half: float, times: int) -> None:
+    from tvm import relax
+
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((1, 8), "float32"))
+    number = partial(relax.const, dtype="float32")
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            erf_ = relax.op.erf(relax.op.divide(x, number(math.sqrt(2))))
+            term = relax.op.multiply(x, relax.op.add(erf_, number(1.0)))
+            value = builder.emit_output(builder.emit(relax.op.multiply(term, number(half))))
+        builder.emit_func_output(value)
+    assert with_gelu(builder.get())["main"].script().count("nn.gelu(") == times
 
 
 def test_weights_use_all_steps_of_their_channel() -> None:
@@ -240,6 +299,25 @@ def test_it_says_how_it_was_made(made: tuple[Model, Artifact, Path]) -> None:
         "build of the same graph for the host, itself on the board"
     )
     assert json.loads((directory / backend.KEPT).read_text()) == [KEPT]
+
+
+def test_attention_in_halves_is_near_that_in_fp32(
+    made: tuple[Model, Artifact, Path], tmp_path: Path
+) -> None:
+    model, artifact, directory = made
+    target, spec = target_for("raspberry-pi-5", (16,))
+    quantize = Quantize(keep=(KEPT,))
+    halved = backend.lower(model, target, spec, "int8", (), tmp_path, quantize)
+    assert "INT8 by sdot and attention in FP16 ->" in halved.route
+    batch = batch_of(model, 16)
+    whole = backend.open_on_host(artifact, directory, threads=1).run(batch)
+    found = backend.open_on_host(halved, tmp_path, threads=1).run(batch)
+    near = compare(found, whole, batch["attention_mask"])
+    assert near.cosine > 0.9999
+    assert near.max_abs_error > 0
+    inside = look_inside(model, halved, tmp_path, batch)
+    for name, value in found.items():
+        np.testing.assert_allclose(inside.outputs[name], value, atol=1e-4)
 
 
 def test_layers_are_seen_as_they_are_computed(made: tuple[Model, Artifact, Path]) -> None:

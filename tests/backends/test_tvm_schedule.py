@@ -10,23 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeopt.backends import tvm_stack
 from edgeopt.backends.tvm_operators import layer_norm, legalize_map, softmax
 from edgeopt.backends.tvm_schedule import (
     AVX2,
     AVX512,
     NEON,
-    NEON_IN_ORDER,
     SSE,
     Packing,
     Registers,
     Scheduled,
     schedule_function,
 )
+from tests.lazily import lazily
 
-tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
+tvm = lazily("tvm", reason="needs edgeopt[tvm]")
 pytestmark = pytest.mark.heavy
 
-SETS = {"sse": SSE, "avx2": AVX2, "avx512": AVX512, "neon": NEON, "in-order": NEON_IN_ORDER}
+SETS = {"sse": SSE, "avx2": AVX2, "avx512": AVX512, "neon": NEON}
 
 
 def dense(m: int, n: int, k: int) -> Any:
@@ -106,7 +107,7 @@ def test_a_product_of_two_activations_agrees_and_packs_nothing(
 
 @pytest.mark.parametrize(
     ("registers", "width", "vectors"),
-    [(AVX512, 32, 16), (AVX2, 24, 12), (NEON, 12, 24), (NEON_IN_ORDER, 16, 16), (SSE, 12, 12)],
+    [(AVX512, 32, 16), (AVX2, 24, 12), (NEON, 16, 16), (SSE, 12, 12)],
 )
 def test_the_tile_of_a_transformer_s_product_fills_the_registers(
     registers: Registers, width: int, vectors: int
@@ -118,6 +119,50 @@ def test_the_tile_of_a_transformer_s_product_fills_the_registers(
     height, columns = loops(scheduled.function, "unroll")[:2]
     assert height * columns == vectors
     assert columns * registers.lanes == width
+
+
+def arm(core: str) -> Any:
+    return tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": core})
+
+
+@pytest.mark.parametrize("core", ["cortex-a53", "cortex-a72", "cortex-a76"])
+@pytest.mark.parametrize(
+    "function", [dense(128, 384, 384), batched(12, 128, 32, 128)], ids=["weight", "activations"]
+)
+def test_a_product_on_arm_multiplies_by_element_and_keeps_its_sums_in_registers(
+    function: Any, core: str
+) -> None:
+    scheduled = schedule_function(function, NEON, frozenset({1}))
+    code = tvm.compile(
+        scheduled.function.with_attr("global_symbol", "main"),
+        target=arm(core),
+        tir_pipeline=tvm_stack.register(),
+    ).mod.inspect_source("asm")
+    every = re.split(r"\n(?=\.L\w+:)", code)
+    loop = max(every, key=lambda part: len(re.findall(r"\tfmla\t", part)))
+    label = loop.split(":")[0]
+    loop = loop[: loop.index(label, len(label))]  # up to the branch back
+    products = re.findall(r"\tfmla\tv\d+\.4s, v\d+\.4s, v\d+\.s\[[0-3]\]", loop)
+    assert len(products) == len(re.findall(r"\tfmla\t", loop)) == 256  # 16 sums, 16 of K
+    assert len(re.findall(r"\n\t(?!\.)", loop)) <= 1.25 * len(products)
+    assert not re.search(r"\tst[rp]\t|\[sp", loop)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(12, 16, 8), (5, 8, 4), (17, 12, 8)])
+def test_a_tile_by_element_is_right(m: int, n: int, k: int) -> None:
+    """For Arm, but in no instruction that is Arm's alone."""
+    scheduled = schedule_function(batched(3, m, n, k), NEON, frozenset())
+    assert "T.Shuffle" in scheduled.function.script()
+    a, b = normal(3, m, k), normal(3, k, n)
+    np.testing.assert_allclose(run(scheduled.function, [a, b], (3, m, n)), a @ b, atol=1e-5)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 8, 8), (4, 6, 8), (4, 8, 6)])
+def test_what_no_tile_fits_is_scheduled_as_loops(m: int, n: int, k: int) -> None:
+    scheduled = schedule_function(batched(3, m, n, k), NEON, frozenset())
+    assert "T.Shuffle" not in scheduled.function.script()
+    a, b = normal(3, m, k), normal(3, k, n)
+    np.testing.assert_allclose(run(scheduled.function, [a, b], (3, m, n)), a @ b, atol=1e-5)
 
 
 def test_kernels_of_two_lengths_pack_a_weight_alike() -> None:

@@ -19,8 +19,9 @@ from edgeopt.backends.tvm_sparse import (
     sparse_kernel,
     weight_of,
 )
+from tests.lazily import lazily
 
-tvm = pytest.importorskip("tvm", reason="needs edgeopt[tvm]")
+tvm = lazily("tvm", reason="needs edgeopt[tvm]")
 pytestmark = pytest.mark.heavy
 
 SETS = {"avx2": AVX2, "avx512": AVX512, "neon": NEON}

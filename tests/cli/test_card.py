@@ -10,9 +10,10 @@ import pytest
 from edgeopt.cli import cli
 from edgeopt.cli.output import run
 from tests import checkpoints, labelled
+from tests.lazily import lazily
 
 for name in ("transformers", "onnxruntime", "ziglang", "sklearn"):
-    pytest.importorskip(name)
+    lazily(name, reason=f"needs {name}")
 
 pytestmark = pytest.mark.heavy
 

@@ -20,11 +20,12 @@ from edgeopt.run.early_exit import load
 from tests import checkpoints
 from tests.bundle import conftest
 from tests.bundle.conftest import make_bundle, sources
+from tests.lazily import lazily
 
 __all__ = ["make_bundle", "sources"]  # fixtures
 
 for name in ("transformers", "onnxruntime", "ziglang"):
-    pytest.importorskip(name)
+    lazily(name, reason=f"needs {name}")
 pytestmark = pytest.mark.heavy
 
 TEXTS = tuple(" ".join(words) for words in itertools.permutations(checkpoints.WORDS, 2))

@@ -17,9 +17,10 @@ from edgeopt.cli import cli
 from edgeopt.cli.output import run
 from tests import checkpoints, labelled
 from tests.interrupt import INTERRUPT
+from tests.lazily import lazily
 
 for name in ("transformers", "onnxruntime", "ziglang", "sklearn"):
-    pytest.importorskip(name)
+    lazily(name, reason=f"needs {name}")
 
 pytestmark = pytest.mark.heavy
 

@@ -454,6 +454,28 @@ def test_a_switch_hashes_every_file_and_mends_what_is_damaged(store: Store, tmp_
     assert (tmp_path / "home/.edgeopt/current-app/two").read_text() == "2"
 
 
+def test_a_switch_leaves_to_the_runtime_what_it_hashed_just_now(
+    store: Store, tmp_path: Path
+) -> None:
+    made = make(tmp_path / "src", one="1", two="2")
+    store.push(made, "d1")
+    for path in made.values():
+        damage(tmp_path / "home/.edgeopt/store" / cache.file_sha256(path), "one bit")
+    store.activate("app", made, "d1", hashed={cache.file_sha256(made["one"])})
+    current = tmp_path / "home/.edgeopt/current-app"
+    assert [(current / name).read_text() for name in made] == ["0", "2"]
+
+
+def test_how_long_files_were_sent_is_told(store: Store, tmp_path: Path) -> None:
+    made = make(tmp_path / "src", one="1", two="w" * 3_000_000)
+    assert store.upload_ns == 0
+    store.push(made, "d1")
+    sent_ns = store.upload_ns
+    assert sent_ns > 0
+    store.push(made, "d1")
+    assert store.upload_ns == sent_ns
+
+
 def test_a_name_that_leads_elsewhere_is_put_right_in_one_step(store: Store, tmp_path: Path) -> None:
     made = make(tmp_path / "src", one="1", two="2")
     files = {"one": made["one"], "a b/two": made["two"]}

@@ -18,9 +18,10 @@ from edgeopt.evaluate.problems.entities import Entities, by_words, entities
 from edgeopt.evaluate.problems.multilabel import MultiLabel
 from edgeopt.evaluate.problems.retrieval import Retrieval
 from edgeopt.model.answer import Answer, Span
+from tests.lazily import lazily
 
-metrics = pytest.importorskip("sklearn.metrics", reason="needs edgeopt[evaluate]")
-stats = pytest.importorskip("scipy.stats", reason="needs edgeopt[evaluate]")
+metrics = lazily("sklearn.metrics", reason="needs edgeopt[evaluate]")
+stats = lazily("scipy.stats", reason="needs edgeopt[evaluate]")
 
 UNITS = 60
 

@@ -24,9 +24,10 @@ from edgeopt.evaluate.problems.problem import Problem
 from edgeopt.evaluate.rows import read
 from edgeopt.model.answer import Answer, Detection
 from edgeopt.model.tasks import OBJECT_DETECTION, SEMANTIC_SEGMENTATION, Task
+from tests.lazily import lazily
 
 pillow = pytest.importorskip("PIL.Image", reason="needs Pillow")
-metrics = pytest.importorskip("sklearn.metrics", reason="needs edgeopt[evaluate]")
+metrics = lazily("sklearn.metrics", reason="needs edgeopt[evaluate]")
 
 LABELS = ("cat", "dog", "tree")
 IMAGES = 12

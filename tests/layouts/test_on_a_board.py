@@ -21,10 +21,11 @@ from edgeopt.quiet import quiet
 from edgeopt.target import load_target
 from tests.layouts import build
 from tests.layouts.build import POSITIONS, TEXTS
+from tests.lazily import lazily
 
 pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
-pytest.importorskip("sentence_transformers", reason="needs edgeopt[dev]")
+lazily("sentence_transformers", reason="needs edgeopt[dev]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 pytest.importorskip("ziglang", reason="needs edgeopt[cross]")
 

@@ -4,7 +4,7 @@
 import pytest
 
 from edgeopt.errors import InputError
-from edgeopt.measure.rules import RULES, find, score
+from edgeopt.measure.rules import RULES, batch_score, find, score
 from edgeopt.measure.session import profile
 
 
@@ -26,6 +26,15 @@ def test_scores_are_what_each_of_them_says() -> None:
     tiny = score("mlperf-tiny", [ms * 1_000_000 for ms in range(1, 6) for _ in range(10)])
     assert tiny is not None
     assert tiny.per_s == pytest.approx(1000 / 3)
+
+
+def test_of_batches_offline_counts_samples() -> None:
+    found = batch_score("mlperf-offline", [4_000_000] * 6144, 4)
+    assert found is not None
+    assert (found.per_s, found.text) == (pytest.approx(1000), "samples per second, 4 at a time")
+    assert batch_score("mlperf-offline", [4_000_000] * 6143, 4) is None
+    assert batch_score("mlperf-single-stream", [1] * 24576, 4) is None
+    assert batch_score("", [1] * 24576, 4) is None
 
 
 def test_unknown_rules_are_told_before_anything_is_opened() -> None:

@@ -12,12 +12,10 @@ from edgeopt.errors import InputError
 from edgeopt.evaluate import score
 from edgeopt.model import checkpoint
 from edgeopt.model.importer import import_model
-from edgeopt.quiet import quiet
 from tests import sentences
+from tests.lazily import lazily
 
-pytest.importorskip("sentence_transformers", reason="needs edgeopt[dev]")
-with quiet():
-    from sentence_transformers.sentence_transformer import modules as kinds
+kinds = lazily("sentence_transformers.sentence_transformer.modules", reason="needs edgeopt[dev]")
 
 pytestmark = pytest.mark.heavy
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,11 @@ from edgeopt.model.importer import import_model
 from edgeopt.model.setfit import HEAD, read_head
 from edgeopt.quiet import quiet
 from tests import checkpoints, sentences
+from tests.lazily import lazily
 
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
-pytest.importorskip("sentence_transformers", reason="needs edgeopt[dev]")
-with quiet():
-    import torch
-    from sentence_transformers import CrossEncoder
-    from sentence_transformers.sentence_transformer import modules as kinds
+kinds = lazily("sentence_transformers.sentence_transformer.modules", reason="needs edgeopt[dev]")
+torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 
 pytestmark = pytest.mark.heavy
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
@@ -77,10 +76,10 @@ def test_flags_of_before_version_5_4(tmp_path: Path, modes: tuple[str, ...]) -> 
     assert answers(import_model(folder)) == pytest.approx(sentences.encode(folder), abs=1e-5)
 
 
-CHAINS: dict[str, list[Any]] = {
-    "dense": [kinds.Pooling(32), kinds.Dense(32, 8)],
-    "normalize": [kinds.Pooling(32), kinds.Normalize(), kinds.Normalize()],
-    "many": [
+CHAINS: dict[str, Callable[[], list[Any]]] = {
+    "dense": lambda: [kinds.Pooling(32), kinds.Dense(32, 8)],
+    "normalize": lambda: [kinds.Pooling(32), kinds.Normalize(), kinds.Normalize()],
+    "many": lambda: [
         kinds.Pooling(32, MODES),
         kinds.LayerNorm(192),
         kinds.Normalize(),
@@ -88,7 +87,7 @@ CHAINS: dict[str, list[Any]] = {
         kinds.Dropout(0.3),
         kinds.Dense(12, 12, bias=False, activation_function=None, use_residual=True),
     ],
-    "tokens": [
+    "tokens": lambda: [
         kinds.Dense(32, 6, module_input_name="token_embeddings"),
         kinds.Normalize(module_input_name="token_embeddings"),
         kinds.Pooling(6, "max"),
@@ -98,7 +97,7 @@ CHAINS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_modules_behind_the_transformer(tmp_path: Path, chain: str) -> None:
-    folder = sentences.write(tmp_path / "model", *CHAINS[chain])
+    folder = sentences.write(tmp_path / "model", *CHAINS[chain]())
     model = import_model(folder)
     expected = sentences.encode(folder)
     assert answers(model) == pytest.approx(expected, abs=1e-5)
@@ -357,6 +356,8 @@ def test_a_reranker_of_modules(tmp_path: Path, labels: int) -> None:
             kinds.Dense(64, 16, activation_function=torch.nn.GELU()),
             kinds.Dense(16, labels, activation_function=None, module_output_name="scores"),
         ]
+        from sentence_transformers import CrossEncoder
+
         made = CrossEncoder(modules=parts, device="cpu", prompts={"query": "the tool "})
         made.default_prompt_name = "query"
         made.save_pretrained(str(tmp_path / "model"), create_model_card=False)

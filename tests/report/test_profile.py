@@ -7,16 +7,21 @@ from pathlib import Path
 
 from rich.console import Console
 
+from edgeopt.measure.batched import Batched
 from edgeopt.measure.measurement import Measurement, Served
-from edgeopt.measure.report import report
+from edgeopt.measure.report import Report, report
 from edgeopt.report.profile import render
 from edgeopt.report.tables import size
 from tests.measure.test_measurement import MEASUREMENT, RUN
 
 
-def printed(measurement: Measurement) -> str:
+def printed(measurement: Measurement, took_ns: int = 0) -> str:
+    return shown(report(measurement, Path("m.json"), None, took_ns))
+
+
+def shown(found: Report) -> str:
     console = Console(file=io.StringIO(), width=200)
-    render(report(measurement, Path("m.json")), console)
+    render(found, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -58,11 +63,58 @@ def test_starts_are_told_apart_from_the_steady_state() -> None:
 def test_what_a_session_takes_beside_its_timed_runs_is_told() -> None:
     second = 1_000_000_000
     times = {"warmup_ns": (second,), "wall_ns": (second,) * 3, "cpu_ns": (second,) * 3}
-    run = replace(RUN, **times, session_ns=5 * second, deploy_ns=2 * second)
+    spent = {"load_ns": second // 2, "session_ns": 5 * second}
+    run = replace(RUN, **times, **spent, deploy_ns=3 * second, upload_ns=2 * second)
     m = replace(MEASUREMENT, runs=(run, replace(run, precision="fp32")))
-    text = "took 10.0 s with load and checks, 1.25 times the timed runs alone; deploying took 4.0 s"
-    assert text in printed(m)
-    assert "took" not in printed(replace(m, runs=(run, replace(run, session_ns=0))))
+    text = (
+        "took 18.0 s: timed runs 8.0, loads 1.0, checks 1.0, deploying 2.0, upload 4.0, "
+        "all else 2.0\nwithout the upload 1.75 times its timed runs\n"
+    )
+    assert text in printed(m, 18 * second)
+    found = report(m, Path("m.json"), None, 18 * second).document()["took_ns"]
+    assert found == {
+        "all": 18 * second,
+        "timed": 8 * second,
+        "load": second,
+        "checks": second,
+        "deploy": 2 * second,
+        "upload": 4 * second,
+        "besides": 0,
+        "ratio": 1.75,
+    }
+    more = report(m, Path("m.json"), None, 18 * second, second)
+    assert more.took is not None
+    assert more.took.ratio == 1.625
+    assert "what else was asked for 1.0, all else 1.0\n" in shown(more)
+    assert "took" not in printed(m)
+    assert report(m, Path("m.json")).document()["took_ns"] is None
+    nothing = replace(m, runs=(replace(run, wall_ns=(), warmup_ns=()),))
+    assert "took" not in printed(nothing, 18 * second)
+
+
+def test_batches_stand_beside_single_runs() -> None:
+    batched = Batched(
+        batch=4,
+        load_ns=1,
+        warmup_ns=(),
+        wall_ns=(20_000_000,) * 10,
+        peak_memory_bytes=10**8,
+        cosine_min=0.99,
+        outputs_agree=True,
+    )
+    wrong = replace(batched, batch=8, wall_ns=(), cosine_min=None, outputs_agree=False)
+    run = replace(RUN, wall_ns=(10_000_000,) * 10, batches=(batched, wrong))
+    none = replace(RUN, precision="fp32", no_batches="it takes one input at a time")
+    m = replace(MEASUREMENT, runs=(run, none), emulated=False)
+    text = printed(m)
+    rows = {line.split("  ")[0]: line.split()[3:] for line in text.splitlines()}
+    assert rows["onnx int8, 4"] == ["200", "100", "20.0", "100.0", "MB", "agree"]
+    assert rows["onnx int8, 8"] == ["-", "100", "-", "100.0", "MB", "DISAGREE"]
+    assert "onnx fp32: not in batches: it takes one input at a time" in text
+    found = report(m, Path("m.json")).document()["runs"]
+    assert [one["throughput_per_s"] for one in found[0]["batches"]] == [200, None]
+    assert found[0]["batches"][0]["latency_ns"]["p50"] == 20_000_000
+    assert (found[1]["batches"], found[1]["no_batches"]) == ([], "it takes one input at a time")
 
 
 def test_the_users_own_texts_have_a_mean_and_what_tail_they_support() -> None:

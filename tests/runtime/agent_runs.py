@@ -98,6 +98,7 @@ class Case:
         self.bound = 0.99
         self.cpus: str | None = None
         self.arch = "x86_64"
+        self.precisions = ("fp32",)  # of one artifact each, with the same model
 
     def write_golden(self, folder: Path, out: np.ndarray) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,26 +108,14 @@ class Case:
 
     def write(self) -> Path:
         """Write the bundle."""
-        files = {"artifacts/onnx-fp32/model.onnx": self.model}
+        models = {p: f"artifacts/onnx-{p}/model.onnx" for p in self.precisions}
+        files = dict.fromkeys(models.values(), self.model)
         goldens = []
         for folder in self.goldens:
             name = f"golden/{folder.name}"
             files |= {f"{name}/{path.name}": path for path in folder.iterdir()}
             goldens.append(Golden(directory=name, seq_len=8, tokens=6))
-        graph = ArtifactGraph(
-            files=("artifacts/onnx-fp32/model.onnx",), signature=self.artifact, seq_lens=()
-        )
-        artifact = Artifact(
-            engine="onnx", precision="fp32", graphs={MAIN: graph}, route="a test",
-            options=self.options, tools={},
-        )  # fmt: skip
-        entry = ArtifactEntry(
-            artifact=artifact, engine_version="1.31.1", bytes=self.model.stat().st_size,
-            fidelity=Fidelity(
-                cosine_min=1.0, cosine_mean=1.0, max_abs_error=0.0, same_top1=None, calls=1
-            ),
-            bound=self.bound,
-        )  # fmt: skip
+        entries = tuple(self._entry(precision, name) for precision, name in models.items())
         manifest = Manifest(
             name="case", digest="", inputs="", task=FEATURE_EXTRACTION, labels=(),
             activation="none", pooling=None,
@@ -136,10 +125,24 @@ class Case:
                 name="host", device="host", arch=self.arch, libc="glibc", libc_version=None,
                 threads=1, cpus=self.cpus, warmup=1, runs=5,
             ),
-            recipe={}, reference="by hand", origin={}, tools={}, artifacts=(entry,), skipped=(),
+            recipe={}, reference="by hand", origin={}, tools={}, artifacts=entries, skipped=(),
             golden=tuple(goldens), files={},
         )  # fmt: skip
         return write(self.bundle, manifest, files).path
+
+    def _entry(self, precision: str, name: str) -> ArtifactEntry:
+        graph = ArtifactGraph(files=(name,), signature=self.artifact, seq_lens=())
+        artifact = Artifact(
+            engine="onnx", precision=precision, graphs={MAIN: graph}, route="a test",
+            options=self.options, tools={},
+        )  # fmt: skip
+        return ArtifactEntry(
+            artifact=artifact, engine_version="1.31.1", bytes=self.model.stat().st_size,
+            fidelity=Fidelity(
+                cosine_min=1.0, cosine_mean=1.0, max_abs_error=0.0, same_top1=None, calls=1
+            ),
+            bound=self.bound,
+        )  # fmt: skip
 
     def words(self, command: str, *more: str, bundle: Path | None = None) -> list[str]:
         """Return the agent's command line."""
@@ -151,13 +154,22 @@ class Case:
         return Run(self.program, *words)
 
 
-def write_model(path: Path, *, mask_dtype: str = "INT32", ids_name: str = "ids") -> None:
+def write_model(
+    path: Path, *, mask_dtype: str = "INT32", ids_name: str = "ids", mixes_rows: bool = False
+) -> None:
+    """Write the graph; with ``mixes_rows`` one that sums over the batch, right for one row."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     h, types = onnx.helper, onnx.TensorProto
+    sums = [
+        h.make_node("ReduceSum", ["q", "zero"], ["sum"]),
+        h.make_node("Add", ["q", "sum"], ["both"]),
+        h.make_node("Sub", ["both", "q"], ["p"]),
+    ]
     nodes = [
         h.make_node("Cast", [ids_name], ["f"], to=types.FLOAT),
         h.make_node("Cast", ["attention_mask"], ["m"], to=types.FLOAT),
-        h.make_node("Mul", ["f", "m"], ["p"]),
+        h.make_node("Mul", ["f", "m"], ["q" if mixes_rows else "p"]),
+        *(sums if mixes_rows else ()),
         h.make_node("Unsqueeze", ["p", "axes"], ["u"]),
         h.make_node("Mul", ["u", "w"], ["out"]),
     ]
@@ -171,6 +183,7 @@ def write_model(path: Path, *, mask_dtype: str = "INT32", ids_name: str = "ids")
         [h.make_tensor_value_info("out", types.FLOAT, ["b", "s", 3])],
         [
             h.make_tensor("axes", types.INT64, [1], [2]),
+            *([h.make_tensor("zero", types.INT64, [1], [0])] if mixes_rows else ()),
             h.make_tensor("w", types.FLOAT, [3], [1, 2, 3]),
         ],
     )

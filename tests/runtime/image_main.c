@@ -1,9 +1,9 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-/* image_main PPM OUT MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH KEEP
+/* image_main (PPM OUT MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH KEEP)...
  * image_main bytes MAX_WIDTH MAX_HEIGHT RESAMPLE RESIZE_HEIGHT RESIZE_WIDTH HEIGHT WIDTH KEEP
  *
- * Prepares the image as DeiT does and writes float32 (3, height, width) to OUT; or prints the
+ * Prepares each image as DeiT does and writes float32 (3, height, width) to its OUT; or prints the
  * bytes of the scratch. What goes wrong is printed as "code where: message", exit status 1. */
 #include "image/image.h"
 
@@ -101,8 +101,13 @@ static int prepare(char **words)
 
 int main(int argc, char **argv)
 {
-    if (argc == 11) {
-        return prepare(argv + 1);
+    if (argc > 1 && argc % 10 == 1) {
+        int code = 0;
+
+        for (int i = 1; i < argc && code == 0; i += 10) {
+            code = prepare(argv + i);
+        }
+        return code;
     }
     if (argc == 10) {
         struct eo_image_spec spec = spec_of(argv + 4);

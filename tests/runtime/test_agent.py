@@ -98,6 +98,52 @@ def test_what_is_no_number_of_runs_is_refused(case: Case, line: bytes) -> None:
     assert agent.returncode == 1
 
 
+def another_golden(case: Case) -> None:
+    """Add a golden call whose values run the other way."""
+    folder = case.golden.parent / "golden1"
+    ids, out = case.ids, case.out
+    case.ids = np.ascontiguousarray(ids[:, ::-1])
+    case.out = ((case.ids * case.mask)[..., None] * np.array([1, 2, 3])).astype(np.float32)
+    case.write_golden(folder, case.out)
+    case.goldens.append(folder)
+    case.ids, case.out = ids, out
+
+
+def test_each_row_of_a_batch_is_held_to_its_own_golden(case: Case) -> None:
+    another_golden(case)
+    done = case.run("--batch", "3", "--runs", "4")
+    assert (done.status, done.stderr) == (0, "")
+    golden = done.all("golden")
+    assert [g["directory"][-1] for g in golden] == ["1", "0", "0", "1", "0"]
+    assert all((g["cosine"], g["max_abs_error"]) == (1, 0) for g in golden)
+    assert len(done.one("samples")["wall_ns"]) == 4
+    assert done.events[-1] == {"event": "done", "outputs_agree": True}
+    for batch in ("0", "1025"):
+        told = case.run("--batch", batch).one("error")
+        assert told["message"] == f"expected 1 to 1024, found {batch}"
+
+
+def test_a_batch_whose_rows_are_mixed_up_is_never_timed(case: Case) -> None:
+    another_golden(case)
+    write_model(case.model, mixes_rows=True)
+    assert case.run("--runs", "3").events[-1] == {"event": "done", "outputs_agree": True}
+    done = case.run("--batch", "2", "--runs", "3")
+    assert [g["agrees"] for g in done.all("golden")] == [True, True, False, False]
+    assert done.all("samples") == []
+    assert done.events[-1] == {"event": "done", "outputs_agree": False}
+
+
+def test_an_artifact_of_one_input_takes_no_batch(case: Case) -> None:
+    case.artifact = replace(
+        case.artifact,
+        inputs=tuple(replace(s, dims=(1, *s.dims[1:])) for s in case.artifact.inputs),
+        outputs=tuple(replace(s, dims=(1, *s.dims[1:])) for s in case.artifact.outputs),
+    )
+    assert case.run("--batch", "2").one("error")["message"] == (
+        "onnx fp32 takes one input at a time"
+    )
+
+
 def test_a_wrong_golden_is_never_timed(case: Case) -> None:
     wrong = case.golden.parent / "golden1"
     case.write_golden(wrong, -case.out)

@@ -24,11 +24,12 @@ from edgeopt.run.early_exit import Cascade, Part, confidence, load
 from edgeopt.runtime.build import build_for_host, library_sources
 from edgeopt.runtime.python import edgeopt_rt
 from tests import checkpoints
+from tests.lazily import lazily
 from tests.programs import SANITIZED, compiled
 from tests.runtime.allocations import COUNTER, WRAPPED
 
 for name in ("torch", "transformers", "onnxruntime", "ziglang"):
-    pytest.importorskip(name)
+    lazily(name, reason=f"needs {name}")
 
 pytestmark = pytest.mark.heavy
 

@@ -14,12 +14,13 @@ from edgeopt.boards.emulated.rootfs import userland
 from edgeopt.engines.fetch import fetch
 from edgeopt.engines.releases import find
 from tests import tflite_files
+from tests.lazily import lazily
 from tests.runtime.compiled import ARCHITECTURES, Compiled, lower
 from tests.runtime.engine_runs import Call, Drive, build_driver, build_driver_aarch64, call_of
 
 pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
-pytest.importorskip("litert_torch", reason="needs edgeopt[tflite]")
+lazily("litert_torch", reason="needs edgeopt[tflite]")
 
 pytestmark = pytest.mark.heavy
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,28 @@ def run(
     if done.returncode:
         assert done.returncode == 1
         return done.stdout.strip()
+    return inputs_in(out, spec)
+
+
+def inputs_in(out: Path, spec: ImageInput) -> np.ndarray:
     return np.fromfile(out, np.float32).reshape(3, spec.height, spec.width)
+
+
+Job = tuple[Image, ImageInput, tuple[int, int]]
+
+
+def check_each(program: Path, folder: Path, jobs: Sequence[Job]) -> None:
+    """Hold what one process makes of images, each with memory for the largest of such a size."""
+    words, outs = [], []
+    for i, (image, spec, most) in enumerate(jobs):
+        path, out = folder / f"{i}.ppm", folder / f"{i}.out"
+        path.write_bytes(ppm(image))
+        words += [str(path), str(out), *map(str, most), *words_of(spec)]
+        outs.append(out)
+    done = subprocess.run([str(program), *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for (image, spec, _), out in zip(jobs, outs, strict=True):
+        np.testing.assert_array_equal(inputs_in(out, spec), prepare(image, spec)[0])
 
 
 def by_transformers(image: Image, spec: ImageInput) -> np.ndarray:
@@ -163,22 +185,17 @@ def test_the_host_prepares_as_transformers(resample: int, number: int, keeps: bo
 def test_the_runtime_prepares_as_the_host(
     resample: int, height: int, program: Path, tmp_path: Path
 ) -> None:
-    for width in SIDES:
-        image = (noise if width % 2 else edges)(height, width)
-        for spec in (
-            replace(SPEC, resample=resample),
-            replace(
-                SPEC,
-                resample=resample,
-                resize_height=40,
-                resize_width=37,
-                height=17,
-                width=30,
-            ),
-            replace(KEEPS, resample=resample),
-        ):
-            got = run(program, ppm(image), tmp_path, spec, (width, height))
-            np.testing.assert_array_equal(got, prepare(image, spec)[0])
+    specs = (
+        replace(SPEC, resample=resample),
+        replace(SPEC, resample=resample, resize_height=40, resize_width=37, height=17, width=30),
+        replace(KEEPS, resample=resample),
+    )
+    jobs = [
+        ((noise if width % 2 else edges)(height, width), spec, (width, height))
+        for width in SIDES
+        for spec in specs
+    ]
+    check_each(program, tmp_path, jobs)
 
 
 @pytest.mark.heavy
@@ -191,11 +208,12 @@ def test_memory_for_the_largest_image_is_enough_for_each_smaller_one(
     spec = replace(
         KEEPS, resize_height=side, resize_width=side, height=side, width=side, resample=resample
     )
-    for height, width in [(1, 97), (97, 1), (2, 97), (97, 3), (96, 97), (97, 97), (33, 65)]:
-        for most in [(width, height), (97, 97), (224, 97), (97, 224)]:
-            image = edges(height, width)
-            got = run(program, ppm(image), tmp_path, spec, most)
-            np.testing.assert_array_equal(got, prepare(image, spec)[0])
+    jobs = [
+        (edges(height, width), spec, most)
+        for height, width in [(1, 97), (97, 1), (2, 97), (97, 3), (96, 97), (97, 97), (33, 65)]
+        for most in [(width, height), (97, 97), (224, 97), (97, 224)]
+    ]
+    check_each(program, tmp_path, jobs)
 
 
 @pytest.mark.heavy

@@ -17,13 +17,11 @@ import pytest
 
 import edgeopt
 from edgeopt.errors import InputError
-from edgeopt.quiet import quiet
 from tests import checkpoints, sentences
+from tests.lazily import lazily
 
-pytest.importorskip("sentence_transformers", reason="needs edgeopt[dev]")
-with quiet():
-    import torch
-    from sentence_transformers.sentence_transformer import modules as kinds
+kinds = lazily("sentence_transformers.sentence_transformer.modules", reason="needs edgeopt[dev]")
+torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 
 pytestmark = pytest.mark.heavy
 

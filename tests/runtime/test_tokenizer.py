@@ -8,13 +8,14 @@ import base64
 import copy
 import importlib.util
 import json
-import struct
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeopt.runtime.build import SOURCES
@@ -124,12 +125,20 @@ def save(tmp_path: Path) -> Save:
 # ---- code points ----
 
 
-CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+@cache
+def codes() -> list[int]:
+    return [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
-PLANES = [c for c in CODES if c < 0x33000 or 0xE0000 <= c < 0xE1000 or c % 251 == 0]
-"""All but most of the planes that have no characters, or private ones alone."""
 
-OTHERS = sorted(set(CODES) - set(PLANES))
+@cache
+def planes() -> list[int]:
+    """All but most of the planes that have no characters, or private ones alone."""
+    return [c for c in codes() if c < 0x33000 or 0xE0000 <= c < 0xE1000 or c % 251 == 0]
+
+
+@cache
+def others_than_planes() -> list[int]:
+    return sorted(set(codes()) - set(planes()))
 
 
 def normalized(separator: str, **options: bool) -> dict[int, str]:
@@ -137,27 +146,27 @@ def normalized(separator: str, **options: bool) -> dict[int, str]:
     settings = {"clean_text": False, "handle_chinese_chars": False}
     settings |= {"strip_accents": False, "lowercase": False}
     normalizer = tokenizers.normalizers.BertNormalizer(**(settings | options))
-    codes = [code for code in CODES if chr(code) != separator]
-    made = normalizer.normalize_str(separator.join(map(chr, codes))).split(separator)
-    return dict(zip(codes, made, strict=True)) | {
+    shown = [code for code in codes() if chr(code) != separator]
+    made = normalizer.normalize_str(separator.join(map(chr, shown))).split(separator)
+    return dict(zip(shown, made, strict=True)) | {
         ord(separator): normalizer.normalize_str(separator)
     }
 
 
 def per_code_point(normalizer: Any) -> dict[int, str]:
-    """What a normalizer makes of each code point of ``PLANES`` by itself; others stay as they are,
+    """What a normalizer makes of each code point of ``planes`` by itself; others stay as they are,
     which all of them together show."""
-    others = "".join(map(chr, OTHERS))
+    others = "".join(map(chr, others_than_planes()))
     assert normalizer.normalize_str(others) == others
-    return {code: normalizer.normalize_str(chr(code)) for code in PLANES}
+    return {code: normalizer.normalize_str(chr(code)) for code in planes()}
 
 
 def piece_starts(pre_tokenizer: Any, before: str, after: str) -> dict[int, tuple[bool, bool]]:
     """Whether a piece starts at each code point between the two, and at what is after it."""
     size = len(before) + 1 + len(after)
     found = {}
-    for at in range(0, len(PLANES), 128):
-        chunk = PLANES[at : at + 128]  # the package is slow on long texts
+    for at in range(0, len(planes()), 128):
+        chunk = planes()[at : at + 128]  # the package is slow on long texts
         text = "".join(before + chr(code) + after for code in chunk)
         starts = {begin for _, (begin, _) in pre_tokenizer.pre_tokenize_str(text)}
         for index, code in enumerate(chunk):
@@ -179,35 +188,37 @@ def test_every_code_point_is_classed_and_mapped_as_in_the_package(driver: Path) 
         per_code_point(getattr(tokenizers.normalizers, name)())
         for name in ("StripAccents", "NFD", "NFKD")
     )
-    rows = list(struct.iter_unpack("<43I", run(driver, ["unicode"])))
-    assert len(rows) == 0x110000
-    for code in PLANES:
-        char, row, flags = chr(code), rows[code], rows[code][0]
+    told = np.frombuffer(run(driver, ["unicode"]), "<u4").reshape(-1, 43)
+    assert len(told) == 0x110000
+    flags_of = told[:, 0].tolist()
+    for code, row in zip(planes(), told[planes()].tolist(), strict=True):
+        char, flags = chr(code), row[0]
         removed, blank = flags & 1 or code == 0xFFFD, bool(flags & 0x100)
         parts, compatible = row[6 : 6 + row[5]], row[25 : 25 + row[24]]
         assert clean[code] == ("" if removed else " " if blank else char), hex(code)
         assert spaced[code] == (f" {char} " if flags & 0x200 else char), hex(code)
         assert nfd[code] == "".join(map(chr, parts)), hex(code)
         assert nfkd[code] == "".join(map(chr, compatible)), hex(code)
-        assert strip[code] == "".join(chr(c) for c in parts if not rows[c][0] & 4), hex(code)
+        assert strip[code] == "".join(chr(c) for c in parts if not flags_of[c] & 4), hex(code)
         assert bool(row[1] & 0x10) == (marks[code] == ""), hex(code)
         assert len(parts) <= 2 * len(char.encode()), hex(code)  # what sizes the scratch
         assert len(compatible) <= 6 * len(char.encode()), hex(code)
         assert lower[code] == "".join(map(chr, row[3 : 3 + row[2]])), hex(code)
-    for code in OTHERS:
-        row, char = rows[code], chr(code)
-        assert clean[code] == ("" if row[0] & 1 else char), hex(code)
-        assert char == spaced[code] == strip[code] == lower[code], hex(code)
-        assert (row[0] & 0x304, row[1] & 0x10) == (0, 0), hex(code)  # no blank, ideograph, mark
-        assert (row[2], row[3], row[5], row[6], row[24], row[25]) == (1, code) * 3, hex(code)
-    for code in PLANES:
-        flags = rows[code][0]
-        blank = bool(flags & 0x100)
         punctuation = bool(flags & 2)
         assert words[code] == (punctuation, punctuation or blank), hex(code)
         assert letters[code][0] != bool(flags & 8), hex(code)
         assert numbers[code][0] != bool(flags & 16), hex(code)
         assert others[code][0] == bool(flags & 24 or blank), hex(code)
+    uniform = others_than_planes()
+    for code in uniform:
+        char = chr(code)
+        assert clean[code] == ("" if flags_of[code] & 1 else char), hex(code)
+        assert char == spaced[code] == strip[code] == lower[code], hex(code)
+    alone = told[uniform]  # neither blank, ideograph nor mark, and each by itself in each form
+    assert not (alone[:, 0] & 0x304).any()
+    assert not (alone[:, 1] & 0x10).any()
+    assert (alone[:, [2, 5, 24]] == 1).all()
+    assert (alone[:, [3, 6, 25]] == np.array(uniform)[:, None]).all()
 
 
 @pytest.mark.heavy

@@ -40,7 +40,9 @@ from tests.runtime.tokenizer_runs import (
     Case,
     build,
     check,
+    check_each,
     encode,
+    encode_each,
     tokenizers,
 )
 from tools.charsmap import charsmap
@@ -222,15 +224,15 @@ def test_damaged_maps(driver: Path, tmp_path: Path) -> None:
     """Any bytes are a map, or are refused; none is read outside itself."""
     rng = random.Random(26)
     whole = bytearray(charsmap({"ab": "x", "é": "yy", "a": "", "日本": "z"}))
-    path = tmp_path / "tokenizer.json"
-    for _ in range(60):
+    paths = [tmp_path / f"{i}.json" for i in range(60)]
+    for path in paths:
         bad = bytearray(whole)
         for _ in range(rng.randint(1, 30)):
             bad[rng.randrange(4, 4096)] = rng.randrange(256)
         bad[4:8] = whole[4:8] if rng.random() < 0.7 else bad[4:8]
         map_ = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(bad).decode()}
         path.write_text(json.dumps(mirror(normalizer=map_)))
-        encode(driver, path, [Case("ab é 日本 aéb".encode()), Case(bytes(range(256)))])
+    encode_each(driver, paths, [Case("ab é 日本 aéb".encode()), Case(bytes(range(256)))])
 
 
 def test_a_text_that_grows_more_than_any_is_refused(driver: Path, tmp_path: Path) -> None:
@@ -360,7 +362,7 @@ def test_scores_are_read_as_the_package_reads_them(driver: Path, tmp_path: Path)
     """Two ways whose scores differ by a unit in the last place, where the nearest number to each
     decimal would take the other."""
     rng = random.Random(34)
-    path = tmp_path / "tokenizer.json"
+    paths = []
 
     def text(*scores: str) -> str:
         pieces = zip(("<unk>", "a", "b", "ab"), ("0", *scores), strict=True)
@@ -377,14 +379,15 @@ def test_scores_are_read_as_the_package_reads_them(driver: Path, tmp_path: Path)
         loaded = json.loads(tokenizers.Tokenizer.from_str(text(first, second, "1")).to_str())
         total = sum(score for _, score in loaded["model"]["vocab"][1:3])
         for whole in (total, math.nextafter(total, 0), math.nextafter(total, -math.inf)):
-            path.write_text(text(first, second, repr(whole)))
-            check(driver, path, [Case(b"ab"), Case(b"abab b a")])
+            paths.append(tmp_path / f"{len(paths)}.json")
+            paths[-1].write_text(text(first, second, repr(whole)))
+    check_each(driver, paths, [Case(b"ab"), Case(b"abab b a")])
 
 
 def test_scores_may_be_the_nearest_numbers(driver: Path, tmp_path: Path) -> None:
     """As edgeopt writes them for what transformers loads into a model by itself."""
     rng = random.Random(35)
-    path = tmp_path / "tokenizer.json"
+    paths, wanted = [], []
     told = 0
     for _ in range(120):
         first, second = (-rng.choice((0.01, 1, 10, 100)) * rng.random() for _ in range(2))
@@ -395,8 +398,10 @@ def test_scores_may_be_the_nearest_numbers(driver: Path, tmp_path: Path) -> None
             made = document(unigram([list(piece) for piece in pieces], 0))
             loaded = tokenizers.Tokenizer.from_str(json.dumps(made))
             made["model"]["exact_scores"] = True
-            path.write_text(json.dumps(made))
-            (found,) = encode(driver, path, [Case(b"ab")])
-            assert [token[0] for token in found.tokens] == judge.encode("ab").ids
+            paths.append(tmp_path / f"{len(paths)}.json")
+            paths[-1].write_text(json.dumps(made))
+            wanted.append(judge.encode("ab").ids)
             told += judge.encode("ab").ids != loaded.encode("ab").ids
+    for (found,), ids in zip(encode_each(driver, paths, [Case(b"ab")]), wanted, strict=True):
+        assert [token[0] for token in found.tokens] == ids
     assert told > 10  # so that reading them as the package does would not pass

@@ -64,7 +64,12 @@ class Encoded:
 
 
 def encode(driver: Path, path: Path, cases: Sequence[Case]) -> list[Encoded]:
-    parts = []
+    return encode_each(driver, [path], cases)[0]
+
+
+def encode_each(driver: Path, paths: Sequence[Path], cases: Sequence[Case]) -> list[list[Encoded]]:
+    """Encode the same texts with each of several tokenizers, in one process."""
+    parts = [struct.pack("<I", len(cases))]
     for case in cases:
         pair = 0 if case.pair is None else len(case.pair) + 1
         limit = case.max_tokens
@@ -72,32 +77,46 @@ def encode(driver: Path, path: Path, cases: Sequence[Case]) -> list[Encoded]:
             limit = 20 * (len(case.text) + pair) + 10
         head = (len(case.text), pair, limit, case.truncation, case.pair_skip)
         parts += [struct.pack("<5I", *head), case.text, case.pair or b""]
-    data = run(driver, ["encode", str(path)], b"".join(parts))
-    at = 0
-
-    def take(count: int) -> tuple[int, ...]:
-        nonlocal at
-        values = struct.unpack_from(f"<{count}I", data, at)
-        at += 4 * count
-        return values
-
-    found = []
-    for case in cases:
-        if take(1)[0]:
-            code, length = take(2)
+    data = run(driver, ["encode", *map(str, paths)], b"".join(parts) * len(paths))
+    numbers = memoryview(data).cast("I")
+    count = len(cases) * len(paths)
+    found, begins, at = [Encoded()] * count, [0] * count, 0
+    rows = np.zeros(count, np.int64)
+    for i in range(count):
+        if numbers[at]:
+            code, length = numbers[at + 1 : at + 3]
             assert code == EO_EINPUT
-            found.append(Encoded(error=data[at : at + length].decode()))
-            at += length
+            begin = 4 * (at + 3)
+            found[i] = Encoded(error=data[begin : begin + length].decode())
+            begins[i] = at = at + 3 + -(-length // 4)
             continue
-        count, total, pair = take(3)
-        tokens = np.frombuffer(data, "<u4", 7 * count, at).reshape(count, 7).astype(np.int64)
-        at += 28 * count
-        second = tokens[:, 4] != 0
-        for text, rows in ((case.text, ~second), (case.pair or b"", second)):
-            tokens[rows, 1:3] = _places(text)[tokens[rows, 1:3]]
-        found.append(Encoded(tokens, total, pair))
-    assert at == len(data)
-    return found
+        rows[i], begins[i] = numbers[at + 1], at + 4
+        at += 4 + 7 * numbers[at + 1]
+    assert at == len(numbers)
+    # The rows of all cases one after another: what stands before each case's own is no row.
+    heads = np.array(begins) - 7 * (np.cumsum(rows) - rows)
+    where = np.arange(7 * rows.sum()) + np.repeat(heads, 7 * rows)
+    tokens = np.frombuffer(data, "<u4")[where].reshape(-1, 7).astype(np.int64)
+    _count_characters(tokens, np.repeat(np.arange(count) % max(len(cases), 1), rows), cases)
+    end = 0
+    for i, begin in enumerate(begins):
+        if not found[i].error:
+            mine = tokens[end : end + rows[i]]
+            found[i] = Encoded(mine, numbers[begin - 2], numbers[begin - 1])
+            end += rows[i]
+    return [found[i : i + len(cases)] for i in range(0, count, len(cases) or 1)]
+
+
+def _count_characters(tokens: np.ndarray, case_of: np.ndarray, cases: Sequence[Case]) -> None:
+    """Turn the places in bytes of ``tokens``, each of the case in its row, into characters."""
+    texts_of = [text for case in cases for text in (case.text, case.pair or b"")]
+    tables = [_places(text) for text in texts_of]
+    sizes = np.array([len(table) for table in tables], np.int64)
+    mine = 2 * case_of + (tokens[:, 4] != 0)
+    places = tokens[:, 1:3]
+    assert (places < sizes[mine][:, None]).all()
+    first = (np.cumsum(sizes) - sizes)[mine]
+    tokens[:, 1:3] = np.concatenate(tables)[places + first[:, None]]
 
 
 @cache
@@ -134,15 +153,21 @@ def reference(tokenizer: Any, cases: Sequence[Case]) -> list[Any]:
 
 
 def check(driver: Path, path: Path, cases: Sequence[Case]) -> None:
-    tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    ours = encode(driver, path, cases)
-    for case, encoded, encoding in zip(cases, ours, reference(tokenizer, cases), strict=True):
-        assert encoded.error == "", (case, encoded.error)
-        wanted = expected(encoding)
-        assert np.array_equal(encoded.tokens, wanted), (case, encoding.tokens)
-        assert (encoded.total, encoded.pair) == (len(wanted), encoding.sequence_ids.count(1))
+    check_each(driver, [path], cases)
+
+
+def check_each(driver: Path, paths: Sequence[Path], cases: Sequence[Case]) -> None:
+    """Hold the tokens of the same texts by each of several tokenizers, in one process."""
+    for path, ours in zip(paths, encode_each(driver, paths, cases), strict=True):
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        for case, encoded, encoding in zip(cases, ours, reference(tokenizer, cases), strict=True):
+            assert encoded.error == "", (case, encoded.error)
+            wanted = expected(encoding)
+            assert np.array_equal(encoded.tokens, wanted), (case, encoding.tokens)
+            second = np.count_nonzero(wanted[:, 4])
+            assert (encoded.total, encoded.pair) == (len(wanted), second)
 
 
 def check_truncated(driver: Path, path: Path, tokenizer: Any, cases: Sequence[Case]) -> None:
@@ -173,5 +198,5 @@ def open_each(driver: Path, documents: Iterable[bytes]) -> list[tuple[int, str]]
     while at < len(answer):
         _, code, length = struct.unpack_from("<3I", answer, at)
         found.append((code, answer[at + 12 : at + 12 + length].decode("utf-8", "replace")))
-        at += 12 + length
+        at += 12 + -(-length // 4) * 4
     return found

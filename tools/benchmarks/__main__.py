@@ -27,25 +27,40 @@ _checkpoints = click.option(
 )
 
 
+_target = click.option(
+    "--target", default="host", show_default=True, help="A target that runs on this machine."
+)
+_only = click.option("--only", multiple=True, help="Variants whose name holds this alone.")
+
+
 @bench.command()
 @click.argument("model", type=click.Path(exists=True))
 @click.argument("data", type=click.Path(exists=True))
-@click.option("--texts", default=200, show_default=True, help="Texts for the accuracy; 0: all.")
-@click.option("--rounds", default=30, show_default=True, help="Timed calls of each variant.")
+@click.option("--texts", default=200, show_default=True, help="How many texts; 0: all.")
+@click.option("--seed", default=0, show_default=True, help="Which texts, and in what order.")
 @click.option("--seq-len", default=128, show_default=True, help="Tokens, padded or cut.")
-@click.option("--target", default="host", show_default=True, help="A target of this machine.")
+@_target
+@_checkpoints
+@_only
 @click.option("--output", "-o", default="build/bench-engines.json", show_default=True)
 def engines(
-    model: str, data: str, texts: int, rounds: int, seq_len: int, target: str, output: str
+    model: str,
+    data: str,
+    texts: int,
+    seed: int,
+    seq_len: int,
+    target: str,
+    checkpoints: tuple[str, ...],
+    only: tuple[str, ...],
+    output: str,
 ) -> None:
-    """Time the shipped artifacts of MODEL against PyTorch, onnxruntime and Optimum's INT8.
+    """Time what 'texts' times with all texts at one length, as most published figures are.
 
-    DATA is .jsonl(.gz) with "text" and, for a classifier, "label". One thread, process CPU time,
-    all variants shuffled in one process.
+    What can read a text at its own length alone is left out.
     """
-    from tools.benchmarks.engines import compare
+    from tools.benchmarks.texts import compare
 
-    compare(model, data, texts, rounds, seq_len, target, output)
+    compare(model, data, texts, seed, seq_len, target, checkpoints, only, output)
 
 
 @bench.command()
@@ -53,16 +68,16 @@ def engines(
 @click.argument("data", type=click.Path(exists=True))
 @click.option("--texts", default=400, show_default=True, help="How many texts; 0: all.")
 @click.option("--seed", default=0, show_default=True, help="Which texts, and in what order.")
-@click.option("--seq-len", default=0, help="Tokens, padded or cut. [each text its own]")
+@_target
 @_checkpoints
-@click.option("--only", multiple=True, help="Variants whose name holds this alone.")
+@_only
 @click.option("--output", "-o", default="build/bench-texts.json", show_default=True)
 def texts(
     model: str,
     data: str,
     texts: int,
     seed: int,
-    seq_len: int,
+    target: str,
     checkpoints: tuple[str, ...],
     only: tuple[str, ...],
     output: str,
@@ -75,7 +90,7 @@ def texts(
     """
     from tools.benchmarks.texts import compare
 
-    compare(model, data, texts, seed, seq_len, checkpoints, only, output)
+    compare(model, data, texts, seed, 0, target, checkpoints, only, output)
 
 
 @bench.command()
@@ -91,6 +106,45 @@ def runtime(model: str, rounds: int, calls: int, output: str) -> None:
     from tools.benchmarks.runtime import measure
 
     measure(model, rounds, calls, output)
+
+
+@bench.command()
+@click.argument("bundle", type=click.Path(exists=True))
+@click.option("--length", "-l", "lengths", multiple=True, default=[8, 16, 32, 64, 128], type=int)
+@click.option("--batch", "-b", "batches", multiple=True, default=[4, 8], type=int)
+@click.option("--rounds", default=10, show_default=True)
+@click.option("--output", "-o", default="build/bench-batches.json", show_default=True)
+def batches(
+    bundle: str, lengths: tuple[int, ...], batches: tuple[int, ...], rounds: int, output: str
+) -> None:
+    """Time calls of several texts against calls of one, for each artifact of BUNDLE.
+
+    By the runtime library, one thread, process CPU time, in turns; all texts have the same length.
+    """
+    from tools.benchmarks.batches import compare
+
+    compare(bundle, lengths, batches, rounds, output)
+
+
+@bench.command()
+@click.argument("bundle", type=click.Path(exists=True))
+@click.option("--engine", "-e", default="onnx", show_default=True)
+@click.option("--precision", "-p", default="int8", show_default=True)
+@click.option("--rounds", default=20, show_default=True, help="Processes.")
+@click.option("--pairs", default=4, show_default=True, help="Pairs of blocks of each.")
+@click.option("--block", default=2.0, show_default=True, metavar="S", help="Length of a block.")
+@click.option("--output", "-o", default="build/bench-sampler.json", show_default=True)
+def sampler(
+    bundle: str, engine: str, precision: str, rounds: int, pairs: int, block: float, output: str
+) -> None:
+    """Time an artifact of BUNDLE on this machine with the sampler of profile and without, in turns.
+
+    The board's state is read as profile reads it, and, without a sensor of power here, six files
+    more as often as one is read.
+    """
+    from tools.benchmarks.sampler import measure
+
+    measure(bundle, engine, precision, rounds, pairs, block, output)
 
 
 @bench.command()

@@ -27,17 +27,17 @@ from edgeopt.recipe import Recipe, load_recipe
 from edgeopt.runtime.build import build_for_host
 from edgeopt.target import load_target
 from tools.benchmarks import optimum
-from tools.benchmarks.engines import (
+from tools.benchmarks.in_process import (
     BASE,
     INCUMBENT,
     TORCH,
     onnx_file,
     onnxruntime_fp32,
     ratio_text,
-    read,
     speed_ups,
     time_all,
 )
+from tools.benchmarks.labelled import read
 
 SINGLE = sorted((Path(__file__).parent / "recipes").glob("*.toml"))
 """Recipes of one technique each, so that what each gives stands alone."""
@@ -85,7 +85,7 @@ def compare(
     """
     os.environ["TVM_NUM_THREADS"] = "1"
     model = import_model(source)
-    labelled = read(given.test, 0)
+    labelled = read(given.test)
     known = {label: i for i, label in enumerate(model.labels)}
     if not known or not set(labelled.labels) <= set(known):
         raise InputError("expected a label of the model's with each text", where=str(given.test))

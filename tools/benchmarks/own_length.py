@@ -148,7 +148,8 @@ def tail(times: Sequence[int]) -> dict[str, float | None] | None:
 
 
 def accuracy(run: Run, original: Run | None, truth: np.ndarray) -> dict[str, Any]:
-    """Return the share of right labels, and that share by the original's, with 95 % intervals."""
+    """Return the share of right labels, and that share by the original's, with 95 % intervals;
+    also how far the original's probability of a label is at most, and how often its label is."""
     hits = _hits(run, truth)
     found: dict[str, Any] = {
         "accuracy": float(hits.mean()),
@@ -162,6 +163,10 @@ def accuracy(run: Run, original: Run | None, truth: np.ndarray) -> dict[str, Any
             )
             found["kept"] = float(own.sum() / base.sum())
             found["kept_interval"] = list(drawn["kept"][0][0])
+            found["probability_error"] = max(
+                float(np.abs(np.subtract(a.probabilities, b.probabilities)).max())
+                for a, b in zip(run.answers, original.answers, strict=True)
+            )
             found["same_label"] = fmean(
                 a.label == b.label for a, b in zip(run.answers, original.answers, strict=True)
             )
@@ -186,7 +191,7 @@ def page(found: Mapping[str, Any]) -> str:
     results = found["results"]
     bases = [b for b in BASES if any(b in r["times_faster_than"] for r in results)]
     head = ["", "rank", "mean ms", "p50", "p95", *(f"x {base}" for base in bases)]
-    head += ["accuracy", "kept", "peak MB", "cut"]
+    head += ["accuracy", "kept", "error", "peak MB", "cut"]
     rows = [head, [":--", *["--:"] * (len(head) - 1)]]
     for one in results:
         kept, (low, high) = one.get("kept"), one.get("kept_interval", (0, 0))
@@ -200,6 +205,7 @@ def page(found: Mapping[str, Any]) -> str:
                 *(_ratio(one["times_faster_than"].get(base)) for base in bases),
                 f"{one['accuracy']:.4f}",
                 "" if kept is None else f"{kept:.3f} [{low:.3f}, {high:.3f}]",
+                "" if kept is None else f"{one['probability_error']:.1g}",
                 f"{one['peak_mb']:.0f}",
                 f"{one['cut_texts']} at {one['reads_tokens']}" if one["cut_texts"] else "",
             ]
@@ -216,7 +222,8 @@ def page(found: Mapping[str, Any]) -> str:
         "x: how many times faster, the ratio of medians, mean of "
         f"{found['texts'] // found['block']} blocks of {found['block']} texts, with its interval "
         "of 95 %. rank: 1 and how many are surely faster, by intervals that share 5 % among all "
-        "pairs. kept: accuracy by that of PyTorch FP32 on these texts. peak MB: of the whole "
+        "pairs. kept: accuracy by that of PyTorch FP32 on these texts. error: the "
+        "largest difference of a label's probability from PyTorch's. peak MB: of the whole "
         "process, Python included. cut: texts of which less than the model's own limit was read, "
         "and at how many tokens.",
     ]

@@ -29,13 +29,15 @@ _SHOWN = 400  # characters of what a process said
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """One text's: CPU and wall time, ns, whether nothing disturbed it, label, tokens read."""
+    """One text's: CPU and wall time, ns, whether nothing disturbed it, label, tokens read, and the
+    probability of each label."""
 
     cpu_ns: int
     wall_ns: int
     quiet: bool
     label: int
     tokens: int
+    probabilities: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,10 +62,11 @@ def peer(name: str) -> ModuleType:
     return importlib.import_module(f"{PEERS}.{name}")
 
 
-def python_of(requirements: Sequence[str]) -> Path:
+def python_of(requirements: Sequence[str], removed: Sequence[str] = ()) -> Path:
     """Return the Python of an environment with ``requirements``, which is made first if need be.
 
-    Raises CompileError if they cannot be installed.
+    Packages that are ``removed`` came with them and stand in the way. Raises CompileError if they
+    cannot be installed.
     """
     if not requirements:
         return Path(sys.executable)
@@ -75,8 +78,10 @@ def python_of(requirements: Sequence[str]) -> Path:
             # PyTorch by itself first: else its larger builds for GPUs may be chosen.
             _run([*pip, *(r for r in requirements if r.startswith("torch=="))])
             _run([*pip, *requirements])
+            if removed:
+                _run([*pip[:3], "uninstall", "-q", "-y", *removed])
 
-    key = cache.key(requirements=list(requirements))
+    key = cache.key(requirements=list(requirements), removed=list(removed))
     return cache.entry("bench-peer", key, install) / "venv/bin/python"
 
 
@@ -86,7 +91,7 @@ def made(name: str, model: Path) -> tuple[Path, Path]:
     Raises CompileError with what the peer said if it cannot.
     """
     module = peer(name)
-    python = python_of(module.REQUIREMENTS)
+    python = python_of(module.REQUIREMENTS, getattr(module, "REMOVED", ()))
 
     def build(directory: Path) -> None:
         with progress.step(f"{name}: making its form of {model.name}"):
@@ -137,8 +142,15 @@ class Served:
         found = self._read()
         self.peak_mb = found["peak_mb"]
         return [
-            Answer(cpu_ns=cpu, wall_ns=wall, quiet=quiet, label=label, tokens=tokens)
-            for cpu, wall, quiet, label, tokens in found["answers"]
+            Answer(
+                cpu_ns=cpu,
+                wall_ns=wall,
+                quiet=quiet,
+                label=label,
+                tokens=tokens,
+                probabilities=tuple(probabilities),
+            )
+            for cpu, wall, quiet, label, tokens, probabilities in found["answers"]
         ]
 
     def _read(self) -> Any:

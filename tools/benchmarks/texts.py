@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Each text at its own length, text in to label out: edgeopt's artifacts and what users pick.
+"""Texts in to labels out, each at its own length or all at one: edgeopt and what users pick.
 
 Every variant is a process of its own. Texts come in blocks; a block is run by all variants, in an
 order that is drawn, each beginning with a call that does not count. One that fails is left out,
@@ -23,7 +23,8 @@ from edgeopt.measure import timing
 from edgeopt.model.importer import import_model
 from edgeopt.model.tasks import SEQUENCE_CLASSIFICATION
 from edgeopt.runtime.build import build_for_host
-from tools.benchmarks import peers
+from edgeopt.target import ENGINES, PRECISIONS
+from tools.benchmarks import labelled, peers
 from tools.benchmarks.own_length import Run, document, page
 from tools.benchmarks.peers import reading
 from tools.benchmarks.served import Answer, Served, Variant, made, peer, python_of
@@ -48,6 +49,7 @@ def compare(
     count: int,
     seed: int,
     seq_len: int,
+    target: str,
     checkpoints: Sequence[str],
     only: Sequence[str],
     output: str,
@@ -59,10 +61,13 @@ def compare(
     model = Path(source)
     given = read(Path(data), reading.labels(model), count, seed)
     tokens = _lengths(model, given.texts)
-    left_out = dict(peers.LEFT_OUT)
-    variants = _ours("", model, model, left_out)
-    for folder in checkpoints:
-        variants += _ours(f" {Path(folder).name}", model, Path(folder), left_out)
+    left_out: dict[str, str] = {}
+    variants = []
+    for named, folder in [("", model)] + [(f" {Path(c).name}", Path(c)) for c in checkpoints]:
+        if any(
+            _asked(f"edgeopt{named} {engine} {p}", only) for engine in ENGINES for p in PRECISIONS
+        ):
+            variants += _ours(named, model, folder, target, left_out)
     variants += _peers(model, only, left_out)
     variants = [replace(one, length=seq_len) for one in variants if _asked(one.name, only)]
     answers, served = _run(variants, given.texts, seed, left_out)
@@ -102,14 +107,12 @@ def read(path: Path, labels: Sequence[str], count: int, seed: int) -> Given:
 
     Raises InputError for other files, for a label that the model has not, and for too few texts.
     """
-    from tools.benchmarks.engines import read as read_all
-
     if path.is_dir():
         found = [path / name for name in DATA_FILES if (path / name).is_file()]
         if not found:
             raise InputError(f"has none of {', '.join(DATA_FILES)}", where=str(path))
         path = found[0]
-    rows = read_all(path, 0)
+    rows = labelled.read(path)
     index = {name: i for i, name in enumerate(labels)}
     if unknown := sorted({str(label) for label in rows.labels} - set(index)):
         raise InputError(f"the model has no label {unknown[0]!r}", where=str(path))
@@ -133,14 +136,16 @@ def _lengths(model: Path, texts: Sequence[str]) -> list[int]:
     return [len(encode(text).ids) for text in texts]
 
 
-def _ours(named: str, original: Path, folder: Path, left_out: dict[str, str]) -> list[Variant]:
-    """Return the artifacts of the checkpoint in ``folder``, compiled for this machine."""
+def _ours(
+    named: str, original: Path, folder: Path, target: str, left_out: dict[str, str]
+) -> list[Variant]:
+    """Return the artifacts of the checkpoint in ``folder``, compiled for ``target``."""
     model = import_model(str(folder))
     if model.task != SEQUENCE_CLASSIFICATION:
         raise InputError("is no classifier of texts", where=str(folder))
-    output = f"build/bench-texts-{folder.name}.edgeopt"
+    output = f"build/bench-{folder.name}-{target}.edgeopt"
     try:
-        bundle = pipeline.compile(model, "host", output=output)
+        bundle = pipeline.compile(model, target, output=output)
     except EdgeoptError as exc:
         left_out[f"edgeopt{named}"] = str(exc)
         return []

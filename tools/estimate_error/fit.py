@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from edgeopt.estimate.operators import PRODUCTS, Network
 from edgeopt.estimate.roofline import Machine, factors
@@ -152,6 +151,8 @@ def fit(
     ``start`` is where the search begins, ``drawn_to`` as in ``prior``; what no row speaks of stays
     what it was drawn to.
     """
+    from scipy.optimize import least_squares
+
     problem = Problem(rows, drawn_to)
     mean, spread = problem.prior.T
     first = np.array([start.get(n, m) for n, m in zip(problem.names, mean, strict=True)])

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
 from edgeopt.estimate.prediction import CALIBRATED, Error, Fit, shift
 from tools.estimate_error.fit import Row, fit, residual
@@ -98,6 +97,8 @@ def interval(groups: Iterable[Sequence[float]]) -> tuple[float, float]:
     With few, what units have in common is what is known least: the bounds are Student's t with a
     degree of freedom for each unit but one.
     """
+    from scipy.stats import t as student
+
     groups = [np.array(group) for group in groups]
     if len(groups) >= _MANY:
         values = np.concatenate(groups)

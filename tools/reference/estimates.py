@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
+from edgeopt.estimate.operators import CONVOLUTIONAL
 from edgeopt.estimate.prediction import SITUATIONS, Error, load
-from edgeopt.estimate.published import latencies, networks
+from edgeopt.estimate.published import Latency, latencies, networks
+from tools.estimate_error.scatter import additive, twice
 from tools.reference.markdown import table
 
 _TITLES = {"cnn": "Networks of convolutions", "transformer": "Transformers"}
@@ -27,6 +30,23 @@ Student's t with a degree of freedom for each unit but one, and therefore wide. 
 board, an engine, a precision and a number of threads. INT8 is `dot` on cores with an instruction
 for dot products, and `int8` on others.
 """
+
+_SCATTER = """\
+## What no estimate can tell
+
+The figures scatter by themselves. Computed by `tools/estimate_error/scatter.py`, networks of
+convolutions:
+
+**A network has one cost, a setting one speed.** Each figure is estimated by all others of its
+network and of its setting, in logarithms. That is more than an estimate of a new network has: it
+was measured on every other board. What is left is how boards, versions, cooling and kernels favour
+one network over another.
+
+{table}
+**One chip, two boards.** Who knows the chip, and not which board it is on, is off by half of what
+lies between the two; and if one network was measured on each, by what the last column says.
+
+{twice}"""
 
 
 def pages() -> dict[str, str]:
@@ -57,6 +77,7 @@ def pages() -> dict[str, str]:
         parts.append(
             f"Figures: {', '.join(f'{name} {count}' for name, count in sorted(counts.items()))}.\n"
         )
+    parts.append(_scatter([row for row in rows if known[row.network].kind == CONVOLUTIONAL]))
     sources = Counter(row.source.split("#")[0].split(" ")[0] for row in rows)
     parts.append(
         "## Sources\n\nEach figure stands with its source, and with what was taken as the engine's "
@@ -67,12 +88,50 @@ def pages() -> dict[str, str]:
     return {"estimate-errors.md": "\n".join(parts)}
 
 
+def _scatter(rows: Sequence[Latency]) -> str:
+    """Return the section on what the figures themselves leave open."""
+    kernels = Counter(row.kernels for row in rows).most_common(1)[0][0]
+    ours = [row for row in rows if row.kernels == kernels]
+    counts = Counter(row.precision for row in ours)
+    lots = {"all": ours} | {p: [r for r in ours if r.precision == p] for p in sorted(counts)}
+    tables = [(name, additive(of)) for name, of in lots.items()]
+    head = ("of", "median", "four of five within", "figures", "networks", "settings")
+    body = [
+        (
+            f"{kernels} {name}",
+            _share(one.median),
+            _share(one.most),
+            str(one.figures),
+            str(one.networks),
+            str(one.settings),
+        )
+        for name, one in tables
+    ]
+    head_twice = ("boards", "of", "networks", "median ratio", "off by half", "with the ratio known")
+    body_twice = [
+        (
+            " and ".join(one.boards),
+            f"{one.kernels} {one.precision}",
+            str(one.networks),
+            f"{one.ratio:.2f}",
+            _share(one.half),
+            _share(one.rest),
+        )
+        for one in twice(rows)
+    ]
+    return _SCATTER.format(table=table(head, body), twice=table(head_twice, body_twice))
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
+
+
 def _row(error: Error) -> tuple[str, ...]:
     of = " ".join(word for word in (error.kernels, error.mode) if word)
     return (
         SITUATIONS[error.situation],
         of or "all",
-        f"{error.median:.0%}" if error.median >= 0.1 else f"{error.median:.1%}",
+        _share(error.median),
         f"{error.low:.2f} to {error.high:.2f}",
         f"{error.covered:.0%}",
         str(error.rows),

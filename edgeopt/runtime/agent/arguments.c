@@ -11,7 +11,7 @@ const char eo_usage[] =
     "Commands, which write one JSON object a line:\n"
     "run --bundle PATH [--engine NAME] [--precision P] [--seq-len N] [--warmup N] [--runs N]\n"
     "  [--libraries PATH:...] [--threads N] [--cpus LIST] [--duration-ms N] [--graph NAME]\n"
-    "  [--option KEY=VALUE]... [--idle-ms N]\n"
+    "  [--option KEY=VALUE]... [--idle-ms N] [--batch N]\n"
     "  [--read MS=PATH or MS=COMMAND]...: read so often\n"
     "blocks [...]: as run, as often as each line of input says\n"
     "texts [...]: as run, of lines as for read\n"
@@ -53,6 +53,7 @@ static int parse_option(const char *option, char *value, struct eo_arguments *ar
                    {"--libraries", offsetof(struct eo_arguments, session.libraries), 0, 0},
                    {"--cpus", offsetof(struct eo_arguments, session.cpus), 0, 0},
                    {"--threads", offsetof(struct eo_arguments, session.threads), 1, 1024},
+                   {"--batch", offsetof(struct eo_arguments, session.batch), 1, 1024},
                    {"--seq-len", offsetof(struct eo_arguments, seq_len), 1, 1 << 20},
                    {"--warmup", offsetof(struct eo_arguments, warmup), 0, 1000000000},
                    {"--runs", offsetof(struct eo_arguments, runs), 0, 1000000000},

@@ -90,17 +90,30 @@ static int copy_input(const struct eo_tensor *from, const struct eo_tensor *to, 
     return EO_OK;
 }
 
-int eo_golden_fill(const struct eo_golden *golden, struct eo_session *session,
-                   struct eo_failure *failure)
+void eo_golden_row(const struct eo_session *session, uint32_t row, struct eo_tensor *tensor)
+{
+    const uint32_t batch = session->selected->batch;
+
+    if (tensor->dims[0] == (int64_t)batch) { /* not one without a batch */
+        tensor->dims[0] = 1;
+        tensor->count /= batch;
+        tensor->data =
+            (char *)tensor->data + row * (size_t)tensor->count * eo_dtype_bytes(tensor->dtype);
+    }
+}
+
+int eo_golden_fill(const struct eo_golden *golden, struct eo_session *session, uint32_t batch,
+                   uint32_t row, struct eo_failure *failure)
 {
     const struct eo_tensor *first = &golden->inputs[0];
     uint32_t seq_len =
         session->max_seq_len > 0 && first->rank == 2 ? (uint32_t)first->dims[1] : 0;
-    int result = eo_session_select(session, 1, seq_len, failure);
+    int result = eo_session_select(session, batch, seq_len, failure);
 
     for (uint32_t i = 0; result == EO_OK && i < eo_session_input_count(session); i++) {
-        result = copy_input(&golden->inputs[i], eo_session_input(session, i),
-                            eo_session_input_name(session, i), failure);
+        struct eo_tensor to = *eo_session_input(session, i);
+        eo_golden_row(session, row, &to);
+        result = copy_input(&golden->inputs[i], &to, eo_session_input_name(session, i), failure);
     }
     return result;
 }

@@ -18,10 +18,13 @@ int eo_golden_open(struct eo_bundle *bundle, const struct eo_manifest *manifest,
                    const char *directory, struct eo_golden *golden, struct eo_failure *failure);
 void eo_golden_close(struct eo_golden *golden);
 
-/* Selects the shape of the inputs and copies them in, in the artifact's dtypes; int64 becomes int32
- * and back if every value fits. */
-int eo_golden_fill(const struct eo_golden *golden, struct eo_session *session,
-                   struct eo_failure *failure);
+/* Selects the shape of `batch` such inputs and copies them into row `row` of it, in the artifact's
+ * dtypes; int64 becomes int32 and back if every value fits. */
+int eo_golden_fill(const struct eo_golden *golden, struct eo_session *session, uint32_t batch,
+                   uint32_t row, struct eo_failure *failure);
+
+/* Makes of a tensor of the selected shape its row `row`: what a call of one input has. */
+void eo_golden_row(const struct eo_session *session, uint32_t row, struct eo_tensor *tensor);
 
 /* The input `attention_mask`, or NULL. */
 const struct eo_tensor *eo_golden_mask(const struct eo_golden *golden,

@@ -10,15 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Emits one golden event; returns whether the output agrees. */
-static bool compare_output(const struct eo_job *job, const struct eo_golden *golden, uint32_t index)
+/* Emits one golden event, of a row of the output; returns whether it agrees. */
+static bool compare_output(const struct eo_job *job, const struct eo_golden *golden, uint32_t index,
+                           uint32_t row)
 {
     const struct eo_tensor *expected = &golden->outputs[index];
-    const struct eo_tensor *got = eo_session_output(job->session, index);
-    struct eo_agreement agreement =
-        eo_compare(got, expected, eo_golden_mask(golden, job->session));
-    bool agrees = agreement.cosine >= job->session->entry->bound; /* false for NaN */
+    struct eo_tensor got = *eo_session_output(job->session, index);
+    struct eo_agreement agreement;
+    bool agrees;
 
+    eo_golden_row(job->session, row, &got);
+    agreement = eo_compare(&got, expected, eo_golden_mask(golden, job->session));
+    agrees = agreement.cosine >= job->session->entry->bound; /* false for NaN */
     eo_events_begin(job->events, "golden");
     eo_events_text(job->events, "directory", golden->directory);
     eo_events_text(job->events, "output", eo_session_output_name(job->session, index));
@@ -27,7 +30,7 @@ static bool compare_output(const struct eo_job *job, const struct eo_golden *gol
     eo_events_bool(job->events, "agrees", agrees);
     if (!agreement.same_shape) {
         char found[128], wanted[128], reason[320];
-        eo_shape_text(got, found, sizeof found);
+        eo_shape_text(&got, found, sizeof found);
         eo_shape_text(expected, wanted, sizeof wanted);
         if (snprintf(reason, sizeof reason, "shape %s, expected %s", found, wanted) > 0) {
             eo_events_text(job->events, "reason", reason);
@@ -54,63 +57,90 @@ static int run_golden(struct eo_job *job, struct eo_failure *failure)
     return result;
 }
 
-static int check_golden(struct eo_job *job, const struct eo_golden *golden, bool *agree,
-                        struct eo_failure *failure)
-{
-    int result = eo_golden_fill(golden, job->session, failure);
+/* What is done with a golden call. */
+enum { FILL = 1, RUN = 2, COMPARE = 4 };
 
-    if (result == EO_OK) {
-        result = run_golden(job, failure);
-    }
-    for (uint32_t i = 0; result == EO_OK && i < eo_session_output_count(job->session); i++) {
-        *agree = compare_output(job, golden, i) && *agree;
-    }
-    return result == EO_OK ? eo_job_reader_gone(job, failure) : result;
-}
-
-static bool is_timed(const struct eo_job *job, const struct eo_golden_entry *entry, int32_t seq_len)
+/* Reads the call of `entry` and does `what` with it, as row `row` of `batch`. */
+static int visit(struct eo_job *job, const struct eo_golden_entry *entry, unsigned what,
+                 uint32_t batch, uint32_t row, bool *agree, struct eo_failure *failure)
 {
-    return entry->seq_len == seq_len && strcmp(entry->graph, job->session->manifest->graph) == 0;
-}
-
-int eo_golden_calls_check(struct eo_job *job, bool begins, bool *agree, struct eo_failure *failure)
-{
-    const struct eo_manifest *manifest = job->session->manifest;
-    int32_t seq_len = job->arguments->seq_len;
     struct eo_golden *golden = malloc(sizeof *golden);
-    uint32_t count = 0, seen = 0;
-    int result = EO_OK;
+    int result;
 
     if (golden == NULL) {
         return eo_fail(failure, EO_ENOMEM, "goldens", "no memory");
     }
+    result = eo_golden_open(job->bundle, job->session->manifest, entry->directory, golden, failure);
+    if (result == EO_OK && what & FILL) {
+        result = eo_golden_fill(golden, job->session, batch, row, failure);
+    }
+    if (result == EO_OK && what & RUN) {
+        result = run_golden(job, failure);
+    }
+    if (result == EO_OK && what & COMPARE) {
+        for (uint32_t i = 0; i < eo_session_output_count(job->session); i++) {
+            *agree = compare_output(job, golden, i, row) && *agree;
+        }
+        result = eo_job_reader_gone(job, failure);
+    }
+    eo_golden_close(golden);
+    free(golden);
+    return result;
+}
+
+/* Returns how many golden calls there are of the length that is timed: the one asked for, or the
+ * longest that is golden. The one with number `number` is in `found`. */
+static uint32_t timed(const struct eo_job *job, uint32_t number, const struct eo_golden_entry **found)
+{
+    const struct eo_manifest *manifest = job->session->manifest;
+    int32_t seq_len = job->arguments->seq_len;
+    uint32_t count = 0;
+
     for (uint32_t i = 0; job->arguments->seq_len == 0 && i < manifest->golden_count; i++) {
         int32_t len = manifest->goldens[i].seq_len;
         seq_len = len <= job->session->max_seq_len && len > seq_len ? len : seq_len;
     }
     for (uint32_t i = 0; i < manifest->golden_count; i++) {
-        count += is_timed(job, &manifest->goldens[i], seq_len);
-    }
-    for (uint32_t i = manifest->golden_count; result == EO_OK && i > 0; i--) {
-        const struct eo_golden_entry *entry = &manifest->goldens[i - 1];
-        bool is_last = seen == 0;
-        if (!is_timed(job, entry, seq_len)) {
-            continue;
-        }
-        seen++;
-        if (begins ? is_last : !is_last || count == 1) {
-            result = eo_golden_open(job->bundle, manifest, entry->directory, golden, failure);
-            if (result == EO_OK) {
-                result = begins || count > 1 ? check_golden(job, golden, agree, failure)
-                                             : eo_golden_fill(golden, job->session, failure);
-            }
-            eo_golden_close(golden);
+        const struct eo_golden_entry *entry = &manifest->goldens[i];
+        if (entry->seq_len == seq_len && strcmp(entry->graph, manifest->graph) == 0) {
+            *found = count++ == number ? entry : *found;
         }
     }
-    free(golden);
-    if (result == EO_OK && count == 0) {
+    return count;
+}
+
+int eo_golden_calls_check(struct eo_job *job, bool begins, bool *agree, struct eo_failure *failure)
+{
+    const struct eo_golden_entry *entry = NULL;
+    const uint32_t count = timed(job, 0, &entry);
+    const uint32_t end = begins || count < 2 ? count : count - 1;
+    const uint32_t begin = begins ? end - 1 : 0;
+    int result = EO_OK;
+
+    if (count == 0) {
         return eo_fail(failure, EO_EINPUT, "--seq-len",
-                       "the bundle has no golden call of %d tokens", (int)seq_len);
+                       "the bundle has no golden call of %d tokens", (int)job->arguments->seq_len);
+    }
+    for (uint32_t i = end; result == EO_OK && i > begin; i--) {
+        (void)timed(job, i - 1, &entry);
+        result = visit(job, entry, begins || count > 1 ? FILL | RUN | COMPARE : FILL, 1, 0, agree,
+                       failure);
+    }
+    return result;
+}
+
+int eo_golden_batch_check(struct eo_job *job, bool *agree, struct eo_failure *failure)
+{
+    const struct eo_golden_entry *entry = NULL;
+    const uint32_t batch = job->session->max_batch;
+    const uint32_t count = timed(job, 0, &entry);
+    int result = EO_OK;
+
+    for (uint32_t i = 0; result == EO_OK && i < 2 * batch; i++) {
+        const uint32_t row = i < batch ? i : i - batch;
+        (void)timed(job, row % count, &entry);
+        result = visit(job, entry, i >= batch ? COMPARE : i == batch - 1 ? FILL | RUN : FILL, batch,
+                       row, agree, failure);
     }
     return result;
 }

@@ -12,4 +12,8 @@
  * false if one does not. */
 int eo_golden_calls_check(struct eo_job *job, bool begins, bool *agree, struct eo_failure *failure);
 
+/* Fills as many rows as a session opened for a batch takes with those goldens in turns, runs it once,
+ * and compares each row, as above. The inputs stay for the timing. */
+int eo_golden_batch_check(struct eo_job *job, bool *agree, struct eo_failure *failure);
+
 #endif

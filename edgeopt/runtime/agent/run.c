@@ -197,6 +197,9 @@ int eo_run(struct eo_job *job, struct eo_failure *failure)
     if (result == EO_OK) {
         result = eo_golden_calls_check(job, false, &agree, failure);
     }
+    if (result == EO_OK && job->session->max_batch > 1) {
+        result = eo_golden_batch_check(job, &agree, failure);
+    }
     if (result == EO_OK && agree) {
         timed.is_warmup = true;
         result = time_runs(&timed, arguments->warmup, 0, failure);

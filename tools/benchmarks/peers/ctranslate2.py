@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.benchmarks.peers.reading import encoder
+from tools.benchmarks.peers.reading import Answer, encoder
 
 VARIANTS = {"CTranslate2 INT8": "int8"}
 REQUIREMENTS = ("ctranslate2==4.8.5", "transformers==5.24.0", "torch==2.13.0")
@@ -35,10 +35,8 @@ def make(model: Path, folder: Path) -> None:
     )
 
 
-def reader(
-    variant: str, model: Path, folder: Path, length: int | None
-) -> Callable[[str], tuple[int, int]]:
-    """Return what reads a text: the index of its label, and how many tokens were read."""
+def reader(variant: str, model: Path, folder: Path, length: int | None) -> Callable[[str], Answer]:
+    """Return what reads a text."""
     import ctranslate2
     import numpy as np
 
@@ -49,7 +47,7 @@ def reader(
     with np.load(folder / "head.npz") as head:
         weight, bias = head["weight"], head["bias"]
 
-    def answer(text: str) -> tuple[int, int]:
+    def answer(text: str) -> Answer:
         found = encode(text)
         lengths = np.array([sum(found.attention_mask)], dtype=np.int32)
         ids = np.array([found.ids], dtype=np.int32)
@@ -57,6 +55,6 @@ def reader(
             ctranslate2.StorageView.from_array(ids), ctranslate2.StorageView.from_array(lengths)
         )
         logits = weight @ np.array(output.pooler_output)[0] + bias
-        return int(logits.argmax()), int(lengths[0])
+        return int(logits.argmax()), int(lengths[0]), logits
 
     return answer

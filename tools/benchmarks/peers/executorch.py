@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.benchmarks.peers.reading import encoder, limit
+from tools.benchmarks.peers.reading import Answer, encoder, limit
 
 VARIANTS = {"ExecuTorch XNNPACK INT8": "model.pte"}
 REQUIREMENTS = ("torch==2.13.0", "executorch==1.5.1", "transformers==5.24.0")
@@ -58,10 +58,8 @@ def make(model: Path, folder: Path) -> None:
     (folder / "model.pte").write_bytes(lowered.to_executorch().buffer)
 
 
-def reader(
-    variant: str, model: Path, folder: Path, length: int | None
-) -> Callable[[str], tuple[int, int]]:
-    """Return what reads a text: the index of its label, and how many tokens were read."""
+def reader(variant: str, model: Path, folder: Path, length: int | None) -> Callable[[str], Answer]:
+    """Return what reads a text."""
     import torch
     from executorch.extension.pybindings.portable_lib import (
         _load_for_executorch,
@@ -72,11 +70,11 @@ def reader(
     _unsafe_reset_threadpool(1)
     network = _load_for_executorch(str(folder / variant))
 
-    def answer(text: str) -> tuple[int, int]:
+    def answer(text: str) -> Answer:
         found = encode(text)
         ids = torch.tensor([found.ids], dtype=torch.int64)
         mask = torch.tensor([found.attention_mask], dtype=torch.int64)
         (logits,) = network.forward((ids, mask))
-        return int(logits.argmax()), sum(found.attention_mask)
+        return int(logits.argmax()), sum(found.attention_mask), logits[0]
 
     return answer

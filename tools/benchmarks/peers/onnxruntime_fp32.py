@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.benchmarks.peers.reading import encoder
+from tools.benchmarks.peers.reading import Answer, encoder
 
 FILE = "model.onnx"
 VARIANTS = {"onnxruntime FP32": FILE}
@@ -36,10 +36,8 @@ def make(model: Path, folder: Path) -> None:
     )
 
 
-def reader(
-    variant: str, model: Path, folder: Path, length: int | None
-) -> Callable[[str], tuple[int, int]]:
-    """Return what reads a text: the index of its label, and how many tokens were read."""
+def reader(variant: str, model: Path, folder: Path, length: int | None) -> Callable[[str], Answer]:
+    """Return what reads a text."""
     import numpy as np
     import onnxruntime as ort
 
@@ -51,7 +49,7 @@ def reader(
     )
     names = [one.name for one in session.get_inputs()]
 
-    def answer(text: str) -> tuple[int, int]:
+    def answer(text: str) -> Answer:
         found = encode(text)
         values = {
             "input_ids": found.ids,
@@ -60,6 +58,6 @@ def reader(
         }
         feed = {name: np.array([values[name]], dtype=np.int64) for name in names}
         logits = session.run(None, feed)[0]
-        return int(logits.argmax()), sum(found.attention_mask)
+        return int(logits.argmax()), sum(found.attention_mask), logits[0]
 
     return answer

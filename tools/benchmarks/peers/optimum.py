@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tools.benchmarks.peers.reading import Answer
+
 VARIANTS = {"Optimum INT8": "bare", "Optimum INT8, its model class": "class"}
 REQUIREMENTS = (
     "optimum-onnx[onnxruntime]==0.1.0",
@@ -30,10 +32,8 @@ def make(model: Path, folder: Path) -> None:
     subprocess.run([*program, "onnxruntime", "quantize", *quantize], check=True)
 
 
-def reader(
-    variant: str, model: Path, folder: Path, length: int | None
-) -> Callable[[str], tuple[int, int]]:
-    """Return what reads a text: the index of its label, and how many tokens were read."""
+def reader(variant: str, model: Path, folder: Path, length: int | None) -> Callable[[str], Answer]:
+    """Return what reads a text."""
     if variant == "bare":
         from tools.benchmarks.peers import onnxruntime_fp32
 
@@ -52,10 +52,10 @@ def reader(
     tokenizer = AutoTokenizer.from_pretrained(model)
     shape = {"padding": "max_length", "max_length": length} if length else {}
 
-    def answer(text: str) -> tuple[int, int]:
+    def answer(text: str) -> Answer:
         encoded = tokenizer(text, return_tensors="pt", truncation=True, **shape)
         logits = network(**encoded).logits
-        return int(logits.argmax()), int(encoded["attention_mask"].sum())
+        return int(logits.argmax()), int(encoded["attention_mask"].sum()), logits[0]
 
     return answer
 

@@ -11,15 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.benchmarks.peers.reading import labels
+from tools.benchmarks.peers.reading import Answer, labels
 
 PACKAGES = ()
+GIVES_PROBABILITIES = True
 
 
-def reader(
-    variant: str, model: Path, folder: Path, length: int | None
-) -> Callable[[str], tuple[int, int]]:
-    """Return what reads a text: the index of its label, and how many tokens were read."""
+def reader(variant: str, model: Path, folder: Path, length: int | None) -> Callable[[str], Answer]:
+    """Return what reads a text."""
     sys.path.insert(0, str(Path(__file__).parents[3] / "edgeopt" / "runtime" / "python"))
     import edgeopt_rt
 
@@ -28,8 +27,11 @@ def reader(
     session = edgeopt_rt.open(str(folder), engine=engine, precision=precision, threads=1, **lengths)
     index = {name: i for i, name in enumerate(labels(model))}
 
-    def answer(text: str) -> tuple[int, int]:
+    def answer(text: str) -> Answer:
         found = session.run(text=text)
-        return index[found.label], found.tokens
+        scores = [0.0] * len(index)
+        for item in found.items:
+            scores[index[item.label]] = item.score
+        return index[found.label], found.tokens, scores
 
     return answer

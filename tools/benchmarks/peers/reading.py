@@ -1,13 +1,18 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Texts to token ids by the tokenizers package alone, for peers that take ids."""
+"""Texts to token ids by the tokenizers package alone, and logits to probabilities."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+Answer = tuple[int, int, Iterable[float]]
+"""A text's: the index of its label, the tokens that were read, and the logit of each label (or its
+probability: see ``GIVES_PROBABILITIES``)."""
 
 
 def limit(model: Path) -> int:
@@ -39,3 +44,11 @@ def encoder(model: Path, length: int | None) -> Callable[[str], Any]:
         pad = config.get("pad_token_id") or 0
         tokenizer.enable_padding(length=length, pad_id=pad, pad_token=tokenizer.id_to_token(pad))
     return tokenizer.encode  # type: ignore[no-any-return]
+
+
+def softmax(logits: Iterable[float]) -> list[float]:
+    """Return the probability of each label."""
+    values = [float(value) for value in logits]
+    most = max(values)
+    powers = [math.exp(value - most) for value in values]
+    return [power / sum(powers) for power in powers]

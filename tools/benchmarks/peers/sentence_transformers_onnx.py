@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.benchmarks.peers.reading import limit
+from tools.benchmarks.peers.reading import Answer, limit
 
 VARIANTS = {
     "sentence-transformers ONNX FP32": "onnx/model.onnx",
@@ -72,10 +72,8 @@ def composed(model: Path, folder: Path, backend: str, options: dict[str, object]
     return SentenceTransformer(modules=parts, device="cpu", backend=backend)
 
 
-def reader(
-    variant: str, model: Path, folder: Path, length: int | None
-) -> Callable[[str], tuple[int, int]]:
-    """Return what reads a text: the index of its label, and how many tokens it reads at most."""
+def reader(variant: str, model: Path, folder: Path, length: int | None) -> Callable[[str], Answer]:
+    """Return what reads a text; its tokens are how many it reads at most."""
     if length:
         raise SystemExit("encode() pads no text to a length")
     import onnxruntime as ort
@@ -86,9 +84,7 @@ def reader(
     return answering(folder / "model", "onnx", given)
 
 
-def answering(
-    place: Path, backend: str, options: dict[str, object]
-) -> Callable[[str], tuple[int, int]]:
+def answering(place: Path, backend: str, options: dict[str, object]) -> Callable[[str], Answer]:
     """Return what reads a text with the SentenceTransformer in ``place``, by ``encode``."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -96,8 +92,8 @@ def answering(
     torch.set_num_threads(1)
     network = SentenceTransformer(str(place), backend=backend, model_kwargs=options, device="cpu")
 
-    def answer(text: str) -> tuple[int, int]:
+    def answer(text: str) -> Answer:
         logits = network.encode(text, show_progress_bar=False)
-        return int(logits.argmax()), network.max_seq_length
+        return int(logits.argmax()), network.max_seq_length, logits
 
     return answer

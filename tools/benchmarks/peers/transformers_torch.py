@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tools.benchmarks.peers.reading import Answer
+
 VARIANTS = {"PyTorch FP32": ""}
 REQUIREMENTS: tuple[str, ...] = ()  # edgeopt's own environment has both
 PACKAGES = ("torch", "transformers")
@@ -16,10 +18,8 @@ def make(model: Path, folder: Path) -> None:
     """Nothing is made: the checkpoint is opened as it is."""
 
 
-def reader(
-    variant: str, model: Path, folder: Path, length: int | None
-) -> Callable[[str], tuple[int, int]]:
-    """Return what reads a text: the index of its label, and how many tokens were read."""
+def reader(variant: str, model: Path, folder: Path, length: int | None) -> Callable[[str], Answer]:
+    """Return what reads a text."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -29,9 +29,9 @@ def reader(
     shape = {"padding": "max_length", "max_length": length} if length else {}
 
     @torch.inference_mode()
-    def answer(text: str) -> tuple[int, int]:
+    def answer(text: str) -> Answer:
         encoded = tokenizer(text, return_tensors="pt", truncation=True, **shape)
         logits = network(**encoded).logits
-        return int(logits.argmax()), int(encoded["attention_mask"].sum())
+        return int(logits.argmax()), int(encoded["attention_mask"].sum()), logits[0]
 
     return answer

@@ -6,8 +6,8 @@ It runs in the peer's environment, so it imports the standard library and the pe
 lets the peer write into FOLDER what it needs of the checkpoint MODEL. ``serve`` opens that and
 answers a line of JSON on stdin with one on stdout: ``{"texts": [], "tries": 5, "quiet": 1.3}``
 times each text, after a call of the first that does not count, and gives the times in ns, the index
-of the label, the tokens that were read, and the peak memory so far. What the peer prints goes to
-stderr.
+of the label, the tokens that were read, the probability of each label, and the peak memory so far.
+What the peer prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import os
 import sys
 import time
 from pathlib import Path
+
+from tools.benchmarks.peers.reading import softmax
 
 
 def main() -> None:
@@ -31,6 +33,7 @@ def main() -> None:
         return
     # Length 0: each text at its own length.
     answer = peer.reader(variant, Path(model), Path(folder), int(length) or None)
+    probabilities = list if getattr(peer, "GIVES_PROBABILITIES", False) else softmax
     answer("a text that opens what is opened late")
     print(
         json.dumps({"peak_mb": _peak_mb(), "versions": _versions(peer)}), file=answers, flush=True
@@ -39,6 +42,7 @@ def main() -> None:
         asked = json.loads(line)
         answer(asked["texts"][0])
         found = [_timed(answer, text, asked["tries"], asked["quiet"]) for text in asked["texts"]]
+        found = [[*told, probabilities(outputs)] for *told, outputs in found]
         print(json.dumps({"answers": found, "peak_mb": _peak_mb()}), file=answers, flush=True)
 
 
@@ -47,11 +51,11 @@ def _timed(answer, text, tries, quiet):  # type: ignore[no-untyped-def]
     best = None
     for _ in range(tries):
         wall, cpu = time.perf_counter_ns(), time.process_time_ns()
-        label, tokens = answer(text)
+        label, tokens, outputs = answer(text)
         wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
         is_quiet = wall <= quiet * cpu
         if best is None or is_quiet or cpu < best[0]:
-            best = cpu, wall, is_quiet, int(label), int(tokens)
+            best = cpu, wall, is_quiet, int(label), int(tokens), outputs
         if is_quiet:
             break
     return best
