@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from edgeopt.run.cascade import CascadeReading, cascade, read_cascade
     from edgeopt.run.compare import Comparison, Segmentation, compare, read_images, segment
     from edgeopt.run.early_exit import Cascade
+    from edgeopt.run.generating import Answer, Answers, Sampling, generate
     from edgeopt.run.reading import Reading, read
     from edgeopt.target import Target, load_target, target_names
 
 _HOMES = {
+    "Answer": "edgeopt.run.generating",
+    "Answers": "edgeopt.run.generating",
     "Bundle": "edgeopt.bundle",
     "Cascade": "edgeopt.run.early_exit",
     "CascadeReading": "edgeopt.run.cascade",
@@ -50,6 +53,7 @@ _HOMES = {
     "Model": "edgeopt.model",
     "Reading": "edgeopt.run.reading",
     "Report": "edgeopt.measure.report",
+    "Sampling": "edgeopt.run.generating",
     "Segmentation": "edgeopt.run.compare",
     "Target": "edgeopt.target",
     "Verification": "edgeopt.bundle.verify",
@@ -60,6 +64,7 @@ _HOMES = {
     "connect": "edgeopt.boards",
     "estimate_latency": "edgeopt.estimate_pipeline",
     "evaluate_bundle": "edgeopt.evaluate_pipeline",
+    "generate": "edgeopt.run.generating",
     "import_model": "edgeopt.model.importer",
     "import_torch": "edgeopt.model.torch_module",
     "load_target": "edgeopt.target",
@@ -74,6 +79,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Answer",
+    "Answers",
     "Bundle",
     "Cascade",
     "CascadeReading",
@@ -85,6 +92,7 @@ __all__ = [
     "Model",
     "Reading",
     "Report",
+    "Sampling",
     "Segmentation",
     "Target",
     "Verification",
@@ -95,6 +103,7 @@ __all__ = [
     "connect",
     "estimate_latency",
     "evaluate_bundle",
+    "generate",
     "import_model",
     "import_torch",
     "load_target",

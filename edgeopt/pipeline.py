@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import backends, cache, closure, progress
-from edgeopt.bundle import Bundle, golden, open_bundle
+from edgeopt.bundle import Bundle, golden, golden_generation, open_bundle
 from edgeopt.bundle.describe import (
     artifact_entry,
     describe,
     describe_dual,
+    describe_generator,
     of_graph,
     prefix,
     tokenizer_files,
 )
 from edgeopt.bundle.manifest import ArtifactEntry, Golden, Manifest, Skipped
-from edgeopt.bundle.verify import changed_files
+from edgeopt.bundle.verify import changed_files, check_generator
 from edgeopt.bundle.write import reserved, tidy, write
 from edgeopt.compression.run import compressed, techniques
 from edgeopt.engines.releases import releases
@@ -32,16 +33,27 @@ from edgeopt.evaluate import accuracy
 from edgeopt.evaluate.data import Data, all_inputs, content_digest
 from edgeopt.fields import nearest
 from edgeopt.garbage import rarely_collected
-from edgeopt.lower import asking, tokenization
+from edgeopt.lower import asking, generation, tokenization
 from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, ahead, prepare
-from edgeopt.model import MAIN, Model, TextInput, importer, ladder, name_of, samples, texts
+from edgeopt.model import (
+    MAIN,
+    Model,
+    TextInput,
+    importer,
+    ladder,
+    name_of,
+    samples,
+    texts,
+    tokenizer,
+)
+from edgeopt.model.answer import Original
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
 from edgeopt.model.network_call import TFLITE, FileSource
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH
-from edgeopt.model.tasks import TOWERS
+from edgeopt.model.tasks import FEATURE_EXTRACTION, TEXT_GENERATION, TOWERS
 from edgeopt.quantize import QUANTIZED
 from edgeopt.recipe import INT4, Recipe, load_recipe
 from edgeopt.runtime.build import ahead_for_host, build_for_host, sources_digest
@@ -116,6 +128,8 @@ def compile(
         model = _model(source, job)
         if isinstance(model, DualEncoder):
             return _compile_dual(model, job)
+        if model.task == TEXT_GENERATION:
+            return _compile_generator(model, job, asked_for=bool(engines))
         if not precisions:
             job = replace(job, pairs=_packed_as_it_is(model, job))
         given, held = _samples(model, job)
@@ -266,7 +280,8 @@ def _model(source: str | Path | Model | DualEncoder, job: Job) -> Model | DualEn
         return source
     if not job.recipe.compress:
         with progress.step(f"Importing {source}"):
-            return importer.import_whole(source, job.prompt, job.signature)
+            context = max(job.seq_lens, default=0)
+            return importer.import_whole(source, job.prompt, job.signature, context)
     counted = counting(job.target, *artifact(job.pairs))
 
     def aiming(original: Model) -> Aim:
@@ -449,6 +464,140 @@ def _compile_dual(model: DualEncoder, job: Job) -> Bundle:
     manifest = describe_dual(model, lowered[TEXT].target, entries)
     with progress.step(f"Writing {job.output}"):
         return _write(manifest, job, lowered)
+
+
+def _compile_generator(model: Model, job: Job, *, asked_for: bool) -> Bundle:
+    """Make a bundle that generates text, for the engine that generators are made for.
+
+    ``asked_for`` tells whether the user named the engines.
+    """
+    if _bounds_loss(job.recipe):
+        raise InputError(
+            f"recipe {job.recipe.name} bounds what quantising may lose (max_drop), which is not "
+            "measured of a generator",
+            hint="Give another recipe.",
+        )
+    others = sorted({spec.engine for spec, _ in job.pairs if spec.engine != generation.ENGINE})
+    pairs = [(spec, p) for spec, p in job.pairs if spec.engine == generation.ENGINE]
+    if (others and asked_for) or not pairs:
+        raise InputError(
+            f"a generator is made for {generation.ENGINE} alone, and was asked for with "
+            f"{', '.join(others)}",
+            where=model.name,
+            hint=f"Leave --engine out, or give --engine {generation.ENGINE}.",
+        )
+    if others:
+        progress.note(f"a generator is made for {generation.ENGINE}, not for {', '.join(others)}")
+    given = job.given if job.given is not None else texts.read_texts(None, FIDELITY_SAMPLES)
+    samples.check(model, given, str(job.data))
+    _check_tokens(model, job)
+    asked = generation.ask(model, [str(text) for text in given])
+    entries: list[ArtifactEntry] = []
+    files = tokenizer_files(model)
+    skipped: list[Skipped] = []
+    for spec, precision in pairs:
+        bound = job.recipe.bounds[precision].cosine_min
+        try:
+            made = generation.lower(
+                model, job.target, spec, precision, job.recipe.quantize, bound, asked
+            )
+        except (CompileError, MissingDependencyError) as exc:
+            progress.note(f"skipped {spec.engine} {precision}: {exc}")
+            skipped.append(Skipped(engine=spec.engine, precision=precision, reason=str(exc)))
+            continue
+        found = made.lowered
+        entry = artifact_entry(found.artifact, found.directory, spec.version, found.fidelity, bound)
+        entries.append(replace(entry, generated=asdict(made.generated)))
+        before = prefix(found.artifact)
+        files |= {before + name: found.directory / name for name in found.artifact.files}
+    if not entries:
+        reasons = "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in skipped)
+        raise CompileError(f"no artifact could be made for {job.target.name}\n{reasons}")
+    with tempfile.TemporaryDirectory(prefix="edgeopt-golden-") as scratch:
+        calls = golden_generation.write(Path(scratch), asked)
+        for path in sorted(p for p in Path(scratch).rglob("*") if p.is_file()):
+            files[path.relative_to(scratch).as_posix()] = path
+        manifest = replace(
+            describe_generator(model, job.target, entries),
+            inputs=job.inputs,
+            original=f"transformers {model.origin['tools']['transformers']}",
+            recipe={
+                "name": job.recipe.name,
+                "bounds": {p: b.cosine_min for p, b in job.recipe.bounds.items()},
+            }
+            | ({} if job.recipe.quantize.is_plain else {"quantize": job.recipe.quantize.options()}),
+            skipped=tuple(skipped),
+            golden=calls,
+        )
+        manifest = _answering(manifest, files, Path(scratch) / "checked")
+        if not manifest.artifacts:
+            raise CompileError(f"no artifact could be made for {job.target.name}\n{_why(manifest)}")
+        left = {name for entry in entries for name in entry.artifact.files} - {
+            name for entry in manifest.artifacts for name in entry.artifact.files
+        }
+        with progress.step(f"Writing {job.output}"):
+            kept = {name: path for name, path in files.items() if name not in left}
+            return write(job.output, manifest, kept)
+
+
+def _check_tokens(model: Model, job: Job) -> None:
+    """Hold the device's tokenizer against the user's own; without a runtime here a note says so."""
+    if model.source is None or not _has_runtime():
+        return
+    original = Original(
+        name=f"transformers {model.origin['tools']['transformers']}",
+        answer=lambda _: None,
+        labels=(),
+        limit=None,
+        tokenizer=tokenizer.load(model.source),
+    )
+    # It tokenizes as any model of texts does.
+    plain = replace(
+        model,
+        task=FEATURE_EXTRACTION,
+        graphs={MAIN: replace(model.main, states=())},
+    )
+    own = job.given if job.data is not None else None
+    tokenization.check(plain, job.target, original, own, job.data)
+
+
+def _has_runtime() -> bool:
+    """Tell whether the runtime can be had for this host; a note says why not."""
+    try:
+        build_for_host()
+    except (MissingDependencyError, InputError) as exc:
+        progress.note(f"answers and tokens are not compared as the device makes them: {exc}")
+        return False
+    return True
+
+
+def _why(manifest: Manifest) -> str:
+    return "\n".join(f"  {s.engine} {s.precision}: {s.reason}" for s in manifest.skipped)
+
+
+def _answering(manifest: Manifest, files: Mapping[str, Path], folder: Path) -> Manifest:
+    """Return ``manifest`` with those artifacts that answer in the runtime as they should.
+
+    They are tried as a bundle in ``folder``. Without a runtime for this host all are kept.
+    """
+    if not _has_runtime():
+        return manifest
+    tried = write(folder, manifest, files)
+    kept: list[ArtifactEntry] = []
+    skipped = list(manifest.skipped)
+    for entry in manifest.artifacts:
+        with progress.step(f"Generating with {entry.engine} {entry.precision} in the runtime"):
+            found = check_generator(tried, entry)
+        if found.agrees:
+            kept.append(entry)
+            continue
+        if not found.reason:
+            reason = f"in the runtime its logits disagree, cosine {found.cosine_min:.5f}"
+        else:
+            reason = f"in the runtime: {found.reason}"
+        progress.note(f"skipped {entry.engine} {entry.precision}: {reason}")
+        skipped.append(Skipped(engine=entry.engine, precision=entry.precision, reason=reason))
+    return replace(manifest, artifacts=tuple(kept), skipped=tuple(skipped))
 
 
 @rarely_collected()

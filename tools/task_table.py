@@ -30,12 +30,12 @@ enum eo_result_kind {{ {results} }};
 
 struct eo_task {{
     const char *name;
-    enum eo_input_kind input;
-    enum eo_result_kind result;
-    uint32_t outputs;  /* how many, each of */
-    uint32_t rank;     /* dimensions, the batch among them */
-    bool by_token;     /* the second one is the sequence */
-    int32_t label_dim; /* which has exactly one value for each label; -1: none */
+    uint8_t input;    /* enum eo_input_kind */
+    uint8_t result;   /* enum eo_result_kind */
+    uint8_t outputs;  /* how many, each of */
+    uint8_t rank;     /* dimensions, the batch among them */
+    bool by_token;    /* the second one is the sequence */
+    int8_t label_dim; /* which has exactly one value for each label; -1: none */
 }};
 
 #define EO_INPUT_KINDS {names}

@@ -9,8 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeopt._version import __version__
-from edgeopt.backends import Artifact
-from edgeopt.bundle.manifest import ArtifactEntry, GraphEntry, Manifest, TargetEntry, TextEntry
+from edgeopt.backends import Artifact, onnx_decoder
+from edgeopt.bundle.manifest import (
+    ArtifactEntry,
+    Generation,
+    GraphEntry,
+    Manifest,
+    TargetEntry,
+    TextEntry,
+)
 from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.model import MAIN, Model, TextInput, reference
 from edgeopt.model.dual_encoder import IMAGE, DualEncoder
@@ -53,6 +60,20 @@ def describe(model: Model, target: Target, artifacts: Sequence[ArtifactEntry]) -
         skipped=(),
         golden=(),
         files={},
+    )
+
+
+def describe_generator(
+    model: Model, target: Target, artifacts: Sequence[ArtifactEntry]
+) -> Manifest:
+    """Return the manifest of a bundle that generates text, as ``describe`` does of others'."""
+    states = model.main.states
+    apart = replace(model, graphs={MAIN: replace(model.main, states=())})
+    return replace(
+        describe(apart, target, artifacts),
+        generation=Generation(
+            states=states, stops=model.stops, since={"onnx": onnx_decoder.since(model)}
+        ),
     )
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -28,7 +28,13 @@ from edgeopt.model.dual_encoder import IMAGE, TEXT, Similarity
 from edgeopt.model.image import ImageInput
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.signature import NO_LENGTH, Signature, State, TensorSpec
-from edgeopt.model.tasks import TOWERS, ZERO_SHOT_IMAGE_CLASSIFICATION, Result, Task
+from edgeopt.model.tasks import (
+    TEXT_GENERATION,
+    TOWERS,
+    ZERO_SHOT_IMAGE_CLASSIFICATION,
+    Result,
+    Task,
+)
 from edgeopt.values import Check, Like, Most, OneOf, Range, outside, read, write
 
 SCHEMA_VERSION = 3
@@ -115,7 +121,8 @@ class ArtifactEntry:
     on the board. ``kept`` are the linear modules that stayed in floating point, and ``accuracy``
     (``edgeopt.evaluate.accuracy``) is how it scored on held-out texts, None if that was not asked
     for. ``judged`` (``edgeopt.lower.judged``) has the figures of its final answers against the
-    manifest's ``original``, None if none were compared.
+    manifest's ``original``, None if none were compared. ``generated``
+    (``edgeopt.lower.generation``) is how a decoder's tokens compare with the reference's.
     """
 
     artifact: Artifact
@@ -126,6 +133,7 @@ class ArtifactEntry:
     kept: tuple[str, ...] = ()
     accuracy: Mapping[str, Any] | None = None
     judged: Mapping[str, Any] | None = None
+    generated: Mapping[str, Any] | None = None
 
     @property
     def graph(self) -> str:
@@ -176,6 +184,26 @@ class Golden:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Generation:
+    """How a decoder is called again and again: what it keeps meanwhile, and when it ends.
+
+    ``states`` are the graph's besides its signature, with room for the input's ``max_seq_len``
+    tokens; each engine keeps them in its own way. ``stops`` are the tokens that end a text, () for
+    none. ``since`` has by engine the first version that runs the graph rightly: older ones may open
+    it and be wrong.
+    """
+
+    states: Annotated[tuple[State, ...], Most(16)]
+    stops: Annotated[tuple[Id, ...], Most(256)] = ()
+    since: Mapping[str, Annotated[str, Like(r"\d{1,4}\.\d{1,4}")]] = field(default_factory=dict)
+
+    def check(self, table: Table) -> None:
+        """Raise InputError if nothing is kept."""
+        if not self.states:
+            raise table.wrong("states", "expected at least one")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TargetEntry:
     """The target as it was when the bundle was made.
 
@@ -205,7 +233,8 @@ class Manifest:
     ``original`` is the user's own tool that final answers were compared with, "" for none.
 
     A dual encoder has the graphs ``text`` and ``image``, and each artifact is of one of them;
-    ``similarity`` makes logits of an image's embedding with those of some texts.
+    ``similarity`` makes logits of an image's embedding with those of some texts. ``generation`` is
+    what a model that generates text has besides.
     """
 
     name: str
@@ -228,10 +257,12 @@ class Manifest:
     files: Annotated[Mapping[str, FileEntry], Most(_MOST_FILES), Check(outside)]
     original: str = ""
     similarity: Similarity | None = None
+    generation: Generation | None = None
 
     @property
     def main(self) -> GraphEntry:
-        """The one graph. Raises BundleError for a bundle that has others, or states."""
+        """The one graph. Raises BundleError for a bundle that has others, or keeps states."""
+        self.check_not_generating()
         found = self.graphs.get(MAIN)
         if found is None or len(self.graphs) > 1 or found.states:
             raise BundleError(
@@ -240,6 +271,15 @@ class Manifest:
                 hint="Name the graph, if there is a choice; or use a newer version of edgeopt.",
             )
         return found
+
+    def check_not_generating(self) -> None:
+        """Raise BundleError for a bundle that generates text, which is run in a way of its own."""
+        if self.generation is not None:
+            raise BundleError(
+                "generates text, which works with 'edgeopt run' here, and in an app with the "
+                "runtime's generator",
+                where=self.name,
+            )
 
     @property
     def is_dual(self) -> bool:
@@ -287,6 +327,8 @@ class Manifest:
         """Raise InputError if fields contradict each other."""
         if self.is_dual:
             self._check_towers(table)
+        if (self.task == TEXT_GENERATION) != (self.generation is not None):
+            raise table.wrong("generation", f"expected it with {TEXT_GENERATION}, and only then")
         if self.input.kind != self.task.input:
             raise table.wrong("input", f"is of {self.input.kind}, but {self.task} is not")
         prompt = self.input.prompt if isinstance(self.input, TextEntry) else ""

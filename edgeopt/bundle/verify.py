@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeopt import cache, progress
 from edgeopt.backends import Batch, OtherMachineError, Outputs, backend, run_on_host
-from edgeopt.bundle import Bundle, golden
+from edgeopt.bundle import Bundle, golden, golden_generation
 from edgeopt.bundle.manifest import FILE, ArtifactEntry, FileEntry
 from edgeopt.errors import BundleError, EdgeoptError, MissingDependencyError
 from edgeopt.evaluate import fidelity
 from edgeopt.model import MAIN
+from edgeopt.model.decoder import LOGITS
 from edgeopt.model.image import ImageInput
 from edgeopt.model.tasks import QUESTION_ANSWERING
 
@@ -110,13 +113,69 @@ def verify(bundle: Bundle, *, run_artifacts: bool = True) -> Verification:
     with progress.step("Checking hashes"):
         changed = changed_files(bundle)
     checks = []
-    if run_artifacts and not changed:
+    if run_artifacts and not changed and bundle.manifest.generation is not None:
+        for entry in bundle.manifest.artifacts:
+            with progress.step(f"Running {entry.engine} {entry.precision}"):
+                checks.append(check_generator(bundle, entry))
+    elif run_artifacts and not changed:
         for graph, part in bundle.parts().items():
             what = "" if graph == MAIN else f"{graph} "
             for entry in part.manifest.artifacts:
                 with progress.step(f"Running {what}{entry.engine} {entry.precision}"):
                     checks.append(_check(part, entry, graph))
     return Verification(files=len(bundle.manifest.files), changed=changed, artifacts=tuple(checks))
+
+
+def check_generator(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
+    """Read the golden prompts in the runtime library, as a device would, and go on with them.
+
+    Tokens of the prompts have to be the reference's, logits after them within the bound, and in
+    FP32 so do the tokens that greedily follow.
+    """
+    from edgeopt.runtime.host import failed, open_generator
+    from edgeopt.runtime.python import edgeopt_rt
+
+    agrees, found, reason = None, None, None
+    try:
+        prompts = golden_generation.read(bundle.path, bundle.manifest.golden)
+        how = {"engine": entry.engine, "precision": entry.precision, "threads": 1}
+        with open_generator(bundle.path, **how) as generator:
+            calls = []
+            for prompt in prompts:
+                generator.prompt(prompt.text)
+                if tuple(generator.tokens) != prompt.tokens:
+                    reason = f"its tokens of {prompt.text[:60]!r} are not the reference's"
+                calls.append(np.array([generator.logits], np.float32))
+                generator.prompt(prompt.tokens)
+                answer: list[int] = []
+                while len(answer) < len(prompt.answer):
+                    _, token, end = generator.next()
+                    answer.append(token)
+                    if end != "none":
+                        break
+                if entry.precision == "fp32" and tuple(answer) != prompt.answer:
+                    reason = f"it goes on with {prompt.text[:60]!r} otherwise than the reference"
+        found = fidelity.summarise(
+            [{LOGITS: logits} for logits in calls],
+            [{LOGITS: prompt.logits} for prompt in prompts],
+            [None] * len(calls),
+        )
+        agrees = found.cosine_min >= entry.bound and reason is None
+    except MissingDependencyError as exc:
+        reason = str(exc)
+    except edgeopt_rt.Failure as exc:
+        agrees, reason = False, f"the runtime refuses it: {failed(exc)}"
+    except (EdgeoptError, ValueError) as exc:
+        agrees, reason = False, str(exc)
+    return ArtifactCheck(
+        engine=entry.engine,
+        precision=entry.precision,
+        agrees=agrees,
+        cosine_min=None if found is None else found.cosine_min,
+        max_abs_error=None if found is None else found.max_abs_error,
+        reason=reason,
+        runtime=agrees,
+    )
 
 
 def _check(bundle: Bundle, entry: ArtifactEntry, graph: str) -> ArtifactCheck:

@@ -111,6 +111,7 @@ def document(bundle: Bundle) -> dict[str, Any]:
                 "kept": list(a.kept),
                 "accuracy": a.accuracy,
                 "judged": a.judged,
+                **({} if a.generated is None else {"generated": dict(a.generated)}),
             }
             for a in manifest.artifacts
         ],

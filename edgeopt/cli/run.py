@@ -45,6 +45,25 @@ _SHOWN = 3  # findings of one text
     metavar="FOLDER",
     help="With --image: write the label of each pixel there, as NAME.png.",
 )
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1, 1 << 20),
+    help="Of an answer that is generated [as many as there is room for].",
+)
+@click.option(
+    "--max-context",
+    "room",
+    type=click.IntRange(1, 1 << 20),
+    metavar="TOKENS",
+    help="Of a prompt and its answer [as the bundle was made for].",
+)
+@click.option("--temperature", type=click.FloatRange(0, 100), help="[0: the likeliest token]")
+@click.option("--top-k", type=click.IntRange(1), help="Choose of the best K tokens.")
+@click.option("--top-p", type=click.FloatRange(0, 1), help="Of the best with this probability.")
+@click.option("--min-p", type=click.FloatRange(0, 1), help="Of those with this share of the best.")
+@click.option("--repetition-penalty", type=click.FloatRange(0, 100), help="[1: none]")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of what is chosen [0].")
+@click.option("--stop", "stops", multiple=True, metavar="TEXT", help="It ends an answer.")
 @json_option
 def run(
     bundle: str,
@@ -61,6 +80,7 @@ def run(
     threshold: float | None,
     maps: str | None,
     as_json: bool,
+    **generating: Any,
 ) -> None:
     """Run TEXTs through BUNDLE with the runtime library, here or on a board.
 
@@ -68,12 +88,18 @@ def run(
     it was found for. With --image it is images that are run; a dual encoder (CLIP, SigLIP) then
     says how well each TEXT fits each of them, a detector which objects are where (x and y of two
     corners, in pixels), and a segmentation how much of the image each label has.
+
+    A bundle that generates text goes on with each TEXT, which is printed as it comes, here and not
+    on a board. It takes the likeliest token, or one by --temperature, --top-k, --top-p and --min-p.
     """
+    asked = {name: value for name, value in generating.items() if value not in (None, ())}
     texts = (*texts, *more)
     if (cascade_file is None) != (large is None):
         raise click.UsageError("--cascade and --large go together.")
     if cascade_file is not None and any((context, engine, precision)):
         raise click.UsageError("--cascade takes no --context, --engine or --precision.")
+    if images and asked:
+        raise click.UsageError("--image takes no options of generated text.")
     if images:
         if any((context, cascade_file)):
             raise click.UsageError("--image takes no --context or --cascade.")
@@ -85,6 +111,18 @@ def run(
     if threshold is not None or maps is not None:
         raise click.UsageError("--threshold and --maps go with --image.")
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
+    if _generates(bundle):
+        if any((context, cascade_file, board)):
+            raise click.UsageError(
+                "A bundle that generates text takes no --context, --cascade or --board."
+            )
+        options = {"engine": engine, "precision": precision, "threads": threads}
+        _generate(bundle, given, asked, as_json, options)
+        return
+    if asked:
+        raise click.UsageError(
+            f"--{min(asked).replace('_', '-')} is for bundles that generate text."
+        )
     if cascade_file is not None and large is not None:
         from edgeopt.run.cascade import read_cascade
 
@@ -124,6 +162,56 @@ def _run_images(
         least = THRESHOLD if threshold is None else threshold
         seen = read_images(bundle, images, board=board, threshold=least, **options)
     emit(asdict(seen), as_json, lambda console: _render(seen, images, console))
+
+
+def _generates(bundle: str) -> bool:
+    """Tell whether a bundle, a directory or a packed file, generates text."""
+    from pathlib import Path
+
+    from edgeopt.bundle import open_bundle
+    from edgeopt.model.tasks import TEXT_GENERATION
+    from edgeopt.runtime.host import task_of
+
+    if Path(bundle).is_file():
+        return task_of(bundle) == TEXT_GENERATION.name
+    return open_bundle(bundle).manifest.task == TEXT_GENERATION
+
+
+def _generate(
+    bundle: str,
+    prompts: tuple[str, ...],
+    asked: dict[str, Any],
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    from edgeopt.report.shown import plain
+    from edgeopt.run.generating import Answer, Answers, Sampling, generate
+
+    room = asked.pop("room", 0)
+    sampling = Sampling(**asked)
+
+    def told(text: str) -> None:
+        sys.stdout.write(plain(text))
+        sys.stdout.flush()
+
+    def render(console: Console, found: Answers) -> None:
+        shown = f"{found.engine} {found.engine_version} {found.precision}"
+        console.print(one_line(shown), style="dim", highlight=False)
+
+    def ended(_: Answer) -> None:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+    found = generate(
+        bundle,
+        prompts,
+        sampling=sampling,
+        context=room,
+        told=None if as_json else told,
+        ended=None if as_json else ended,
+        **options,
+    )
+    emit(asdict(found), as_json, lambda console: render(console, found))
 
 
 def _render_comparison(found: Comparison, images: tuple[str, ...], console: Console) -> None:

@@ -40,7 +40,11 @@ class Provided:
 
 
 def check_architecture(bundle: Bundle, board: Board) -> None:
-    """Raise BoardError if the bundle is for another architecture than the board's."""
+    """Raise BoardError if the bundle is for another architecture than the board's.
+
+    Raises BundleError for one that generates text, which no board is asked for yet.
+    """
+    bundle.manifest.check_not_generating()
     target = bundle.manifest.target
     if board.facts.arch != target.arch:
         raise BoardError(

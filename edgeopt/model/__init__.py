@@ -109,7 +109,8 @@ class Model:
 
     ``graphs`` are by name; a model of one graph has ``MAIN``. ``input`` is how a text or an image
     becomes what the graphs take. ``pooling`` is how a sentence embedding is made of
-    ``last_hidden_state``, if the checkpoint says so.
+    ``last_hidden_state``, if the checkpoint says so. ``stops`` are the tokens that end a generated
+    text.
     ``activation`` makes scores of ``logits``: softmax, sigmoid, or none. ``origin`` tells where it
     came from (plain JSON values); ``digest`` is a SHA-256 of the weights, the configuration and
     the tokenizer. ``source`` is the folder, or the .onnx file, as the user's own tool would open
@@ -123,6 +124,7 @@ class Model:
     labels: tuple[str, ...]
     activation: str
     pooling: Pooling | None
+    stops: tuple[int, ...] = ()
     source: Path | None = None
     origin: Mapping[str, Any]
     digest: str

@@ -35,6 +35,7 @@ from edgeopt.model.network import embeddings, shape_config
 from edgeopt.model.parts import Parts
 from edgeopt.model.sentence import Beside
 from edgeopt.model.tasks import (
+    APART,
     FEATURE_EXTRACTION,
     IMAGE_CLASSIFICATION,
     IMAGE_FEATURE_EXTRACTION,
@@ -45,7 +46,6 @@ from edgeopt.model.tasks import (
     SEQUENCE_CLASSIFICATION,
     TASKS,
     TOKEN_CLASSIFICATION,
-    TOWERS,
     Task,
     activation,
     image_signature,
@@ -79,7 +79,7 @@ _HEADS = {
 DUAL = ("CLIPModel", "SiglipModel")
 """Classes with an encoder of texts and one of images, which ``edgeopt.model.dual_import`` takes."""
 
-_KNOWN = ", ".join(str(task) for task in TASKS if task not in TOWERS)
+_KNOWN = ", ".join(str(task) for task in TASKS if task not in APART)
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -380,9 +380,10 @@ def task_of(config: Mapping[str, Any], folder: Path, beside: Beside) -> tuple[st
     generates = re.search(r"LMHead|DoubleHeads|ForCausalLM|ForConditionalGeneration", architecture)
     if decodes or config.get("is_decoder") or (generates and not beside.embeds):
         raise InputError(
-            f"{architecture} generates text, or has a decoder; edgeopt takes encoders",
+            f"{architecture} generates text, or has a decoder; encoders are taken here",
             where=where,
-            hint="Supported: encoders for " + _KNOWN,
+            hint=f"Supported: encoders for {_KNOWN}. 'edgeopt compile' also takes some decoders as "
+            "they are, to generate text.",
         )
     if beside.embeds:  # a head of the architecture's own is not asked then
         whole = architecture.endswith("EncoderModel")  # of T5, without a decoder

@@ -32,23 +32,30 @@ def import_model(source: str | Path, prompt: str | None = None, signature: str =
 
 
 def import_whole(
-    source: str | Path, prompt: str | None = None, signature: str = ""
+    source: str | Path, prompt: str | None = None, signature: str = "", context: int = 0
 ) -> Model | DualEncoder:
     """Return what ``import_model`` does, or both networks of a checkpoint that has two.
 
+    A decoder that goes on with a text comes as a Model that generates, for ``context`` tokens
+    (``edgeopt.model.decoder``).
     Raises InputError if one of those is asked for a prompt, and what ``import_model`` raises.
     """
+    from edgeopt.model.decoder import import_decoder, is_decoder
     from edgeopt.model.dual_import import body, import_dual
     from edgeopt.model.huggingface import checkpoint
 
     with _reading(source):
         path = Path(source)
         named = not path.exists() and path.suffix.lower() not in _FILES  # on the hub
-        folder = body(checkpoint(source) if named else path)
-        if folder is None or signature:
+        whole = checkpoint(source) if named else path
+        folder = body(whole)
+        generates = is_decoder(whole) and onnx_of(whole) is None
+        if (folder is None and not generates) or signature:
             return _import(source, prompt, signature)
         if prompt is not None:
             raise InputError(f"has no prompts, and was asked for {prompt!r}", where=str(source))
+        if folder is None:
+            return import_decoder(whole, name_of(source), context)
         return import_dual(folder, name_of(source))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from edgeopt.values import Most, OneOf, Range
+from edgeopt.values import Like, Most, OneOf, Range
 
 NO_LENGTH = 0
 """Stands for the length of a call in which nothing runs along a sequence (an image's)."""
@@ -35,12 +35,32 @@ class TensorSpec:
         return tuple(sizes[dim] if isinstance(dim, str) else dim for dim in self.dims)
 
 
+_NAME = r"[^{}]+({}[^{}]*)?"
+
+PAST = "past"
+"""The dimension of a state along which each call appends its tokens."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """What a graph keeps between calls: an output of one is an input of the next, by name."""
+    """What a graph keeps between calls: an output of one is an input of the next, by name.
 
-    input: str
-    output: str
+    It stands for ``count`` of them, one for each layer, whose number takes the place of ``{}`` in
+    both names. ``dims`` are sizes, and ``PAST`` for the one that grows with the tokens, if any.
+    """
+
+    input: Annotated[str, Like(_NAME)]
+    output: Annotated[str, Like(_NAME)]
+    count: Annotated[int, Range(1, 256, "layers")] = 1
+    dtype: Annotated[str, OneOf("float32")] = "float32"
+    dims: Annotated[
+        tuple[Annotated[int, Range(1, 2**20)] | Annotated[str, OneOf(PAST)], ...], Most(8)
+    ] = ()
+
+    def names(self, side: str) -> tuple[str, ...]:
+        """Return the names of all of them on ``side``, "input" or "output"."""
+        pattern: str = getattr(self, side)
+        return tuple(pattern.replace("{}", str(layer)) for layer in range(self.count))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,6 +38,7 @@ class Result(enum.Enum):
     SPANS = "spans"  # places in the text, best first
     BOXES = "boxes"  # places in the image with labels, best first
     CLASS_MAP = "class_map"  # a label for each pixel
+    GENERATED = "generated"  # a text that goes on from the prompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +69,7 @@ class Task(Named):
     @property
     def labelled(self) -> bool:
         """True if an output has values for labels."""
-        return self.result not in (Result.EMBEDDING, Result.SPANS)
+        return self.result not in (Result.EMBEDDING, Result.SPANS, Result.GENERATED)
 
     @property
     def label_dim(self) -> int | None:
@@ -181,6 +182,15 @@ SEMANTIC_SEGMENTATION = Task(
     result=Result.CLASS_MAP,
 )
 
+TEXT_GENERATION = Task(
+    name="text-generation",
+    input="text",
+    outputs=("logits",),
+    dims=("batch", "width"),
+    result=Result.GENERATED,
+)
+"""Of a decoder with states (``edgeopt.model.decoder``): the logits are those of the last token."""
+
 TASKS = (
     FEATURE_EXTRACTION,
     SEQUENCE_CLASSIFICATION,
@@ -193,6 +203,7 @@ TASKS = (
     IMAGE_FEATURE_EXTRACTION,
     OBJECT_DETECTION,
     SEMANTIC_SEGMENTATION,
+    TEXT_GENERATION,
 )
 """All of them; the C runtime numbers them in this order."""
 
@@ -201,7 +212,10 @@ Task.known = MappingProxyType({task.name: task for task in TASKS})
 TOWERS = (TEXT_EMBEDDING, IMAGE_EMBEDDING)
 """The tasks of a dual encoder's graphs, which a model of one graph has not."""
 
-TEXT_TASKS = tuple(task for task in TASKS if task.input == "text" and task not in TOWERS)
+APART = (*TOWERS, TEXT_GENERATION)
+"""Tasks whose models have a way of their own from import to bundle."""
+
+TEXT_TASKS = tuple(task for task in TASKS if task.input == "text" and task not in APART)
 
 
 def text_task(name: str, where: str) -> Task:

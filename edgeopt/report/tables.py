@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.model.image import ImageInput
 from edgeopt.report.shown import one_line
@@ -62,6 +62,14 @@ def _quantised(a: ArtifactEntry) -> Iterator[str]:
         )
     if a.kept:
         yield f"in floating point: {', '.join(a.kept)}"
+
+
+def _generated(found: Mapping[str, Any]) -> str:
+    """Return how a decoder's answers compare with the reference's."""
+    return (
+        f"perplexity {found['perplexity']:.4g} (reference {found['reference_perplexity']:.4g}), "
+        f"{found['greedy_same']} of {found['greedy']} greedy tokens the same"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +129,7 @@ def _artifacts(manifest: Manifest, console: Console) -> None:
         figure(column.title)
     top1 = not judged and any(a.fidelity.same_top1 is not None for a in manifest.artifacts)
     if top1:
-        figure("same label")
+        figure("same label" if manifest.generation is None else "same token")
     for a in manifest.artifacts:
         found = a.fidelity
         row = [
@@ -150,6 +158,8 @@ def _artifacts(manifest: Manifest, console: Console) -> None:
             )
         console.print(tensors, style="dim", highlight=False)
     for a in manifest.artifacts:
+        if a.generated:
+            console.print(one_line(f"{a.engine} {a.precision}: {_generated(a.generated)}"))
         if a.accuracy or a.kept:
             quantised = "; ".join(_quantised(a))
             console.print(one_line(f"{a.engine} {a.precision}: {quantised}"))

@@ -27,6 +27,29 @@ def open_session(bundle: str | Path, **options: Any) -> Any:
         raise failed(exc) from exc
 
 
+def open_generator(bundle: str | Path, **options: Any) -> Any:
+    """Return an ``edgeopt_rt.Generator`` on ``bundle``, as ``open_session`` does a Session."""
+    from edgeopt.runtime.python import edgeopt_rt
+
+    library = build_for_host().library
+    try:
+        return edgeopt_rt.Generator(bundle, library=str(library), **options)
+    except edgeopt_rt.Failure as exc:
+        raise failed(exc) from exc
+
+
+def task_of(bundle: str | Path) -> str:
+    """Return the task of ``bundle``, a directory or a packed file. Raises as ``open_session``."""
+    from edgeopt.runtime.python import edgeopt_rt
+
+    try:
+        with edgeopt_rt.Bundle(bundle, library=str(build_for_host().library)) as opened:
+            task: str = opened.task
+            return task
+    except edgeopt_rt.Failure as exc:
+        raise failed(exc) from exc
+
+
 def graph_for(bundle: str | Path, kind: str) -> str | None:
     """Return the graph of ``bundle`` that takes a ``kind``, "text" or "image".
 

@@ -40,6 +40,9 @@ BOUND = {
     "eo_item": edgeopt_rt._Item,
     "eo_result": edgeopt_rt._Result,
     "eo_box": edgeopt_rt._Box,
+    "eo_generator_options": edgeopt_rt._GeneratorOptions,
+    "eo_sampling": edgeopt_rt._Sampling,
+    "eo_piece": edgeopt_rt._Piece,
 }
 SYSTEM_LIBRARIES = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "libc.so"}
 SYSTEM_LIBRARIES |= {"ld-linux-aarch64.so.1", "ld-linux-armhf.so.3", "ld-linux-x86-64.so.2"}
@@ -167,7 +170,7 @@ def test_the_binding_knows_every_function_and_code() -> None:
     assert set(edgeopt_rt._SIGNATURES) | {"eo_bundle_file"} == known
     text = PROMISED.read_text()
     assert f"EO_ABI_VERSION {edgeopt_rt.ABI_VERSION} 0" in text
-    for name in ("INPUT", "BUNDLE", "ENGINE", "UNSUPPORTED"):
+    for name in ("INPUT", "BUNDLE", "ENGINE", "UNSUPPORTED", "CANCELLED"):
         assert f"EO_E{name} {getattr(edgeopt_rt, name)} 0" in text
     assert f"EO_ENOMEM {edgeopt_rt.MEMORY} 0" in text
     assert f"EO_EIO {edgeopt_rt.FILE} 0" in text

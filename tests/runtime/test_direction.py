@@ -22,7 +22,7 @@ FLOORS = [
     {"tokenizer", "image", "engines"},
     {"bundle"},
     {"session"},
-    {"tasks"},
+    {"tasks", "generate"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -30,6 +30,7 @@ from edgeopt.model.answer import Text
 from edgeopt.model.original import entity_of
 from edgeopt.model.tasks import (
     IMAGE_FEATURE_EXTRACTION,
+    TEXT_GENERATION,
     ZERO_SHOT_IMAGE_CLASSIFICATION,
     Result,
 )
@@ -68,6 +69,12 @@ def load(path: Path, subject: Subject, asked: Asked) -> Problem:
         )
     if subject.task == ZERO_SHOT_IMAGE_CLASSIFICATION:
         return _of_both(pictures.resolved(readers.read(path)), cast(Dual, subject), asked)
+    if subject.task == TEXT_GENERATION:
+        raise InputError(
+            f"{subject.name} is for {subject.task}, for which edgeopt has no figures on your data",
+            where=str(path),
+            hint="'edgeopt compile --data FILE' compares perplexity and tokens with transformers'.",
+        )
     if subject.task == IMAGE_FEATURE_EXTRACTION:
         raise InputError(
             f"{subject.name} is for {subject.task}, for which edgeopt has no figures yet",

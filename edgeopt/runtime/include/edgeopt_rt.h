@@ -49,6 +49,7 @@ enum {
     EO_ENOMEM = 4,
     EO_EIO = 5,          /* a file cannot be opened or read */
     EO_EUNSUPPORTED = 6, /* sound, but not for this build, device or task */
+    EO_ECANCELLED = 7,   /* another thread called eo_generator_cancel */
 };
 
 /* What went wrong, in memory of the caller; both texts end with NUL and are cut if too long. */
@@ -90,7 +91,7 @@ EO_API void eo_bundle_close(eo_bundle *bundle);
 /* Strings live as long as the bundle. The task is one of feature-extraction,
  * sequence-classification, token-classification, question-answering, image-classification,
  * zero-shot-image-classification, image-feature-extraction, object-detection,
- * semantic-segmentation. */
+ * semantic-segmentation, text-generation. */
 EO_API const char *eo_bundle_name(const eo_bundle *bundle);
 EO_API const char *eo_bundle_task(const eo_bundle *bundle);
 EO_API const char *eo_bundle_digest(const eo_bundle *bundle);
@@ -291,6 +292,114 @@ EO_API int eo_cascade_run_texts(eo_cascade *cascade, const eo_text *texts, uint3
 EO_API const eo_result *eo_cascade_result(const eo_cascade *cascade, uint32_t index);
 /* 1 if that text left early: the small model's answer stands. Else 0. */
 EO_API uint32_t eo_cascade_early(const eo_cascade *cascade, uint32_t index);
+
+/* ---- generating text ---- */
+
+/* A decoder (a bundle for text-generation) that goes on with a prompt, token by token, and keeps what
+ * it computed of all tokens before. For one thread at a time, but for eo_generator_cancel.
+ *
+ *     eo_generator_open(bundle, NULL, &generator, &failure);
+ *     eo_generator_prompt(generator, text, strlen(text), NULL, &failure);
+ *     do {
+ *         eo_generator_next(generator, &piece, &failure);
+ *         fwrite(piece.text, 1, piece.bytes, stdout);
+ *     } while (piece.end == EO_END_NONE);
+ */
+typedef struct eo_generator eo_generator;
+
+/* Zero it with EO_GENERATOR_OPTIONS and set what you want otherwise. */
+typedef struct eo_generator_options {
+    uint32_t struct_bytes;    /* sizeof(eo_generator_options) of the header you compiled with */
+    uint32_t context;         /* tokens of prompt and answer at most; 0: as the bundle was made for */
+    uint64_t max_cache_bytes; /* what the cache may take; 0: no limit */
+    /* Engine, precision, threads, libraries, options, max_text_bytes and cpus. NULL: their defaults. */
+    const eo_session_options *session;
+} eo_generator_options;
+#define EO_GENERATOR_OPTIONS {.struct_bytes = (uint32_t)sizeof(eo_generator_options)}
+
+/* Writes what the cache of a context (0: the bundle's) takes, before anything is opened. The memory
+ * is used as the text grows. The weights, and what the engine needs in a run, come on top. */
+EO_API int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
+                                    eo_failure *failure);
+
+/* Opens an artifact of `bundle` in its engine. `options` may be NULL. Nothing is allocated by this
+ * library until eo_generator_close. The bundle must outlive the generator. */
+EO_API int eo_generator_open(eo_bundle *bundle, const eo_generator_options *options,
+                             eo_generator **generator, eo_failure *failure);
+EO_API void eo_generator_close(eo_generator *generator);
+
+/* What was opened. */
+EO_API const char *eo_generator_engine(const eo_generator *generator);
+EO_API const char *eo_generator_engine_version(const eo_generator *generator);
+EO_API const char *eo_generator_precision(const eo_generator *generator);
+EO_API uint32_t eo_generator_context(const eo_generator *generator);
+
+/* How the next token is chosen, in this order, as generate() of transformers does. All 0 takes the
+ * likeliest token. Zero it with EO_SAMPLING. */
+typedef struct eo_sampling {
+    uint32_t struct_bytes;    /* sizeof(eo_sampling) of the header you compiled with */
+    uint32_t max_tokens;      /* of the answer; 0: as many as the context has room for */
+    float repetition_penalty; /* of tokens that prompt or answer have; 0 and 1: none */
+    float temperature;        /* 0: the likeliest token; what follows then says nothing */
+    uint32_t top_k;           /* only the best so many; 0: all */
+    float top_p;              /* only the best ones with this share of the probability; 0: all */
+    float min_p;              /* only those this likely, as a share of the likeliest; 0: all */
+    uint32_t stop_count;
+    uint64_t seed;            /* the same seed chooses the same of the same logits */
+    const char *const *stops; /* texts that end the answer and are no part of it, up to 16 of up to
+                                 255 bytes; NULL: none. They are copied. */
+} eo_sampling;
+#define EO_SAMPLING {.struct_bytes = (uint32_t)sizeof(eo_sampling)}
+
+/* Reads a prompt, UTF-8, whose tokens are those of the bundle's tokenizer. What the cache already
+ * has of its beginning, from the prompt and answer before, is not computed again. `sampling` may be
+ * NULL. EO_EINPUT: it has no tokens, or more than the context; then nothing changes. After any other
+ * failure there is no answer to go on with, and the next prompt works. */
+EO_API int eo_generator_prompt(eo_generator *generator, const char *text, size_t bytes,
+                               const eo_sampling *sampling, eo_failure *failure);
+EO_API int eo_generator_prompt_tokens(eo_generator *generator, const int32_t *tokens, uint32_t count,
+                                      const eo_sampling *sampling, eo_failure *failure);
+
+/* Why an answer ended. */
+enum eo_end {
+    EO_END_NONE = 0,
+    EO_END_TOKEN = 1,     /* a token that ends a text */
+    EO_END_STOP = 2,      /* one of `stops` */
+    EO_END_LENGTH = 3,    /* max_tokens */
+    EO_END_CONTEXT = 4,   /* the context is full */
+    EO_END_CANCELLED = 5, /* eo_generator_cancel */
+};
+
+typedef struct eo_piece {
+    int32_t token;    /* -1: none was chosen */
+    int32_t end;      /* enum eo_end; from then on every call gives it again, without a text */
+    const char *text; /* whole characters of UTF-8, no NUL at the end; until the next call */
+    uint32_t bytes;   /* 0 for a part of a character, and for what may begin one of `stops` */
+} eo_piece;
+
+/* Chooses the next token. A failure of the engine leaves all as it was: the call may be repeated. */
+EO_API int eo_generator_next(eo_generator *generator, eo_piece *piece, eo_failure *failure);
+
+/* Calls `sink` with every piece until the answer ends, or `sink` returns another number than 0. */
+typedef int eo_piece_sink(void *context, const eo_piece *piece);
+EO_API int eo_generator_run(eo_generator *generator, eo_piece_sink *sink, void *context,
+                            eo_failure *failure);
+
+/* From any thread: ends the answer that is being made. A prompt that is being read, in parts of up to
+ * 128 tokens, ends with EO_ECANCELLED. A prompt given afterwards is not concerned. */
+EO_API void eo_generator_cancel(eo_generator *generator);
+
+/* Forgets prompt, answer and cache. */
+EO_API void eo_generator_reset(eo_generator *generator);
+
+/* The logits of the last run, of the whole vocabulary: after a prompt those that the next token is
+ * chosen by, and then those that the last one was. NULL without a prompt. They live until the next
+ * call. */
+EO_API const float *eo_generator_logits(const eo_generator *generator, uint32_t *count);
+/* The tokens of prompt and answer. */
+EO_API const int32_t *eo_generator_tokens(const eo_generator *generator, uint32_t *count);
+/* How many tokens of the last prompt were in the cache. */
+EO_API uint32_t eo_generator_reused(const eo_generator *generator);
 
 /* Points `image` into a binary PPM (P6, 8 bits a channel) of `bytes` at `data`. */
 EO_API int eo_image_from_ppm(const void *data, size_t bytes, eo_image *image, eo_failure *failure);

@@ -25,6 +25,8 @@ __all__ = [
     "Cascade",
     "Comparison",
     "Failure",
+    "Generated",
+    "Generator",
     "Item",
     "Result",
     "Session",
@@ -34,7 +36,7 @@ __all__ = [
 ABI_VERSION = 1
 LIBRARY = "libedgeopt_rt.so"
 
-INPUT, BUNDLE, ENGINE, MEMORY, FILE, UNSUPPORTED = 1, 2, 3, 4, 5, 6
+INPUT, BUNDLE, ENGINE, MEMORY, FILE, UNSUPPORTED, CANCELLED = 1, 2, 3, 4, 5, 6, 7
 """Codes of a Failure."""
 
 _REPLACED_TRIES = 16
@@ -66,6 +68,14 @@ Artifact = collections.namedtuple("Artifact", "engine engine_version precision b
 
 Comparison = collections.namedtuple("Comparison", "logits scores")
 Comparison.__doc__ = """An image with each of some texts: the model's logits, and its scores."""
+
+Generated = collections.namedtuple("Generated", "text tokens end")
+Generated.__doc__ = """What a prompt was gone on with: text, tokens (that which ended it among
+them), and why it ended: one of ENDS."""
+
+ENDS = ("none", "token", "stop", "length", "context", "cancelled")
+"""Why an answer ended: a token that ends a text, one of the stops, max_tokens, a full context, or
+a call of cancel."""
 
 Box = collections.namedtuple("Box", "x_min y_min x_max y_max")
 Box.__doc__ = """A place in an image, in pixels from its upper left corner."""
@@ -188,8 +198,42 @@ class _Result(ctypes.Structure):
     ]
 
 
+class _GeneratorOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_bytes", ctypes.c_uint32),
+        ("context", ctypes.c_uint32),
+        ("max_cache_bytes", ctypes.c_uint64),
+        ("session", ctypes.POINTER(_Options)),
+    ]
+
+
+class _Sampling(ctypes.Structure):
+    _fields_ = [
+        ("struct_bytes", ctypes.c_uint32),
+        ("max_tokens", ctypes.c_uint32),
+        ("repetition_penalty", ctypes.c_float),
+        ("temperature", ctypes.c_float),
+        ("top_k", ctypes.c_uint32),
+        ("top_p", ctypes.c_float),
+        ("min_p", ctypes.c_float),
+        ("stop_count", ctypes.c_uint32),
+        ("seed", ctypes.c_uint64),
+        ("stops", ctypes.POINTER(ctypes.c_char_p)),
+    ]
+
+
+class _Piece(ctypes.Structure):
+    _fields_ = [
+        ("token", ctypes.c_int32),
+        ("end", ctypes.c_int32),
+        ("text", ctypes.c_void_p),
+        ("bytes", ctypes.c_uint32),
+    ]
+
+
 _FAILURE = ctypes.POINTER(_Failure)
 _HANDLE = ctypes.c_void_p
+_SINK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(_Piece))
 _SIGNATURES = {
     "eo_version": (ctypes.c_char_p, []),
     "eo_abi_version": (ctypes.c_uint32, []),
@@ -284,6 +328,52 @@ _SIGNATURES = {
     ),
     "eo_cascade_result": (ctypes.POINTER(_Result), [_HANDLE, ctypes.c_uint32]),
     "eo_cascade_early": (ctypes.c_uint32, [_HANDLE, ctypes.c_uint32]),
+    "eo_generator_cache_bytes": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint64), _FAILURE],
+    ),
+    "eo_generator_open": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.POINTER(_GeneratorOptions), ctypes.POINTER(_HANDLE), _FAILURE],
+    ),
+    "eo_generator_close": (None, [_HANDLE]),
+    "eo_generator_engine": (ctypes.c_char_p, [_HANDLE]),
+    "eo_generator_engine_version": (ctypes.c_char_p, [_HANDLE]),
+    "eo_generator_precision": (ctypes.c_char_p, [_HANDLE]),
+    "eo_generator_context": (ctypes.c_uint32, [_HANDLE]),
+    "eo_generator_prompt": (
+        ctypes.c_int,
+        [
+            _HANDLE,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            ctypes.POINTER(_Sampling),
+            _FAILURE,
+        ],
+    ),
+    "eo_generator_prompt_tokens": (
+        ctypes.c_int,
+        [
+            _HANDLE,
+            ctypes.POINTER(ctypes.c_int32),
+            ctypes.c_uint32,
+            ctypes.POINTER(_Sampling),
+            _FAILURE,
+        ],
+    ),
+    "eo_generator_next": (ctypes.c_int, [_HANDLE, ctypes.POINTER(_Piece), _FAILURE]),
+    "eo_generator_run": (ctypes.c_int, [_HANDLE, _SINK, ctypes.c_void_p, _FAILURE]),
+    "eo_generator_cancel": (None, [_HANDLE]),
+    "eo_generator_reset": (None, [_HANDLE]),
+    "eo_generator_logits": (
+        ctypes.POINTER(ctypes.c_float),
+        [_HANDLE, ctypes.POINTER(ctypes.c_uint32)],
+    ),
+    "eo_generator_tokens": (
+        ctypes.POINTER(ctypes.c_int32),
+        [_HANDLE, ctypes.POINTER(ctypes.c_uint32)],
+    ),
+    "eo_generator_reused": (ctypes.c_uint32, [_HANDLE]),
     "eo_image_from_ppm": (
         ctypes.c_int,
         [ctypes.c_char_p, ctypes.c_size_t, ctypes.POINTER(_Image), _FAILURE],
@@ -437,6 +527,20 @@ class Bundle(_Closing):
                 failure.where.decode("utf-8", "replace"),
                 failure.message.decode("utf-8", "replace"),
             )
+
+    def cache_bytes(self, context=0):
+        """Return what a Generator's cache of ``context`` tokens (0: the bundle's) takes.
+
+        Raises Failure for a bundle that generates no text.
+        """
+        found, failure = ctypes.c_uint64(), _Failure()
+        self._check(
+            self._library.eo_generator_cache_bytes(
+                self._handle, context, ctypes.byref(found), failure
+            ),
+            failure,
+        )
+        return found.value
 
     def compare(self, image, texts):
         """Return the Comparison of a dual encoder's embedding of an image with those of texts.
@@ -805,3 +909,152 @@ def _numpy():
     import numpy
 
     return numpy
+
+
+class Generator(_Closing):
+    """A decoder's bundle, opened to go on with prompts. For one thread at a time, but ``cancel``.
+
+    Options besides those of ``open`` that concern texts and engines: ``context`` (tokens of prompt
+    and answer at most; 0: as the bundle was made for) and ``max_cache_bytes`` (0: no limit).
+    """
+
+    def __init__(self, bundle, context=0, max_cache_bytes=0, library=None, **options):
+        """Open the bundle at a path, or an opened Bundle. Raises Failure."""
+        self._owned = None if isinstance(bundle, Bundle) else Bundle(bundle, library=library)
+        self._bundle = bundle if self._owned is None else self._owned
+        self._library = self._bundle._library
+        self._handle = None
+        handle, failure = _HANDLE(), _Failure()
+        asked = _asked([self._bundle], **options)
+        how = _GeneratorOptions(
+            struct_bytes=ctypes.sizeof(_GeneratorOptions),
+            context=context,
+            max_cache_bytes=max_cache_bytes,
+            session=ctypes.pointer(asked),
+        )
+        try:
+            self._bundle._check(
+                self._library.eo_generator_open(
+                    self._bundle._handle, ctypes.byref(how), ctypes.byref(handle), failure
+                ),
+                failure,
+            )
+        except Failure:
+            self.close()
+            raise
+        self._handle = handle
+        self.engine = self._library.eo_generator_engine(handle).decode()
+        self.engine_version = self._library.eo_generator_engine_version(handle).decode()
+        self.precision = self._library.eo_generator_precision(handle).decode()
+        self.context = self._library.eo_generator_context(handle)
+        self.cache_bytes = self._bundle.cache_bytes(self.context)
+
+    def prompt(
+        self,
+        prompt,
+        max_tokens=0,
+        repetition_penalty=0.0,
+        temperature=0.0,
+        top_k=0,
+        top_p=0.0,
+        min_p=0.0,
+        stops=(),
+        seed=0,
+    ):
+        """Read a prompt: a text, or a sequence of tokens. Raises Failure.
+
+        ``temperature`` 0 takes the likeliest token; the header says what each option means.
+        """
+        texts = [s if isinstance(s, bytes) else s.encode() for s in stops]
+        for at, text in enumerate(texts):
+            if b"\0" in text:
+                raise Failure(INPUT, "stops", f"text {at} holds a NUL")
+        how = _Sampling(
+            struct_bytes=ctypes.sizeof(_Sampling),
+            max_tokens=max_tokens,
+            repetition_penalty=repetition_penalty,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            stop_count=len(texts),
+            seed=seed,
+            stops=(ctypes.c_char_p * len(texts))(*texts) if texts else None,
+        )
+        failure = _Failure()
+        if isinstance(prompt, (str, bytes)):
+            text = prompt.encode("utf-8", "surrogatepass") if isinstance(prompt, str) else prompt
+            code = self._library.eo_generator_prompt(
+                self._handle, text, len(text), ctypes.byref(how), failure
+            )
+        else:
+            tokens = (ctypes.c_int32 * len(prompt))(*prompt)
+            code = self._library.eo_generator_prompt_tokens(
+                self._handle, tokens, len(tokens), ctypes.byref(how), failure
+            )
+        self._bundle._check(code, failure)
+
+    def next(self):
+        """Return the next piece: (text, token, end). ``end`` is one of ENDS, "none" to go on."""
+        piece, failure = _Piece(), _Failure()
+        self._bundle._check(
+            self._library.eo_generator_next(self._handle, ctypes.byref(piece), failure), failure
+        )
+        text = ctypes.string_at(piece.text, piece.bytes).decode()
+        return text, piece.token, ENDS[piece.end]
+
+    def stream(self, prompt, **sampling):
+        """Read a prompt and yield the pieces of the answer's text as they come."""
+        self.prompt(prompt, **sampling)
+        end = ENDS[0]
+        while end == ENDS[0]:
+            text, _, end = self.next()
+            if text:
+                yield text
+
+    def run(self, prompt, **sampling):
+        """Read a prompt and return what it is gone on with, as a Generated."""
+        self.prompt(prompt, **sampling)
+        texts, tokens, end = [], [], ENDS[0]
+        while end == ENDS[0]:
+            text, token, end = self.next()
+            texts.append(text)
+            if token >= 0:
+                tokens.append(token)
+        return Generated("".join(texts), tokens, end)
+
+    def cancel(self):
+        """End the answer that is being made; any thread may call it."""
+        self._library.eo_generator_cancel(self._handle)
+
+    def reset(self):
+        """Forget prompt, answer and cache."""
+        self._library.eo_generator_reset(self._handle)
+
+    @property
+    def logits(self):
+        """The logits of the last run, as an array.array; None without a prompt."""
+        count = ctypes.c_uint32()
+        found = self._library.eo_generator_logits(self._handle, ctypes.byref(count))
+        return array.array("f", found[: count.value]) if found else None
+
+    @property
+    def tokens(self):
+        """The tokens of prompt and answer."""
+        count = ctypes.c_uint32()
+        found = self._library.eo_generator_tokens(self._handle, ctypes.byref(count))
+        return found[: count.value]
+
+    @property
+    def reused(self):
+        """How many tokens of the last prompt were in the cache."""
+        return self._library.eo_generator_reused(self._handle)
+
+    def close(self):
+        """Close it, and the bundle if it was opened here."""
+        if self._handle:
+            self._library.eo_generator_close(self._handle)
+            self._handle = None
+        if self._owned is not None:
+            self._owned.close()
+            self._owned = None

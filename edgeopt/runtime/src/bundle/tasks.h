@@ -10,16 +10,16 @@
 enum eo_input_kind { EO_TEXT, EO_IMAGE };
 
 /* What comes out for one input. */
-enum eo_result_kind { EO_EMBEDDING, EO_SCORES, EO_ENTITIES, EO_SPANS, EO_BOXES, EO_CLASS_MAP };
+enum eo_result_kind { EO_EMBEDDING, EO_SCORES, EO_ENTITIES, EO_SPANS, EO_BOXES, EO_CLASS_MAP, EO_GENERATED };
 
 struct eo_task {
     const char *name;
-    enum eo_input_kind input;
-    enum eo_result_kind result;
-    uint32_t outputs;  /* how many, each of */
-    uint32_t rank;     /* dimensions, the batch among them */
-    bool by_token;     /* the second one is the sequence */
-    int32_t label_dim; /* which has exactly one value for each label; -1: none */
+    uint8_t input;    /* enum eo_input_kind */
+    uint8_t result;   /* enum eo_result_kind */
+    uint8_t outputs;  /* how many, each of */
+    uint8_t rank;     /* dimensions, the batch among them */
+    bool by_token;    /* the second one is the sequence */
+    int8_t label_dim; /* which has exactly one value for each label; -1: none */
 };
 
 #define EO_INPUT_KINDS "text", "image"
@@ -37,6 +37,7 @@ struct eo_task {
         {"image-feature-extraction", EO_IMAGE, EO_EMBEDDING, 1, 2, false, -1}, \
         {"object-detection", EO_IMAGE, EO_BOXES, 2, 3, false, -1}, \
         {"semantic-segmentation", EO_IMAGE, EO_CLASS_MAP, 1, 4, false, 1}, \
+        {"text-generation", EO_TEXT, EO_GENERATED, 1, 2, false, -1}, \
     }
 
 #endif

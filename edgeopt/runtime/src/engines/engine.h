@@ -57,6 +57,9 @@ struct eo_engine {
     /* Whether it runs a length that it has not met before as fast as any other: then texts are not
      * padded where the artifact takes any length. */
     bool any_length;
+    /* Whether an output may be bound to an input's memory, to which a run then appends: so a decoder
+     * keeps what it computed of the tokens before. */
+    bool appends;
     const char *const *libraries; /* file names to look for, the likeliest first; ends with NULL */
     /* Writes the library's own version, such as "1.31.1", without opening a model. */
     int (*version)(const char *library, char *text, size_t size, struct eo_failure *failure);

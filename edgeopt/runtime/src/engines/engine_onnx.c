@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A decoder has a key and a value for each layer besides: as many layers as a bundle may have. */
+#define MAX_PORTS (EO_MAX_TENSORS + 2 * 256)
+
 struct port {
     char *name; /* owned by onnxruntime's default allocator */
     int32_t dtype;
@@ -25,17 +28,17 @@ struct onnx_model {
     bool tells_arena;
     uint32_t input_count;
     uint32_t output_count;
-    struct port inputs[EO_MAX_TENSORS];
-    struct port outputs[EO_MAX_TENSORS];
-    const char *input_names[EO_MAX_TENSORS];
-    const char *output_names[EO_MAX_TENSORS];
+    struct port inputs[MAX_PORTS];
+    struct port outputs[MAX_PORTS];
+    const char *input_names[MAX_PORTS];
+    const char *output_names[MAX_PORTS];
 };
 
 struct onnx_binding {
     struct onnx_model *model;
-    struct ort_value *inputs[EO_MAX_TENSORS]; /* over the caller's buffers, like the outputs */
-    struct ort_value *outputs[EO_MAX_TENSORS];
-    struct eo_tensor results[EO_MAX_TENSORS];
+    struct ort_value **inputs; /* over the caller's buffers, like the outputs, which stand behind */
+    struct ort_value **outputs;
+    struct eo_tensor results[]; /* one for each output; and behind them the values */
 };
 
 /* Turns onnxruntime's status into ours and releases it. */
@@ -219,9 +222,9 @@ static int read_ports(struct onnx_model *model, const char *file, struct eo_fail
         check(api, api->output_count(model->session, &outputs), file, failure) != 0) {
         return -1;
     }
-    if (inputs > EO_MAX_TENSORS || outputs > EO_MAX_TENSORS) {
+    if (inputs > MAX_PORTS || outputs > MAX_PORTS) {
         return eo_fail(failure, EO_EENGINE, file, "%zu inputs and %zu outputs, expected up to %d of each",
-                       inputs, outputs, EO_MAX_TENSORS);
+                       inputs, outputs, MAX_PORTS);
     }
     for (size_t i = 0; i < inputs; i++) {
         model->input_count = (uint32_t)i + 1;
@@ -345,12 +348,11 @@ static void ort_unbind(struct eo_binding *bound)
 {
     struct onnx_binding *binding = (struct onnx_binding *)bound;
 
-    for (size_t i = 0; i < EO_MAX_TENSORS; i++) {
+    size_t count = (size_t)binding->model->input_count + binding->model->output_count;
+
+    for (size_t i = 0; i < count; i++) {
         if (binding->inputs[i] != NULL) {
             binding->model->api->release_value(binding->inputs[i]);
-        }
-        if (binding->outputs[i] != NULL) {
-            binding->model->api->release_value(binding->outputs[i]);
         }
     }
     free(binding);
@@ -361,13 +363,17 @@ static int ort_bind(struct eo_model *opened, const struct eo_tensor *inputs,
                     struct eo_failure *failure)
 {
     struct onnx_model *model = (struct onnx_model *)opened;
-    struct onnx_binding *binding = calloc(1, sizeof *binding);
+    size_t values = (size_t)model->input_count + model->output_count;
+    size_t bytes = values * sizeof(struct ort_value *) + model->output_count * sizeof *outputs;
+    struct onnx_binding *binding = calloc(1, sizeof *binding + bytes);
     int result = 0;
 
     if (binding == NULL) {
         return eo_fail(failure, EO_ENOMEM, "bind", "no memory for a binding");
     }
     binding->model = model;
+    binding->inputs = (struct ort_value **)(void *)(binding->results + model->output_count);
+    binding->outputs = binding->inputs + model->input_count;
     for (uint32_t i = 0; result == 0 && i < model->input_count; i++) {
         result = value_over(model, &inputs[i], model->inputs[i].name, &binding->inputs[i], failure);
     }
@@ -462,6 +468,7 @@ static const char *const libraries[] = {"libonnxruntime.so.1", "libonnxruntime.s
 const struct eo_engine eo_engine_onnx = {
     .name = "onnx",
     .any_length = true,
+    .appends = true,
     .libraries = libraries,
     .version = ort_version,
     .open = ort_open,

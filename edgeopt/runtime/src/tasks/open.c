@@ -88,7 +88,10 @@ static int find_graph(struct eo_session *session, const char *name, struct eo_fa
 
     session->manifest = eo_manifest_graph(manifest, name);
     if (session->manifest != NULL) {
-        return EO_OK;
+        return manifest->task->result != EO_GENERATED
+                   ? EO_OK
+                   : eo_fail(failure, EO_EINPUT, manifest->name,
+                             "generates text: open it with eo_generator_open");
     }
     return name != NULL ? eo_fail(failure, EO_EINPUT, manifest->name, "has no graph %s", name)
                         : eo_fail(failure, EO_EINPUT, manifest->name,

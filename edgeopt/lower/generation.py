@@ -1,0 +1,277 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Lower a decoder, and hold what it generates against transformers, which is called directly.
+
+Logits are compared step by step over texts that both are given (teacher forcing), half of each
+text in one call and the other half token by token, as a device reads a prompt and then answers.
+Then both go on by themselves, greedily. Lowered and checked artifacts are kept by content.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeopt import cache, closure, progress, values
+from edgeopt.backends import Artifact, onnx_decoder
+from edgeopt.errors import CompileError, InputError
+from edgeopt.evaluate import fidelity
+from edgeopt.evaluate.fidelity import Fidelity
+from edgeopt.extras import require
+from edgeopt.fields import Table
+from edgeopt.lower.lowering import Lowered
+from edgeopt.model import Model, tokenizer
+from edgeopt.model.decoder import LOGITS
+from edgeopt.quantize import Quantize
+from edgeopt.quiet import quiet
+from edgeopt.target import EngineSpec, Target
+
+ENGINE = "onnx"
+"""The engine that generators are made for."""
+
+TEXTS = 6
+"""How many texts are compared; and of each so many tokens, and so many of a prompt:"""
+MOST_TOKENS, PROMPT_TOKENS = 96, 16
+ANSWER_TOKENS = 64
+
+_TIE = 1e-4
+"""Logits of the reference this near, as a share of the largest, name either token."""
+
+_RECORD = "artifact.json"
+_FEWEST = 4  # tokens of a text that is compared
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """One text and what the reference makes of it.
+
+    ``logits`` are float32 (tokens, vocabulary); ``answer`` are the tokens that greedily follow the
+    first ``prompt`` of ``tokens``, the one that ends the text among them, and ``text`` is the
+    prompt's. Of the answer the first ``sure`` are told from every other token by the logits.
+    """
+
+    tokens: tuple[int, ...]
+    logits: np.ndarray
+    prompt: int
+    answer: tuple[int, ...]
+    sure: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generated:
+    """How an artifact's tokens compare with the reference's.
+
+    ``steps`` are the tokens whose logits were compared; perplexities are over their successors.
+    ``greedy_same`` of the ``greedy`` tokens are the reference's, those before the first other one
+    of each text, and ``texts_same`` of ``texts`` are so as long as the reference is sure.
+    """
+
+    steps: int
+    perplexity: float
+    reference_perplexity: float
+    texts: int
+    texts_same: int
+    greedy: int
+    greedy_same: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Record:
+    artifact: Artifact
+    fidelity: Fidelity
+    generated: Generated
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """An artifact with its files, and what was found of it."""
+
+    lowered: Lowered
+    generated: Generated
+
+
+def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
+    """Ask the reference about at most ``TEXTS`` of ``texts``. Raises InputError if none will do."""
+    torch = require("torch", "torch")
+    transformers = require("transformers", "torch")
+    folder = model.text.tokenizer
+    assert folder is not None  # the import refuses a decoder without
+    own = tokenizer.load(folder)
+    network: Any = model.module
+    most = min(MOST_TOKENS, model.text.max_seq_len)
+    how = transformers.GenerationConfig(
+        do_sample=False, eos_token_id=list(model.stops) or None, pad_token_id=0
+    )
+    found: list[Asked] = []
+    with progress.step(f"Asking transformers about {TEXTS} texts"), torch.inference_mode():
+        for text in texts:
+            tokens = own(text).input_ids[:most]
+            if len(tokens) < _FEWEST or len(found) == TEXTS:
+                continue
+            prompt = min(PROMPT_TOKENS, len(tokens) // 2)
+            room = min(ANSWER_TOKENS, model.text.max_seq_len - prompt)
+            ids = torch.tensor([tokens])
+            with quiet():
+                logits = network(ids).logits[0].float().numpy()
+                made = network.generate(
+                    ids[:, :prompt],
+                    attention_mask=torch.ones_like(ids[:, :prompt]),
+                    generation_config=how,
+                    max_new_tokens=room,
+                    output_logits=True,
+                    return_dict_in_generate=True,
+                )
+            found.append(
+                Asked(
+                    tokens=tuple(tokens),
+                    logits=logits,
+                    prompt=prompt,
+                    answer=tuple(made.sequences[0, prompt:].tolist()),
+                    sure=_sure([row[0].float().numpy() for row in made.logits]),
+                    text=own.decode(tokens[:prompt], skip_special_tokens=True),
+                )
+            )
+    if not found:
+        raise InputError(f"no text of at least {_FEWEST} tokens to compare", where=model.name)
+    return tuple(found)
+
+
+def _sure(rows: Sequence[np.ndarray]) -> int:
+    """Return how many steps there are before two tokens' logits are alike but for rounding."""
+    for step, row in enumerate(rows):
+        second, first = np.partition(row, -2)[-2:]
+        if first - second <= _TIE * float(np.abs(row).max()):
+            return step
+    return len(rows)
+
+
+def lower(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    quantize: Quantize,
+    bound: float,
+    asked: Sequence[Asked],
+) -> Made:
+    """Lower for one engine and precision and check on this host, or take both from the cache.
+
+    Raises CompileError if the logits' cosine is below ``bound`` at any step, and in FP32 if a
+    greedy token is not the reference's.
+    """
+
+    def build(directory: Path) -> None:
+        files = directory / "files"
+        files.mkdir()
+        with progress.step(f"Lowering to {spec.engine} {precision}"):
+            artifact = onnx_decoder.lower(model, target, spec, precision, files, quantize)
+        with progress.step(f"Checking {spec.engine} {precision} against the reference"):
+            found, generated = _check(model, files / artifact.main.files[0], asked)
+        record = values.write(_Record(artifact=artifact, fidelity=found, generated=generated))
+        (directory / _RECORD).write_text(json.dumps(record))
+
+    key = cache.key(
+        model=model.digest,
+        texts=[(one.tokens, one.answer) for one in asked],
+        engine=asdict(spec) | {"precisions": None, "why": None},
+        precision=precision,
+        quantize=quantize.options(),
+        code=closure.code(__name__),
+    )
+    directory = cache.entry("generator", key, build)
+    path = directory / _RECORD
+    record = values.read(_Record, Table(json.loads(path.read_text()), file=str(path)))
+    _judge(record, precision, bound)
+    return Made(
+        lowered=Lowered(
+            artifact=record.artifact, fidelity=record.fidelity, directory=directory / "files"
+        ),
+        generated=record.generated,
+    )
+
+
+def _judge(record: _Record, precision: str, bound: float) -> None:
+    found, generated = record.fidelity, record.generated
+    if found.cosine_min < bound:
+        raise CompileError(
+            f"cosine {found.cosine_min:.4f} of a step's logits is below the recipe's bound {bound}"
+        )
+    if precision == "fp32" and generated.texts_same < generated.texts:
+        raise CompileError(
+            f"greedy tokens are not those of transformers: {generated.greedy_same} of "
+            f"{generated.greedy} are the same"
+        )
+
+
+def _check(model: Model, path: Path, asked: Sequence[Asked]) -> tuple[Fidelity, Generated]:
+    try:
+        decoder = onnx_decoder.Decoder(path, model, 1)
+        logits = [_forced(decoder, one) for one in asked]
+        answers = [_answer(decoder, one, model.stops) for one in asked]
+    except CompileError:
+        raise
+    # onnxruntime raises exceptions of many kinds without a common base.
+    except Exception as exc:
+        raise CompileError(f"onnxruntime cannot run it on this host ({exc})") from exc
+    calls = [{LOGITS: row[None]} for rows in logits for row in rows]
+    wanted = [{LOGITS: row[None]} for one in asked for row in one.logits[_half(one) - 1 :]]
+    same = [_same(one, answer) for one, answer in zip(asked, answers, strict=True)]
+    return fidelity.summarise(calls, wanted, [None] * len(calls)), Generated(
+        steps=len(calls),
+        perplexity=_perplexity(asked, logits),
+        reference_perplexity=_perplexity(asked, [one.logits[_half(one) - 1 :] for one in asked]),
+        texts=len(asked),
+        texts_same=sum(n == len(one.answer) for n, one in zip(same, asked, strict=True)),
+        greedy=sum(len(one.answer) for one in asked),
+        greedy_same=sum(same),
+    )
+
+
+def _half(one: Asked) -> int:
+    return max(1, len(one.tokens) // 2)
+
+
+def _forced(decoder: onnx_decoder.Decoder, one: Asked) -> np.ndarray:
+    """Return the logits from the middle of a text to its end, (steps, vocabulary)."""
+    half = _half(one)
+    decoder.reset()
+    found = [decoder.run(one.tokens[:half])]
+    found += [decoder.run([token]) for token in one.tokens[half:]]
+    return np.stack(found)
+
+
+def _answer(decoder: onnx_decoder.Decoder, one: Asked, stops: Sequence[int]) -> list[int]:
+    """Return the tokens that greedily follow the prompt, as many as the reference gave."""
+    decoder.reset()
+    answer = [int(decoder.run(one.tokens[: one.prompt]).argmax())]
+    while len(answer) < len(one.answer) and answer[-1] not in stops:
+        answer.append(int(decoder.run(answer[-1:]).argmax()))
+    return answer
+
+
+def _same(one: Asked, answer: Sequence[int]) -> int:
+    """Return how many tokens of ``answer`` are the reference's, up to the first other one.
+
+    All are, if the reference was not sure by then.
+    """
+    pairs = zip(answer, one.answer, strict=False)
+    at = next((i for i, (a, b) in enumerate(pairs) if a != b), len(answer))
+    return len(one.answer) if at >= one.sure else at
+
+
+def _perplexity(asked: Sequence[Asked], logits: Sequence[np.ndarray]) -> float:
+    """Return the perplexity of the second halves of the texts."""
+    losses: list[float] = []
+    for one, rows in zip(asked, logits, strict=True):
+        targets = one.tokens[_half(one) :]
+        for row, target in zip(rows[:-1].astype(np.float64), targets, strict=True):
+            peak = row.max()
+            losses.append(float(peak + np.log(np.exp(row - peak).sum()) - row[target]))
+    return math.exp(min(sum(losses) / len(losses), 600.0))

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A prompt in, a text out: what a decoder's bundle goes on with on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeopt.bundle import Bundle
+from edgeopt.runtime.host import failed, open_generator
+
+Told = Callable[[str], None]
+"""What is called with each piece of the text, as soon as there is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How the next token is chosen, in this order, as generate() of transformers does.
+
+    ``repetition_penalty`` is of the tokens that prompt or answer have (0 and 1: none).
+    ``temperature`` 0 takes the likeliest token, and what follows says nothing then. ``top_k`` keeps
+    the best so many, ``top_p`` the best ones with this share of the probability, ``min_p`` those
+    this likely as a share of the likeliest; 0 keeps all. The same ``seed`` chooses the same of the
+    same logits. ``max_tokens`` ends the answer (0: a full context does), and so do ``stops``, which
+    are no part of it.
+    """
+
+    max_tokens: int = 0
+    repetition_penalty: float = 0.0
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 0.0
+    min_p: float = 0.0
+    stops: tuple[str, ...] = ()
+    seed: int = 0
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What one prompt was gone on with.
+
+    ``tokens`` are the answer's, that which ended it among them. ``end`` is why it ended: token (one
+    that ends a text), stop, length, context or cancelled. ``reused`` of the ``prompt_tokens`` were
+    in the cache of the prompt before.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    end: str
+    prompt_tokens: int
+    reused: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """The answers to all prompts, what made them, and the bytes of its cache of ``context``."""
+
+    engine: str
+    engine_version: str
+    precision: str
+    context: int
+    cache_bytes: int
+    answers: tuple[Answer, ...]
+
+
+def generate(
+    bundle: str | Path | Bundle,
+    prompts: Sequence[str],
+    *,
+    sampling: Sampling = GREEDY,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    context: int = 0,
+    told: Told | None = None,
+    ended: Callable[[Answer], None] | None = None,
+) -> Answers:
+    """Return what ``bundle`` goes on with after each of ``prompts``, on this machine.
+
+    The artifact is the one that the runtime prefers (INT8 before INT4 and FP32) of those that
+    ``engine`` and ``precision`` allow. ``context`` bounds the tokens of prompt and answer, and with
+    them the cache; 0 is what the bundle was made for. ``told`` is called with each piece of text,
+    and ``ended`` with each answer.
+    Raises BundleError for a damaged bundle, InputError for a prompt that it does not take or one of
+    another task, BoardError if nothing of it runs here.
+    """
+    from edgeopt.runtime.python import edgeopt_rt
+
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    how = {"engine": engine, "precision": precision, "threads": threads or 0, "context": context}
+    with open_generator(path, **how) as generator:
+        try:
+            found = [_answer(generator, prompt, sampling, told, ended) for prompt in prompts]
+            return Answers(
+                engine=generator.engine,
+                engine_version=generator.engine_version,
+                precision=generator.precision,
+                context=generator.context,
+                cache_bytes=generator.cache_bytes,
+                answers=tuple(found),
+            )
+        except edgeopt_rt.Failure as exc:
+            raise failed(exc) from exc
+
+
+def _answer(
+    generator: Any,
+    prompt: str,
+    sampling: Sampling,
+    told: Told | None,
+    ended: Callable[[Answer], None] | None,
+) -> Answer:
+    generator.prompt(prompt, **asdict(sampling))
+    count = len(generator.tokens)
+    texts, tokens, end = [], [], ""
+    while end in ("", "none"):
+        text, token, end = generator.next()
+        texts.append(text)
+        tokens += [token] if token >= 0 else []
+        if text and told is not None:
+            told(text)
+    answer = Answer(
+        text="".join(texts),
+        tokens=tuple(tokens),
+        end=end,
+        prompt_tokens=count,
+        reused=generator.reused,
+    )
+    if ended is not None:
+        ended(answer)
+    return answer

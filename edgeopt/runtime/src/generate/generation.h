@@ -1,0 +1,50 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
+/* What a manifest says under `generation`, as edgeopt/bundle/manifest.py writes it. */
+#ifndef EO_GENERATION_H
+#define EO_GENERATION_H
+
+#include "bundle/bundle.h"
+
+#define EO_MAX_STATES 16
+#define EO_MAX_LAYERS 256
+#define EO_NAME_BYTES 128
+
+enum { EO_DIM_PAST = -3 };
+
+/* A tensor of each layer that is kept from call to call, float32. */
+struct eo_state_spec {
+    const char *input; /* "{}" stands for the layer, from 0 */
+    const char *output;
+    uint32_t count; /* of layers */
+    uint32_t rank;
+    int64_t dims[EO_MAX_RANK]; /* sizes, and once EO_DIM_PAST */
+    uint64_t row_bytes;        /* of one token in all layers */
+};
+
+/* The first version of an engine that runs the graph rightly, such as "1.20". */
+struct eo_since {
+    const char *engine;
+    const char *version;
+};
+
+#define EO_MAX_SINCE 8
+
+struct eo_generation {
+    struct eo_since since[EO_MAX_SINCE];
+    uint32_t since_count;
+    struct eo_state_spec states[EO_MAX_STATES];
+    uint32_t state_count;
+    const int32_t *stops; /* tokens that end a text */
+    uint32_t stop_count;
+    uint64_t row_bytes; /* of one token in all states */
+};
+
+/* Reads it; what it points to is in `arena`. */
+int eo_generation_read(const struct eo_bundle *bundle, struct eo_arena *arena,
+                       struct eo_generation *generation, struct eo_failure *failure);
+
+/* Writes `pattern` with the layer's number in the place of "{}". */
+void eo_generation_name(const char *pattern, uint32_t layer, char name[EO_NAME_BYTES]);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
+/* A decoder opened in its engine, with what it keeps of the tokens so far. */
+#ifndef EO_GENERATOR_H
+#define EO_GENERATOR_H
+
+#include "generate/generation.h"
+#include "generate/sampler.h"
+#include "session/session.h"
+#include "tokenizer/detokenizer.h"
+
+#include <stdatomic.h>
+
+/* onnxruntime alone appends to a cache in this version: a build without it generates nothing, and its
+ * functions are there but do nothing. */
+#ifdef EO_WITHOUT_ONNX
+#define EO_GENERATES 0
+#else
+#define EO_GENERATES 1
+#endif
+
+/* How many tokens one run takes: a longer prompt is read in several. */
+#define EO_RUN_LENGTHS {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128}
+enum { EO_RUN_LENGTH_COUNT = 14, EO_RUN_LENGTH_MAX = 128, EO_STOPS_MAX = 16, EO_STOP_BYTES = 256 };
+
+struct eo_generator {
+    struct eo_session session; /* its artifact, engine and model; no shapes, no texts */
+    struct eo_generation generation;
+    struct eo_tokenizer *tokenizer; /* the bundle's */
+    struct eo_detokenizer *detokenizer;
+    struct eo_sampler sampler;
+    struct eo_binding *bindings[EO_RUN_LENGTH_COUNT];
+    void *cache_memory;
+    char *cache; /* cache_memory, aligned: the states one after the other, layer by layer */
+    int64_t *ids;
+    int32_t *total;
+    float *logits;
+    void *io; /* what these three point into */
+    uint32_t context;
+    uint32_t vocabulary;
+    int32_t *tokens; /* of prompt and answer */
+    uint32_t count;
+    uint32_t cached; /* of these, in the cache */
+    uint32_t reused;
+    uint32_t answered; /* tokens of the answer */
+    bool ready;        /* there is an answer to go on with */
+    int32_t end;       /* enum eo_end */
+    atomic_bool cancelled;
+    struct eo_token *encoded; /* context + 1 */
+    int32_t *given;           /* tokens of a text, as many */
+    void *scratch;
+    size_t scratch_bytes;
+    struct eo_stream stream;
+    char *text;      /* what was decoded and not given out yet, then */
+    size_t bytes;    /* so many of it that */
+    size_t given_out; /* begin with those that the caller has */
+    char stops[EO_STOPS_MAX][EO_STOP_BYTES];
+    uint32_t stop_count;
+};
+
+#endif

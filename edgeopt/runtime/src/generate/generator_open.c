@@ -1,0 +1,540 @@
+/* SPDX-FileCopyrightText: edgeopt contributors
+ * SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing a generator: an artifact is chosen, and its cache is bound to it. */
+#include "base/affinity.h"
+#include "base/arch.h"
+#include "generate/generator.h"
+#include "session/choose.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT_BYTES = 65536, MAX_STRUCT = 4096 };
+
+static const char ids_name[] = "input_ids", total_name[] = "total_length", logits_name[] = "logits";
+static const uint32_t run_lengths[EO_RUN_LENGTH_COUNT] = EO_RUN_LENGTHS;
+
+static int left_out(struct eo_failure *failure)
+{
+    return eo_fail(failure, EO_EUNSUPPORTED, "generator", "this build has no engine that generates");
+}
+
+static int take_options(const eo_generator_options *given, eo_generator_options *options,
+                        struct eo_failure *failure)
+{
+    *options = (eo_generator_options)EO_GENERATOR_OPTIONS;
+    if (given == NULL) {
+        return EO_OK;
+    }
+    if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > MAX_STRUCT) {
+        return eo_fail(failure, EO_EINPUT, "options",
+                       "struct_bytes is %u; begin with EO_GENERATOR_OPTIONS",
+                       (unsigned)given->struct_bytes);
+    }
+    for (uint32_t i = (uint32_t)sizeof *options; i < given->struct_bytes; i++) {
+        if (((const unsigned char *)given)[i] != 0) {
+            return eo_fail(failure, EO_EUNSUPPORTED, "options",
+                           "sets an option that this version (%s) has not", EO_VERSION);
+        }
+    }
+    memcpy(options, given,
+           given->struct_bytes < sizeof *options ? given->struct_bytes : sizeof *options);
+    return EO_OK;
+}
+
+static int check_context(const struct eo_manifest *manifest, uint32_t *context,
+                         struct eo_failure *failure)
+{
+    if (manifest->task->result != EO_GENERATED) {
+        return eo_fail(failure, EO_EINPUT, manifest->name,
+                       "is for %s, and generates no text: open it with eo_session_open",
+                       manifest->task->name);
+    }
+    if (*context > (uint32_t)manifest->max_seq_len) {
+        return eo_fail(failure, EO_EINPUT, "context", "is %u, expected up to %d tokens",
+                       (unsigned)*context, (int)manifest->max_seq_len);
+    }
+    *context = *context == 0 ? (uint32_t)manifest->max_seq_len : *context;
+    return EO_OK;
+}
+
+int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
+                             eo_failure *failure)
+{
+    struct eo_arena arena = {NULL};
+    struct eo_generation generation;
+    int result;
+
+    *bytes = 0;
+    if (!EO_GENERATES) {
+        return left_out(failure);
+    }
+    result = check_context(&bundle->manifest, &context, failure);
+    if (result == EO_OK) {
+        result = eo_generation_read(bundle, &arena, &generation, failure);
+        *bytes = result == EO_OK ? generation.row_bytes * context : 0;
+        eo_arena_free(&arena);
+    }
+    return result;
+}
+
+static int check_cache(const struct eo_generator *generator, uint64_t most,
+                       struct eo_failure *failure)
+{
+    uint64_t row = generator->generation.row_bytes, bytes = row * generator->context;
+
+    if (most > 0 && bytes > most) {
+        return eo_fail(failure, EO_ENOMEM, "max_cache_bytes",
+                       "a context of %u tokens takes %llu bytes, expected up to %llu: room for %llu "
+                       "tokens",
+                       (unsigned)generator->context, (unsigned long long)bytes,
+                       (unsigned long long)most, (unsigned long long)(most / row));
+    }
+    return EO_OK;
+}
+
+/* As a session's reading does it; sessions share it. */
+static int open_tokenizer(struct eo_generator *generator, struct eo_failure *failure)
+{
+    struct eo_bundle *bundle = generator->session.bundle;
+    const char *name = bundle->manifest.tokenizer;
+    int64_t index = name == NULL ? -1 : eo_manifest_find(&bundle->manifest, name);
+    struct eo_file file;
+    int result;
+
+    if (index < 0) {
+        return eo_fail(failure, EO_EBUNDLE, bundle->manifest.name, "the bundle has no tokenizer");
+    }
+    result = eo_bundle_map(bundle, (uint32_t)index, &file, failure);
+    if (result != EO_OK) {
+        return result;
+    }
+    (void)pthread_mutex_lock(&bundle->lock); /* fails for a broken mutex only */
+    if (bundle->tokenizer == NULL) {
+        result =
+            eo_tokenizer_open(file.data, file.bytes, file.name, &bundle->tokenizer, failure);
+    }
+    generator->tokenizer = bundle->tokenizer;
+    (void)pthread_mutex_unlock(&bundle->lock);
+    if (result != EO_OK) {
+        return result;
+    }
+    return eo_detokenizer_open(generator->tokenizer, file.data, file.bytes, file.name,
+                               &generator->detokenizer, failure);
+}
+
+/* ---- memory ---- */
+
+static int no_memory(struct eo_failure *failure, const char *what, uint64_t bytes)
+{
+    return eo_fail(failure, EO_ENOMEM, "generator", "no memory for %llu bytes of %s",
+                   (unsigned long long)bytes, what);
+}
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + EO_ALIGNMENT - 1) / EO_ALIGNMENT * EO_ALIGNMENT;
+}
+
+/* The cache is not touched here: what the text never needs, a system does not set aside. */
+static int take_cache(struct eo_generator *generator, struct eo_failure *failure)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < generator->generation.state_count; i++) {
+        const struct eo_state_spec *state = &generator->generation.states[i];
+        bytes += state->count * aligned(state->row_bytes / state->count * generator->context);
+    }
+    if (bytes <= SIZE_MAX / 2) {
+        generator->cache_memory = calloc(1, (size_t)bytes + EO_ALIGNMENT);
+    }
+    if (generator->cache_memory == NULL) {
+        return no_memory(failure, "cache", bytes);
+    }
+    generator->cache = (char *)generator->cache_memory +
+                       (EO_ALIGNMENT - (uintptr_t)generator->cache_memory % EO_ALIGNMENT);
+    return EO_OK;
+}
+
+static int take_io(struct eo_generator *generator, struct eo_failure *failure)
+{
+    uint64_t ids = aligned(EO_RUN_LENGTH_MAX * sizeof *generator->ids);
+    uint64_t total = aligned(sizeof *generator->total);
+    uint64_t bytes = ids + total + (uint64_t)generator->vocabulary * sizeof *generator->logits;
+
+    if (posix_memalign(&generator->io, EO_ALIGNMENT, (size_t)bytes) != 0) {
+        generator->io = NULL;
+        return no_memory(failure, "logits", bytes);
+    }
+    memset(generator->io, 0, (size_t)bytes);
+    generator->ids = generator->io;
+    generator->total = (int32_t *)(void *)((char *)generator->io + ids);
+    generator->logits = (float *)(void *)((char *)generator->io + ids + total);
+    return EO_OK;
+}
+
+static int take_texts(struct eo_generator *generator, uint32_t max_text_bytes,
+                      struct eo_failure *failure)
+{
+    struct eo_arena *arena = &generator->session.arena;
+    size_t most = (size_t)generator->context + 1, vocabulary = generator->vocabulary;
+    /* A piece, after what may begin a stop, before what is left at the end. */
+    size_t text = eo_detokenizer_most(generator->detokenizer) + EO_STOP_BYTES + 4;
+    uint32_t longest = max_text_bytes == 0 ? (uint32_t)TEXT_BYTES : max_text_bytes;
+
+    generator->session.max_text_bytes = longest;
+    generator->scratch_bytes =
+        eo_tokenizer_scratch_bytes(generator->tokenizer, longest, (uint32_t)most);
+    if (generator->scratch_bytes == 0) {
+        return eo_fail(failure, EO_EINPUT, "max_text_bytes", "%u is too much for this machine",
+                       (unsigned)longest);
+    }
+    generator->scratch = eo_arena_take(arena, generator->scratch_bytes, 1);
+    generator->encoded = eo_arena_take(arena, most, sizeof *generator->encoded);
+    generator->given = eo_arena_take(arena, most, sizeof *generator->given);
+    generator->tokens = eo_arena_take(arena, most, sizeof *generator->tokens);
+    generator->text = eo_arena_take(arena, text, 1);
+    generator->sampler.count = generator->vocabulary;
+    generator->sampler.candidates =
+        eo_arena_take(arena, vocabulary, sizeof *generator->sampler.candidates);
+    generator->sampler.seen = eo_arena_take(arena, vocabulary / 8 + 1, 1);
+    if (generator->scratch == NULL || generator->encoded == NULL || generator->given == NULL ||
+        generator->tokens == NULL || generator->text == NULL ||
+        generator->sampler.candidates == NULL || generator->sampler.seen == NULL) {
+        return no_memory(failure, "texts", generator->scratch_bytes);
+    }
+    return EO_OK;
+}
+
+/* ---- binding ---- */
+
+static int check_signature(struct eo_generator *generator, struct eo_failure *failure)
+{
+    const struct eo_signature *own = &generator->session.entry->signature;
+    const struct eo_spec *logits = &own->outputs[0];
+
+    if (own->input_count != 2 || own->output_count != 1 ||
+        strcmp(own->inputs[0].name, ids_name) != 0 || own->inputs[0].dtype != EO_INT64 ||
+        strcmp(own->inputs[1].name, total_name) != 0 || own->inputs[1].dtype != EO_INT32 ||
+        strcmp(logits->name, logits_name) != 0 || logits->dtype != EO_FLOAT32 ||
+        logits->rank != 2 || logits->dims[1] < 1 || logits->dims[1] > INT32_MAX / 8) {
+        return eo_fail(failure, EO_EBUNDLE, EO_MANIFEST_FILE,
+                       "artifacts.signature: expected %s and %s, and %s of a vocabulary", ids_name,
+                       total_name, logits_name);
+    }
+    generator->vocabulary = (uint32_t)logits->dims[1];
+    return EO_OK;
+}
+
+struct ports {
+    struct eo_tensor *inputs;
+    struct eo_tensor *outputs;
+    uint32_t input_count;
+    uint32_t output_count;
+};
+
+/* The tensor of the engine's port `name`, of `dtype`, for which nothing is set yet. */
+static struct eo_tensor *port_of(const struct eo_generator *generator, struct ports *ports,
+                                 bool is_input, const char *name, int32_t dtype,
+                                 struct eo_failure *failure)
+{
+    const struct eo_engine *engine = generator->session.engine;
+    const struct eo_model *model = generator->session.model;
+    uint32_t count = is_input ? ports->input_count : ports->output_count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct eo_port port = is_input ? engine->input(model, i) : engine->output(model, i);
+        struct eo_tensor *tensor = is_input ? &ports->inputs[i] : &ports->outputs[i];
+        if (strcmp(port.name, name) != 0) {
+            continue;
+        }
+        if (port.dtype != dtype || tensor->data != NULL) {
+            (void)eo_fail(failure, EO_EBUNDLE, name, "is %s in the artifact, expected %s, and once",
+                          eo_dtype_name(port.dtype), eo_dtype_name(dtype));
+            return NULL;
+        }
+        tensor->dtype = dtype;
+        return tensor;
+    }
+    (void)eo_fail(failure, EO_EBUNDLE, name, "is not in the artifact");
+    return NULL;
+}
+
+static void set(struct eo_tensor *tensor, void *data, uint32_t rank, const int64_t *dims)
+{
+    tensor->data = data;
+    tensor->rank = rank;
+    tensor->count = 1;
+    for (uint32_t i = 0; i < rank; i++) {
+        tensor->dims[i] = dims[i];
+        tensor->count *= (uint64_t)dims[i];
+    }
+}
+
+/* Past and present of each layer are the same memory. */
+static int set_states(const struct eo_generator *generator, struct ports *ports,
+                      struct eo_failure *failure)
+{
+    char *at = generator->cache;
+
+    for (uint32_t i = 0; i < generator->generation.state_count; i++) {
+        const struct eo_state_spec *state = &generator->generation.states[i];
+        int64_t dims[EO_MAX_RANK];
+        for (uint32_t j = 0; j < state->rank; j++) {
+            dims[j] =
+                state->dims[j] == EO_DIM_PAST ? (int64_t)generator->context : state->dims[j];
+        }
+        for (uint32_t layer = 0; layer < state->count; layer++) {
+            char name[EO_NAME_BYTES];
+            struct eo_tensor *past, *present;
+            eo_generation_name(state->input, layer, name);
+            past = port_of(generator, ports, true, name, EO_FLOAT32, failure);
+            if (past == NULL) {
+                return EO_EBUNDLE;
+            }
+            eo_generation_name(state->output, layer, name);
+            present = port_of(generator, ports, false, name, EO_FLOAT32, failure);
+            if (present == NULL) {
+                return EO_EBUNDLE;
+            }
+            set(past, at, state->rank, dims);
+            set(present, at, state->rank, dims);
+            at += aligned(state->row_bytes / state->count * generator->context);
+        }
+    }
+    return EO_OK;
+}
+
+/* Every port has to be one of ours: an engine would read what is not set. */
+static int check_ports(const struct eo_generator *generator, const struct ports *ports,
+                       struct eo_failure *failure)
+{
+    const struct eo_engine *engine = generator->session.engine;
+    const struct eo_model *model = generator->session.model;
+
+    for (uint32_t i = 0; i < ports->input_count; i++) {
+        if (ports->inputs[i].data == NULL) {
+            return eo_fail(failure, EO_EBUNDLE, engine->input(model, i).name,
+                           "is an input of the artifact, but not of the manifest");
+        }
+    }
+    for (uint32_t i = 0; i < ports->output_count; i++) {
+        if (ports->outputs[i].data == NULL) {
+            return eo_fail(failure, EO_EBUNDLE, engine->output(model, i).name,
+                           "is an output of the artifact, but not of the manifest");
+        }
+    }
+    return EO_OK;
+}
+
+static int bind(struct eo_generator *generator, struct eo_failure *failure)
+{
+    struct eo_session *session = &generator->session;
+    struct ports ports = {.input_count = session->engine->input_count(session->model),
+                          .output_count = session->engine->output_count(session->model)};
+    const int64_t logits[] = {1, (int64_t)generator->vocabulary}, one[] = {1};
+    struct eo_tensor *ids, *total, *scores;
+    int result;
+
+    ports.inputs = eo_arena_take(&session->arena, ports.input_count, sizeof *ports.inputs);
+    ports.outputs = eo_arena_take(&session->arena, ports.output_count, sizeof *ports.outputs);
+    if (ports.inputs == NULL || ports.outputs == NULL) {
+        return no_memory(failure, "bindings", 0);
+    }
+    ids = port_of(generator, &ports, true, ids_name, EO_INT64, failure);
+    total = ids == NULL ? NULL : port_of(generator, &ports, true, total_name, EO_INT32, failure);
+    scores = total == NULL ? NULL
+                           : port_of(generator, &ports, false, logits_name, EO_FLOAT32, failure);
+    if (scores == NULL) {
+        return EO_EBUNDLE;
+    }
+    set(ids, generator->ids, 1, one);
+    set(total, generator->total, 1, one);
+    set(scores, generator->logits, 2, logits);
+    result = set_states(generator, &ports, failure);
+    if (result == EO_OK) {
+        result = check_ports(generator, &ports, failure);
+    }
+    for (uint32_t i = 0; result == EO_OK && i < EO_RUN_LENGTH_COUNT; i++) {
+        const int64_t dims[] = {1, run_lengths[i]};
+        if (run_lengths[i] > generator->context) {
+            break;
+        }
+        set(ids, generator->ids, 2, dims);
+        result = session->engine->bind(session->model, ports.inputs, ports.outputs,
+                                       &generator->bindings[i], failure) == 0
+                     ? EO_OK
+                     : failure->code;
+    }
+    return result;
+}
+
+/* ---- opening ---- */
+
+/* An older engine may open the graph and compute something else. */
+static int check_version(const struct eo_generator *generator, struct eo_failure *failure)
+{
+    const struct eo_session *session = &generator->session;
+
+    for (uint32_t i = 0; i < generator->generation.since_count; i++) {
+        const struct eo_since *since = &generator->generation.since[i];
+        char *ours, *wanted;
+        long major = strtol(session->version, &ours, 10);
+        long least = strtol(since->version, &wanted, 10);
+        bool is_older = major < least;
+        if (strcmp(since->engine, session->engine->name) != 0) {
+            continue;
+        }
+        if (major == least && *ours == '.' && *wanted == '.') {
+            is_older = strtol(ours + 1, NULL, 10) < strtol(wanted + 1, NULL, 10);
+        }
+        if (is_older) {
+            return eo_fail(failure, EO_EENGINE, session->library,
+                           "is version %s, and this bundle generates with %s or newer",
+                           session->version, since->version);
+        }
+    }
+    return EO_OK;
+}
+
+/* A first run finds states of other shapes than the manifest says, and starts the engine's threads. */
+static int run_once(struct eo_generator *generator, struct eo_failure *failure)
+{
+    generator->ids[0] = 0;
+    generator->total[0] = 1;
+    return generator->session.engine->run(generator->bindings[0], failure) == 0 ? EO_OK : EO_EENGINE;
+}
+
+static int open_engine(struct eo_generator *generator, const eo_session_options *options,
+                       struct eo_failure *failure)
+{
+    int result = eo_choose(&generator->session, options, failure);
+
+    if (result == EO_OK && !generator->session.engine->appends) {
+        result = eo_fail(failure, EO_EUNSUPPORTED, generator->session.engine->name,
+                         "keeps no cache in this version");
+    }
+    if (result == EO_OK) {
+        result = check_version(generator, failure);
+    }
+    if (result == EO_OK) {
+        result = check_signature(generator, failure);
+    }
+    if (result == EO_OK) {
+        result = take_cache(generator, failure);
+    }
+    if (result == EO_OK) {
+        result = take_io(generator, failure);
+    }
+    if (result == EO_OK) {
+        result = take_texts(generator, options->max_text_bytes, failure);
+    }
+    if (result == EO_OK) {
+        result = bind(generator, failure);
+    }
+    return result == EO_OK ? run_once(generator, failure) : result;
+}
+
+/* The CPUs of the bundle's target if this machine is one and has them; else NULL: as of a session. */
+static const char *target_cpus(const struct eo_manifest *manifest)
+{
+    eo_cpus before;
+
+    if (manifest->cpus == NULL || strcmp(manifest->arch, EO_ARCH) != 0 ||
+        eo_affinity_set(manifest->cpus, &before, NULL) != EO_OK) {
+        return NULL;
+    }
+    eo_affinity_restore(&before);
+    return manifest->cpus;
+}
+
+static int open_generator(struct eo_generator *generator, const eo_generator_options *options,
+                          struct eo_failure *failure)
+{
+    struct eo_session *session = &generator->session;
+    eo_session_options how;
+    eo_cpus before;
+    int result = eo_session_take_options(options->session, &how, failure);
+
+    generator->context = options->context;
+    if (result == EO_OK) {
+        result = check_context(&session->bundle->manifest, &generator->context, failure);
+    }
+    if (result == EO_OK) {
+        result = eo_generation_read(session->bundle, &session->arena, &generator->generation,
+                                    failure);
+    }
+    if (result == EO_OK) {
+        result = check_cache(generator, options->max_cache_bytes, failure);
+    }
+    if (result == EO_OK) {
+        session->manifest = &session->bundle->manifest;
+        result = open_tokenizer(generator, failure);
+    }
+    if (result == EO_OK && how.cpus == NULL) {
+        how.cpus = target_cpus(session->manifest);
+    }
+    if (result != EO_OK || how.cpus == NULL) {
+        return result == EO_OK ? open_engine(generator, &how, failure) : result;
+    }
+    result = eo_affinity_set(how.cpus, &before, failure);
+    if (result == EO_OK) {
+        result = open_engine(generator, &how, failure);
+        eo_affinity_restore(&before);
+    }
+    return result;
+}
+
+int eo_generator_open(eo_bundle *bundle, const eo_generator_options *given, eo_generator **out,
+                      eo_failure *failure)
+{
+    struct eo_generator *generator;
+    eo_generator_options options;
+    struct eo_failure local;
+    struct eo_failure *told = failure != NULL ? failure : &local;
+    int result;
+
+    *out = NULL;
+    if (!EO_GENERATES) {
+        return left_out(told);
+    }
+    generator = calloc(1, sizeof *generator);
+    if (generator == NULL) {
+        return no_memory(told, "a generator", sizeof *generator);
+    }
+    generator->session.bundle = bundle;
+    result = take_options(given, &options, told);
+    if (result == EO_OK) {
+        result = open_generator(generator, &options, told);
+    }
+    if (result != EO_OK) {
+        eo_generator_close(generator);
+        return result;
+    }
+    *out = generator;
+    return EO_OK;
+}
+
+void eo_generator_close(eo_generator *generator)
+{
+    struct eo_session *session;
+
+    if (generator == NULL || !EO_GENERATES) {
+        return;
+    }
+    session = &generator->session;
+    for (uint32_t i = 0; i < EO_RUN_LENGTH_COUNT; i++) {
+        if (generator->bindings[i] != NULL) {
+            session->engine->unbind(generator->bindings[i]);
+        }
+    }
+    if (session->model != NULL) {
+        session->engine->close(session->model);
+    }
+    eo_packed_give(session->bundle, session->packed_file, session->packed);
+    eo_detokenizer_close(generator->detokenizer);
+    free(generator->cache_memory);
+    free(generator->io);
+    eo_arena_free(&session->arena);
+    free(generator);
+}

@@ -1,0 +1,273 @@
+# SPDX-FileCopyrightText: edgeopt contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A decoder from its checkpoint to text, by the commands and the functions that a user calls."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeopt
+from edgeopt.bundle.verify import verify
+from edgeopt.errors import BundleError, CompileError, InputError
+from edgeopt.recipe import Recipe, load_recipe
+from tests import generators
+from tests.commands import edgeopt as command
+
+torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
+pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
+pytest.importorskip("ziglang", reason="ziglang is not installed")
+
+PROMPT = "The library is a tool for"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generation") / "tiny"
+    generators.write(folder, "qwen3", initializer_range=0.1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Path) -> edgeopt.Bundle:
+    return edgeopt.compile(checkpoint, "host", output=checkpoint.parent / "tiny.edgeopt")
+
+
+def recipe(folder: Path, text: str) -> Recipe:
+    path = folder / "own.toml"
+    path.write_text(text)
+    return load_recipe(path)
+
+
+def test_a_bundle_says_how_its_answers_compare(bundle: edgeopt.Bundle) -> None:
+    manifest = bundle.manifest
+    assert manifest.task.name == "text-generation"
+    assert [a.precision for a in manifest.artifacts] == ["fp32", "int8"]
+    assert manifest.generation is not None
+    assert manifest.generation.stops == (0,)
+    fp32, int8 = (dict(a.generated or {}) for a in manifest.artifacts)
+    assert fp32["texts_same"] == fp32["texts"] == 6
+    assert fp32["greedy_same"] == fp32["greedy"] > 200
+    assert fp32["perplexity"] == pytest.approx(fp32["reference_perplexity"], rel=1e-4)
+    assert int8["perplexity"] == pytest.approx(int8["reference_perplexity"], rel=0.1)
+    assert int8["steps"] == fp32["steps"] == manifest.artifacts[0].fidelity.calls
+
+
+def test_text_is_printed_as_it_comes_and_told_as_json(bundle: edgeopt.Bundle) -> None:
+    shown = command("run", bundle.path, PROMPT, "a", "-p", "fp32", "--max-tokens", 12)
+    assert shown.returncode == 0, shown.stderr
+    told = command("run", bundle.path, PROMPT, "a", "-p", "fp32", "--max-tokens", 12, "--json")
+    document = json.loads(told.stdout)
+    first, second = document["answers"]
+    assert shown.stdout.startswith(f"{first['text']}\n{second['text']}\n")
+    assert "onnx" in shown.stdout.splitlines()[-1]
+    assert (document["precision"], document["context"]) == ("fp32", 160)
+    assert document["cache_bytes"] == 160 * 2 * 2 * 2 * 32 * 4
+    assert {len(first["tokens"]), len(second["tokens"])} == {12}
+
+
+def test_the_function_tells_pieces_and_answers(bundle: edgeopt.Bundle) -> None:
+    pieces: list[str] = []
+    ended: list[edgeopt.Answer] = []
+    how = edgeopt.Sampling(max_tokens=20, temperature=1.0, top_k=30, seed=5)
+    found = edgeopt.generate(
+        bundle, [PROMPT, PROMPT + " more"], sampling=how, told=pieces.append, ended=ended.append
+    )
+    assert tuple(ended) == found.answers
+    assert "".join(pieces) == "".join(answer.text for answer in found.answers)
+    assert found.precision == "int8"
+    assert found.answers[1].reused >= found.answers[0].prompt_tokens - 1
+    assert edgeopt.generate(bundle, [PROMPT], sampling=how).answers[0].text == ended[0].text
+
+
+def test_what_steers_a_terminal_is_shown_as_an_escape(
+    bundle: edgeopt.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [
+        command("run", bundle.path, PROMPT, "--temperature", 5, "--seed", seed).stdout
+        for seed in range(3)
+    ]
+    assert any("\\x" in text for text in texts)  # bytes of any kind come at such a temperature
+    assert not any(c in text for text in texts for c in "\x00\x07\x1b\x7f\x9b")
+
+
+def test_a_packed_bundle_generates_too(bundle: edgeopt.Bundle, tmp_path: Path) -> None:
+    packed = tmp_path / "tiny.zip"
+    assert command("pack", bundle.path, "-o", packed).returncode == 0
+    words = [PROMPT, "--max-tokens", 5, "--json"]
+    one, other = (json.loads(command("run", p, *words).stdout) for p in (bundle.path, packed))
+    assert one == other
+
+
+WRONG: dict[str, tuple[list[Any], str]] = {
+    "empty": ([""], "prompt: has no tokens, expected at least one"),
+    "long": (["a " * 400], "expected up to 160: the context"),
+    "room": (["a", "--max-context", 161], "context: is 161, expected up to 160 tokens"),
+    "precision": (["a", "-p", "fp16"], "the bundle has no fp16 artifact"),
+    "board": (["a", "--board", "kitchen"], "takes no --context, --cascade or --board"),
+    "context": (["a", "--context", "b"], "takes no --context, --cascade or --board"),
+    "image": (["--image", "x.png", "--seed", 1], "--image takes no options of generated text"),
+    "stop": (["a", "--stop", ""], "stops: text 0 is no UTF-8 of 1 to 255 bytes"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_input_is_told_in_a_line(kind: str, bundle: edgeopt.Bundle) -> None:
+    words, told = WRONG[kind]
+    done = command("run", bundle.path, *words, columns=200)
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_other_commands_say_that_they_do_not_take_it(
+    bundle: edgeopt.Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="generates text, which works with 'edgeopt run'"):
+        _ = bundle.manifest.main
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
+    one, other = (f"{bundle.path}@onnx,{p}" for p in ("fp32", "int8"))
+    runs = "generates text, which works with 'edgeopt run' here"
+    for words, told in (
+        (("estimate", bundle.path, "--target", "raspberry-pi-5"), runs),
+        (("profile", bundle.path, "--board", "host"), runs),
+        (("compare", one, other, "--board", "host"), runs),
+        (
+            ("evaluate", bundle.path, "--data", rows),
+            "for which edgeopt has no figures on your data",
+        ),
+    ):
+        done = command(*words, columns=200)
+        assert done.returncode != 0
+        assert told in done.stderr
+        assert "own: " not in done.stderr  # no fault of edgeopt's own
+
+
+def test_verify_generates_in_the_runtime(bundle: edgeopt.Bundle, tmp_path: Path) -> None:
+    found = verify(bundle)
+    assert found.ok
+    assert [(a.precision, a.agrees, a.runtime) for a in found.artifacts] == [
+        ("fp32", True, True),
+        ("int8", True, True),
+    ]
+    # A bundle whose golden answers are others: made as a whole, so that no hash is wrong.
+    shutil.copytree(bundle.path, tmp_path / "other")
+    path = tmp_path / "other/golden/prompts.json"
+    prompts = json.loads(path.read_text())
+    prompts[0]["answer"][3] ^= 1
+    path.write_text(json.dumps(prompts))
+    assert verify(edgeopt.open_bundle(tmp_path / "other")).changed.keys() == {"golden/prompts.json"}
+    checked = _checked(tmp_path / "other")
+    assert [(a.precision, a.agrees) for a in checked] == [("fp32", False), ("int8", True)]
+    assert checked[0].reason is not None
+    assert "otherwise than the reference" in checked[0].reason
+    path.write_text("[]")
+    for check in _checked(tmp_path / "other"):
+        assert check.agrees is False
+        assert "holds no golden prompts" in (check.reason or "")
+
+
+def _checked(folder: Path) -> list[Any]:
+    """Check the artifacts of a bundle whose manifest is written anew for its files."""
+    from edgeopt.bundle.verify import check_generator
+    from edgeopt.bundle.write import write
+
+    opened = edgeopt.open_bundle(folder)
+    files = {name: folder / name for name in opened.manifest.files}
+    again = write(folder.parent / f"{folder.name}-again", opened.manifest, files)
+    return [check_generator(again, entry) for entry in again.manifest.artifacts]
+
+
+def test_what_a_generator_is_not_made_with_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    with pytest.raises(InputError, match="a generator is made for onnx alone"):
+        edgeopt.compile(checkpoint, "host", output=out, engines=["onnx", "tflite"])
+    with pytest.raises(InputError, match="takes up to 160 tokens, and was asked for 200"):
+        edgeopt.compile(checkpoint, "host", output=out, seq_lens=[200])
+    with pytest.raises(InputError, match="generates text, or has a decoder; encoders are taken"):
+        edgeopt.compile(
+            checkpoint, "host", output=out, recipe="prune", data=_texts(tmp_path / "t.txt")
+        )
+    with pytest.raises(InputError, match="which is not measured of a generator"):
+        edgeopt.compile(
+            checkpoint,
+            "host",
+            output=out,
+            recipe=recipe(tmp_path, _BOUNDS + "[quantize]\nmax_drop = 0.1\n"),
+            data=_texts(tmp_path / "t.txt"),
+        )
+    assert not out.exists()
+
+
+_BOUNDS = """
+calibration_texts = 16
+[bounds.fp32]
+cosine_min = 0.9999
+[bounds.fp16]
+cosine_min = 0.999
+[bounds.int8]
+cosine_min = 0.9
+"""
+
+
+def _texts(path: Path) -> Path:
+    path.write_text("".join(f"the library has {n} tools for data and text\n" for n in range(40)))
+    return path
+
+
+def test_int4_and_a_shorter_context_of_ones_own_texts(checkpoint: Path, tmp_path: Path) -> None:
+    four = edgeopt.compile(
+        checkpoint,
+        "host",
+        output=tmp_path / "b",
+        precisions=["int4"],
+        recipe=recipe(
+            tmp_path,
+            _BOUNDS
+            + '[bounds.int4]\ncosine_min = 0.1\n[quantize]\nweights = "int4"\ngroup_size = 64\n',
+        ),
+        data=_texts(tmp_path / "t.txt"),
+        seq_lens=[40],
+    )
+    (entry,) = four.manifest.artifacts
+    assert (entry.precision, four.manifest.max_seq_len) == ("int4", 40)
+    assert "MatMulNBits (4 bits, groups of 64)" in entry.artifact.route
+    found = edgeopt.generate(four, [PROMPT], sampling=edgeopt.Sampling(max_tokens=5))
+    assert (found.precision, found.context) == ("int4", 40)
+
+
+def test_an_artifact_below_its_bound_is_not_shipped(checkpoint: Path, tmp_path: Path) -> None:
+    strict = recipe(tmp_path, _BOUNDS.replace("0.9\n", "0.99999999\n"))
+    made = edgeopt.compile(checkpoint, "host", output=tmp_path / "b", recipe=strict)
+    assert [a.precision for a in made.manifest.artifacts] == ["fp32"]
+    (skipped,) = made.manifest.skipped
+    assert "of a step's logits is below the recipe's bound 0.99999999" in skipped.reason
+    with pytest.raises(CompileError, match="no artifact could be made for host"):
+        edgeopt.compile(
+            checkpoint, "host", output=tmp_path / "c", recipe=strict, precisions=["int8"]
+        )
+
+
+def test_a_bundle_is_made_once(checkpoint: Path, bundle: edgeopt.Bundle) -> None:
+    before = (bundle.path / "manifest.json").stat().st_mtime_ns
+    edgeopt.compile(checkpoint, "host", output=bundle.path)
+    assert (bundle.path / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_golden_logits_are_those_of_transformers(bundle: edgeopt.Bundle, checkpoint: Path) -> None:
+    import transformers
+
+    network = transformers.AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    for call in bundle.manifest.golden:
+        folder = bundle.path / call.directory
+        ids = torch.from_numpy(np.load(folder / "in.input_ids.npy"))
+        with torch.inference_mode():
+            wanted = network(ids).logits[:, -1].numpy()
+        np.testing.assert_allclose(np.load(folder / "out.logits.npy"), wanted, atol=1e-5)
