@@ -41,7 +41,8 @@ onnxruntime 1.18.1 and 1.19.2 open the graph, and read a prompt wrongly if it co
 does not. 1.22 is the first with MatMulNBits of 8 bits, which the head has with int4 too."""
 
 _WINDOW_SINCE = "1.24"
-"""The first that looks back as far as it is told: 1.20.1, 1.21.0, 1.22.1 and 1.23.2 do not."""
+"""The first whose window counts the token itself, as transformers' does: 1.20.1, 1.21.0, 1.22.1 and
+1.23.2 look back one token more."""
 
 _INT8_PRODUCTS = 4
 """MatMulNBits' ``accuracy_level``: activations are quantised to 8 bits inside the kernel."""
