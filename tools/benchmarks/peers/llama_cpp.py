@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,8 +37,7 @@ def make(model: Path, folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
     subprocess.run([*pip, "-d", str(sources), REQUIREMENTS[1]], check=True)
     (archive,) = sources.iterdir()
-    with tarfile.open(archive) as packed:
-        packed.extractall(sources, filter="data")
+    subprocess.run(["tar", "-xf", str(archive), "-C", str(sources)], check=True)
     (converter,) = sources.glob("*/vendor/llama.cpp/convert_hf_to_gguf.py")
     words = [str(converter), str(model), "--outtype", "q8_0"]
     subprocess.run(
