@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-enum { MAX_STRUCT = 4096 };
-
 static const uint32_t run_lengths[EO_RUN_LENGTH_COUNT] = EO_RUN_LENGTHS;
 
 const char *eo_generator_engine(const eo_generator *generator)
@@ -91,22 +89,11 @@ static int evaluate(struct eo_generator *generator, struct eo_failure *failure)
 
 static int take_sampling(const eo_sampling *given, eo_sampling *how, struct eo_failure *failure)
 {
+    int result;
+
     *how = (eo_sampling)EO_SAMPLING;
-    if (given == NULL) {
-        return EO_OK;
-    }
-    if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > MAX_STRUCT) {
-        return eo_fail(failure, EO_EINPUT, "sampling", "struct_bytes is %u; begin with EO_SAMPLING",
-                       (unsigned)given->struct_bytes);
-    }
-    for (uint32_t i = (uint32_t)sizeof *how; i < given->struct_bytes; i++) {
-        if (((const unsigned char *)given)[i] != 0) {
-            return eo_fail(failure, EO_EUNSUPPORTED, "sampling",
-                           "sets an option that this version (%s) has not", EO_VERSION);
-        }
-    }
-    memcpy(how, given, given->struct_bytes < sizeof *how ? given->struct_bytes : sizeof *how);
-    return eo_sampler_check(how, failure);
+    result = eo_take_struct(given, "EO_SAMPLING", "sampling", how, (uint32_t)sizeof *how, failure);
+    return result == EO_OK ? eo_sampler_check(how, failure) : result;
 }
 
 static bool is_utf8(const char *text, size_t bytes)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_BYTES = 65536, MAX_STRUCT = 4096 };
+enum { TEXT_BYTES = 65536 };
 
 static const char ids_name[] = "input_ids", total_name[] = "total_length", logits_name[] = "logits";
 static const uint32_t run_lengths[EO_RUN_LENGTH_COUNT] = EO_RUN_LENGTHS;
@@ -23,23 +23,8 @@ static int take_options(const eo_generator_options *given, eo_generator_options 
                         struct eo_failure *failure)
 {
     *options = (eo_generator_options)EO_GENERATOR_OPTIONS;
-    if (given == NULL) {
-        return EO_OK;
-    }
-    if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > MAX_STRUCT) {
-        return eo_fail(failure, EO_EINPUT, "options",
-                       "struct_bytes is %u; begin with EO_GENERATOR_OPTIONS",
-                       (unsigned)given->struct_bytes);
-    }
-    for (uint32_t i = (uint32_t)sizeof *options; i < given->struct_bytes; i++) {
-        if (((const unsigned char *)given)[i] != 0) {
-            return eo_fail(failure, EO_EUNSUPPORTED, "options",
-                           "sets an option that this version (%s) has not", EO_VERSION);
-        }
-    }
-    memcpy(options, given,
-           given->struct_bytes < sizeof *options ? given->struct_bytes : sizeof *options);
-    return EO_OK;
+    return eo_take_struct(given, "EO_GENERATOR_OPTIONS", "options", options,
+                          (uint32_t)sizeof *options, failure);
 }
 
 static int check_context(const struct eo_manifest *manifest, uint32_t *context,

@@ -16,27 +16,41 @@ uint32_t eo_abi_version(void)
     return EO_ABI_VERSION;
 }
 
-int eo_session_take_options(const struct eo_session_options *given,
-                            struct eo_session_options *options, struct eo_failure *failure)
+int eo_take_struct(const void *given, const char *macro, const char *where, void *own,
+                   uint32_t own_bytes, struct eo_failure *failure)
 {
-    *options = (struct eo_session_options)EO_SESSION_OPTIONS;
+    uint32_t bytes;
+
     if (given == NULL) {
         return EO_OK;
     }
-    if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > 4096) {
-        return eo_fail(failure, EO_EINPUT, "options",
-                       "struct_bytes is %u; begin with EO_SESSION_OPTIONS",
-                       (unsigned)given->struct_bytes);
+    memcpy(&bytes, given, sizeof bytes);
+    if (bytes < sizeof bytes || bytes > 4096) {
+        return eo_fail(failure, EO_EINPUT, where, "struct_bytes is %u; begin with %s",
+                       (unsigned)bytes, macro);
     }
-    for (uint32_t i = (uint32_t)sizeof *options; i < given->struct_bytes; i++) {
+    for (uint32_t i = own_bytes; i < bytes; i++) {
         if (((const unsigned char *)given)[i] != 0) {
-            return eo_fail(failure, EO_EUNSUPPORTED, "options",
+            return eo_fail(failure, EO_EUNSUPPORTED, where,
                            "sets an option that this version (%s) has not", EO_VERSION);
         }
     }
-    memcpy(options, given,
-           given->struct_bytes < sizeof *options ? given->struct_bytes : sizeof *options);
-    options->struct_bytes = (uint32_t)sizeof *options;
+    memcpy(own, given, bytes < own_bytes ? bytes : own_bytes);
+    memcpy(own, &own_bytes, sizeof own_bytes);
+    return EO_OK;
+}
+
+int eo_session_take_options(const struct eo_session_options *given,
+                            struct eo_session_options *options, struct eo_failure *failure)
+{
+    int result;
+
+    *options = (struct eo_session_options)EO_SESSION_OPTIONS;
+    result = eo_take_struct(given, "EO_SESSION_OPTIONS", "options", options,
+                            (uint32_t)sizeof *options, failure);
+    if (result != EO_OK) {
+        return result;
+    }
     if (options->threads < 0 || options->threads > THREADS_MAX) {
         return eo_fail(failure, EO_EINPUT, "threads", "expected up to %d, found %d", THREADS_MAX,
                        (int)options->threads);

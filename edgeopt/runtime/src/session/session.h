@@ -43,6 +43,11 @@ struct eo_session {
 };
 
 /* Takes the options of a caller that may know fewer of them, or more: those must be unset. */
+/* Copies the caller's struct, which begins with its struct_bytes and may be older or newer, over the
+ * defaults in `own`, which stay if `given` is NULL. `macro` is what it should have begun with. */
+int eo_take_struct(const void *given, const char *macro, const char *where, void *own,
+                   uint32_t own_bytes, struct eo_failure *failure);
+
 int eo_session_take_options(const struct eo_session_options *given,
                             struct eo_session_options *options, struct eo_failure *failure);
 
