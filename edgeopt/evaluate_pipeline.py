@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,16 +36,24 @@ from edgeopt.evaluate.rows.row import Columns
 from edgeopt.extras import require
 from edgeopt.fields import nearest
 from edgeopt.lower import answers, asking
-from edgeopt.model import Model, importer
-from edgeopt.model.answer import Answer, Original, in_order
+from edgeopt.model import Model, importer, original_generation
+from edgeopt.model.answer import Answer, Continuation, Original, Sample, in_order
 from edgeopt.model.dual_encoder import IMAGE, TEXT, DualEncoder
 from edgeopt.model.original import open_original
 from edgeopt.model.original_vision import reduces_labels
-from edgeopt.model.tasks import SEMANTIC_SEGMENTATION, TEXT_EMBEDDING, Result, Task
-from edgeopt.run import artifact
+from edgeopt.model.tasks import (
+    SEMANTIC_SEGMENTATION,
+    TEXT_EMBEDDING,
+    TEXT_GENERATION,
+    Result,
+    Task,
+)
+from edgeopt.run import artifact, forced
 from edgeopt.run.reading import Reading
 
 WORST = 3
+ANSWER_TOKENS = 128
+"""The most tokens that a generator goes on with a prompt by."""
 MOST_SIDE = 4096
 """Of maps of labels, which are of an image's own size: the runtime reads no larger one."""
 
@@ -69,6 +77,7 @@ def evaluate_bundle(
     no_answer_below: float | None = None,
     prompts: Sequence[str] = (),
     reduce_labels: bool | None = None,
+    max_tokens: int | None = None,
     limit: int | None = None,
     worst: int = WORST,
 ) -> Evaluation:
@@ -87,7 +96,8 @@ def evaluate_bundle(
     else which label an image has: ``prompts`` are what it reads of a label, whose name stands where
     ``{}`` does, by default what transformers' pipeline makes of it. Both of its graphs are then run
     in the same engine and precision. ``metric`` names the figure to hold them against each
-    other by. An answer to a question whose score is below ``no_answer_below`` is none. Of masks,
+    other by. A generator goes on with prompts greedily, by up to ``max_tokens``, ``ANSWER_TOKENS``
+    if None. An answer to a question whose score is below ``no_answer_below`` is none. Of masks,
     ``reduce_labels`` says that 0 is no label and 1 the first one; None for what the original's
     image processor does. At most ``limit`` units are taken, drawn with a fixed seed, and the
     ``worst`` answers of each artifact are listed.
@@ -114,12 +124,19 @@ def evaluate_bundle(
                 where=str(source) if isinstance(source, str | Path) else subject.name,
                 hint="Make a bundle with: edgeopt compile MODEL --target TARGET",
             )
+    if max_tokens is not None and subject.task != TEXT_GENERATION:
+        raise InputError(
+            f"is for generators, and {subject.name} is for {subject.task}", where="max_tokens"
+        )
+    if board is not None and subject.task == TEXT_GENERATION:
+        raise InputError("boards are not asked to generate yet: leave it out", where="board")
     asked = Asked(
         columns=Columns(text=text, pair=pair, label=label),
         labels=tuple(labels),
         limit=limit,
         no_answer_below=no_answer_below,
         reduce_labels=_reduces_labels(subject, model, reduce_labels),
+        window=_window(subject, model),
         **({"prompts": tuple(prompts)} if prompts else {}),
     )
     with progress.step(f"Reading {path}"):
@@ -130,9 +147,20 @@ def evaluate_bundle(
     if isinstance(model, DualEncoder):
         given = _ask_both(model, subject, problem)
     elif model is not None:
-        given = _ask_original(model, subject, problem)
-    runs, not_run = _run_all(bundle, entries, problem, board, threads) if bundle else ([], [])
+        given = _ask_original(model, subject, problem, max_tokens or ANSWER_TOKENS)
+    how = _How(board=board, threads=threads, max_tokens=max_tokens or ANSWER_TOKENS)
+    runs, not_run = _run_all(bundle, entries, problem, how) if bundle else ([], [])
     return _evaluated(subject, path, problem, main, given, runs, not_run, board, emulated, worst)
+
+
+def _window(subject: Subject, model: Model | DualEncoder | None) -> int:
+    """Return how many tokens a generator reads at once, 0 for what is none."""
+    if subject.task != TEXT_GENERATION:
+        return 0
+    if isinstance(subject, Manifest):
+        return subject.max_seq_len
+    assert isinstance(model, Model)
+    return model.text.max_seq_len
 
 
 def _reduces_labels(
@@ -255,12 +283,26 @@ class _Run:
     cut: int
 
 
-def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _How:
+    """How artifacts are run."""
+
+    board: str | None
+    threads: int | None
+    max_tokens: int
+
+
+def _ask_original(model: Model, subject: Subject, problem: Problem, max_tokens: int) -> _Run:
     if model.task != subject.task:
         raise InputError(
             f"is for {model.task}, but {subject.name} is for {subject.task}", where=model.name
         )
-    tool = open_original(model, MOST_SIDE)
+    generates = model.task == TEXT_GENERATION
+    tool: Original | str
+    if generates:
+        tool = original_generation.open_tool(model, max_tokens)
+    else:
+        tool = open_original(model, MOST_SIDE)
     if isinstance(tool, str):
         raise InputError(f"cannot be asked: {tool}", where=model.name)
     labels = tool.labels or model.labels
@@ -271,7 +313,7 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
             where=model.name,
         )
     _check_pairs(tool, model, problem)
-    against = ""
+    against = f"{max_tokens} tokens" if generates else ""
     if isinstance(problem, ClassMaps):
         if tuple(labels) != tuple(subject.labels):
             raise InputError(f"has the labels of {subject.name} in another order", where=model.name)
@@ -284,7 +326,9 @@ def _ask_original(model: Model, subject: Subject, problem: Problem) -> _Run:
     if not any(kept):
         raise InputError(f"takes none of the {len(kept)} inputs", where=tool.name)
     tokens = None
-    if tool.tokenizer is not None:
+    if generates:
+        tokens = tuple(len(a.ids) if a else 0 for a in kept)
+    elif tool.tokenizer is not None:
         tokens = tuple(asking.count_tokens(one, tool.tokenizer) for one in problem.inputs)
     windows = subject.task.result is Result.SPANS
     limit = None if windows else tool.limit
@@ -354,6 +398,8 @@ def _check_answer(answer: Answer, task: Task, place: str, name: str) -> None:
                 hint="A checkpoint says so in 1_Pooling/config.json, as sentence-transformers "
                 "writes it.",
             )
+    elif task.result is Result.GENERATED:
+        values = () if answer.losses is None else answer.losses
     elif task.result is Result.SPANS or task.result is Result.ENTITIES:
         values = [span.score for span in answer.spans or ()]
     elif task.result is Result.BOXES:
@@ -366,20 +412,20 @@ def _run_all(
     bundle: Bundle,
     entries: Sequence[ArtifactEntry],
     problem: Problem,
-    board: str | None,
-    threads: int | None,
+    how: _How,
 ) -> tuple[list[_Run], list[NotRun]]:
     """Run the artifacts. Raises the error of the last if none runs."""
     runs: list[_Run] = []
     not_run: list[NotRun] = []
     errors: list[EdgeoptError] = []
-    place = f" on {board}" if board else ""
+    place = f" on {how.board}" if how.board else ""
+    run = _generate if bundle.manifest.task == TEXT_GENERATION else _run
     for entry in entries:
         name = f"{entry.engine} {entry.precision}"
         try:
             with progress.step(f"Running {name}{place} on {len(problem.inputs)} inputs") as step:
                 told = partial(step.update, total=len(problem.inputs))
-                runs.append(_run(bundle, entry, problem, board, threads, told))
+                runs.append(run(bundle, entry, problem, how, told))
         except _NOT_HERE as exc:
             errors.append(exc)
             not_run.append(NotRun(engine=entry.engine, precision=entry.precision, reason=str(exc)))
@@ -395,8 +441,7 @@ def _run(
     bundle: Bundle,
     entry: ArtifactEntry,
     problem: Problem,
-    board: str | None,
-    threads: int | None,
+    how: _How,
     told: Callable[[int], None],
 ) -> _Run:
     manifest = bundle.manifest
@@ -409,10 +454,10 @@ def _run(
     reading: Reading = artifact.run(
         bundle,
         entry,
-        problem.inputs,
+        cast(Sequence[Sample], problem.inputs),
         problem.places,
-        board=board,
-        threads=threads,
+        board=how.board,
+        threads=how.threads,
         told=told,
         mapped=tally if isinstance(problem, ClassMaps) else None,
     )
@@ -431,6 +476,35 @@ def _run(
         answers=tuple(found),
         tokens=tuple(result.tokens for result in reading.results),
         cut=sum(result.truncated for result in reading.results),
+    )
+
+
+def _generate(
+    bundle: Bundle,
+    entry: ArtifactEntry,
+    problem: Problem,
+    how: _How,
+    told: Callable[[int], None],
+) -> _Run:
+    found = forced.run(
+        bundle,
+        entry,
+        problem.inputs,
+        problem.places,
+        threads=how.threads,
+        max_tokens=how.max_tokens,
+        told=told,
+    )
+    name = f"{found.engine} {found.engine_version} {found.precision}"
+    for answer, place in zip(found.answers, problem.places, strict=True):
+        _check_answer(answer, bundle.manifest.task, place, name)
+    return _Run(
+        name=name,
+        engine=found.engine,
+        precision=found.precision,
+        answers=found.answers,
+        tokens=tuple(len(a.ids) for a in found.answers),
+        cut=0,
     )
 
 
@@ -502,7 +576,7 @@ def _system(
 
 def _lengths(problem: Problem, runs: Sequence[_Run]) -> tuple[np.ndarray | None, str]:
     """Return the length of each input in tokens, or in characters; None for images."""
-    if not all(isinstance(sample, str | tuple) for sample in problem.inputs):
+    if not all(isinstance(sample, str | tuple | Continuation) for sample in problem.inputs):
         return None, ""
     if runs[0].tokens is not None:
         return np.array(runs[0].tokens, np.float64), "tokens"

@@ -15,6 +15,7 @@ import pytest
 import edgeopt
 from edgeopt.bundle.verify import verify
 from edgeopt.errors import BundleError, CompileError, InputError
+from edgeopt.evaluate.evaluation import Evaluation
 from edgeopt.recipe import Recipe, load_recipe
 from tests import generators
 from tests.commands import edgeopt as command
@@ -140,14 +141,120 @@ def test_other_commands_say_that_they_do_not_take_it(
         (("profile", bundle.path, "--board", "host"), runs),
         (("compare", one, other, "--board", "host"), runs),
         (
-            ("evaluate", bundle.path, "--data", rows),
-            "for which edgeopt has no figures on your data",
+            ("evaluate", bundle.path, "--data", rows, "--board", "kitchen"),
+            "board: boards are not asked to generate yet: leave it out",
         ),
     ):
         done = command(*words, columns=200)
         assert done.returncode != 0
         assert told in done.stderr
         assert "own: " not in done.stderr  # no fault of edgeopt's own
+
+
+@pytest.fixture(scope="module")
+def theirs(checkpoint: Path) -> tuple[Any, Any]:
+    """Transformers' tokenizer and network."""
+    import transformers
+
+    network = transformers.AutoModelForCausalLM.from_pretrained(str(checkpoint)).eval()
+    network.requires_grad_(False)
+    return transformers.AutoTokenizer.from_pretrained(str(checkpoint)), network
+
+
+def _values(found: Evaluation) -> list[dict[str, float | None]]:
+    return [{name: f.value for name, f in one.figures.items()} for one in found.systems]
+
+
+def test_perplexity_is_that_of_transformers(
+    bundle: edgeopt.Bundle, checkpoint: Path, theirs: tuple[Any, Any], tmp_path: Path
+) -> None:
+    tokenizer, network = theirs
+    articles = [PROMPT + " reading it aloud .", "Étage = deux , x === y .\n  three lines"]
+    path = tmp_path / "wiki.test.tokens"
+    path.write_text("".join(f" = Title {i} = \n\n {a} \n" for i, a in enumerate(articles)))
+    loss, count = 0.0, 0
+    whole = [f" = Title {i} = \n\n {a} " for i, a in enumerate(articles)]
+    for article in whole:
+        ids = torch.tensor([tokenizer(article)["input_ids"]])
+        assert ids.shape[1] < 160
+        loss += float(network(ids, labels=ids).loss) * (ids.shape[1] - 1)
+        count += ids.shape[1] - 1
+    found = edgeopt.evaluate_bundle(bundle, path, original=checkpoint)
+    assert (found.units, found.main) == (2, "perplexity")
+    for values in _values(found)[:2]:
+        assert values["perplexity"] == pytest.approx(np.exp(loss / count), rel=1e-5)
+        words, size = len(" ".join(whole).split()), len("".join(whole).encode())
+        assert values["word_perplexity"] == pytest.approx(np.exp(loss / words), rel=1e-4)
+        assert values["bits_per_byte"] == pytest.approx(loss / np.log(2) / size, rel=1e-5)
+
+
+def test_a_text_longer_than_the_context_is_judged_in_windows(
+    bundle: edgeopt.Bundle, theirs: tuple[Any, Any], tmp_path: Path
+) -> None:
+    tokenizer, network = theirs
+    text = " ".join(f"{PROMPT} {i}," for i in range(18))
+    (tmp_path / "long.txt").write_text(text)
+    ids = tokenizer(text)["input_ids"]
+    assert 240 < len(ids) <= 320  # three windows
+    losses = []
+    for begin, first, end in ((0, 1, 160), (80, 160, 240), (len(ids) - 160, 240, len(ids))):
+        logits = network(torch.tensor([ids[begin:end]])).logits[0].log_softmax(-1)
+        losses += [-float(logits[at - 1 - begin, ids[at]]) for at in range(first, end)]
+    wanted = float(np.exp(np.mean(losses)))
+    found = edgeopt.evaluate_bundle(bundle, tmp_path / "long.txt", precision="fp32")
+    assert _values(found)[0]["perplexity"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_last_word_is_right_if_it_is_the_likeliest(
+    bundle: edgeopt.Bundle, checkpoint: Path, theirs: tuple[Any, Any], tmp_path: Path
+) -> None:
+    tokenizer, network = theirs
+    path = tmp_path / "lambada_test.jsonl"
+    ids = tokenizer(PROMPT)["input_ids"]
+    made = network.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=40)[0].tolist()
+    texts = [f"{PROMPT} nothing", "The sea is blue"]
+    # A word that it would say: what it writes, cut at a word.
+    said = tokenizer.decode(made[: len(ids) + 1])
+    if said.startswith(f"{PROMPT} ") and " " not in said[len(PROMPT) + 1 :].strip():
+        texts.append(said)
+    path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    hits, losses = [], []
+    for text in texts:
+        context = text.strip().rpartition(" ")[0]
+        all_ids, before = tokenizer(text.strip())["input_ids"], tokenizer(context)["input_ids"]
+        rows = network(torch.tensor([all_ids])).logits[0].log_softmax(-1)
+        at = range(len(before), len(all_ids))
+        hits.append(all(int(rows[i - 1].argmax()) == all_ids[i] for i in at))
+        losses.append(-sum(float(rows[i - 1, all_ids[i]]) for i in at))
+    found = edgeopt.evaluate_bundle(bundle, path, original=checkpoint)
+    for values in _values(found)[:2]:
+        assert values["accuracy"] == np.mean(hits)
+        assert values["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
+
+
+def test_written_texts_are_scored_by_the_fields_libraries(
+    bundle: edgeopt.Bundle, checkpoint: Path, theirs: tuple[Any, Any], tmp_path: Path
+) -> None:
+    sacrebleu = pytest.importorskip("sacrebleu", reason="needs edgeopt[evaluate]")
+    tokenizer, network = theirs
+    prompts = [PROMPT, "A second prompt", "What is it"]
+    made = []
+    for prompt in prompts:
+        ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+        whole = network.generate(ids, do_sample=False, max_new_tokens=10, eos_token_id=0)
+        made.append(tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True).strip())
+    wanted = [[made[0]], [made[1][:9] + " other", "more of it"], ["quite another text"]]
+    rows = [{"prompt": p, "references": w} for p, w in zip(prompts, wanted, strict=True)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = edgeopt.evaluate_bundle(bundle, path, original=checkpoint, max_tokens=10)
+    padded = [[w[0] for w in wanted], [w[1] if len(w) > 1 else None for w in wanted]]
+    for system, values in zip(found.systems[:2], _values(found), strict=False):
+        assert values["bleu"] == pytest.approx(sacrebleu.corpus_bleu(made, padded).score)
+        assert values["chrf"] == pytest.approx(sacrebleu.corpus_chrf(made, padded).score)
+        assert values["exact_match"] == pytest.approx(1 / 3)
+        assert made[0] not in [m.got for m in system.worst]
+    assert found.main == "chrf"
 
 
 def test_verify_generates_in_the_runtime(bundle: edgeopt.Bundle, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ from edgeopt.cli.output import emit, json_option
     metavar="SCORE",
     help="An answer below it is none [the best on DATA, if some questions have none].",
 )
+@click.option(
+    "--max-tokens", type=click.IntRange(1), metavar="N", help="Of a generator's answer [128]."
+)
 @click.option("--limit", type=click.IntRange(1), help="At most so many, drawn with a fixed seed.")
 @click.option("--worst", type=click.IntRange(0), default=3, help="Wrong answers to list [3].")
 @json_option
@@ -61,6 +64,7 @@ def evaluate(
     metric: str | None,
     reduce_labels: bool | None,
     no_answer_below: float | None,
+    max_tokens: int | None,
     limit: int | None,
     worst: int,
     as_json: bool,
@@ -75,9 +79,13 @@ def evaluate(
     the label of images by what it makes of --prompt. A detector's objects are held against COCO's
     annotations, and a segmentation's labels against masks.
 
+    A generator goes on with prompts greedily, and is held against the texts that are expected, by
+    BLEU, chrF and ROUGE; of texts alone its perplexity is told, and of LAMBADA's the last word.
+
     DATA is .jsonl, .json, .csv, .tsv (GLUE's as well), .parquet, a folder that datasets saved, a
     folder of images for each label, COCO's JSON, folders of images and masks, SQuAD's JSON, words
-    with tags as in CoNLL-2003, or a folder with corpus.jsonl, queries.jsonl and qrels.
+    with tags as in CoNLL-2003, a folder with corpus.jsonl, queries.jsonl and qrels, or for a
+    generator plain text, WikiText's among it.
     """
     from edgeopt.evaluate_pipeline import evaluate_bundle
     from edgeopt.report.evaluation import render
@@ -98,6 +106,7 @@ def evaluate(
         metric=metric,
         no_answer_below=no_answer_below,
         reduce_labels=reduce_labels,
+        max_tokens=max_tokens,
         limit=limit,
         worst=worst,
     )

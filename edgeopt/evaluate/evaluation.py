@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeopt.evaluate import interval
 from edgeopt.evaluate.interval import At
-from edgeopt.evaluate.measured import Measured, Scored, finite
+from edgeopt.evaluate.measured import LESS_IS_BETTER, Measured, Scored, finite
 from edgeopt.evaluate.problems.problem import Problem
 
 SAME, BETTER, WORSE = "cannot tell apart", "better", "worse"
@@ -142,7 +142,13 @@ def figures(
     found = _intervals(by_name, units, units)
     return [
         {
-            name: _figure(by_name[name], found[name], i, against=against_first and i > 0)
+            name: _figure(
+                by_name[name],
+                found[name],
+                i,
+                against=against_first and i > 0,
+                less=name in LESS_IS_BETTER,
+            )
             for name in names
         }
         for i in range(len(scored))
@@ -172,7 +178,13 @@ def _intervals(
     return found | (interval.bootstrap(drawn, units, width, around) if drawn else {})
 
 
-def _figure(measured: Sequence[Measured], ends: Ends, i: int, *, against: bool) -> Figure:
+def _figure(
+    measured: Sequence[Measured], ends: Ends, i: int, *, against: bool, less: bool = False
+) -> Figure:
+    """Return one system's figure, with its difference from the first's if ``against``.
+
+    ``less`` says that less of it is better.
+    """
     value, first = measured[i].value, measured[0].value
     low, high = map(finite, ends[i][0])
     difference = None
@@ -180,7 +192,7 @@ def _figure(measured: Sequence[Measured], ends: Ends, i: int, *, against: bool) 
         under, over = map(finite, ends[i][1])
         verdict = SAME
         if under is not None and over is not None and (under > 0 or over < 0):
-            verdict = BETTER if under > 0 else WORSE
+            verdict = BETTER if (under > 0) != less else WORSE
         difference = Difference(
             value=None if value is None or first is None else value - first,
             low=under,

@@ -47,8 +47,19 @@ TITLES: Mapping[str, str] = {
     "recall_at_5": "recall@5",
     "recall_at_10": "recall@10",
     "recall_at_100": "recall@100",
+    "perplexity": "perplexity",
+    "word_perplexity": "perplexity by word",
+    "bits_per_byte": "bits per byte",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
 }
-"""What figures are called for the reader, by their names; of each, more is better."""
+"""What figures are called for the reader, by their names."""
+
+LESS_IS_BETTER = frozenset({"perplexity", "word_perplexity", "bits_per_byte"})
+"""Of these figures less is better, and of all others more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

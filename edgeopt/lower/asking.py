@@ -16,9 +16,11 @@ from edgeopt import cache, closure, progress
 from edgeopt.model import Model, TextInput, images, importer, samples, texts
 from edgeopt.model.answer import (
     Answer,
+    Continuation,
     Decision,
     Detection,
     Original,
+    Question,
     Sample,
     Span,
     Text,
@@ -91,7 +93,7 @@ def prepare(
 
 
 def ask(
-    model: Model, original: Original, chosen: Sequence[Sample], against: str = ""
+    model: Model, original: Original, chosen: Sequence[Question], against: str = ""
 ) -> tuple[str, tuple[Answer | None, ...]]:
     """Ask the tool about ``chosen`` (cached by content); return the key, and its answers.
 
@@ -158,7 +160,7 @@ def _cut(text: str, tokenizer: Any, most: int) -> str:
     return " ".join(words)
 
 
-def count_tokens(sample: Sample, tokenizer: Any) -> int:
+def count_tokens(sample: Question, tokenizer: Any) -> int:
     """Return how many tokens a text or a pair has, uncut; 0 for an image."""
     if tokenizer is None or not isinstance(sample, str | tuple):
         return 0
@@ -167,17 +169,19 @@ def count_tokens(sample: Sample, tokenizer: Any) -> int:
         return len(tokenizer(*parts)["input_ids"])
 
 
-def _name(sample: Sample) -> str:
+def _name(sample: Question) -> str:
     """Return what tells a sample from others."""
     if isinstance(sample, str):
         return sample
     if isinstance(sample, tuple):
         return json.dumps(sample)
+    if isinstance(sample, Continuation):
+        return json.dumps(asdict(sample))
     one: Any = (sample,)
     return samples.digest(one)
 
 
-_ARRAYS = ("vector", "classes", "margins", "tally")
+_ARRAYS = ("vector", "classes", "margins", "tally", "losses", "likeliest")
 
 
 def _save(directory: Path, answers: Sequence[Answer | None]) -> None:
@@ -215,6 +219,7 @@ def _load(directory: Path) -> tuple[Answer | None, ...]:
                     **{name: arrays.get(f"{name}-{i}") for name in _ARRAYS},
                     ids=tuple(row["ids"]),
                     types=tuple(row["types"]),
+                    written=row["written"],
                 )
             )
     return tuple(found)

@@ -20,7 +20,23 @@ from edgeopt.quiet import quiet
 Text = str | tuple[str, str]
 """A text, or a pair of them: for question answering the question and its context."""
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Continuation:
+    """A text that a network is asked how likely it finds it, after ``context``, "" for none.
+
+    At most ``window`` tokens are read at once; a longer text is read in windows, each of which
+    begins half of one after the one before (``edgeopt.model.forced``).
+    """
+
+    context: str
+    text: str
+    window: int
+
+
 Sample = Text | images.Image | Path
+Question = Sample | Continuation
+"""What a tool is asked."""
 
 MOST_SIDE = 512
 """The longer side of the maps of labels that are compared, in pixels."""
@@ -66,7 +82,10 @@ class Answer:
     for, best first. ``classes`` are the labels of pixels by number, uint16 (height, width), and
     ``margins`` how far the next label's share is behind there, float16; None if not known.
     ``tally`` is what ``edgeopt.evaluate`` keeps of them, int64 (3, labels): how many pixels are
-    expected to have each label, how many have it, and how many are right.
+    expected to have each label, how many have it, and how many are right. ``written`` is what a
+    prompt is gone on with. Of a Continuation ``losses`` are the negative natural logarithms of its
+    tokens' probabilities, float64 (tokens,), and ``likeliest`` says which of them the network would
+    have chosen, bool (tokens,).
     """
 
     scores: tuple[float, ...] = ()
@@ -79,6 +98,9 @@ class Answer:
     classes: np.ndarray | None = None
     margins: np.ndarray | None = None
     tally: np.ndarray | None = None
+    written: str | None = None
+    losses: np.ndarray | None = None
+    likeliest: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

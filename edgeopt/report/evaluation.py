@@ -18,6 +18,7 @@ FEW = 100
 """Units with which an interval of a share is about a tenth to either side."""
 
 _SLICES, _TEXT = 10, 160
+_LARGE = 1e4  # values that are told by their first digits
 _BESIDE = 6  # figures that are columns; more are rows
 _ORIGINAL = "original"
 
@@ -44,13 +45,16 @@ def _short(system: System) -> str:
 
 
 def _value(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < _LARGE else f"{value:.5g}"
 
 
 def _range(low: float | None, high: float | None, sign: str = "") -> str:
     if low is None or high is None:
         return "-"
-    return f"{low:{sign}.3f} to {high:{sign}.3f}"
+    digits = ".3f" if max(abs(low), abs(high)) < _LARGE else ".4g"
+    return f"{low:{sign}{digits}} to {high:{sign}{digits}}"
 
 
 def _main(found: Evaluation, console: Console) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from edgeopt.errors import InputError
 from edgeopt.evaluate import rows as readers
 from edgeopt.evaluate.data import LABELS, index_of
-from edgeopt.evaluate.problems import in_images
+from edgeopt.evaluate.problems import generation, in_images
 from edgeopt.evaluate.problems.answers import Answers
 from edgeopt.evaluate.problems.asked import Asked, drawn, indexing, some
 from edgeopt.evaluate.problems.classification import Classification
@@ -70,11 +70,7 @@ def load(path: Path, subject: Subject, asked: Asked) -> Problem:
     if subject.task == ZERO_SHOT_IMAGE_CLASSIFICATION:
         return _of_both(pictures.resolved(readers.read(path)), cast(Dual, subject), asked)
     if subject.task == TEXT_GENERATION:
-        raise InputError(
-            f"{subject.name} is for {subject.task}, for which edgeopt has no figures on your data",
-            where=str(path),
-            hint="'edgeopt compile --data FILE' compares perplexity and tokens with transformers'.",
-        )
+        return generation.load(path, asked)
     if subject.task == IMAGE_FEATURE_EXTRACTION:
         raise InputError(
             f"{subject.name} is for {subject.task}, for which edgeopt has no figures yet",

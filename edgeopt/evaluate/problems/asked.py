@@ -28,7 +28,7 @@ class Asked:
     ``limit`` units are taken, drawn with a fixed seed; None for all. ``no_answer_below`` is
     ``Answers.no_answer_below``. ``prompts`` are what a dual encoder reads of a label, whose name
     stands where ``{}`` does. ``reduce_labels`` says whether 0 of a mask is no label, and 1 the
-    first one.
+    first one. ``window`` is how many tokens of a text a generator reads at once.
     """
 
     columns: Columns = field(default_factory=Columns)
@@ -37,6 +37,7 @@ class Asked:
     no_answer_below: float | None = None
     prompts: tuple[str, ...] = (TEMPLATE,)
     reduce_labels: bool = False
+    window: int = 0
 
 
 def some(rows: Rows, limit: int | None) -> Rows:

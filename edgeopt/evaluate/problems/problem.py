@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from edgeopt.evaluate.measured import Scored
-from edgeopt.model.answer import Answer, Sample
+from edgeopt.model.answer import Answer, Question
 from edgeopt.model.dual_encoder import Similarity
 from edgeopt.model.tasks import Task
 
@@ -53,7 +53,7 @@ class Problem(Protocol):
     """
 
     @property
-    def inputs(self) -> Sequence[Sample]:
+    def inputs(self) -> Sequence[Question]:
         """What a system is asked."""
 
     @property

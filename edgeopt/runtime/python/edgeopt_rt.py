@@ -1036,7 +1036,7 @@ class Generator(_Closing):
         """The logits of the last run, as an array.array; None without a prompt."""
         count = ctypes.c_uint32()
         found = self._library.eo_generator_logits(self._handle, ctypes.byref(count))
-        return array.array("f", found[: count.value]) if found else None
+        return array.array("f", ctypes.string_at(found, 4 * count.value)) if found else None
 
     @property
     def tokens(self):
