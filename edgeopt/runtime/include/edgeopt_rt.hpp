@@ -5,8 +5,8 @@
  *     edgeopt::session session{edgeopt::bundle{"minilm.edgeopt"}};
  *     for (const eo_result &result : session.run({{"where is the station?"}})) { ... }
  *
- * A session keeps its bundle open, and a cascade its two. Either is for one thread at a time, a bundle
- * for any. */
+ * A session and a generator keep their bundle open, and a cascade its two. Each is for one thread at a
+ * time, a bundle for any. */
 #ifndef EDGEOPT_RT_HPP
 #define EDGEOPT_RT_HPP
 
@@ -190,6 +190,91 @@ private:
     bundle small_; /* before the handle, so that they are closed after it */
     bundle large_;
     std::unique_ptr<eo_cascade, closer> handle_;
+};
+
+/* EO_SAMPLING and EO_GENERATOR_OPTIONS, likewise. */
+inline eo_sampling sampling()
+{
+    eo_sampling how{};
+    how.struct_bytes = sizeof how;
+    return how;
+}
+inline eo_generator_options generator_options()
+{
+    eo_generator_options options{};
+    options.struct_bytes = sizeof options;
+    return options;
+}
+
+/* A decoder that goes on with a prompt:
+ *
+ *     generator.prompt("The library is");
+ *     generator.run([](std::string_view text) { std::cout << text << std::flush; return true; }); */
+class generator {
+public:
+    explicit generator(class bundle bundle,
+                       const eo_generator_options &options = generator_options())
+        : bundle_(std::move(bundle))
+    {
+        eo_failure failure{};
+        eo_generator *opened = nullptr;
+        check(eo_generator_open(bundle_.get(), &options, &opened, &failure), failure);
+        handle_.reset(opened);
+    }
+    void prompt(std::string_view text, const eo_sampling &how = sampling())
+    {
+        eo_failure failure{};
+        check(eo_generator_prompt(get(), text.data(), text.size(), &how, &failure), failure);
+    }
+    void prompt(const std::vector<int32_t> &tokens, const eo_sampling &how = sampling())
+    {
+        eo_failure failure{};
+        check(eo_generator_prompt_tokens(get(), tokens.data(), static_cast<uint32_t>(tokens.size()),
+                                         &how, &failure),
+              failure);
+    }
+    /* The next piece, whose text lives until the next call; `end` tells when it was the last. */
+    eo_piece next()
+    {
+        eo_failure failure{};
+        eo_piece piece{};
+        check(eo_generator_next(get(), &piece, &failure), failure);
+        return piece;
+    }
+    /* Calls `sink` with the text of each piece until the answer ends or `sink` returns false; returns
+     * why it ended, EO_END_NONE if `sink` did. */
+    template <typename Sink> eo_end run(Sink &&sink)
+    {
+        for (;;) {
+            const eo_piece piece = next();
+            const bool more = sink(std::string_view{piece.text, piece.bytes});
+            if (!more || piece.end != EO_END_NONE) {
+                return static_cast<eo_end>(piece.end);
+            }
+        }
+    }
+    /* From any thread. */
+    void cancel() { eo_generator_cancel(get()); }
+    void reset() { eo_generator_reset(get()); }
+    std::vector<int32_t> tokens() const
+    {
+        uint32_t count = 0;
+        const int32_t *first = eo_generator_tokens(get(), &count);
+        return {first, first + count};
+    }
+    uint32_t context() const { return eo_generator_context(get()); }
+    uint32_t reused() const { return eo_generator_reused(get()); }
+    const class bundle &bundle() const { return bundle_; }
+    std::string_view engine() const { return eo_generator_engine(get()); }
+    std::string_view precision() const { return eo_generator_precision(get()); }
+    eo_generator *get() const { return handle_.get(); }
+
+private:
+    struct closer {
+        void operator()(eo_generator *generator) const { eo_generator_close(generator); }
+    };
+    class bundle bundle_; /* before the generator, so that it is closed after it */
+    std::unique_ptr<eo_generator, closer> handle_;
 };
 
 } // namespace edgeopt

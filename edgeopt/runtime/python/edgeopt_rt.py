@@ -921,11 +921,11 @@ class Generator(_Closing):
     def __init__(self, bundle, context=0, max_cache_bytes=0, library=None, **options):
         """Open the bundle at a path, or an opened Bundle. Raises Failure."""
         self._owned = None if isinstance(bundle, Bundle) else Bundle(bundle, library=library)
-        self._bundle = bundle if self._owned is None else self._owned
-        self._library = self._bundle._library
+        self.bundle = bundle if self._owned is None else self._owned
+        self._library = self.bundle._library
         self._handle = None
         handle, failure = _HANDLE(), _Failure()
-        asked = _asked([self._bundle], **options)
+        asked = _asked([self.bundle], **options)
         how = _GeneratorOptions(
             struct_bytes=ctypes.sizeof(_GeneratorOptions),
             context=context,
@@ -933,9 +933,9 @@ class Generator(_Closing):
             session=ctypes.pointer(asked),
         )
         try:
-            self._bundle._check(
+            self.bundle._check(
                 self._library.eo_generator_open(
-                    self._bundle._handle, ctypes.byref(how), ctypes.byref(handle), failure
+                    self.bundle._handle, ctypes.byref(how), ctypes.byref(handle), failure
                 ),
                 failure,
             )
@@ -947,7 +947,7 @@ class Generator(_Closing):
         self.engine_version = self._library.eo_generator_engine_version(handle).decode()
         self.precision = self._library.eo_generator_precision(handle).decode()
         self.context = self._library.eo_generator_context(handle)
-        self.cache_bytes = self._bundle.cache_bytes(self.context)
+        self.cache_bytes = self.bundle.cache_bytes(self.context)
 
     def prompt(
         self,
@@ -992,12 +992,12 @@ class Generator(_Closing):
             code = self._library.eo_generator_prompt_tokens(
                 self._handle, tokens, len(tokens), ctypes.byref(how), failure
             )
-        self._bundle._check(code, failure)
+        self.bundle._check(code, failure)
 
     def next(self):
         """Return the next piece: (text, token, end). ``end`` is one of ENDS, "none" to go on."""
         piece, failure = _Piece(), _Failure()
-        self._bundle._check(
+        self.bundle._check(
             self._library.eo_generator_next(self._handle, ctypes.byref(piece), failure), failure
         )
         text = ctypes.string_at(piece.text, piece.bytes).decode()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import checkpoints
+from tests import checkpoints, generators
 
 RUNTIME = Path(__file__).parents[3] / "edgeopt" / "runtime"
 EXAMPLES = RUNTIME / "examples"
@@ -106,6 +106,19 @@ def bundles(make_bundle: Callable[..., Path], classifier: Path) -> dict[str, Pat
         "question-answering": make_bundle("answers", "DistilBertForQuestionAnswering"),
         "feature-extraction": make_bundle("vectors", "BertModel"),
     }
+
+
+@pytest.fixture(scope="session")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that generates text, beside the checkpoint that it was made of."""
+    pytest.importorskip("torch", reason="needs edgeopt[torch]")
+    import edgeopt
+
+    folder = tmp_path_factory.mktemp("writer")
+    generators.write(folder / "writer", "gpt2")
+    place = folder / "writer.edgeopt"
+    edgeopt.compile(folder / "writer", "host", output=place, precisions=["fp32"])
+    return place
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ class Counter:
         self._counts = {}
         self._lock = threading.Lock()
 
-    def add(self, value):
-        """Count one more."""
+    def add(self, value, count=1):
+        """Count ``count`` more."""
         with self._lock:
-            self._counts[value] = self._counts.get(value, 0) + 1
+            self._counts[value] = self._counts.get(value, 0) + count
 
     def lines(self):
         """Return the lines of one scrape."""

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serves one bundle to the neighbours of an edge box over HTTP. Python 3.6 or later, nothing else.
 
-POST /v1/run {"text": "...", "pair": "..."} or {"texts": ["...", ["question", "context"], ...]},
+POST /v1/run {"text": "...", "pair": "..."} or {"texts": ["...", ["question", "context"], ...]};
+of a bundle that generates text POST /v1/completions {"prompt": "...", "stream": true} instead;
 GET /health, GET /metrics (Prometheus); with --allow-swap also POST /v1/swap, which does what the
 signal SIGHUP does: open BUNDLE anew, which may be a link, and go on with it without a failed call.
 """
@@ -20,129 +21,13 @@ import sys
 import threading
 import time
 
-import edgeopt_pool
 import edgeopt_rt
+from apps import Refused, Texts
+from completions import Completions
 from connections import Connections, Timely
-from metrics import BATCH, LATENCY_S, Counter, Histogram, gauge
-from runner import Full, Runner
 
 CHUNK_BYTES = 65536
 IDLE_S, REQUEST_S, ANSWER_S = 30, 10, 10  # until a request begins; for all of it; for the answer
-
-
-class Refused(Exception):
-    """An answer other than 200: its status, and what the client reads."""
-
-    def __init__(self, status, message, **more):
-        """Keep them."""
-        super().__init__(message)
-        self.status = status
-        self.error = dict(message=message, **more)
-
-
-def texts_of(body):
-    """Return the texts, or (text, pair) tuples, that a request's JSON asks for."""
-    if isinstance(body, dict) and set(body) == {"texts"} and isinstance(body["texts"], list):
-        asked = body["texts"]
-    elif isinstance(body, dict) and "text" in body and set(body) <= {"text", "pair"}:
-        asked = [[body["text"], body["pair"]] if "pair" in body else body["text"]]
-    else:
-        raise Refused(400, 'expected {"text": ..., "pair": ...} or {"texts": [...]}')
-    texts = []
-    for i, one in enumerate(asked):
-        parts = one if isinstance(one, list) and len(one) == 2 else [one]
-        if not all(isinstance(part, str) for part in parts):
-            raise Refused(400, f"text {i}: expected a string or two of them")
-        texts.append(tuple(parts) if len(parts) == 2 else one)
-    if not texts:
-        raise Refused(400, "no text")
-    return texts
-
-
-def as_json(result):
-    """Return what the client reads of one Result."""
-    return {
-        "items": [item._asdict() for item in result.items],
-        "vector": None if result.vector is None else [float(v) for v in result.vector],
-        "tokens": result.tokens,
-        "truncated": result.truncated,
-    }
-
-
-class App:
-    """The pool, the queue and the figures; knows nothing of sockets."""
-
-    def __init__(self, options):
-        """Open the bundle and start the threads. Raises Failure."""
-        self.options = options
-        self.pool = edgeopt_pool.Pool(
-            options.bundle,
-            sessions=options.sessions,
-            batch=options.batch,
-            threads=options.threads,
-            engine=options.engine,
-        )
-        self.requests = Counter("edgeopt_requests_total", "Answers to /v1/run.", "status")
-        self.swaps = Counter("edgeopt_swaps_total", "Bundles opened anew.", "outcome")
-        self.dropped = Counter("edgeopt_dropped_total", "Connections without an answer.", "reason")
-        self.latency = Histogram("edgeopt_request_seconds", "Time of /v1/run.", LATENCY_S)
-        self.batches = Histogram("edgeopt_batch_texts", "Texts in one run.", BATCH)
-        self.runner = Runner(
-            self.pool,
-            options.sessions,
-            options.batch,
-            options.batch_wait_ms / 1000.0,
-            options.queue,
-            self.batches.add,
-        )
-
-    def run(self, body):
-        """Answer POST /v1/run."""
-        texts = texts_of(body)
-        if len(texts) > self.options.queue:
-            raise Refused(413, f"more than {self.options.queue} texts")
-        try:
-            calls = self.runner.submit(texts)
-        except Full as exc:
-            raise Refused(503, str(exc)) from None
-        answers = []
-        for call in calls:
-            try:
-                answers.append(call.wait())
-            except edgeopt_rt.Failure as exc:
-                status = 400 if exc.code == edgeopt_rt.INPUT else 500
-                raise Refused(status, exc.message, where=exc.where, code=exc.code) from exc
-        # A swap may have come between two texts of one request.
-        return {"results": [dict(as_json(r), bundle=digest) for r, digest in answers]}
-
-    def swap(self, _body=None):
-        """Open the bundle anew; if that fails the old one stays."""
-        try:
-            self.pool.swap(self.options.bundle)
-        except edgeopt_rt.Failure as exc:
-            self.swaps.add("failed")
-            raise Refused(500, exc.message, where=exc.where, code=exc.code) from exc
-        self.swaps.add("done")
-        return self.health()
-
-    def health(self, _body=None):
-        """Answer GET /health."""
-        bundle = self.pool.bundle
-        return {"status": "ok", "name": bundle.name, "task": bundle.task, "bundle": bundle.digest}
-
-    def metrics(self):
-        """Answer GET /metrics."""
-        bundle = self.pool.bundle
-        lines = [
-            *self.requests.lines(),
-            *self.dropped.lines(),
-            *self.latency.lines(),
-            *self.batches.lines(),
-            *self.swaps.lines(),
-            *gauge("edgeopt_queue_texts", "Texts that wait.", len(self.runner)),
-            *gauge("edgeopt_bundle", "What runs.", 1, name=bundle.name, digest=bundle.digest),
-        ]
-        return "\n".join(lines) + "\n"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -184,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if coding is not None:
             self.send_error_json(411, "Content-Length is missing")
             return False
-        if self.command != "POST" or self.path != "/v1/run":
+        if self.command != "POST" or self.path != self.app.path:
             # What comes with it is not read, and must not be taken for the next request.
             self.close_connection = self.close_connection or lengths not in ([], ["0"])
         return True
@@ -199,8 +84,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error_json(404, "no such path")
 
     def do_POST(self):
-        """Run texts, or swap."""
-        if self.path == "/v1/run":
+        """Run texts or go on with a prompt, or swap."""
+        if self.path == self.app.path:
             begun = time.monotonic()
             with self.server.answering:
                 status = self.answer(self.app.run, self.read)
@@ -233,7 +118,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             given = read()
             self.server.connections.waits(self.request, False)
-            self.send(200, json.dumps(function(given)).encode())
+            found = function(given)
+            if isinstance(found, dict):
+                self.send(200, json.dumps(found).encode())
+            else:
+                self.stream(found)
         except (socket.timeout, ConnectionError):
             raise
         except Refused as exc:
@@ -244,6 +133,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error_json(500, "internal error")
             return 500
         return 200
+
+    def stream(self, events):
+        """Send events as they come (server-sent events), in chunks to a client of HTTP/1.1."""
+        chunked = self.request_version != "HTTP/1.0"
+        self.close_connection = self.close_connection or not chunked
+        try:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Cache-Control", "no-store")
+            if chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.connection.settimeout(ANSWER_S)
+            self.end_headers()
+            for event in events:
+                data = b"data: " + event + b"\n\n"
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            self.wfile.write(b"0\r\n\r\n" if chunked else b"")
+        except Exception:
+            self.close_connection = True  # the client sees that it is not whole
+            raise
+        finally:
+            events.close()
 
     def send_error_json(self, status, message, **more):
         """Send an error; the connection ends, as the body may not have been read."""
@@ -362,18 +275,25 @@ def arguments(words):
     return parser.parse_args(words)
 
 
+def open_app(options):
+    """Open what answers for the bundle's task. Raises Failure."""
+    with edgeopt_rt.Bundle(options.bundle) as bundle:
+        task = bundle.task
+    return (Completions if task == "text-generation" else Texts)(options)
+
+
 def main(words):
     """Serve until SIGTERM or SIGINT; a second bundle comes with SIGHUP."""
     options = arguments(words)
     signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before threads: all of them inherit it
     try:
-        app = App(options)
+        app = open_app(options)
     except edgeopt_rt.Failure as failure:
         sys.exit(f"serve: {failure}")
     server = Server(options, app)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print("{} on http://{}:{}".format(app.pool.bundle.name, *server.server_address), flush=True)
+    print("{} on http://{}:{}".format(app.bundle.name, *server.server_address), flush=True)
     while signal.sigwait(signals) == signal.SIGHUP:
         try:
             print("now {}".format(app.swap()["bundle"]), flush=True)
@@ -381,9 +301,9 @@ def main(words):
             print(f"serve: the old bundle stays: {exc}", file=sys.stderr, flush=True)
     server.shutdown()
     server.server_close()
-    app.runner.close()
+    app.stop()
     server.answering.wait(timeout_s=10)
-    app.pool.close()
+    app.close()
 
 
 if __name__ == "__main__":
