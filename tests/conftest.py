@@ -4,6 +4,7 @@
 
 import gc
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,27 @@ from edgeopt.boards.transport import Transport
 from edgeopt.garbage import rarely_collected
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _rarely_collected() -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop() -> Iterator[None]:
     """Spare the run what the collector would do: torch's and onnx's modules are a million objects,
     which it walks again and again."""
     with rarely_collected():
         gc.freeze()
-        yield
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Collect with as few walks, and refuse to import torch for the fast tests: it is half of the
+    time that it takes to collect them, in every worker."""
+    with rarely_collected():
+        result = yield
+    if _leaves_heavy_out(session.config) and "torch" in sys.modules:
+        raise pytest.UsageError(
+            "collecting tests that are not heavy imported torch; mark the file that did so heavy "
+            "(pytestmark = pytest.mark.heavy), or import torch with tests.lazily"
+        )
+    return result
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,11 +115,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _ALL_HEAVY = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.heavy\b", re.MULTILINE)
 
 
+def _leaves_heavy_out(config: pytest.Config) -> bool:
+    return re.match("not heavy( and |$)", config.option.markexpr) is not None
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave files alone that are heavy as a whole, if no heavy test is asked for: to collect one
     imports toolchains, which takes longer than all the others."""
-    if collection_path.suffix != ".py" or not re.match(
-        "not heavy( and |$)", config.option.markexpr
-    ):
+    if collection_path.suffix != ".py" or not _leaves_heavy_out(config):
         return None
     return True if _ALL_HEAVY.search(collection_path.read_text(encoding="utf-8")) else None

@@ -25,6 +25,8 @@ pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 pytest.importorskip("ziglang", reason="ziglang is not installed")
 
+pytestmark = pytest.mark.heavy
+
 PROMPT = "The library is a tool for"
 
 

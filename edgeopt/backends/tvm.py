@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -280,7 +279,8 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> Session:
     """Open the library, or the build for this host beside it if it is another CPU's.
 
-    TVM's thread pool belongs to the process: ``threads`` holds for every open TVM artifact.
+    TVM's thread pool belongs to the process: ``threads`` holds for every open TVM artifact, and
+    cannot be more than for the first.
     Raises OtherMachineError if neither can run here.
     """
     require("tvm", "tvm")
@@ -302,8 +302,10 @@ def _machine(library: Path, threads: int) -> Any:
     import tvm
     from tvm import relax
 
-    # Read when the pool starts: how far it can grow, and that it must not pin this process.
-    with environment({"TVM_NUM_THREADS": str(os.cpu_count()), "TVM_BIND_THREADS": "0"}):
+    # Read when the pool starts: its size, and that it must not pin this process. A thread more than
+    # needed yields its core 300,000 times before it sleeps, and ends no sooner: beside busy
+    # processes, each of which then has its turn, this process took minutes to exit.
+    with environment({"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0"}):
         tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
     return relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgeopt.architectures import of_machine
 from edgeopt.errors import CompileError, MissingDependencyError
-from edgeopt.runtime.build import zig_environment
+from edgeopt.runtime.build import SMALL, zig_environment
 
 GLIBC = "2.17"
 """The oldest glibc that aarch64 Linux has; a library linked against it loads with any later."""
@@ -29,7 +29,9 @@ def linker(arch: str) -> tuple[str, ...]:
     """
     triple = f"{arch}-linux-gnu"
     if importlib.util.find_spec("ziglang"):
-        return (sys.executable, "-m", "ziglang", "cc", "-target", f"{triple}.{GLIBC}")
+        # Optimised as the runtime is, or zig compiles its compiler-rt, and a run time for undefined
+        # behaviour, once more for unoptimised code.
+        return (sys.executable, "-m", "ziglang", "cc", "-target", f"{triple}.{GLIBC}", *SMALL)
     if gcc := shutil.which(f"{triple}-gcc"):
         return (gcc,)
     raise MissingDependencyError(

@@ -5,6 +5,7 @@
 import os
 import platform
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,21 @@ def test_opening_leaves_the_process_on_all_its_cores(odd: tuple[Model, Artifact,
     before = os.sched_getaffinity(0)
     tvm.open_on_host(artifact, directory, threads=1).run(batch_of(model, 32))
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+def test_one_thread_is_one_thread(odd: tuple[Model, Artifact, Path]) -> None:
+    model, artifact, directory = odd
+    batch = batch_of(model, 32)
+
+    def counted() -> tuple[int, int]:  # TVM has a pool for each thread that runs it
+        before = len(os.listdir("/proc/self/task"))
+        tvm.open_on_host(artifact, directory, threads=1).run(batch)
+        return before, len(os.listdir("/proc/self/task"))
+
+    with ThreadPoolExecutor(1) as executor:
+        before, after = executor.submit(counted).result()
+    assert after == before
 
 
 @pytest.mark.parametrize(

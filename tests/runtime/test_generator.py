@@ -30,6 +30,8 @@ transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]"
 ort = pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 pytest.importorskip("ziglang", reason="ziglang is not installed")
 
+pytestmark = pytest.mark.heavy
+
 PROMPT = "The library is a tool for"
 CONTEXT = 160
 
@@ -348,7 +350,6 @@ def drive(driver: Path, bundle: Path) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.heavy
 def test_nothing_is_allocated_after_opening_and_the_sanitizers_find_nothing(
     gpt2: Made, llama: Made
 ) -> None:
@@ -447,7 +448,6 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 }
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_states_that_do_not_match_the_graph_are_refused(
     kind: str, gpt2: Made, tmp_path: Path
@@ -475,7 +475,6 @@ def test_an_older_engine_is_refused(gpt2: Made, tmp_path: Path) -> None:
         edgeopt_rt.Generator(bundle, library=library).close()
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("dims", [[1, 4, "past", 32], [1, 2, "past", 16], [4, 1, "past", 16]])
 def test_states_of_other_sizes_than_the_graphs_are_found_when_it_opens(
     dims: list[Any], gpt2: Made, tmp_path: Path

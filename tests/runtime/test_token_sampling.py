@@ -19,6 +19,8 @@ from tests.runtime.tokenizer_runs import run
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 
+pytestmark = pytest.mark.heavy
+
 FILES = ("generate/sampler.c", "base/failure.c")
 COUNT, DRAWS = 50, 4000
 
