@@ -44,6 +44,9 @@ class Training:
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], "auto: bfloat16 autocast if the processor has it"
     ] = "auto"
+    dropout: Annotated[
+        bool, "while it learns, the network drops what its own configuration says; else nothing"
+    ] = True
     freeze_embeddings: Annotated[bool, "leave the embedding tables as they are"] = False
     seq_len: Annotated[int, Range(4, 65_536, "tokens"), "longer texts are cut"] = 128
     seed: Annotated[int, Range(0, 2**31), "of the order of texts, dropout and new weights"] = 0

@@ -236,8 +236,7 @@ class Loop:
 
         state, options = self.state, self.options
         before, after = self.hooks
-        for module in self.modules.values():
-            module.train()
+        self.train()
         if before is not None:
             before(state.step, self.total)
         rate = self.rate(state.step)
@@ -266,6 +265,14 @@ class Loop:
             self.metrics.add(
                 step=state.step, loss=value, gradient_norm=norm, learning_rate=learning_rate
             )
+
+    def train(self) -> None:
+        """Have the modules learn: with dropout, or with only what norms gather from a batch."""
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        for module in self.modules.values():
+            for part in module.modules():
+                part.training = self.options.dropout or isinstance(part, _BatchNorm)
 
     def rate(self, step: int) -> float:
         """Return the share of the learning rate that counts in ``step`` (from 0)."""

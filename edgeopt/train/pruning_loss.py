@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgeopt.evaluate.data import Batch, Data
 from edgeopt.evaluate.score import pool
 from edgeopt.model import Model
+from edgeopt.model.network.first_token import narrowing
 from edgeopt.model.tasks import FEATURE_EXTRACTION
 from edgeopt.steps.training import Training
 from edgeopt.train import teacher
@@ -46,7 +47,8 @@ def taught(
         return (distance / target.square().sum(1).clamp_min(1e-12)).mean()
 
     def classifier(batch: Batch) -> torch.Tensor:
-        (logits,) = model.module(*batch.inputs)
+        with narrowing(model):
+            (logits,) = model.module(*batch.inputs)
         target = answered[batch.rows].to(logits.device)
         response = losses.response(logits, target, temperature)
         if batch.labels is None:

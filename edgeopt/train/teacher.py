@@ -20,6 +20,7 @@ from edgeopt.model.checkpoint import network
 from edgeopt.model.huggingface import input_key
 from edgeopt.model.image import ImageInput
 from edgeopt.model.network.first_token import narrowing
+from edgeopt.model.network.fused_attention import fused_attention
 from edgeopt.model.network.widths import blocks
 from edgeopt.steps.training import Training
 from edgeopt.train import training
@@ -99,6 +100,7 @@ def _run(
             torch.inference_mode(),
             watch(teacher, hidden=last) as inside,
             contextlib.nullcontext() if last else narrowing(teacher),
+            fused_attention(teacher),
             torch.autocast(place.type, torch.bfloat16, enabled=mixed),
         ):
             for batch in batches(teacher, data, options.seq_len):

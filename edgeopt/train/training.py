@@ -20,6 +20,7 @@ from edgeopt import cache, progress
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, encode
 from edgeopt.model import Model
+from edgeopt.model.network.fused_attention import fused_attention
 from edgeopt.steps.training import Training
 from edgeopt.train.context import Context
 from edgeopt.train.loop import AfterStep, Fitted, Loop, Objective
@@ -111,7 +112,9 @@ def fit(
         raise InputError(f"has no {model.task.input}s to learn from", where=model.name)
     modules = {"model": model.module} | dict(extra or {})
     place = device()
-    with _training(modules, place), seeded(options.seed):
+    # The kernel has no dropout of scores.
+    attention = contextlib.nullcontext() if options.dropout else fused_attention(model)
+    with _training(modules, place), attention, seeded(options.seed):
         loop = Loop(
             model=model,
             modules=modules,

@@ -328,3 +328,30 @@ def test_options_are_read_from_their_table() -> None:
         read_from(patience=1, validation=0.0)
     with pytest.raises(InputError, match=r"training.patience: says nothing here"):
         Gradual.read(Table({"training": {"patience": 2}}, file="r.toml"))
+
+
+def test_without_dropout_a_network_answers_alike_while_it_learns(
+    folder: Path, texts_file: Path
+) -> None:
+    apart = {}
+    for dropout in (True, False):
+        model = import_model(folder)
+        found: list[Any] = []
+        kinds: set[str] = set()
+
+        def objective(
+            batch: Any, model: Model = model, found: Any = found, kinds: Any = kinds
+        ) -> Any:
+            (logits,) = model.module(*batch.inputs)  # type: ignore[misc]
+            (again,) = model.module(*batch.inputs)  # type: ignore[misc]
+            found.append(float((logits - again).detach().abs().max()))
+            kinds.add(model.module.network.config._attn_implementation)  # type: ignore[union-attr]
+            return torch.nn.functional.cross_entropy(logits, batch.labels)
+
+        options = replace(SHORT, steps=2, validation=0.0, dropout=dropout)
+        fit(model, read(texts_file, model), options, objective, context=ALONE, text="x")
+        apart[dropout] = (max(found), kinds)
+        assert model.module.network.config._attn_implementation == "eager"  # type: ignore[union-attr]
+    assert apart[True][0] > 1e-4
+    assert apart[True][1] == {"eager"}
+    assert apart[False] == (0.0, {"sdpa"})

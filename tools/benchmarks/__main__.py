@@ -95,6 +95,24 @@ def texts(
 
 @bench.command()
 @click.argument("model", type=click.Path(exists=True))
+@click.argument("test", type=click.Path(exists=True))
+@_checkpoints
+@click.option("--seq-len", default=128, show_default=True, help="Tokens; longer texts are cut.")
+@click.option("--output", "-o", default="build/bench-kept.json", show_default=True)
+def kept(model: str, test: str, checkpoints: tuple[str, ...], seq_len: int, output: str) -> None:
+    """Score folders that one recipe made of MODEL with several seeds, each and all together.
+
+    On the texts of TEST, in FP32; take texts that chose nothing in their making.
+    """
+    from tools.benchmarks.kept import compare
+
+    if not checkpoints:
+        raise click.UsageError("give a folder that 'edgeopt compress' made with --checkpoint")
+    compare(model, test, checkpoints, seq_len, output)
+
+
+@bench.command()
+@click.argument("model", type=click.Path(exists=True))
 @click.option("--rounds", default=7, show_default=True, help="Cold starts of each variant.")
 @click.option("--calls", default=20000, show_default=True, help="Calls of the tiny model.")
 @click.option("--output", "-o", default="build/bench-runtime.json", show_default=True)
