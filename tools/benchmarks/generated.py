@@ -246,8 +246,8 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         f"{found['rounds']} rounds, seed {found['seed']}, a context of {found['context']}; one "
         f"thread, {found['clock']}, {found['cpu']}; load {found['load']:.1f} on "
         f"{found['cores']} cores over the last five minutes.",
-        "tokens/s: of those behind the first, the median of rounds. rank: 1 and how many are surely "
-        "faster, by intervals that share 5 % among all pairs. same tokens: those that are "
+        "tokens/s: of those behind the first, the median of rounds. rank: 1 and how many are "
+        "surely faster, by intervals that share 5 % among all pairs. same tokens: those that are "
         f"{ORIGINAL}'s before the first other one. times faster: the ratio of times, mean of "
         "rounds, with its interval of 95 %; ~ if it holds 1. peak MB: of the whole process, Python "
         "and what it imports included. PSS: of pages that others map too, its share.",
@@ -260,8 +260,8 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
     if disturbed := sum(one["disturbed"] for one in results):
         total = sum(len(one["samples"]) for one in results)
         lines.append(
-            f"* {disturbed} of {total} answers were disturbed by what else ran: their CPU times are "
-            "too high, if wrong."
+            f"* {disturbed} of {total} answers were disturbed by what else ran: their CPU times "
+            "are too high, if wrong."
         )
     lines += [f"* {name}: not compared: {why}" for name, why in found["left_out"].items()]
     told = {p: v for one in found["memory"] for p, v in one["versions"].items()}

@@ -16,8 +16,8 @@ __all__ = ["PACKAGES", "REQUIREMENTS", "VARIANTS", "generator", "make"]
 
 VARIANTS = {"llama.cpp Q8_0": "q8_0", "llama.cpp Q4_0": "q4_0"}
 
-# Prompts are tokens here, so how a text is split is not asked. The converter knows the ways to split
-# by a hash of what they make of one text, and refuses all others.
+# Prompts are tokens here, so how a text is split is not asked. The converter knows the ways to do
+# that by a hash of what they make of one text, and refuses all others.
 _CONVERT = """
 import runpy, sys
 from pathlib import Path

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A generator in a process of its own: ``worker.py make|serve MODULE VARIANT MODEL FOLDER CONTEXT``.
+"""A generator in a process of its own: ``worker.py make|serve MODULE VARIANT MODEL FOLDER N``.
 
 It runs in the peer's environment, so it imports the standard library and the peer alone. ``serve``
 opens what ``make`` wrote and answers a line of JSON on stdin with one on stdout: ``{"prompt": [],
 "count": 128}`` gives CPU and wall times, ns, from the prompt to each token of the answer, and the
-answer. The first line says what opening took. What the peer prints goes to stderr.
+answer. N is the context. The first line says what opening took. What the peer prints goes to
+stderr.
 """
 
 from __future__ import annotations
