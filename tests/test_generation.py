@@ -16,7 +16,12 @@ import edgeopt
 from edgeopt.bundle.verify import verify
 from edgeopt.errors import BundleError, CompileError, InputError
 from edgeopt.evaluate.evaluation import Evaluation
+from edgeopt.lower import generation
+from edgeopt.model import texts
+from edgeopt.model.decoder import import_decoder
+from edgeopt.quantize import Quantize
 from edgeopt.recipe import Recipe, load_recipe
+from edgeopt.target import load_target
 from tests import generators
 from tests.commands import edgeopt as command
 
@@ -362,6 +367,23 @@ def test_an_artifact_below_its_bound_is_not_shipped(checkpoint: Path, tmp_path: 
         edgeopt.compile(
             checkpoint, "host", output=tmp_path / "c", recipe=strict, precisions=["int8"]
         )
+
+
+def test_int8_below_its_bound_is_made_in_groups(tmp_path: Path) -> None:
+    generators.write(tmp_path, "smollm3", num_hidden_layers=2)
+    model, target = import_decoder(tmp_path, "tiny"), load_target("host")
+    spec = next(spec for spec in target.engines if spec.engine == "onnx")
+    asked = generation.ask(model, texts.read_texts(None, 2))
+
+    def lower(bound: float, **options: int) -> generation.Made:
+        return generation.lower(model, target, spec, "int8", Quantize(**options), bound, asked)
+
+    rows, groups = lower(0), lower(0, group_size=32)
+    assert "MatMulNBits" not in rows.lowered.artifact.route
+    least = (rows.lowered.fidelity.cosine_min, groups.lowered.fidelity.cosine_min)
+    assert least[0] < least[1]
+    assert lower(least[0]) == rows
+    assert lower(sum(least) / 2) == groups
 
 
 def test_a_bundle_is_made_once(checkpoint: Path, bundle: edgeopt.Bundle) -> None:

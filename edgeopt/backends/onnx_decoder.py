@@ -3,16 +3,22 @@
 """A decoder for onnxruntime: its graph is written with the operators that onnxruntime has for it.
 
 ``GroupQueryAttention`` appends keys and values to a buffer that is past and present at once, and
-rotates them; exported from PyTorch, each step would copy the whole of it. ``MatMulNBits`` has
-weights in groups, each with a scale, and quantises activations to 8 bits inside the kernel. The
-table of embeddings stands in the file once if the head shares it.
+rotates them; exported from PyTorch, each step would copy the whole of it. INT8 has a scale for each
+output of a product and for each token. ``MatMulNBits`` has weights in groups with a scale each and
+quantises activations inside the kernel: 4 bits, and 8 if they are to lose less. Of 128 tokens at
+once an x86 core with AVX2 makes 58 billion products a second by rows, 26 in groups of 8 bits, 40 in
+groups of 4, and 36 in FP32. The table of embeddings stands once if the head shares it.
+
+Weights lie in a file beside the graph, which may have any size. onnxruntime maps it, so what it has
+packed does not stay in memory twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -20,6 +26,7 @@ from edgeopt.backends import Artifact, ArtifactGraph
 from edgeopt.engines.elf import version_key
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
+from edgeopt.host import overflows_int8
 from edgeopt.model import MAIN, Model
 from edgeopt.model.decoder import GPT2, LOGITS, TOKENS, TOTAL, head_size, key_heads
 from edgeopt.model.signature import PAST
@@ -30,15 +37,19 @@ if TYPE_CHECKING:
     import torch
 
 _FILE = "model.onnx"
+_WEIGHTS = "weights.bin"
+_INLINE_BYTES = 1024  # of tensors in the graph itself: shapes and the like, which engines fold
+_LARGE_BYTES, _PAGE, _ALIGNMENT = 65536, 4096, 64
+"""Tensors that are large begin with a page, others with a line of the processor's cache."""
 _OURS = "com.microsoft"
 _HEAD_MULTIPLE = 16
 """GroupQueryAttention of onnxruntime 1.31 takes no other sizes of a head on a CPU."""
 
-_SINCE = {"fp32": "1.20", "int8": "1.22", "int4": "1.22"}
-"""What each precision needs.
+_SINCE, _GROUPED_SINCE = "1.20", "1.22"
+"""What graphs need, and those with weights in groups.
 
 onnxruntime 1.18.1 and 1.19.2 open the graph, and read a prompt wrongly if it comes in parts; 1.20.1
-does not. 1.22 is the first with MatMulNBits of 8 bits, which the head has with int4 too."""
+does not. 1.22 is the first whose MatMulNBits takes 8 bits."""
 
 _WINDOW_SINCE = "1.24"
 """The first whose window counts the token itself, as transformers' does: 1.20.1, 1.21.0, 1.22.1 and
@@ -46,6 +57,13 @@ _WINDOW_SINCE = "1.24"
 
 _INT8_PRODUCTS = 4
 """MatMulNBits' ``accuracy_level``: activations are quantised to 8 bits inside the kernel."""
+
+_INT8_MOST, _MIDDLE, _LEAST = 127, 128, 1e-30
+_AXES_AS_INPUT = 18
+"""The first opset whose ReduceMax takes its axes as an input."""
+
+_WIDER = ("session.x64quantprecision", "1")
+"""Session configuration of signed INT8 on an x86 CPU without VNNI, as this host may be."""
 
 _ACTIVATIONS = {
     "gelu_new": "FastGelu",
@@ -70,9 +88,11 @@ def lower(
     Raises CompileError for a precision, an engine's version or options that this has not, and for
     sizes that the kernels do not take.
     """
-    if precision not in _SINCE:
+    if precision not in ("fp32", *QUANTIZED):
         raise CompileError(f"onnxruntime has no {precision} CPU kernels", where=f"onnx {precision}")
-    needed = max(_SINCE[precision], since(model), key=version_key)
+    way = _way(precision, quantize)
+    is_grouped = way in (_GROUPS, _GROUPS_IN_LAYERS)
+    needed = max(_GROUPED_SINCE if is_grouped else _SINCE, since(model), key=version_key)
     if version_key(spec.version) < version_key(needed):
         raise CompileError(
             f"{precision} decoders of this kind need onnxruntime {needed}, but the target runs "
@@ -80,19 +100,6 @@ def lower(
         )
     if spec.opset is None or spec.ir_version is None or spec.opset < 17:
         raise CompileError("the target's opset is below 17", where=target.path)
-    group = 0
-    if precision in QUANTIZED:
-        asked = Quantize(
-            weights=quantize.weights,
-            group_size=quantize.group_size,
-            activations=quantize.activations,
-        )
-        if asked != quantize or quantize.activations == "static":
-            raise CompileError(
-                "a decoder's weights are quantised in groups as they are; of [quantize] it has "
-                "weights, group_size and activations = dynamic or none"
-            )
-        group = quantize.group_size or GROUP_SIZE_INT4
     config: Any = model.module.config
     if head_size(config) % _HEAD_MULTIPLE:
         raise CompileError(
@@ -101,41 +108,78 @@ def lower(
             where=model.name,
         )
     level = 0 if quantize.activations == "none" else _INT8_PRODUCTS
-    writer = _Writer(4 if precision == "int4" else 8, group, level, model.text.max_seq_len)
     onnx = require("onnx", "onnx")
-    (_gpt2 if config.model_type == GPT2 else _llama)(writer, model)
-    proto = _proto(writer, model, spec.opset, spec.ir_version)
-    size = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
-    if size >= 2**31 - 2**20:
-        raise CompileError(
-            f"weights of {size:,} bytes; a file of one piece holds below 2 GiB",
-            where=model.name,
+    with open(directory / _WEIGHTS, "wb") as weights:
+        writer = _Writer(
+            weights,
+            bits=4 if precision == "int4" else 8,
+            way=way,
+            group=quantize.group_size or GROUP_SIZE_INT4,
+            level=level,
+            rows=_Rows(unsigned=target.device.arch != "x86_64" or target.device.overflows_int8),
+            context=model.text.max_seq_len,
+            opset=spec.opset,
         )
-    onnx.save(proto, str(directory / _FILE))
-    grouped = f", MatMulNBits ({writer.bits} bits, groups of {group})" if group else ""
+        (_gpt2 if config.model_type == GPT2 else _llama)(writer, model)
+    onnx.save(_proto(writer, model, spec.opset, spec.ir_version), str(directory / _FILE))
     return Artifact(
         engine="onnx",
         precision=precision,
         graphs={
-            MAIN: ArtifactGraph(files=(_FILE,), signature=model.main.signature, seq_lens=()),
+            MAIN: ArtifactGraph(
+                files=(_FILE, _WEIGHTS), signature=model.main.signature, seq_lens=()
+            ),
         },
-        route=f"written with GroupQueryAttention{grouped} (opset {spec.opset})",
+        route=f"written with GroupQueryAttention{writer.told} (opset {spec.opset})",
         options={},
         tools={n: require(n, "onnx").__version__ for n in ("onnx", "onnxruntime")}
         | {"torch": require("torch", "torch").__version__},
     )
 
 
+_FLOATS, _GROUPS, _GROUPS_IN_LAYERS, _ROWS = "floats", "groups", "groups in layers", "rows"
+"""How weights are quantised: not; in groups; so in layers, and embeddings and head by rows; all
+by rows."""
+
+
+def _way(precision: str, quantize: Quantize) -> str:
+    """Return how weights are quantised. Raises CompileError for options that a decoder has not."""
+    if precision not in QUANTIZED:
+        return _FLOATS
+    asked = Quantize(
+        weights=quantize.weights,
+        group_size=quantize.group_size,
+        activations=quantize.activations,
+    )
+    if asked != quantize or quantize.activations == "static":
+        raise CompileError(
+            "a decoder's weights are quantised as they are; of [quantize] it has weights, "
+            "group_size and activations = dynamic or none"
+        )
+    if quantize.activations == "none":
+        return _GROUPS
+    if precision == "int4":
+        return _GROUPS_IN_LAYERS
+    return _GROUPS if quantize.group_size else _ROWS
+
+
+def finer(precision: str, quantize: Quantize) -> Quantize | None:
+    """Return what loses less than ``quantize``, and reads prompts slower; None: nothing."""
+    if _way(precision, quantize) != _ROWS:
+        return None
+    return replace(quantize, group_size=GROUP_SIZE_INT4)
+
+
 def since(model: Model) -> str:
-    """Return the first onnxruntime that runs a graph of ``model`` rightly, in any precision."""
+    """Return the first onnxruntime that runs a graph of ``model`` rightly, in FP32 and INT8."""
     network: Any = model.module
     if network.config.model_type == GPT2:
-        return _SINCE["fp32"]
+        return _SINCE
     windows = [
         _window(layer.self_attn, network.config, model.text.max_seq_len)
         for layer in network.model.layers
     ]
-    return _SINCE["fp32"] if windows == [None] * len(windows) else _WINDOW_SINCE
+    return _SINCE if windows == [None] * len(windows) else _WINDOW_SINCE
 
 
 def _window(attention: Any, config: Any, context: int) -> int | None:
@@ -147,25 +191,95 @@ def _window(attention: Any, config: Any, context: int) -> int | None:
     return None if found is None or found >= context else int(found)
 
 
-class _Writer:
-    """The nodes and weights of a graph that is being written.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rows:
+    """INT8 with a scale for each output of a product, and one for each token's activations.
 
-    ``group`` is how many weights share a scale, 0 for FP32; ``level`` is MatMulNBits' accuracy, and
-    ``context`` the most tokens.
+    An x86 CPU without VNNI adds two products of uint8 and int8 in 16 bits, which overflow; of two
+    uint8 it does not. With VNNI those are slower, and on ARM both are alike. ``unsigned`` weights
+    have 128 in the place of 0.
     """
 
-    def __init__(self, bits: int, group: int, level: int, context: int) -> None:
+    unsigned: bool
+
+    def pack(self, weight: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``weight`` (outputs, inputs) in 8 bits, and the scale of each output."""
+        floats = weight.detach().numpy()
+        scales = np.abs(floats).max(axis=1) / _INT8_MOST
+        scales = np.where(scales == 0, 1, scales).astype(np.float32)
+        values = np.rint(floats / scales[:, None])
+        return (
+            (values + _MIDDLE).astype(np.uint8) if self.unsigned else values.astype(np.int8),
+            scales,
+        )
+
+
+class _Writer:
+    """The nodes and weights of a graph that is being written; large weights go to ``file``.
+
+    ``way`` says what is quantised in groups of ``group`` weights and what by ``rows``. ``level`` is
+    MatMulNBits' accuracy, and ``context`` the most tokens.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        way: str,
+        bits: int,
+        group: int,
+        level: int,
+        rows: _Rows,
+        context: int,
+        opset: int,
+    ) -> None:
         self.bits, self.group, self.level, self.context = bits, group, level, context
+        self.way, self.rows, self.opset = way, rows, opset
         self.nodes: list[Any] = []
         self.weights: dict[str, Any] = {}
+        self._file = file
+        self._quantised: dict[str, tuple[str, str]] = {}
+
+    @property
+    def told(self) -> str:
+        """How weights are quantised, in words."""
+        groups = f", MatMulNBits ({self.bits} bits, groups of {self.group})"
+        rows = ", MatMulIntegerToFloat (8 bits, a scale for each output and token)"
+        told = {_FLOATS: "", _GROUPS: groups, _GROUPS_IN_LAYERS: groups + rows, _ROWS: rows}
+        return told[self.way]
+
+    def _by_groups(self, weight: torch.Tensor) -> bool:
+        """Return whether a layer's ``weight`` is in groups."""
+        return self.way in (_GROUPS, _GROUPS_IN_LAYERS) and weight.shape[1] % self.group == 0
+
+    def _table_by_rows(self) -> bool:
+        return self.way in (_GROUPS_IN_LAYERS, _ROWS)
 
     def weight(self, name: str, values: Any) -> str:
         """Keep a tensor of the network, or an array, under ``name``, and return that."""
-        from onnx import numpy_helper
+        from onnx import StringStringEntryProto, TensorProto, helper, numpy_helper
 
         array = values.detach().numpy() if hasattr(values, "detach") else np.asarray(values)
-        self.weights[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
+        array = np.asarray(array, order="C")
+        if array.nbytes <= _INLINE_BYTES:
+            self.weights[name] = numpy_helper.from_array(array, name)
+            return name
+        self._pad(_PAGE if array.nbytes >= _LARGE_BYTES else _ALIGNMENT)
+        place = {"location": _WEIGHTS, "offset": self._file.tell(), "length": array.nbytes}
+        self.weights[name] = TensorProto(
+            name=name,
+            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+            dims=array.shape,
+            data_location=TensorProto.EXTERNAL,
+            external_data=[
+                StringStringEntryProto(key=key, value=str(value)) for key, value in place.items()
+            ],
+        )
+        array.tofile(self._file)
         return name
+
+    def _pad(self, to: int) -> None:
+        self._file.write(bytes(-self._file.tell() % to))
 
     def node(
         self, kind: str, inputs: Sequence[str], name: str, domain: str = "", **how: Any
@@ -178,14 +292,55 @@ class _Writer:
 
     def linear(self, x: str, name: str, weight: torch.Tensor, bias: Any = None) -> str:
         """Add a product with ``weight`` (outputs, inputs), and its bias if it has one."""
-        if self.group and weight.shape[1] % self.group == 0:
+        if self._by_groups(weight):
             inputs = [x, *self._packed(name, weight, self.bits)]
             out = self._product(inputs, name, weight, self.bits)
+        elif self.way in (_GROUPS_IN_LAYERS, _ROWS):
+            values, scales = self.rows.pack(weight)
+            out = self._by_row(x, name, self.weight(f"{name}.values", values.T), scales)
         else:
             out = self.node("MatMul", [x, self.weight(f"{name}.weight", weight.T)], f"{name}.out")
         if bias is None:
             return out
         return self.node("Add", [out, self.weight(f"{name}.bias", bias)], f"{name}.sum")
+
+    def _by_row(self, x: str, name: str, values: str, scales: np.ndarray) -> str:
+        """Add the product of ``x``, quantised, and ``values`` (inputs, outputs) in 8 bits."""
+        quantised, largest = self._tokens(x)
+        middle = self.weight("middle", np.uint8(_MIDDLE))
+        none = middle if self.rows.unsigned else self.weight(f"{name}.none", np.int8(0))
+        unit = self.weight("unit", np.float32(1))
+        by = self.weight(f"{name}.scales", scales / _INT8_MOST)
+        out = self.node(
+            "MatMulIntegerToFloat",
+            [quantised, values, unit, by, middle, none],
+            f"{name}.shares",
+            _OURS,
+        )
+        return self.node("Mul", [out, largest], f"{name}.out")
+
+    def _tokens(self, x: str) -> tuple[str, str]:
+        """Add the quantising of each token's values by their largest one, once for each ``x``."""
+        if x not in self._quantised:
+            least = self.weight("least", np.float32(_LEAST))
+            sizes = self.node("Abs", [x], f"{x}.sizes")
+            largest = self._largest(sizes, f"{x}.most")
+            largest = self.node("Max", [largest, least], f"{x}.largest")  # no token of zeros alone
+            share = self.node("Div", [x, largest], f"{x}.share")
+            step = self.weight("step_of_share", np.float32(1 / _INT8_MOST))
+            middle = self.weight("middle", np.uint8(_MIDDLE))
+            self._quantised[x] = (
+                self.node("QuantizeLinear", [share, step, middle], f"{x}.quantised"),
+                largest,
+            )
+        return self._quantised[x]
+
+    def _largest(self, x: str, name: str) -> str:
+        """Add the largest value of each row."""
+        if self.opset < _AXES_AS_INPUT:
+            return self.node("ReduceMax", [x], name, keepdims=1, axes=[-1])
+        last = self.weight("last_axis", np.array([-1], np.int64))
+        return self.node("ReduceMax", [x, last], name, keepdims=1)
 
     def _product(self, inputs: list[str], name: str, weight: torch.Tensor, bits: int) -> str:
         return self.node(
@@ -219,13 +374,25 @@ class _Writer:
 
     def table(self, ids: str, name: str, weight: torch.Tensor) -> str:
         """Look ``ids`` up in a table of (rows, size), in 8 bits if weights are quantised."""
-        if not self.group or weight.shape[1] % self.group:
+        if self._table_by_rows():
+            values, scales = self.rows.pack(weight)
+            self.weight(f"{name}.scales", scales[:, None])
+            rows = self.node(
+                "Gather", [self.weight(f"{name}.values", values), ids], f"{name}.gathered"
+            )
+            rows = self.node("Cast", [rows], f"{name}.floats", to=1)
+            if self.rows.unsigned:
+                zero = self.weight("zero_of_table", np.float32(_MIDDLE))
+                rows = self.node("Sub", [rows, zero], f"{name}.signed")
+            of = self.node("Gather", [f"{name}.scales", ids], f"{name}.scale")
+            return self.node("Mul", [rows, of], f"{name}.rows")
+        if not self._by_groups(weight):
             return self.node("Gather", [self.weight(f"{name}.weight", weight), ids], f"{name}.rows")
         values, scales = self._packed(name, weight, 8)
         # (1, seq, groups, group) of 128 + value / scale
         rows = self.node("Gather", [values, ids], f"{name}.gathered")
         rows = self.node("Cast", [rows], f"{name}.floats", to=1)
-        middle = self.weight("middle", np.float32(128))
+        middle = self.weight("zero_of_table", np.float32(_MIDDLE))
         rows = self.node("Sub", [rows, middle], f"{name}.signed")
         of = self.node("Gather", [scales, ids], f"{name}.scale")
         last = self.weight("last_axis", np.array([-1], np.int64))
@@ -236,7 +403,13 @@ class _Writer:
 
     def head(self, x: str, weight: torch.Tensor, table: str, *, tied: bool) -> str:
         """Add the product with the head's weight, which is the table's if they are ``tied``."""
-        if not self.group or weight.shape[1] % self.group:
+        if self._table_by_rows():
+            values, scales = self.rows.pack(weight)
+            name = f"{table}.values" if tied else self.weight("lm_head.values", values)
+            # Engines fold it when they open the file.
+            turned = self.node("Transpose", [name], "lm_head.turned", perm=[1, 0])
+            return self.node("Identity", [self._by_row(x, "lm_head", turned, scales)], LOGITS)
+        if not self._by_groups(weight):
             name = f"{table}.weight" if tied else self.weight("lm_head.weight", weight)
             return self.node("Gemm", [x, name], LOGITS, transB=1)
         names = (f"{table}.values", f"{table}.scales")
@@ -486,6 +659,8 @@ class Decoder:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3  # errors
+        if overflows_int8():
+            options.add_session_config_entry(*_WIDER)
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._io = self._session.io_binding()
         self._count = 0

@@ -163,9 +163,31 @@ def lower(
 ) -> Made:
     """Lower for one engine and precision and check on this host, or take both from the cache.
 
-    Raises CompileError if the logits' cosine is below ``bound`` at any step, and in FP32 if a
-    greedy token is not the reference's.
+    INT8 whose logits' cosine is below ``bound`` at any step is made again in groups. Raises
+    CompileError if that is below it too, or another precision, and in FP32 if a greedy token is not
+    the reference's.
     """
+    made = _lower(model, target, spec, precision, quantize, asked)
+    finer = onnx_decoder.finer(precision, quantize)
+    if finer is not None and made.lowered.fidelity.cosine_min < bound:
+        progress.note(
+            f"{spec.engine} {precision}: cosine {made.lowered.fidelity.cosine_min:.4f} of a step's "
+            f"logits is below the recipe's bound {bound}; weights in groups of {finer.group_size} "
+            "lose less"
+        )
+        made = _lower(model, target, spec, precision, finer, asked)
+    _judge(made, precision, bound)
+    return made
+
+
+def _lower(
+    model: Model,
+    target: Target,
+    spec: EngineSpec,
+    precision: str,
+    quantize: Quantize,
+    asked: Sequence[Asked],
+) -> Made:
 
     def build(directory: Path) -> None:
         files = directory / "files"
@@ -188,7 +210,6 @@ def lower(
     directory = cache.entry("generator", key, build)
     path = directory / _RECORD
     record = values.read(_Record, Table(json.loads(path.read_text()), file=str(path)))
-    _judge(record, precision, bound)
     return Made(
         lowered=Lowered(
             artifact=record.artifact, fidelity=record.fidelity, directory=directory / "files"
@@ -197,8 +218,8 @@ def lower(
     )
 
 
-def _judge(record: _Record, precision: str, bound: float) -> None:
-    found, generated = record.fidelity, record.generated
+def _judge(made: Made, precision: str, bound: float) -> None:
+    found, generated = made.lowered.fidelity, made.generated
     if found.cosine_min < bound:
         raise CompileError(
             f"cosine {found.cosine_min:.4f} of a step's logits is below the recipe's bound {bound}"

@@ -94,6 +94,47 @@ def texts(
 
 
 @bench.command()
+@click.argument("model", required=False, type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "--size",
+    type=click.Choice(["gpt2", "gpt2-medium", "smollm", "tiny"]),
+    default="gpt2",
+    show_default=True,
+    help="Without MODEL: random weights of this size.",
+)
+@click.option(
+    "--prompt", "-p", "prompts", multiple=True, type=click.IntRange(1), default=[32, 128, 512],
+    show_default=True, help="Tokens of a prompt.",
+)  # fmt: skip
+@click.option(
+    "--tokens", default=128, show_default=True, type=click.IntRange(2), help="To make after each."
+)
+@click.option("--rounds", default=6, show_default=True, help="Of all prompts by all variants.")
+@click.option("--seed", default=0, show_default=True, help="Which prompts, and in what order.")
+@_only
+@click.option("--output", "-o", default="build/bench-generation.json", show_default=True)
+def generation(
+    model: str | None,
+    size: str,
+    prompts: tuple[int, ...],
+    tokens: int,
+    rounds: int,
+    seed: int,
+    only: tuple[str, ...],
+    output: str,
+) -> None:
+    """Time how the decoder MODEL goes on with prompts, greedily: the first token, and each other.
+
+    One thread, process CPU time; each variant is a process of its own, in an environment of its
+    own, and all take each prompt in an order that is drawn. Peak memory is told, and how many
+    tokens are those of transformers.
+    """
+    from tools.benchmarks.generation import compare
+
+    compare(model, size, prompts, tokens, rounds, seed, only, output)
+
+
+@bench.command()
 @click.argument("model", type=click.Path(exists=True))
 @click.argument("test", type=click.Path(exists=True))
 @_checkpoints

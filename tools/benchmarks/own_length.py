@@ -112,7 +112,7 @@ def document(
             "max": max(tokens),
             "each": list(tokens),
         },
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "results": results,
         "left_out": dict(left_out),
     }
@@ -177,7 +177,8 @@ def _hits(run: Run, truth: np.ndarray) -> np.ndarray:
     return (np.array([one.label for one in run.answers]) == truth).astype(np.float64)
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """Return the name of this machine's CPU, and what it has of SIMD."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         lines = [line for line in file if line.startswith(("model name", "flags"))]
     name = next((x.split(":")[1].strip() for x in lines if x.startswith("model")), "unknown")

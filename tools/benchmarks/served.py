@@ -10,11 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 from edgeopt import cache, progress
 from edgeopt.errors import CompileError, MeasurementError
@@ -57,9 +57,9 @@ class Variant:
     length: int = 0
 
 
-def peer(name: str) -> ModuleType:
+def peer(name: str, package: str = PEERS) -> ModuleType:
     """Return the module of a peer, which imports nothing heavy by itself."""
-    return importlib.import_module(f"{PEERS}.{name}")
+    return importlib.import_module(f"{package}.{name}")
 
 
 def python_of(requirements: Sequence[str], removed: Sequence[str] = ()) -> Path:
@@ -85,36 +85,55 @@ def python_of(requirements: Sequence[str], removed: Sequence[str] = ()) -> Path:
     return cache.entry("bench-peer", key, install) / "venv/bin/python"
 
 
-def made(name: str, model: Path) -> tuple[Path, Path]:
+def made(name: str, model: Path, package: str = PEERS) -> tuple[Path, Path]:
     """Return the Python and the folder of what a peer makes of the checkpoint ``model``.
 
     Raises CompileError with what the peer said if it cannot.
     """
-    module = peer(name)
+    module = peer(name, package)
     python = python_of(module.REQUIREMENTS, getattr(module, "REMOVED", ()))
 
     def build(directory: Path) -> None:
         with progress.step(f"{name}: making its form of {model.name}"):
-            _run(_words(python, "make", name, "", model, directory, 0))
+            _run(words(package, python, "make", name, "", model, directory, 0))
 
     key = cache.key(
         weights=cache.file_sha256(model / "model.safetensors"),
-        code=cache.file_sha256(Path(str(module.__file__))),
+        code=[cache.file_sha256(Path(str(one.__file__))) for one in (module, *_imported(module))],
         requirements=list(module.REQUIREMENTS),
     )
     return python, cache.entry("bench-made-by-peer", key, build)
 
 
-class Served:
-    """A variant that runs, from its start to the end of the block."""
+def _imported(module: ModuleType) -> list[ModuleType]:
+    """Return the other peers that ``module`` takes code of."""
+    found = {value.__module__ for value in vars(module).values() if hasattr(value, "__module__")}
+    names = sorted(n for n in found if n.startswith(f"{PEERS}.") and n != module.__name__)
+    return [importlib.import_module(name) for name in names]
 
-    def __init__(self, variant: Variant, environment: dict[str, str]) -> None:
+
+class Process:
+    """A variant that runs, from its start to the end of the block.
+
+    It is asked a document at a time; ``opened`` is what it said first.
+    """
+
+    def __init__(self, variant: Variant, environment: dict[str, str], package: str = PEERS) -> None:
         """Start it and wait until it has answered once. Raises MeasurementError."""
         self.variant = variant
         self._said = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
         one = variant
         self._process = subprocess.Popen(
-            _words(one.python, "serve", one.module, one.word, one.model, one.folder, one.length),
+            words(
+                package,
+                one.python,
+                "serve",
+                one.module,
+                one.word,
+                one.model,
+                one.folder,
+                one.length,
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -123,35 +142,21 @@ class Served:
             cwd=ROOT,
         )
         try:
-            opened = self._read()
+            self.opened: dict[str, Any] = self._read()
         except BaseException:
             self.close()
             raise
-        self.versions: dict[str, str] = opened["versions"]
-        self.peak_mb: float = opened["peak_mb"]
+        self.versions: dict[str, str] = self.opened["versions"]
 
-    def block(self, texts: Sequence[str]) -> list[Answer]:
-        """Run ``texts`` one by one. Raises MeasurementError if the process ends."""
-        asked = {"texts": list(texts), "tries": TRIES, "quiet": MAX_WALL_TO_CPU}
+    def ask(self, document: Mapping[str, Any]) -> Any:
+        """Return what it answers to ``document``. Raises MeasurementError if it ends."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.write(json.dumps(document) + "\n")
             self._process.stdin.flush()
         except OSError as exc:
             raise self._ended() from exc
-        found = self._read()
-        self.peak_mb = found["peak_mb"]
-        return [
-            Answer(
-                cpu_ns=cpu,
-                wall_ns=wall,
-                quiet=quiet,
-                label=label,
-                tokens=tokens,
-                probabilities=tuple(probabilities),
-            )
-            for cpu, wall, quiet, label, tokens, probabilities in found["answers"]
-        ]
+        return self._read()
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
@@ -179,7 +184,7 @@ class Served:
         self._process.wait()
         self._said.close()
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -191,17 +196,44 @@ class Served:
         self.close()
 
 
+class Served(Process):
+    """A variant that takes texts to labels."""
+
+    def __init__(self, variant: Variant, environment: dict[str, str]) -> None:
+        """Start it and wait until it has answered once. Raises MeasurementError."""
+        super().__init__(variant, environment)
+        self.peak_mb: float = self.opened["peak_mb"]
+
+    def block(self, texts: Sequence[str]) -> list[Answer]:
+        """Run ``texts`` one by one. Raises MeasurementError if the process ends."""
+        found = self.ask({"texts": list(texts), "tries": TRIES, "quiet": MAX_WALL_TO_CPU})
+        self.peak_mb = found["peak_mb"]
+        return [
+            Answer(
+                cpu_ns=cpu,
+                wall_ns=wall,
+                quiet=quiet,
+                label=label,
+                tokens=tokens,
+                probabilities=tuple(probabilities),
+            )
+            for cpu, wall, quiet, label, tokens, probabilities in found["answers"]
+        ]
+
+
 def last_words(text: str) -> str:
     """Return the last line of what a process said, cut: of a traceback the error itself."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:_SHOWN] if lines else "it said nothing"
 
 
-def _words(
-    python: Path, what: str, module: str, word: str, model: Path, folder: Path, length: int
-) -> list[str]:
-    worker = [str(python), "-P", "-m", f"{PEERS}.worker"]
-    return [*worker, what, f"{PEERS}.{module}", word, str(model), str(folder), str(length)]
+def words(
+    package: str, python: Path, what: str, module: str, word: str, model: Path, folder: Path,
+    length: int,
+) -> list[str]:  # fmt: skip
+    """Return the command line of the worker of ``package``."""
+    worker = [str(python), "-P", "-m", f"{package}.worker"]
+    return [*worker, what, f"{package}.{module}", word, str(model), str(folder), str(length)]
 
 
 def _environment() -> dict[str, str]:
@@ -213,8 +245,8 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _run(words: Sequence[str]) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, env=_environment(), cwd=ROOT)
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), cwd=ROOT)
     if done.returncode:
-        name = " ".join(Path(word).name for word in words[:5])
+        name = " ".join(Path(word).name for word in command[:5])
         raise CompileError(f"exit {done.returncode}: {last_words(done.stderr)}", where=name)

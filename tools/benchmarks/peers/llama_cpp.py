@@ -25,6 +25,17 @@ PACKAGES = ("llama-cpp-python",)
 FAMILIES = ("bert",)
 
 
+def converter(folder: Path) -> Path:
+    """Return llama.cpp's converter, in the sources of the installed version below ``folder``."""
+    sources = folder / "sources"
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
+    subprocess.run([*pip, "-d", str(sources), REQUIREMENTS[1]], check=True)
+    (archive,) = sources.iterdir()
+    subprocess.run(["tar", "-xf", str(archive), "-C", str(sources)], check=True)
+    (found,) = sources.glob("*/vendor/llama.cpp/convert_hf_to_gguf.py")
+    return found
+
+
 def make(model: Path, folder: Path) -> None:
     """Convert the classifier, and keep pooler and head beside it."""
     import numpy as np
@@ -33,17 +44,12 @@ def make(model: Path, folder: Path) -> None:
     network = AutoModelForSequenceClassification.from_pretrained(model).float()
     if network.config.model_type not in FAMILIES:
         raise SystemExit(f"has no head of {network.config.model_type}'s kind")
-    sources = folder / "sources"
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
-    subprocess.run([*pip, "-d", str(sources), REQUIREMENTS[1]], check=True)
-    (archive,) = sources.iterdir()
-    subprocess.run(["tar", "-xf", str(archive), "-C", str(sources)], check=True)
-    (converter,) = sources.glob("*/vendor/llama.cpp/convert_hf_to_gguf.py")
-    words = [str(converter), str(model), "--outtype", "q8_0"]
+    program = converter(folder)
+    words = [str(program), str(model), "--outtype", "q8_0"]
     subprocess.run(
         [sys.executable, *words, "--outfile", str(folder / "q8_0.gguf")],
         check=True,
-        env={"PYTHONPATH": str(converter.parent / "gguf-py")},
+        env={"PYTHONPATH": str(program.parent / "gguf-py")},
     )
     named = {"pooler": network.bert.pooler.dense, "classifier": network.classifier}
     np.savez(

@@ -35,15 +35,13 @@ def main() -> None:
     answer = peer.reader(variant, Path(model), Path(folder), int(length) or None)
     probabilities = list if getattr(peer, "GIVES_PROBABILITIES", False) else softmax
     answer("a text that opens what is opened late")
-    print(
-        json.dumps({"peak_mb": _peak_mb(), "versions": _versions(peer)}), file=answers, flush=True
-    )
+    print(json.dumps({"peak_mb": peak_mb(), "versions": versions(peer)}), file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         answer(asked["texts"][0])
         found = [_timed(answer, text, asked["tries"], asked["quiet"]) for text in asked["texts"]]
         found = [[*told, probabilities(outputs)] for *told, outputs in found]
-        print(json.dumps({"answers": found, "peak_mb": _peak_mb()}), file=answers, flush=True)
+        print(json.dumps({"answers": found, "peak_mb": peak_mb()}), file=answers, flush=True)
 
 
 def _timed(answer, text, tries, quiet):  # type: ignore[no-untyped-def]
@@ -61,13 +59,15 @@ def _timed(answer, text, tries, quiet):  # type: ignore[no-untyped-def]
     return best
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """Return the most memory that this process had so far, MB of 10^6 bytes."""
     status = Path("/proc/self/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(peak.split()[1]) * 1024 / 1e6
 
 
-def _versions(peer) -> dict[str, str]:  # type: ignore[no-untyped-def]
+def versions(peer) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    """Return the versions of the peer's packages."""
     from importlib import metadata
 
     return {name: metadata.version(name) for name in getattr(peer, "PACKAGES", ())}

@@ -25,7 +25,7 @@ struct onnx_model {
     struct ort_env *env;
     struct ort_session *session;
     struct ort_memory_info *memory;
-    bool tells_arena;
+    bool tells_arena, takes_weights;
     uint32_t input_count;
     uint32_t output_count;
     struct port inputs[MAX_PORTS];
@@ -116,14 +116,38 @@ static int set_option(const struct ort_api *api, struct ort_session_options *opt
     return check(api, api->add_config(options, option->key, option->value), option->key, failure);
 }
 
-/* Whether the version, such as "1.31.1", is one whose table has the arena's figures. */
-static bool has_stats(const char *version)
+/* Whether the version, such as "1.31.1", is 1.`minor` or later: the table of an older one ends sooner. */
+static bool is_since(const char *version, long minor)
 {
     char *rest;
     long major = strtol(version, &rest, 10);
 
-    return major > 1 || (major == 1 && *rest == '.' &&
-                         strtol(rest + 1, NULL, 10) >= EO_ORT_STATS_MINOR);
+    return major > 1 || (major == 1 && *rest == '.' && strtol(rest + 1, NULL, 10) >= minor);
+}
+
+/* Gives the files of weights that stand beside the graph; onnxruntime finds those of a directory, and
+ * maps them, by itself. */
+static int add_weights(const struct onnx_model *model, struct ort_session_options *options,
+                       const struct eo_open *how, struct eo_failure *failure)
+{
+    int result = 0;
+
+    if (how->files->path != NULL || how->file_count == 1) {
+        return 0;
+    }
+    if (!model->takes_weights) {
+        return eo_fail(failure, EO_EENGINE, how->library,
+                       "is older than 1.%d, and opens weights beside a graph in a directory alone",
+                       EO_ORT_WEIGHTS_MINOR);
+    }
+    for (uint32_t i = 1; result == 0 && i < how->file_count; i++) {
+        const struct eo_file *file = &how->files[i];
+        const char *slash = strrchr(file->name, '/'), *name = slash == NULL ? file->name : slash + 1;
+        char *data = (char *)(uintptr_t)file->data; /* read alone */
+        result = check(model->api, model->api->add_weights(options, &name, &data, &file->bytes, 1),
+                       file->name, failure);
+    }
+    return result;
 }
 
 static int create_session(struct onnx_model *model, const struct eo_open *how,
@@ -145,6 +169,9 @@ static int create_session(struct onnx_model *model, const struct eo_open *how,
     }
     for (size_t i = 0; result == 0 && i < how->option_count; i++) {
         result = set_option(api, options, &how->options[i], failure);
+    }
+    if (result == 0) {
+        result = add_weights(model, options, how, failure);
     }
     if (result == 0) {
         const struct eo_file *file = how->files;
@@ -295,7 +322,8 @@ static int open_model(struct onnx_model *model, const struct eo_open *how,
                        EO_ORT_API_VERSION);
     }
     model->api = api;
-    model->tells_arena = has_stats(base->version());
+    model->tells_arena = is_since(base->version(), EO_ORT_STATS_MINOR);
+    model->takes_weights = is_since(base->version(), EO_ORT_WEIGHTS_MINOR);
     /* From 1.31 on the official builds keep an id of the device and a file of events in the user's
      * home; who wants that sets the variable. */
     if (setenv("ORT_DISABLE_TELEMETRY", "1", 0) != 0) {

@@ -16,6 +16,7 @@
 
 #define EO_ORT_API_VERSION 5
 #define EO_ORT_STATS_MINOR 23 /* of onnxruntime 1, the first that tells what an arena took */
+#define EO_ORT_WEIGHTS_MINOR 18 /* the first that takes weights' files from memory */
 
 struct ort_status;
 struct ort_env;
@@ -120,7 +121,11 @@ struct ort_api {
                                    const struct ort_memory_info *where,
                                    struct ort_allocator **out);      /* 131 */
     void (*release_allocator)(struct ort_allocator *allocator);      /* 132 */
-    void *slot_133[164];
+    void *slot_133[146];
+    ort_result (*add_weights)(struct ort_session_options *options, const char *const *names,
+                              char *const *data, const size_t *bytes,
+                              size_t count); /* 279 AddExternalInitializersFromFilesInMemory */
+    void *slot_280[17];
     const char *(*pair)(const struct ort_pairs *pairs, const char *key); /* 297, NULL: none */
     void *slot_298[2];
     void (*release_pairs)(struct ort_pairs *pairs); /* 300 */
@@ -135,6 +140,7 @@ _Static_assert(offsetof(struct ort_api, output_name) == 37 * sizeof(void *), "sl
 _Static_assert(offsetof(struct ort_api, value_info) == 65 * sizeof(void *), "slot 65");
 _Static_assert(offsetof(struct ort_api, release_env) == 92 * sizeof(void *), "slot 92");
 _Static_assert(offsetof(struct ort_api, add_config) == 130 * sizeof(void *), "slot 130");
+_Static_assert(offsetof(struct ort_api, add_weights) == 279 * sizeof(void *), "slot 279");
 _Static_assert(offsetof(struct ort_api, pair) == 297 * sizeof(void *), "slot 297");
 _Static_assert(offsetof(struct ort_api, allocator_stats) == 319 * sizeof(void *), "slot 319");
 
