@@ -381,7 +381,7 @@ class Decoder:
         self._bind(PAST, self._most)
 
     def _bind(self, along: str, most: int) -> None:
-        """Set memory for ``most`` tokens in the states along ``along``, past and present at once."""
+        """Set memory for ``most`` tokens in the states that are ``along`` them."""
         ort = require("onnxruntime", "onnx")
         for state in self._states:
             if along not in state.dims:

@@ -49,8 +49,8 @@ class State:
     """What a graph keeps between calls: an output of one is an input of the next, by name.
 
     It stands for ``count`` of them, one for each layer, whose number takes the place of ``{}`` in
-    both names. ``dims`` are sizes, and ``PAST`` for the one that grows with the tokens, or ``SOURCE``
-    for that of a source's tokens.
+    both names. ``dims`` are sizes, and ``PAST`` for the one that grows with the tokens, or
+    ``SOURCE`` for that of a source's tokens.
     """
 
     input: Annotated[str, Like(_NAME)]
