@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,10 @@ _T5_SIZES: dict[str, Any] = {
     "n_positions": 160,
     "relative_attention_max_distance": 40,
 }
+_SEEDS = {"t5": 11, "flan-t5": 4, "bart": 13, "marian": 1}
+"""Of weights with which answers are of several tokens."""
+
+_T5_ENDS = {"pad_token_id": 0, "eos_token_id": 1}
 ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "t5": ("T5ForConditionalGeneration", _T5_SIZES, {"decoder_start_token_id": 0}),
     "flan-t5": (
@@ -125,11 +130,11 @@ ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "bart": (
         "BartForConditionalGeneration",
         _BART_SIZES,
-        {"decoder_start_token_id": 2, "forced_bos_token_id": 7, "forced_eos_token_id": 1},
+        {"decoder_start_token_id": 0, "forced_bos_token_id": 7, "forced_eos_token_id": 0},
     ),
     "marian": (
         "MarianMTModel",
-        _BART_SIZES | {"scale_embedding": True, "activation_function": "swish"},
+        _BART_SIZES | {"scale_embedding": True, "activation_function": "swish", "init_std": 0.4},
         {"decoder_start_token_id": 0, "bad_words_ids": [[0]], "forced_eos_token_id": 1},
     ),
 }
@@ -157,30 +162,32 @@ def unigram() -> Any:
     return transformers.T5Tokenizer(vocab=[tuple(piece) for piece in pieces], extra_ids=4)
 
 
-def write_encoder_decoder(folder: Path, family: str, **changes: Any) -> Any:
-    """Save one of ``family`` (of ``ENCODER_DECODERS``) into ``folder``, and return the network."""
+def write_encoder_decoder(folder: Path, family: str, factor: float = 3.0, **changes: Any) -> Any:
+    """Save one of ``family`` (of ``ENCODER_DECODERS``) into ``folder``, and return the network.
+
+    ``factor`` is of what linear layers begin with; with 1 an answer is one token again and again.
+    """
     with quiet():
         import torch
         import transformers
 
         named, sizes, asked = ENCODER_DECODERS[family]
         kind = getattr(transformers, named)
-        config = kind.config_class(
-            vocab_size=VOCABULARY + 4, pad_token_id=0, eos_token_id=1, **sizes | changes
-        )
-        torch.manual_seed(0)
+        ends = {"pad_token_id": 3, "eos_token_id": 0} if family == "bart" else _T5_ENDS
+        config = kind.config_class(vocab_size=VOCABULARY + 4, **ends | sizes | changes)
+        torch.manual_seed(_SEEDS[family])
         network = kind(config).eval()
         with torch.no_grad():
-            for parameter in network.parameters():
+            for name, parameter in network.named_parameters():
                 if parameter.ndim == 1:
                     parameter += 0.1 * torch.randn_like(parameter)
-            if family == "t5":  # its head is its table: a token would follow itself for ever
-                network.shared.weight *= 0.1
+                elif name == "shared.weight":
+                    parameter *= 0.03
+                elif not re.search("shared|embed|lm_head|relative", name):
+                    parameter *= factor
             if "final_logits_bias" in dict(network.named_buffers()):
                 network.final_logits_bias += 0.3 * torch.randn_like(network.final_logits_bias)
-        network.generation_config = transformers.GenerationConfig(
-            pad_token_id=0, eos_token_id=1, **asked
-        )
+        network.generation_config = transformers.GenerationConfig(**ends | asked)
         network.save_pretrained(folder)
         if family == "bart":
             made = byte_level()
