@@ -78,6 +78,6 @@ def test_versions_and_sizes_that_do_not_do_are_refused(tmp_path: Path) -> None:
         with pytest.raises(CompileError, match=rf"need onnxruntime {since}, .* runs 1.19.2"):
             onnx_decoder.lower(model, TARGET, old, "fp32", tmp_path)
     generators.write_encoder_decoder(tmp_path / "odd", "t5", d_kv=24)
+    odd = import_seq2seq(tmp_path / "odd", "odd")
     with pytest.raises(CompileError, match=r"heads of 24 values; .* takes multiples of 16"):
-        odd = import_seq2seq(tmp_path / "odd", "odd")
         onnx_decoder.lower(odd, TARGET, SPEC, "fp32", tmp_path)
