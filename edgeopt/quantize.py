@@ -22,7 +22,7 @@ GroupSize = Literal[0, 32, 64, 128, 256]
 QUANTIZED: tuple[Quantized, ...] = get_args(Quantized)
 GROUP_SIZES: tuple[GroupSize, ...] = get_args(GroupSize)
 
-GROUP_SIZE_INT4 = 32  # what every engine has, and the nearest to FP32
+GROUP_SIZE_INT4: GroupSize = 32  # what every engine has, and the nearest to FP32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,110 @@ def byte_fallback(*, strip: bool) -> Any:
     document = json.loads(made.to_str())  # tokens for bytes are no special ones, as they are here
     document["added_tokens"] = document["added_tokens"][:2]
     return Tokenizer.from_str(json.dumps(document))
+
+
+_BART_SIZES: dict[str, Any] = {
+    "d_model": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 96,
+    "decoder_ffn_dim": 96,
+    "max_position_embeddings": 160,
+    "init_std": 0.2,
+}
+_T5_SIZES: dict[str, Any] = {
+    "d_model": 64,
+    "d_kv": 16,
+    "d_ff": 96,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "n_positions": 160,
+    "relative_attention_max_distance": 40,
+}
+_SEEDS = {"t5": 11, "flan-t5": 4, "bart": 13, "marian": 1}
+"""Of weights with which answers are of several tokens."""
+
+_T5_ENDS = {"pad_token_id": 0, "eos_token_id": 1}
+ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "t5": ("T5ForConditionalGeneration", _T5_SIZES, {"decoder_start_token_id": 0}),
+    "flan-t5": (
+        "T5ForConditionalGeneration",
+        _T5_SIZES | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        {"decoder_start_token_id": 0, "suppress_tokens": [9, 17]},
+    ),
+    "bart": (
+        "BartForConditionalGeneration",
+        _BART_SIZES,
+        {"decoder_start_token_id": 0, "forced_bos_token_id": 7, "forced_eos_token_id": 0},
+    ),
+    "marian": (
+        "MarianMTModel",
+        _BART_SIZES | {"scale_embedding": True, "activation_function": "swish", "init_std": 0.4},
+        {"decoder_start_token_id": 0, "bad_words_ids": [[0]], "forced_eos_token_id": 1},
+    ),
+}
+"""What is made of each: its class, its config, and its generation_config.json."""
+
+
+def unigram() -> Any:
+    """T5's tokenizer as transformers has it, of a vocabulary that is learnt here."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    learnt = Tokenizer(models.Unigram())
+    learnt.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    learnt.train_from_iterator(
+        texts.read_texts(None, 100),
+        trainers.UnigramTrainer(
+            vocab_size=VOCABULARY - 4,
+            special_tokens=special,
+            unk_token="<unk>",
+            show_progress=False,
+        ),
+    )
+    pieces = json.loads(learnt.to_str())["model"]["vocab"]
+    return transformers.T5Tokenizer(vocab=[tuple(piece) for piece in pieces], extra_ids=4)
+
+
+def write_encoder_decoder(folder: Path, family: str, factor: float = 3.0, **changes: Any) -> Any:
+    """Save one of ``family`` (of ``ENCODER_DECODERS``) into ``folder``, and return the network.
+
+    ``factor`` is of what linear layers begin with; with 1 an answer is one token again and again.
+    """
+    with quiet():
+        import torch
+        import transformers
+
+        named, sizes, asked = ENCODER_DECODERS[family]
+        kind = getattr(transformers, named)
+        ends = {"pad_token_id": 3, "eos_token_id": 0} if family == "bart" else _T5_ENDS
+        config = kind.config_class(vocab_size=VOCABULARY + 4, **ends | sizes | changes)
+        torch.manual_seed(_SEEDS[family])
+        network = kind(config).eval()
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if parameter.ndim == 1:
+                    parameter += 0.1 * torch.randn_like(parameter)
+                elif name == "shared.weight":
+                    parameter *= 0.03
+                elif not re.search("shared|embed|lm_head|relative", name):
+                    parameter *= factor
+            if "final_logits_bias" in dict(network.named_buffers()):
+                network.final_logits_bias += 0.3 * torch.randn_like(network.final_logits_bias)
+        network.generation_config = transformers.GenerationConfig(**ends | asked)
+        network.save_pretrained(folder)
+        if family == "bart":
+            made = byte_level()
+            transformers.PreTrainedTokenizerFast(
+                tokenizer_object=made, eos_token=END, bos_token=END
+            ).save_pretrained(folder)
+        else:
+            unigram().save_pretrained(folder)
+    return network
 
 
 def write(folder: Path, family: str = "gpt2", tokenizer: Any = None, **changes: Any) -> Any:

@@ -392,6 +392,41 @@ def test_a_bundle_is_made_once(checkpoint: Path, bundle: edgeopt.Bundle) -> None
     assert (bundle.path / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_an_encoder_decoder_answers_a_source(tmp_path: Path) -> None:
+    generators.write_encoder_decoder(tmp_path / "tiny", "flan-t5")
+    made = edgeopt.compile(tmp_path / "tiny", "host", output=tmp_path / "b", seq_lens=[100])
+    (fp32, int8) = (dict(a.generated or {}) for a in made.manifest.artifacts)
+    assert fp32["texts_same"] == fp32["texts"] == 6
+    assert fp32["greedy_same"] == fp32["greedy"] > 100
+    assert int8["steps"] == fp32["steps"]
+    assert made.manifest.generation is not None
+    assert (made.manifest.generation.start, made.manifest.generation.never) == ((0,), (9, 17))
+    assert [check.agrees for check in verify(made).artifacts] == [True, True]
+    source = "translate English to German: The library is small."
+    words = [made.path, source, "-p", "fp32", "--max-tokens", 30, "--json"]
+    document = json.loads(command("run", *words).stdout)
+    answer = document["answers"][0]
+    network, tokenizer = _loaded(tmp_path / "tiny")
+    given = tokenizer(source, return_tensors="pt")
+    with torch.inference_mode():
+        wanted = network.generate(**given, max_new_tokens=30, do_sample=False)[0, 1:].tolist()
+    assert answer["tokens"] == wanted
+    assert answer["text"] == tokenizer.decode(wanted, skip_special_tokens=True)
+    assert (document["context"], answer["prompt_tokens"]) == (100, given.input_ids.shape[1])
+    refused = command("run", made.path, "", columns=200)
+    assert "prompt: is empty, expected a text" in refused.stderr
+    with pytest.raises(InputError, match="takes up to 2048 tokens, and was asked for 2049"):
+        edgeopt.compile(tmp_path / "tiny", "host", output=tmp_path / "c", seq_lens=[2049])
+
+
+def _loaded(folder: Path) -> tuple[Any, Any]:
+    """Return network and tokenizer as transformers opens them."""
+    import transformers
+
+    network = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    return network, transformers.AutoTokenizer.from_pretrained(folder)
+
+
 def test_golden_logits_are_those_of_transformers(bundle: edgeopt.Bundle, checkpoint: Path) -> None:
     import transformers
 

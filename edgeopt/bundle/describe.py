@@ -72,7 +72,13 @@ def describe_generator(
     return replace(
         describe(apart, target, artifacts),
         generation=Generation(
-            states=states, stops=model.stops, since={"onnx": onnx_decoder.since(model)}
+            states=states,
+            stops=model.stops,
+            since={"onnx": onnx_decoder.since(model)},
+            start=model.forced.start,
+            first=model.forced.first,
+            last=model.forced.last,
+            never=model.forced.never,
         ),
     )
 

@@ -4,7 +4,8 @@
 
 ``golden/prompts.json`` has the prompts as text and as tokens, and the tokens that follow, as long
 as the reference is sure of them;
-``golden/prompt_N/`` the tokens as ``in.input_ids.npy`` and the logits after the last of them.
+``golden/prompt_N/`` the tokens as ``in.input_ids.npy`` and the logits after the last of them. An
+encoder-decoder's prompt is its source, and its logits are those that the answer begins with.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edgeopt.bundle.manifest import Golden
 from edgeopt.errors import BundleError, InputError
 from edgeopt.fields import read_json
 from edgeopt.model.decoder import LOGITS, TOKENS, TOTAL
+from edgeopt.model.seq2seq import SOURCE_TOKENS, SOURCE_TOTAL
 
 PROMPTS = "golden/prompts.json"
 _PROMPTS = 2
@@ -48,17 +50,18 @@ def write(folder: Path, asked: Sequence[Any]) -> tuple[Golden, ...]:
     for number, one in enumerate(surest):
         name = f"golden/prompt_{number}"
         tokens = one.tokens[: one.prompt]
-        golden.write(
-            folder / name,
-            {
-                TOKENS: np.array([tokens], np.int64),
-                TOTAL: np.array([len(tokens)], np.int32),
-            },
-            {LOGITS: one.logits[one.prompt - 1][None]},
-        )
-        calls.append(Golden(directory=name, seq_len=len(tokens), tokens=len(tokens)))
+        inputs: dict[str, np.ndarray] = {
+            TOKENS: np.array([tokens], np.int64),
+            TOTAL: np.array([len(tokens)], np.int32),
+        }
+        if one.source:
+            inputs[SOURCE_TOKENS] = np.array([one.source], np.int64)
+            inputs[SOURCE_TOTAL] = np.array([len(one.source)], np.int32)
+        golden.write(folder / name, inputs, {LOGITS: one.logits[one.prompt - 1][None]})
+        count = len(one.given)
+        calls.append(Golden(directory=name, seq_len=count, tokens=count))
         answer = list(one.answer[: one.sure])
-        prompts.append({"text": one.text, "tokens": list(tokens), "answer": answer})
+        prompts.append({"text": one.text, "tokens": list(one.given), "answer": answer})
     (folder / PROMPTS).write_text(json.dumps(prompts))
     return tuple(calls)
 

@@ -27,7 +27,7 @@ from edgeopt.model import MAIN
 from edgeopt.model.dual_encoder import IMAGE, TEXT, Similarity
 from edgeopt.model.image import ImageInput
 from edgeopt.model.pooling import Pooling
-from edgeopt.model.signature import NO_LENGTH, Signature, State, TensorSpec
+from edgeopt.model.signature import NO_LENGTH, SOURCE, Signature, State, TensorSpec
 from edgeopt.model.tasks import (
     TEXT_GENERATION,
     TOWERS,
@@ -62,6 +62,7 @@ CACHE_DIR).
 
 _MOST_BYTES = 1 << 26  # EO_MANIFEST_MAX_BYTES of the runtime; and what may be listed in it:
 _MOST_FILES, _MOST_ARTIFACTS = 4096, 256
+_MOST_FORCED = 16
 _BLANKS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 
 
@@ -190,17 +191,24 @@ class Generation:
     ``states`` are the graph's besides its signature, with room for the input's ``max_seq_len``
     tokens; each engine keeps them in its own way. ``stops`` are the tokens that end a text, () for
     none. ``since`` has by engine the first version that runs the graph rightly: older ones may open
-    it and be wrong.
+    it and be wrong. Of an encoder-decoder ``start``, ``first``, ``last`` and ``never`` are the
+    tokens that are not chosen (``edgeopt.model.Forced``).
     """
 
     states: Annotated[tuple[State, ...], Most(16)]
     stops: Annotated[tuple[Id, ...], Most(256)] = ()
     since: Mapping[str, Annotated[str, Like(r"\d{1,4}\.\d{1,4}")]] = field(default_factory=dict)
+    start: Annotated[tuple[Id, ...], Most(_MOST_FORCED)] = ()
+    first: Annotated[tuple[Id, ...], Most(_MOST_FORCED)] = ()
+    last: Annotated[tuple[Id, ...], Most(1)] = ()
+    never: Annotated[tuple[Id, ...], Most(256)] = ()
 
     def check(self, table: Table) -> None:
-        """Raise InputError if nothing is kept."""
+        """Raise InputError if nothing is kept, or what a source needs is not there."""
         if not self.states:
             raise table.wrong("states", "expected at least one")
+        if any(SOURCE in state.dims for state in self.states) != bool(self.start):
+            raise table.wrong("start", "expected with states of a source, and only then")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,18 +1,20 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Lower a decoder, and hold what it generates against transformers, which is called directly.
+"""Lower a generator, and hold what it generates against transformers, which is called directly.
 
 Logits are compared step by step over texts that both are given (teacher forcing), half of each
 text in one call and the other half token by token, as a device reads a prompt and then answers.
-Then both go on by themselves, greedily. Lowered and checked artifacts are kept by content.
+Then both go on by themselves, greedily. An encoder-decoder reads each text as its source, answers
+it with the text itself under teacher forcing, and what its encoder hands on is compared besides.
+Lowered and checked artifacts are kept by content.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.extras import require
 from edgeopt.fields import Table
 from edgeopt.lower.lowering import Lowered
-from edgeopt.model import Model, tokenizer
+from edgeopt.model import Model, seq2seq, tokenizer
 from edgeopt.model.decoder import LOGITS
 from edgeopt.quantize import Quantize
 from edgeopt.quiet import quiet
@@ -54,6 +56,10 @@ class Asked:
     ``logits`` are float32 (tokens, vocabulary); ``answer`` are the tokens that greedily follow the
     first ``prompt`` of ``tokens``, the one that ends the text among them, and ``text`` is the
     prompt's. Of the answer the first ``sure`` are told from every other token by the logits.
+
+    An encoder-decoder's ``source`` are the tokens of ``text``, ``tokens`` are the decoder's and
+    ``prompt`` counts those that it begins with. ``encoded`` are by state what its encoder hands on,
+    float32 (1, heads, source, size of a head).
     """
 
     tokens: tuple[int, ...]
@@ -62,6 +68,13 @@ class Asked:
     answer: tuple[int, ...]
     sure: int
     text: str
+    source: tuple[int, ...] = ()
+    encoded: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """The tokens that a device makes of ``text``."""
+        return self.source or self.tokens[: self.prompt]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,14 +100,19 @@ class _Record:
     artifact: Artifact
     fidelity: Fidelity
     generated: Generated
+    encoded_cosine: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
-    """An artifact with its files, and what was found of it."""
+    """An artifact with its files, and what was found of it.
+
+    ``encoded_cosine`` is the worst of what an encoder hands on, None without one.
+    """
 
     lowered: Lowered
     generated: Generated
+    encoded_cosine: float | None
 
 
 def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
@@ -106,12 +124,23 @@ def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
     own = tokenizer.load(folder)
     network: Any = model.module
     most = min(MOST_TOKENS, model.text.max_seq_len)
+    forced = model.forced
     how = transformers.GenerationConfig(
-        do_sample=False, eos_token_id=list(model.stops) or None, pad_token_id=0
+        do_sample=False,
+        eos_token_id=list(model.stops) or None,
+        pad_token_id=0,
+        decoder_start_token_id=_one(forced.start),
+        forced_bos_token_id=_one(forced.first),
+        forced_eos_token_id=_one(forced.last),
+        suppress_tokens=list(forced.never) or None,
     )
     found: list[Asked] = []
     with progress.step(f"Asking transformers about {TEXTS} texts"), torch.inference_mode():
         for text in texts:
+            if forced.start and len(found) < TEXTS:
+                one = _ask_encoder(model, own, text, most, how)
+                found += [] if one is None else [one]
+                continue
             tokens = own(text).input_ids[:most]
             if len(tokens) < _FEWEST or len(found) == TEXTS:
                 continue
@@ -125,7 +154,7 @@ def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
                     attention_mask=torch.ones_like(ids[:, :prompt]),
                     generation_config=how,
                     max_new_tokens=room,
-                    output_logits=True,
+                    output_scores=True,
                     return_dict_in_generate=True,
                 )
             found.append(
@@ -134,7 +163,7 @@ def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
                     logits=logits,
                     prompt=prompt,
                     answer=tuple(made.sequences[0, prompt:].tolist()),
-                    sure=_sure([row[0].float().numpy() for row in made.logits]),
+                    sure=_sure([row[0].float().numpy() for row in made.scores]),
                     text=own.decode(tokens[:prompt], skip_special_tokens=True),
                 )
             )
@@ -143,13 +172,77 @@ def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
     return tuple(found)
 
 
-def _sure(rows: Sequence[np.ndarray]) -> int:
-    """Return how many steps there are before two tokens' logits are alike but for rounding."""
-    for step, row in enumerate(rows):
+def _one(tokens: Sequence[int]) -> int | None:
+    return tokens[0] if tokens else None
+
+
+def _ask_encoder(model: Model, own: Any, text: str, most: int, how: Any) -> Asked | None:
+    """Ask an encoder-decoder about ``text``, or the words of it that are ``most`` tokens.
+
+    None if that is too short.
+    """
+    import torch
+
+    words = text.split(" ")
+    while words and len(own(" ".join(words)).input_ids) > most:
+        words.pop()
+    text = " ".join(words)
+    source = own(text).input_ids
+    if len(source) < _FEWEST:
+        return None
+    network: Any = model.module
+    start = model.forced.start
+    tokens = [*start, *source][:most]
+    room = min(ANSWER_TOKENS, model.text.max_seq_len - len(start))
+    ids = torch.tensor([source])
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with quiet():
+        forward = network(**given, decoder_input_ids=torch.tensor([tokens]), use_cache=True)
+        made = network.generate(
+            **given,
+            generation_config=how,
+            max_new_tokens=room,
+            # transformers 5.24 makes a cache of as many layers as the encoder has, and finds none
+            # for a decoder's that has more.
+            use_cache=seq2seq.decoder_layers(network.config) <= network.config.num_hidden_layers,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+    kept = getattr(forward, "cache", None) or forward.past_key_values  # the name before 5.24
+    layers = kept.cross_attention_cache.layers
+    answer = tuple(made.sequences[0, len(start) :].tolist())
+    sure = _sure([row[0].float().numpy() for row in made.scores])
+    if model.forced.last and len(answer) == room:
+        sure = min(sure, room - 1)  # the last one is forced, and not in a longer answer
+    return Asked(
+        tokens=tuple(tokens),
+        logits=forward.logits[0].float().numpy(),
+        prompt=len(start),
+        answer=answer,
+        sure=sure,
+        text=text,
+        source=tuple(source),
+        encoded={
+            f"present.{i}.cross_{part}": getattr(layer, f"{part}s").float().numpy()
+            for i, layer in enumerate(layers)
+            for part in ("key", "value")
+        },
+    )
+
+
+def _sure(scores: Sequence[np.ndarray]) -> int:
+    """Return how many steps there are before two tokens' scores are alike but for rounding.
+
+    Those of tokens that cannot be chosen are infinite.
+    """
+    for step, every in enumerate(scores):
+        row = every[np.isfinite(every)]
+        if row.size < 2:
+            continue
         second, first = np.partition(row, -2)[-2:]
         if first - second <= _TIE * float(np.abs(row).max()):
             return step
-    return len(rows)
+    return len(scores)
 
 
 def lower(
@@ -195,13 +288,15 @@ def _lower(
         with progress.step(f"Lowering to {spec.engine} {precision}"):
             artifact = onnx_decoder.lower(model, target, spec, precision, files, quantize)
         with progress.step(f"Checking {spec.engine} {precision} against the reference"):
-            found, generated = _check(model, files / artifact.main.files[0], asked)
-        record = values.write(_Record(artifact=artifact, fidelity=found, generated=generated))
+            found, generated, encoded = _check(model, files / artifact.main.files[0], asked)
+        record = values.write(
+            _Record(artifact=artifact, fidelity=found, generated=generated, encoded_cosine=encoded)
+        )
         (directory / _RECORD).write_text(json.dumps(record))
 
     key = cache.key(
         model=model.digest,
-        texts=[(one.tokens, one.answer) for one in asked],
+        texts=[(one.source, one.tokens, one.answer) for one in asked],
         engine=asdict(spec) | {"precisions": None, "why": None},
         precision=precision,
         quantize=quantize.options(),
@@ -215,11 +310,17 @@ def _lower(
             artifact=record.artifact, fidelity=record.fidelity, directory=directory / "files"
         ),
         generated=record.generated,
+        encoded_cosine=record.encoded_cosine,
     )
 
 
 def _judge(made: Made, precision: str, bound: float) -> None:
     found, generated = made.lowered.fidelity, made.generated
+    if made.encoded_cosine is not None and made.encoded_cosine < bound:
+        raise CompileError(
+            f"cosine {made.encoded_cosine:.4f} of what the encoder hands on is below the "
+            f"recipe's bound {bound}"
+        )
     if found.cosine_min < bound:
         raise CompileError(
             f"cosine {found.cosine_min:.4f} of a step's logits is below the recipe's bound {bound}"
@@ -231,11 +332,14 @@ def _judge(made: Made, precision: str, bound: float) -> None:
         )
 
 
-def _check(model: Model, path: Path, asked: Sequence[Asked]) -> tuple[Fidelity, Generated]:
+def _check(
+    model: Model, path: Path, asked: Sequence[Asked]
+) -> tuple[Fidelity, Generated, float | None]:
     try:
         decoder = onnx_decoder.Decoder(path, model, 1)
         logits = [_forced(decoder, one) for one in asked]
-        answers = [_answer(decoder, one, model.stops) for one in asked]
+        encoded = [cosine for one in asked for cosine in _encoded(decoder, one)]
+        answers = [_answer(decoder, one, model) for one in asked]
     except CompileError:
         raise
     # onnxruntime raises exceptions of many kinds without a common base.
@@ -244,14 +348,20 @@ def _check(model: Model, path: Path, asked: Sequence[Asked]) -> tuple[Fidelity, 
     calls = [{LOGITS: row[None]} for rows in logits for row in rows]
     wanted = [{LOGITS: row[None]} for one in asked for row in one.logits[_half(one) - 1 :]]
     same = [_same(one, answer) for one, answer in zip(asked, answers, strict=True)]
-    return fidelity.summarise(calls, wanted, [None] * len(calls)), Generated(
-        steps=len(calls),
-        perplexity=_perplexity(asked, logits),
-        reference_perplexity=_perplexity(asked, [one.logits[_half(one) - 1 :] for one in asked]),
-        texts=len(asked),
-        texts_same=sum(n == len(one.answer) for n, one in zip(same, asked, strict=True)),
-        greedy=sum(len(one.answer) for one in asked),
-        greedy_same=sum(same),
+    return (
+        fidelity.summarise(calls, wanted, [None] * len(calls)),
+        Generated(
+            steps=len(calls),
+            perplexity=_perplexity(asked, logits),
+            reference_perplexity=_perplexity(
+                asked, [one.logits[_half(one) - 1 :] for one in asked]
+            ),
+            texts=len(asked),
+            texts_same=sum(n == len(one.answer) for n, one in zip(same, asked, strict=True)),
+            greedy=sum(len(one.answer) for one in asked),
+            greedy_same=sum(same),
+        ),
+        min(encoded, default=None),
     )
 
 
@@ -262,18 +372,45 @@ def _half(one: Asked) -> int:
 def _forced(decoder: onnx_decoder.Decoder, one: Asked) -> np.ndarray:
     """Return the logits from the middle of a text to its end, (steps, vocabulary)."""
     half = _half(one)
-    decoder.reset()
+    decoder.reset(one.source)
     found = [decoder.run(one.tokens[:half])]
     found += [decoder.run([token]) for token in one.tokens[half:]]
     return np.stack(found)
 
 
-def _answer(decoder: onnx_decoder.Decoder, one: Asked, stops: Sequence[int]) -> list[int]:
+def _encoded(decoder: onnx_decoder.Decoder, one: Asked) -> list[float]:
+    """Return the cosines of each layer's keys and values of the source with the reference's."""
+    if not one.encoded:
+        return []
+    decoder.reset(one.source)
+    found = []
+    for name, wanted in one.encoded.items():
+        ours = decoder.states[name].numpy().ravel().astype(np.float64)
+        theirs = wanted.ravel().astype(np.float64)
+        size = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+        found.append(
+            float(ours @ theirs) / size if size > 0 else float(np.array_equal(ours, theirs))
+        )
+    return found
+
+
+def _answer(decoder: onnx_decoder.Decoder, one: Asked, model: Model) -> list[int]:
     """Return the tokens that greedily follow the prompt, as many as the reference gave."""
-    decoder.reset()
-    answer = [int(decoder.run(one.tokens[: one.prompt]).argmax())]
-    while len(answer) < len(one.answer) and answer[-1] not in stops:
-        answer.append(int(decoder.run(answer[-1:]).argmax()))
+    forced = model.forced
+    most = min(ANSWER_TOKENS, model.text.max_seq_len - one.prompt)
+    decoder.reset(one.source)
+    answer: list[int] = []
+    given = one.tokens[: one.prompt]
+    while len(answer) < len(one.answer) and not (answer and answer[-1] in model.stops):
+        logits = decoder.run(given)
+        logits[list(forced.never)] = -np.inf
+        token = int(logits.argmax())
+        if len(answer) < len(forced.first):
+            token = forced.first[len(answer)]
+        elif len(answer) + 1 == most and forced.last:
+            token = forced.last[0]
+        answer.append(token)
+        given = (token,)
     return answer
 
 

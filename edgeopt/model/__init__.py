@@ -103,6 +103,24 @@ class TextInput:
     kind: ClassVar[str] = "text"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forced:
+    """The tokens of an encoder-decoder that are not chosen by their logits.
+
+    The decoder begins with ``start``, which is no part of the answer; the answer begins with
+    ``first``, and has ``last`` at the last place that there is room for. Tokens of ``never`` are
+    not chosen. All are () for none.
+    """
+
+    start: tuple[int, ...] = ()
+    first: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
+    never: tuple[int, ...] = ()
+
+
+UNFORCED = Forced()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Model:
     """A trained transformer with all that belongs to it.
@@ -110,7 +128,7 @@ class Model:
     ``graphs`` are by name; a model of one graph has ``MAIN``. ``input`` is how a text or an image
     becomes what the graphs take. ``pooling`` is how a sentence embedding is made of
     ``last_hidden_state``, if the checkpoint says so. ``stops`` are the tokens that end a generated
-    text.
+    text, and ``forced`` those that are not chosen.
     ``activation`` makes scores of ``logits``: softmax, sigmoid, or none. ``origin`` tells where it
     came from (plain JSON values); ``digest`` is a SHA-256 of the weights, the configuration and
     the tokenizer. ``source`` is the folder, or the .onnx file, as the user's own tool would open
@@ -125,6 +143,7 @@ class Model:
     activation: str
     pooling: Pooling | None
     stops: tuple[int, ...] = ()
+    forced: Forced = UNFORCED
     source: Path | None = None
     origin: Mapping[str, Any]
     digest: str

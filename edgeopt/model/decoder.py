@@ -9,13 +9,24 @@ gives the logits of the last one. Keys and values of all tokens are its states.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgeopt import cache, closure, progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import MAIN, Graph, Model, TextInput, TorchSource, huggingface, tokenizer
+from edgeopt.model import (
+    MAIN,
+    UNFORCED,
+    Forced,
+    Graph,
+    Model,
+    TextInput,
+    TorchSource,
+    huggingface,
+    tokenizer,
+)
 from edgeopt.model.network import embeddings
 from edgeopt.model.signature import PAST, Signature, State, TensorSpec
 from edgeopt.model.tasks import TEXT_GENERATION
@@ -59,18 +70,43 @@ def import_decoder(folder: Path, name: str, context: int = 0) -> Model:
     family than ``FAMILIES``, or with a part that is not carried.
     """
     require("transformers", "torch")
-    config = huggingface.read_config(folder)
     where = str(folder / "config.json")
-    kind = config.get("model_type")
+    kind = huggingface.read_config(folder).get("model_type")
     if kind not in FAMILIES:
         raise InputError(
             f"model_type {kind!r} is not one that edgeopt makes a generator of",
             where=where,
             hint=f"It takes {', '.join(FAMILIES)}.",
         )
-    hashes = {path.name: cache.file_sha256(path) for path in huggingface.weight_files(folder)}
     network = huggingface.load(folder, "AutoModelForCausalLM", TEXT_GENERATION)
     _check(network, where)
+    return assembled(
+        folder,
+        name,
+        network,
+        most=_context(network, context, name, where),
+        signature=_signature(network.config),
+        states=_states(network.config),
+    )
+
+
+def assembled(
+    folder: Path,
+    name: str,
+    network: Any,
+    *,
+    most: int,
+    signature: Signature,
+    states: tuple[State, ...],
+    forced: Forced = UNFORCED,
+) -> Model:
+    """Return the Model of ``network`` with what stands beside it in ``folder``.
+
+    ``most`` are the tokens that it is called with at most. Raises InputError if the tokenizer is
+    missing, or has ids that the network has not.
+    """
+    config = huggingface.read_config(folder)
+    hashes = {path.name: cache.file_sha256(path) for path in huggingface.weight_files(folder)}
     tokens = tokenizer.collect(folder)
     if tokens is None:
         raise InputError(
@@ -79,8 +115,7 @@ def import_decoder(folder: Path, name: str, context: int = 0) -> Model:
             hint="Save it beside the weights with tokenizer.save_pretrained().",
         )
     tokenizer.check_ids(tokens, embeddings.rows(network), str(folder))
-    most = _context(network, context, name, where)
-    stops = _stops(network, where)
+    stops = _stops(network, str(folder / "config.json"))
     origin: dict[str, Any] = {
         "kind": "huggingface",
         "source": name,
@@ -94,16 +129,13 @@ def import_decoder(folder: Path, name: str, context: int = 0) -> Model:
         task=TEXT_GENERATION,
         input=TextInput(tokenizer=tokens, max_seq_len=most),
         graphs={
-            MAIN: Graph(
-                source=TorchSource(module=network),
-                signature=_signature(network.config),
-                states=_states(network.config),
-            )
+            MAIN: Graph(source=TorchSource(module=network), signature=signature, states=states)
         },
         labels=(),
         activation="none",
         pooling=None,
         stops=stops,
+        forced=forced,
         source=folder,
         origin=origin,
         digest=cache.key(
@@ -112,6 +144,7 @@ def import_decoder(folder: Path, name: str, context: int = 0) -> Model:
             tokenizer=tokenizer.hashes(tokens),
             context=most,
             stops=list(stops),
+            forced=asdict(forced),
             code=closure.code(__name__),
         ),
     )

@@ -36,26 +36,29 @@ def import_whole(
 ) -> Model | DualEncoder:
     """Return what ``import_model`` does, or both networks of a checkpoint that has two.
 
-    A decoder that goes on with a text comes as a Model that generates, for ``context`` tokens
-    (``edgeopt.model.decoder``).
+    A decoder that goes on with a text, or an encoder-decoder that answers one, comes as a Model
+    that generates, for ``context`` tokens (``edgeopt.model.decoder``, ``edgeopt.model.seq2seq``).
     Raises InputError if one of those is asked for a prompt, and what ``import_model`` raises.
     """
     from edgeopt.model.decoder import import_decoder, is_decoder
     from edgeopt.model.dual_import import body, import_dual
     from edgeopt.model.huggingface import checkpoint
+    from edgeopt.model.seq2seq import import_seq2seq, is_encoder_decoder
 
     with _reading(source):
         path = Path(source)
         named = not path.exists() and path.suffix.lower() not in _FILES  # on the hub
         whole = checkpoint(source) if named else path
         folder = body(whole)
-        generates = is_decoder(whole) and onnx_of(whole) is None
+        answers = is_encoder_decoder(whole)
+        generates = (answers or is_decoder(whole)) and onnx_of(whole) is None
         if (folder is None and not generates) or signature:
             return _import(source, prompt, signature)
         if prompt is not None:
             raise InputError(f"has no prompts, and was asked for {prompt!r}", where=str(source))
         if folder is None:
-            return import_decoder(whole, name_of(source), context)
+            taken = import_seq2seq if answers else import_decoder
+            return taken(whole, name_of(source), context)
         return import_dual(folder, name_of(source))
 
 

@@ -40,13 +40,17 @@ _NAME = r"[^{}]+({}[^{}]*)?"
 PAST = "past"
 """The dimension of a state along which each call appends its tokens."""
 
+SOURCE = "source"
+"""That of a state which an encoder makes of a source: its tokens."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
     """What a graph keeps between calls: an output of one is an input of the next, by name.
 
     It stands for ``count`` of them, one for each layer, whose number takes the place of ``{}`` in
-    both names. ``dims`` are sizes, and ``PAST`` for the one that grows with the tokens, if any.
+    both names. ``dims`` are sizes, and ``PAST`` for the one that grows with the tokens, or
+    ``SOURCE`` for that of a source's tokens.
     """
 
     input: Annotated[str, Like(_NAME)]
@@ -54,7 +58,7 @@ class State:
     count: Annotated[int, Range(1, 256, "layers")] = 1
     dtype: Annotated[str, OneOf("float32")] = "float32"
     dims: Annotated[
-        tuple[Annotated[int, Range(1, 2**20)] | Annotated[str, OneOf(PAST)], ...], Most(8)
+        tuple[Annotated[int, Range(1, 2**20)] | Annotated[str, OneOf(PAST, SOURCE)], ...], Most(8)
     ] = ()
 
     def names(self, side: str) -> tuple[str, ...]:

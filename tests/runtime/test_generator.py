@@ -5,10 +5,7 @@
 from __future__ import annotations
 
 import ctypes
-import json
-import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,12 +15,11 @@ import numpy as np
 import pytest
 
 import edgeopt
-from edgeopt.bundle.manifest import _digest
-from edgeopt.runtime.build import FLAGS, build_for_host, library_sources
+from edgeopt.runtime.build import FLAGS, build_for_host
 from edgeopt.runtime.python import edgeopt_rt
 from tests import checkpoints, generators
-from tests.programs import SANITIZED, compiled
-from tests.runtime.allocations import COUNTER, WRAPPED
+from tests.programs import SANITIZED
+from tests.runtime.generator_bundles import Made, drive, edited, program
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
@@ -34,33 +30,6 @@ pytestmark = pytest.mark.heavy
 
 PROMPT = "The library is a tool for"
 CONTEXT = 160
-
-
-class Made:
-    """A bundle, and the network and tokenizer that it was made of."""
-
-    def __init__(self, folder: Path, family: str, tokenizer: Any = None) -> None:
-        self.network = generators.write(folder / family, family, tokenizer)
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder / family)
-        self.bundle = edgeopt.compile(
-            folder / family, "host", output=folder / f"{family}.edgeopt", precisions=["fp32"]
-        )
-
-    def open(self, **options: Any) -> Any:
-        library = str(build_for_host().library)
-        return edgeopt_rt.Generator(self.bundle.path, library=library, threads=1, **options)
-
-    def greedy(self, ids: list[int], count: int, **options: Any) -> list[int]:
-        given = torch.tensor([ids])
-        found = self.network.generate(
-            given,
-            attention_mask=torch.ones_like(given),
-            max_new_tokens=count,
-            do_sample=False,
-            pad_token_id=0,
-            **options,
-        )
-        return found[0, len(ids) :].tolist()
 
 
 @pytest.fixture(scope="module")
@@ -318,38 +287,6 @@ def test_options_of_a_newer_header_must_be_unset(gpt2: Made, generator: Any) -> 
 # ---- hostile bundles, under the sanitizers ----
 
 
-def program(*flags: str) -> Path:
-    source = Path(__file__).with_name("generator_driver.c")
-    return compiled("generator", *flags, *_driver(source), *library_sources(), *_LINKED)
-
-
-_LINKED = ("-ldl", "-lm", "-pthread", *(f"-Wl,--wrap={name}" for name in WRAPPED))
-
-
-def _driver(source: Path) -> list[Path]:
-    from edgeopt import cache
-
-    text = COUNTER + source.read_text().split("*/\n", 1)[1]
-
-    def build(folder: Path) -> None:
-        (folder / "counted.c").write_text(text)
-
-    return [cache.entry("test-source", cache.key(text=text), build) / "counted.c"]
-
-
-def drive(driver: Path, bundle: Path) -> str:
-    place = Path(ort.__file__).parent / "capi"
-    done = subprocess.run(
-        [driver, str(bundle), str(place)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip()
-
-
 def test_nothing_is_allocated_after_opening_and_the_sanitizers_find_nothing(
     gpt2: Made, llama: Made
 ) -> None:
@@ -359,16 +296,6 @@ def test_nothing_is_allocated_after_opening_and_the_sanitizers_find_nothing(
             before, after = drive(driver, made.bundle.path).split()
             assert int(before) > 10
             assert int(after) == 0
-
-
-def edited(made: Made, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    shutil.copytree(made.bundle.path, folder)
-    path = folder / "manifest.json"
-    document = json.loads(path.read_text())
-    change(document)
-    document["digest"] = _digest(document)
-    path.write_text(json.dumps(document))
-    return folder
 
 
 def state(document: dict[str, Any]) -> dict[str, Any]:

@@ -296,7 +296,8 @@ EO_API uint32_t eo_cascade_early(const eo_cascade *cascade, uint32_t index);
 /* ---- generating text ---- */
 
 /* A decoder (a bundle for text-generation) that goes on with a prompt, token by token, and keeps what
- * it computed of all tokens before. For one thread at a time, but for eo_generator_cancel.
+ * it computed of all tokens before; or an encoder-decoder, which answers it. For one thread at a
+ * time, but for eo_generator_cancel.
  *
  *     eo_generator_open(bundle, NULL, &generator, &failure);
  *     eo_generator_prompt(generator, text, strlen(text), NULL, &failure);
@@ -310,7 +311,8 @@ typedef struct eo_generator eo_generator;
 /* Zero it with EO_GENERATOR_OPTIONS and set what you want otherwise. */
 typedef struct eo_generator_options {
     uint32_t struct_bytes;    /* sizeof(eo_generator_options) of the header you compiled with */
-    uint32_t context;         /* tokens of prompt and answer at most; 0: as the bundle was made for */
+    uint32_t context;         /* tokens of prompt and answer at most, of an encoder-decoder each of
+                                 both; 0: as the bundle was made for */
     uint64_t max_cache_bytes; /* what the cache may take; 0: no limit */
     /* Engine, precision, threads, libraries, options, max_text_bytes and cpus. NULL: their defaults. */
     const eo_session_options *session;
@@ -339,7 +341,8 @@ EO_API uint32_t eo_generator_context(const eo_generator *generator);
 typedef struct eo_sampling {
     uint32_t struct_bytes;    /* sizeof(eo_sampling) of the header you compiled with */
     uint32_t max_tokens;      /* of the answer; 0: as many as the context has room for */
-    float repetition_penalty; /* of tokens that prompt or answer have; 0 and 1: none */
+    float repetition_penalty; /* of tokens that prompt or answer have, of an encoder-decoder the
+                                 answer alone; 0 and 1: none */
     float temperature;        /* 0: the likeliest token; what follows then says nothing */
     uint32_t top_k;           /* only the best so many; 0: all */
     float top_p;              /* only the best ones with this share of the probability; 0: all */
@@ -352,9 +355,10 @@ typedef struct eo_sampling {
 #define EO_SAMPLING {.struct_bytes = (uint32_t)sizeof(eo_sampling)}
 
 /* Reads a prompt, UTF-8, whose tokens are those of the bundle's tokenizer. What the cache already
- * has of its beginning, from the prompt and answer before, is not computed again. `sampling` may be
- * NULL. EO_EINPUT: it has no tokens, or more than the context; then nothing changes. After any other
- * failure there is no answer to go on with, and the next prompt works. */
+ * has of its beginning, from the prompt and answer before, is not computed again; an encoder-decoder
+ * reads a prompt as a whole, and not again if it is the last one. `sampling` may be NULL. EO_EINPUT:
+ * it has no tokens, or more than the context, or is empty for an encoder; then nothing changes. After
+ * any other failure there is no answer to go on with, and the next prompt works. */
 EO_API int eo_generator_prompt(eo_generator *generator, const char *text, size_t bytes,
                                const eo_sampling *sampling, eo_failure *failure);
 EO_API int eo_generator_prompt_tokens(eo_generator *generator, const int32_t *tokens, uint32_t count,

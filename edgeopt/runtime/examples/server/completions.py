@@ -18,7 +18,7 @@ from runner import Full
 
 MAX_TOKENS, TEMPERATURE = 16, 1.0  # OpenAI's defaults
 ENDS = {"token": "stop", "stop": "stop", "length": "length", "context": "length"}
-ONLY = {
+ONLY: dict = {
     "n": 1,
     "best_of": 1,
     "echo": False,

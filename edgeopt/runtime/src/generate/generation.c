@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_STOPS = 256, MAX_SIZE = 1 << 20, NUMBER_BYTES = 8 };
+enum { MAX_IDS = 256, MAX_SIZE = 1 << 20, NUMBER_BYTES = 8 };
 
 /* Of one token in one state: no sum of these, times a context, is beyond 64 bits. */
 #define MAX_ROW_BYTES (1ULL << 36)
@@ -79,18 +79,19 @@ static void read_dims(struct reading *reading, uint32_t node, struct eo_state_sp
     for (uint32_t i = array + 1; count > 0 && i < reading->tree->nodes[array].next;
          i = reading->tree->nodes[i].next) {
         int64_t *dim = &state->dims[state->rank++];
-        if (eo_json_is(reading->tree, i, "past")) {
-            *dim = EO_DIM_PAST;
+        if (eo_json_is(reading->tree, i, "past") || eo_json_is(reading->tree, i, "source")) {
+            *dim = eo_json_is(reading->tree, i, "past") ? EO_DIM_PAST : EO_DIM_SOURCE;
+            state->of_source = *dim == EO_DIM_SOURCE;
             grows++;
         } else if (eo_json_integer(reading->tree, i, 1, MAX_SIZE, dim) &&
                    row <= MAX_ROW_BYTES / (uint64_t)*dim) {
             row *= (uint64_t)*dim;
         } else {
-            wrong(reading, "dims", "sizes and \"past\"");
+            wrong(reading, "dims", "sizes, and \"past\" or \"source\"");
         }
     }
     if (grows != 1) {
-        wrong(reading, "dims", "\"past\" once");
+        wrong(reading, "dims", "\"past\" or \"source\" once");
     }
     state->row_bytes = row;
 }
@@ -113,21 +114,20 @@ static void read_state(struct reading *reading, uint32_t node, struct eo_state_s
     read_dims(reading, node, state);
 }
 
-static void read_stops(struct reading *reading, uint32_t node, struct eo_generation *generation)
+static void read_ids(struct reading *reading, uint32_t node, const char *key, struct eo_ids *found)
 {
-    uint32_t count, array = array_of(reading, node, "stops", MAX_STOPS, &count), at = 0;
-    int32_t *stops = take(reading, count, sizeof *stops);
+    uint32_t count, array = array_of(reading, node, key, MAX_IDS, &count);
+    int32_t *ids = take(reading, count, sizeof *ids);
 
-    for (uint32_t i = array + 1; count > 0 && stops != NULL && i < reading->tree->nodes[array].next;
+    found->ids = ids;
+    for (uint32_t i = array + 1; count > 0 && ids != NULL && i < reading->tree->nodes[array].next;
          i = reading->tree->nodes[i].next) {
         int64_t id = 0;
         if (!eo_json_integer(reading->tree, i, 0, INT32_MAX, &id)) {
-            wrong(reading, "stops", "tokens");
+            wrong(reading, key, "tokens");
         }
-        stops[at++] = (int32_t)id;
+        ids[found->count++] = (int32_t)id;
     }
-    generation->stops = stops;
-    generation->stop_count = at;
 }
 
 static const char *read_text(struct reading *reading, uint32_t node)
@@ -162,6 +162,7 @@ static void read_generation(struct reading *reading, struct eo_generation *gener
 {
     uint32_t node = eo_json_member(reading->tree, 0, "generation");
     uint32_t count, array = array_of(reading, node, "states", EO_MAX_STATES, &count);
+    bool has_source = false;
 
     if (count == 0) {
         wrong(reading, "states", "at least one");
@@ -171,9 +172,17 @@ static void read_generation(struct reading *reading, struct eo_generation *gener
          i = reading->tree->nodes[i].next) {
         struct eo_state_spec *state = &generation->states[generation->state_count++];
         read_state(reading, i, state);
+        has_source = has_source || state->of_source;
         generation->row_bytes += state->row_bytes;
     }
-    read_stops(reading, node, generation);
+    read_ids(reading, node, "stops", &generation->stops);
+    read_ids(reading, node, "start", &generation->start);
+    read_ids(reading, node, "first", &generation->first);
+    read_ids(reading, node, "last", &generation->last);
+    read_ids(reading, node, "never", &generation->never);
+    if (has_source != (generation->start.count > 0)) {
+        wrong(reading, "start", "tokens with states of a source, and only then");
+    }
     read_since(reading, node, generation);
 }
 

@@ -10,7 +10,7 @@
 #define EO_MAX_LAYERS 256
 #define EO_NAME_BYTES 128
 
-enum { EO_DIM_PAST = -3 };
+enum { EO_DIM_PAST = -3, EO_DIM_SOURCE = -4 };
 
 /* A tensor of each layer that is kept from call to call, float32. */
 struct eo_state_spec {
@@ -18,7 +18,8 @@ struct eo_state_spec {
     const char *output;
     uint32_t count; /* of layers */
     uint32_t rank;
-    int64_t dims[EO_MAX_RANK]; /* sizes, and once EO_DIM_PAST */
+    bool of_source;
+    int64_t dims[EO_MAX_RANK]; /* sizes, and once EO_DIM_PAST or EO_DIM_SOURCE */
     uint64_t row_bytes;        /* of one token in all layers */
 };
 
@@ -30,13 +31,23 @@ struct eo_since {
 
 #define EO_MAX_SINCE 8
 
+struct eo_ids {
+    const int32_t *ids;
+    uint32_t count;
+};
+
 struct eo_generation {
     struct eo_since since[EO_MAX_SINCE];
     uint32_t since_count;
     struct eo_state_spec states[EO_MAX_STATES];
     uint32_t state_count;
-    const int32_t *stops; /* tokens that end a text */
-    uint32_t stop_count;
+    struct eo_ids stops; /* tokens that end a text */
+    /* Of an encoder-decoder: what its decoder begins with, none for a decoder alone; the tokens that
+     * an answer begins with; that of its last place; and those that are never chosen. */
+    struct eo_ids start;
+    struct eo_ids first;
+    struct eo_ids last;
+    struct eo_ids never;
     uint64_t row_bytes; /* of one token in all states */
 };
 

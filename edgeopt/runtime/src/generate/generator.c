@@ -4,9 +4,8 @@
 
 #include "base/utf8.h"
 
+#include <math.h>
 #include <string.h>
-
-static const uint32_t run_lengths[EO_RUN_LENGTH_COUNT] = EO_RUN_LENGTHS;
 
 const char *eo_generator_engine(const eo_generator *generator)
 {
@@ -53,36 +52,88 @@ void eo_generator_cancel(eo_generator *generator)
 void eo_generator_reset(eo_generator *generator)
 {
     generator->count = generator->cached = generator->reused = generator->answered = 0;
-    generator->ready = false;
+    generator->source_count = 0;
+    generator->ready = generator->source_read = false;
     generator->end = EO_END_NONE;
     generator->bytes = generator->given_out = 0;
 }
 
 /* ---- running ---- */
 
+static bool has_encoder(const struct eo_generator *generator)
+{
+    return generator->generation.start.count > 0;
+}
+
+/* How many tokens the decoder has: what it begins with, and those that are not the encoder's. */
+static uint32_t decoded(const struct eo_generator *generator)
+{
+    return generator->generation.start.count + generator->count - generator->source_count;
+}
+
+static int32_t decoded_token(const struct eo_generator *generator, uint32_t index)
+{
+    const struct eo_ids *start = &generator->generation.start;
+
+    return index < start->count ? start->ids[index]
+                                : generator->tokens[generator->source_count + index - start->count];
+}
+
+static int run(struct eo_generator *generator, uint32_t binding, uint32_t total,
+               struct eo_failure *failure)
+{
+    if (atomic_load(&generator->cancelled)) {
+        return eo_fail(failure, EO_ECANCELLED, "generator", "was cancelled");
+    }
+    generator->total[0] = (int32_t)total;
+    return generator->session.engine->run(generator->bindings[binding], failure) == 0 ? EO_OK
+                                                                                     : EO_EENGINE;
+}
+
+/* The encoder reads its source: a run without tokens of an answer. */
+static int read_source(struct eo_generator *generator, struct eo_failure *failure)
+{
+    uint32_t at = 0;
+    int result;
+
+    while (generator->lengths[at] < generator->source_count) {
+        at++; /* the last is the context, which no source is longer than */
+    }
+    for (uint32_t i = 0; i < generator->lengths[at]; i++) {
+        generator->source_ids[i] = i < generator->source_count ? generator->tokens[i] : 0;
+    }
+    generator->source_length[0] = (int32_t)generator->source_count;
+    generator->source_at = at;
+    result = run(generator, at, 0, failure);
+    generator->source_read = result == EO_OK;
+    return result;
+}
+
 /* Runs the tokens that are not in the cache yet, in as few parts as there are lengths for. */
 static int evaluate(struct eo_generator *generator, struct eo_failure *failure)
 {
-    while (generator->cached < generator->count) {
-        uint32_t left = generator->count - generator->cached, at = EO_RUN_LENGTH_COUNT - 1;
-        const int32_t *tokens = generator->tokens + generator->cached;
+    int result = EO_OK;
 
-        if (atomic_load(&generator->cancelled)) {
-            return eo_fail(failure, EO_ECANCELLED, "generator", "was cancelled");
-        }
-        while (run_lengths[at] > left) {
-            at--;
-        }
-        for (uint32_t i = 0; i < run_lengths[at]; i++) {
-            generator->ids[i] = tokens[i];
-        }
-        generator->total[0] = (int32_t)(generator->cached + run_lengths[at]);
-        if (generator->session.engine->run(generator->bindings[at], failure) != 0) {
-            return EO_EENGINE;
-        }
-        generator->cached += run_lengths[at];
+    if (has_encoder(generator) && !generator->source_read) {
+        result = read_source(generator, failure);
     }
-    return EO_OK;
+    while (result == EO_OK && generator->cached < decoded(generator)) {
+        uint32_t left = decoded(generator) - generator->cached;
+        uint32_t at = generator->source_at, length = 1;
+        if (!has_encoder(generator)) {
+            at = generator->length_count - 1;
+            while (generator->lengths[at] > left) {
+                at--;
+            }
+            length = generator->lengths[at];
+        }
+        for (uint32_t i = 0; i < length; i++) {
+            generator->ids[i] = decoded_token(generator, generator->cached + i);
+        }
+        result = run(generator, at, generator->cached + length, failure);
+        generator->cached += result == EO_OK ? length : 0;
+    }
+    return result;
 }
 
 /* ---- prompts ---- */
@@ -143,20 +194,36 @@ static int check_tokens(const struct eo_generator *generator, const int32_t *tok
     return EO_OK;
 }
 
+/* Keeps of the cache what is the same as before; the decoder's last token is run for its logits. */
+static void keep(struct eo_generator *generator, const int32_t *tokens, uint32_t count)
+{
+    uint32_t begins = generator->generation.start.count, same = 0;
+
+    if (!has_encoder(generator)) {
+        while (same < generator->cached && same + 1 < count &&
+               generator->tokens[same] == tokens[same]) {
+            same++;
+        }
+        generator->reused = generator->cached = same;
+        return;
+    }
+    generator->source_read = generator->source_read && generator->source_count == count &&
+                             memcmp(generator->tokens, tokens, count * sizeof *tokens) == 0;
+    generator->source_count = count;
+    generator->reused = generator->source_read ? count : 0;
+    same = generator->source_read ? begins - 1 : 0;
+    generator->cached = generator->cached < same ? generator->cached : same;
+}
+
 static void begin(struct eo_generator *generator, const eo_sampling *how, const int32_t *tokens,
                   uint32_t count)
 {
-    uint32_t same = 0;
-
-    while (same < generator->cached && same + 1 < count && generator->tokens[same] == tokens[same]) {
-        same++; /* the last one is run for its logits */
-    }
+    keep(generator, tokens, count);
     memmove(generator->tokens, tokens, count * sizeof *tokens);
-    generator->reused = generator->cached = same;
     generator->count = count;
     generator->answered = 0;
     generator->end = EO_END_NONE;
-    generator->stream = (struct eo_stream){.begun = true};
+    generator->stream = (struct eo_stream){.begun = !has_encoder(generator)};
     generator->bytes = generator->given_out = 0;
     generator->stop_count = how->stop_count;
     for (uint32_t i = 0; i < how->stop_count; i++) {
@@ -166,8 +233,8 @@ static void begin(struct eo_generator *generator, const eo_sampling *how, const 
     generator->sampler.how.stops = NULL;
     generator->sampler.state = how->seed;
     memset(generator->sampler.seen, 0, (size_t)generator->vocabulary / 8 + 1);
-    for (uint32_t i = 0; i < count; i++) {
-        eo_sampler_saw(&generator->sampler, tokens[i]);
+    for (uint32_t i = 0; i < decoded(generator); i++) {
+        eo_sampler_saw(&generator->sampler, decoded_token(generator, i));
     }
 }
 
@@ -184,7 +251,8 @@ static int start(struct eo_generator *generator, const int32_t *tokens, uint32_t
     generator->ready = false;
     result = evaluate(generator, failure);
     if (result != EO_OK) {
-        generator->count = generator->cached;
+        generator->source_count = generator->source_read ? generator->source_count : 0;
+        generator->count = has_encoder(generator) ? generator->source_count : generator->cached;
         return result;
     }
     generator->ready = true;
@@ -215,6 +283,9 @@ int eo_generator_prompt(eo_generator *generator, const char *text, size_t bytes,
 
     if (result == EO_OK) {
         result = check_stops(&how, failure);
+    }
+    if (result == EO_OK && bytes == 0 && has_encoder(generator)) { /* it would read but an end */
+        result = eo_fail(failure, EO_EINPUT, "prompt", "is empty, expected a text");
     }
     if (result == EO_OK && bytes > generator->session.max_text_bytes) {
         result = eo_fail(failure, EO_EINPUT, "prompt", "has %zu bytes, expected up to %u", bytes,
@@ -294,8 +365,10 @@ static int finish(struct eo_generator *generator, int32_t end, eo_piece *piece)
 
 static bool is_stop(const struct eo_generator *generator, int32_t id)
 {
-    for (uint32_t i = 0; i < generator->generation.stop_count; i++) {
-        if (generator->generation.stops[i] == id) {
+    const struct eo_ids *stops = &generator->generation.stops;
+
+    for (uint32_t i = 0; i < stops->count; i++) {
+        if (stops->ids[i] == id) {
             return true;
         }
     }
@@ -330,6 +403,29 @@ static int take(struct eo_generator *generator, int32_t id, eo_piece *piece)
     return EO_OK;
 }
 
+/* The token of this place if it is one that is not chosen; else the sampler's. */
+static int choose(struct eo_generator *generator, int32_t *id, struct eo_failure *failure)
+{
+    const struct eo_generation *generation = &generator->generation;
+    uint32_t room = generator->context - decoded(generator), most = generator->sampler.how.max_tokens;
+
+    if (most > 0 && most - generator->answered < room) {
+        room = most - generator->answered;
+    }
+    if (room == 1 && generation->last.count > 0) {
+        *id = generation->last.ids[0];
+        return EO_OK;
+    }
+    if (generator->answered < generation->first.count) {
+        *id = generation->first.ids[generator->answered];
+        return EO_OK;
+    }
+    for (uint32_t i = 0; i < generation->never.count; i++) {
+        generator->logits[generation->never.ids[i]] = -INFINITY;
+    }
+    return eo_sampler_next(&generator->sampler, generator->logits, id, failure);
+}
+
 int eo_generator_next(eo_generator *generator, eo_piece *piece, eo_failure *failure)
 {
     const eo_sampling *how = &generator->sampler.how;
@@ -347,7 +443,7 @@ int eo_generator_next(eo_generator *generator, eo_piece *piece, eo_failure *fail
     if (how->max_tokens > 0 && generator->answered >= how->max_tokens) {
         return finish(generator, EO_END_LENGTH, piece);
     }
-    if (generator->count >= generator->context) {
+    if (decoded(generator) >= generator->context) {
         return finish(generator, EO_END_CONTEXT, piece);
     }
     result = evaluate(generator, failure);
@@ -355,7 +451,7 @@ int eo_generator_next(eo_generator *generator, eo_piece *piece, eo_failure *fail
         return finish(generator, EO_END_CANCELLED, piece);
     }
     if (result == EO_OK) {
-        result = eo_sampler_next(&generator->sampler, generator->logits, &id, failure);
+        result = choose(generator, &id, failure);
     }
     if (result != EO_OK) {
         return result;

@@ -19,9 +19,10 @@
 #define EO_GENERATES 1
 #endif
 
-/* How many tokens one run takes: a longer prompt is read in several. */
+/* How many tokens one run takes: a longer prompt is read in several. An encoder reads its source in
+ * one, of lengths up to the context, and what is longer than the source is masked. */
 #define EO_RUN_LENGTHS {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128}
-enum { EO_RUN_LENGTH_COUNT = 14, EO_RUN_LENGTH_MAX = 128, EO_STOPS_MAX = 16, EO_STOP_BYTES = 256 };
+enum { EO_RUN_LENGTH_MAX = 128, EO_STOPS_MAX = 16, EO_STOP_BYTES = 256 };
 
 struct eo_generator {
     struct eo_session session; /* its artifact, engine and model; no shapes, no texts */
@@ -29,18 +30,25 @@ struct eo_generator {
     struct eo_tokenizer *tokenizer; /* the bundle's */
     struct eo_detokenizer *detokenizer;
     struct eo_sampler sampler;
-    struct eo_binding *bindings[EO_RUN_LENGTH_COUNT];
+    struct eo_binding **bindings; /* length_count */
+    uint32_t *lengths;
+    uint32_t length_count;
     void *cache_memory;
     char *cache; /* cache_memory, aligned: the states one after the other, layer by layer */
     int64_t *ids;
     int32_t *total;
+    int64_t *source_ids; /* of an encoder-decoder: context */
+    int32_t *source_length;
     float *logits;
-    void *io; /* what these three point into */
+    void *io; /* what these point into */
     uint32_t context;
     uint32_t vocabulary;
-    int32_t *tokens; /* of prompt and answer */
+    int32_t *tokens; /* of prompt and answer; an encoder-decoder's prompt is its source */
     uint32_t count;
-    uint32_t cached; /* of these, in the cache */
+    uint32_t source_count; /* of these, the encoder's; 0 for a decoder alone */
+    uint32_t source_at;    /* the binding for that source */
+    bool source_read;      /* the cache has what the encoder makes of it */
+    uint32_t cached;       /* tokens of the decoder in the cache */
     uint32_t reused;
     uint32_t answered; /* tokens of the answer */
     bool ready;        /* there is an answer to go on with */

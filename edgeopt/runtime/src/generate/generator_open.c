@@ -12,7 +12,7 @@
 enum { TEXT_BYTES = 65536 };
 
 static const char ids_name[] = "input_ids", total_name[] = "total_length", logits_name[] = "logits";
-static const uint32_t run_lengths[EO_RUN_LENGTH_COUNT] = EO_RUN_LENGTHS;
+static const char source_name[] = "source_ids", source_length_name[] = "source_length";
 
 static int left_out(struct eo_failure *failure)
 {
@@ -144,17 +144,25 @@ static int take_cache(struct eo_generator *generator, struct eo_failure *failure
 static int take_io(struct eo_generator *generator, struct eo_failure *failure)
 {
     uint64_t ids = aligned(EO_RUN_LENGTH_MAX * sizeof *generator->ids);
-    uint64_t total = aligned(sizeof *generator->total);
-    uint64_t bytes = ids + total + (uint64_t)generator->vocabulary * sizeof *generator->logits;
+    uint64_t one = aligned(sizeof *generator->total);
+    uint64_t source = generator->generation.start.count == 0
+                          ? 0
+                          : aligned(generator->context * sizeof *generator->source_ids);
+    uint64_t logits = (uint64_t)generator->vocabulary * sizeof *generator->logits;
+    uint64_t bytes = ids + 2 * one + source + logits;
+    char *at;
 
     if (posix_memalign(&generator->io, EO_ALIGNMENT, (size_t)bytes) != 0) {
         generator->io = NULL;
         return no_memory(failure, "logits", bytes);
     }
     memset(generator->io, 0, (size_t)bytes);
-    generator->ids = generator->io;
-    generator->total = (int32_t *)(void *)((char *)generator->io + ids);
-    generator->logits = (float *)(void *)((char *)generator->io + ids + total);
+    at = generator->io;
+    generator->ids = (int64_t *)(void *)at;
+    generator->total = (int32_t *)(void *)(at + ids);
+    generator->source_length = (int32_t *)(void *)(at + ids + one);
+    generator->source_ids = (int64_t *)(void *)(at + ids + 2 * one);
+    generator->logits = (float *)(void *)(at + ids + 2 * one + source);
     return EO_OK;
 }
 
@@ -177,7 +185,7 @@ static int take_texts(struct eo_generator *generator, uint32_t max_text_bytes,
     generator->scratch = eo_arena_take(arena, generator->scratch_bytes, 1);
     generator->encoded = eo_arena_take(arena, most, sizeof *generator->encoded);
     generator->given = eo_arena_take(arena, most, sizeof *generator->given);
-    generator->tokens = eo_arena_take(arena, most, sizeof *generator->tokens);
+    generator->tokens = eo_arena_take(arena, 2 * most, sizeof *generator->tokens);
     generator->text = eo_arena_take(arena, text, 1);
     generator->sampler.count = generator->vocabulary;
     generator->sampler.candidates =
@@ -193,21 +201,93 @@ static int take_texts(struct eo_generator *generator, uint32_t max_text_bytes,
 
 /* ---- binding ---- */
 
+static bool is_input(const struct eo_spec *spec, const char *name, int32_t dtype)
+{
+    return strcmp(spec->name, name) == 0 && spec->dtype == dtype;
+}
+
 static int check_signature(struct eo_generator *generator, struct eo_failure *failure)
 {
     const struct eo_signature *own = &generator->session.entry->signature;
     const struct eo_spec *logits = &own->outputs[0];
+    uint32_t before = generator->generation.start.count > 0 ? 2 : 0; /* what an encoder takes */
+    bool right = own->input_count == before + 2 && own->output_count == 1;
 
-    if (own->input_count != 2 || own->output_count != 1 ||
-        strcmp(own->inputs[0].name, ids_name) != 0 || own->inputs[0].dtype != EO_INT64 ||
-        strcmp(own->inputs[1].name, total_name) != 0 || own->inputs[1].dtype != EO_INT32 ||
-        strcmp(logits->name, logits_name) != 0 || logits->dtype != EO_FLOAT32 ||
-        logits->rank != 2 || logits->dims[1] < 1 || logits->dims[1] > INT32_MAX / 8) {
+    right = right && (before == 0 || (is_input(&own->inputs[0], source_name, EO_INT64) &&
+                                      is_input(&own->inputs[1], source_length_name, EO_INT32)));
+    right = right && is_input(&own->inputs[before], ids_name, EO_INT64) &&
+            is_input(&own->inputs[before + 1], total_name, EO_INT32) &&
+            is_input(logits, logits_name, EO_FLOAT32) && logits->rank == 2;
+    if (!right || logits->dims[1] < 1 || logits->dims[1] > INT32_MAX / 8) {
         return eo_fail(failure, EO_EBUNDLE, EO_MANIFEST_FILE,
-                       "artifacts.signature: expected %s and %s, and %s of a vocabulary", ids_name,
-                       total_name, logits_name);
+                       "artifacts.signature: expected %s%s and %s, and %s of a vocabulary",
+                       before > 0 ? "source_ids, source_length, " : "", ids_name, total_name,
+                       logits_name);
     }
     generator->vocabulary = (uint32_t)logits->dims[1];
+    return EO_OK;
+}
+
+/* Tokens that are run or chosen unasked have to be of the vocabulary. */
+static int check_forced(const struct eo_generator *generator, struct eo_failure *failure)
+{
+    const struct eo_generation *all = &generator->generation;
+    const struct eo_ids *given[] = {&all->start, &all->first, &all->last, &all->never};
+
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
+        for (uint32_t j = 0; j < given[i]->count; j++) {
+            if ((uint32_t)given[i]->ids[j] >= generator->vocabulary) {
+                return eo_fail(failure, EO_EBUNDLE, EO_MANIFEST_FILE,
+                               "generation: token %d, expected 0 to %u", (int)given[i]->ids[j],
+                               (unsigned)generator->vocabulary - 1);
+            }
+        }
+    }
+    if (all->start.count >= generator->context) {
+        return eo_fail(failure, EO_EINPUT, "context", "is %u, expected room for an answer after %u",
+                       (unsigned)generator->context, (unsigned)all->start.count);
+    }
+    return EO_OK;
+}
+
+/* A decoder is bound for some lengths of a run. An encoder-decoder is for those of a source: each up
+ * to 16, then eight for each doubling, and the context. */
+static uint32_t length_after(const struct eo_generator *generator, uint32_t index, uint32_t length)
+{
+    static const uint32_t runs[] = EO_RUN_LENGTHS;
+    uint32_t step = 1;
+
+    if (generator->generation.start.count == 0) {
+        uint32_t next = index < sizeof runs / sizeof runs[0] ? runs[index] : 0;
+        return next <= generator->context ? next : 0;
+    }
+    if (length == generator->context) {
+        return 0;
+    }
+    while (step * 16 <= length) {
+        step *= 2;
+    }
+    return length + step < generator->context ? length + step : generator->context;
+}
+
+static int take_lengths(struct eo_generator *generator, struct eo_failure *failure)
+{
+    struct eo_arena *arena = &generator->session.arena;
+    uint32_t count = 0, length = 0;
+
+    while ((length = length_after(generator, count, length)) > 0) {
+        count++;
+    }
+    generator->lengths = eo_arena_take(arena, count, sizeof *generator->lengths);
+    generator->bindings = eo_arena_take(arena, count, sizeof(struct eo_binding *));
+    if (generator->lengths == NULL || generator->bindings == NULL) {
+        return no_memory(failure, "bindings", count * sizeof *generator->lengths);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        length = generator->lengths[i] = length_after(generator, i, length);
+        generator->bindings[i] = NULL;
+    }
+    generator->length_count = count;
     return EO_OK;
 }
 
@@ -256,8 +336,18 @@ static void set(struct eo_tensor *tensor, void *data, uint32_t rank, const int64
     }
 }
 
-/* Past and present of each layer are the same memory. */
-static int set_states(const struct eo_generator *generator, struct ports *ports,
+/* Past and present of each layer are the same memory; a source is as long as its run. */
+static void set_dims(const struct eo_generator *generator, const struct eo_state_spec *state,
+                     uint32_t source, int64_t *dims)
+{
+    for (uint32_t i = 0; i < state->rank; i++) {
+        dims[i] = state->dims[i] == EO_DIM_PAST     ? (int64_t)generator->context
+                  : state->dims[i] == EO_DIM_SOURCE ? (int64_t)source
+                                                    : state->dims[i];
+    }
+}
+
+static int set_states(const struct eo_generator *generator, struct ports *ports, uint32_t source,
                       struct eo_failure *failure)
 {
     char *at = generator->cache;
@@ -265,10 +355,7 @@ static int set_states(const struct eo_generator *generator, struct ports *ports,
     for (uint32_t i = 0; i < generator->generation.state_count; i++) {
         const struct eo_state_spec *state = &generator->generation.states[i];
         int64_t dims[EO_MAX_RANK];
-        for (uint32_t j = 0; j < state->rank; j++) {
-            dims[j] =
-                state->dims[j] == EO_DIM_PAST ? (int64_t)generator->context : state->dims[j];
-        }
+        set_dims(generator, state, source, dims);
         for (uint32_t layer = 0; layer < state->count; layer++) {
             char name[EO_NAME_BYTES];
             struct eo_tensor *past, *present;
@@ -312,44 +399,63 @@ static int check_ports(const struct eo_generator *generator, const struct ports 
     return EO_OK;
 }
 
+/* What is bound for one length: of a run, or of a source, which is `source` tokens long. */
+static int set_all(struct eo_generator *generator, struct ports *ports, uint32_t length,
+                   struct eo_failure *failure)
+{
+    const bool encodes = generator->generation.start.count > 0;
+    const int64_t logits[] = {1, (int64_t)generator->vocabulary}, one[] = {1};
+    const int64_t run[] = {1, encodes ? 1 : (int64_t)length}, source[] = {1, (int64_t)length};
+    const struct {
+        const char *name;
+        void *data;
+        const int64_t *dims;
+        uint32_t rank;
+        int32_t dtype;
+        bool is_input, is_there;
+    } all[] = {{ids_name, generator->ids, run, 2, EO_INT64, true, true},
+               {total_name, generator->total, one, 1, EO_INT32, true, true},
+               {source_name, generator->source_ids, source, 2, EO_INT64, true, encodes},
+               {source_length_name, generator->source_length, one, 1, EO_INT32, true, encodes},
+               {logits_name, generator->logits, logits, 2, EO_FLOAT32, false, true}};
+
+    memset(ports->inputs, 0, ports->input_count * sizeof *ports->inputs);
+    memset(ports->outputs, 0, ports->output_count * sizeof *ports->outputs);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        struct eo_tensor *tensor;
+        if (!all[i].is_there) {
+            continue;
+        }
+        tensor = port_of(generator, ports, all[i].is_input, all[i].name, all[i].dtype, failure);
+        if (tensor == NULL) {
+            return EO_EBUNDLE;
+        }
+        set(tensor, all[i].data, all[i].rank, all[i].dims);
+    }
+    return set_states(generator, ports, length, failure);
+}
+
 static int bind(struct eo_generator *generator, struct eo_failure *failure)
 {
     struct eo_session *session = &generator->session;
     struct ports ports = {.input_count = session->engine->input_count(session->model),
                           .output_count = session->engine->output_count(session->model)};
-    const int64_t logits[] = {1, (int64_t)generator->vocabulary}, one[] = {1};
-    struct eo_tensor *ids, *total, *scores;
-    int result;
+    int result = EO_OK;
 
     ports.inputs = eo_arena_take(&session->arena, ports.input_count, sizeof *ports.inputs);
     ports.outputs = eo_arena_take(&session->arena, ports.output_count, sizeof *ports.outputs);
     if (ports.inputs == NULL || ports.outputs == NULL) {
         return no_memory(failure, "bindings", 0);
     }
-    ids = port_of(generator, &ports, true, ids_name, EO_INT64, failure);
-    total = ids == NULL ? NULL : port_of(generator, &ports, true, total_name, EO_INT32, failure);
-    scores = total == NULL ? NULL
-                           : port_of(generator, &ports, false, logits_name, EO_FLOAT32, failure);
-    if (scores == NULL) {
-        return EO_EBUNDLE;
-    }
-    set(ids, generator->ids, 1, one);
-    set(total, generator->total, 1, one);
-    set(scores, generator->logits, 2, logits);
-    result = set_states(generator, &ports, failure);
-    if (result == EO_OK) {
-        result = check_ports(generator, &ports, failure);
-    }
-    for (uint32_t i = 0; result == EO_OK && i < EO_RUN_LENGTH_COUNT; i++) {
-        const int64_t dims[] = {1, run_lengths[i]};
-        if (run_lengths[i] > generator->context) {
-            break;
+    for (uint32_t i = 0; result == EO_OK && i < generator->length_count; i++) {
+        result = set_all(generator, &ports, generator->lengths[i], failure);
+        if (result == EO_OK) {
+            result = check_ports(generator, &ports, failure);
         }
-        set(ids, generator->ids, 2, dims);
-        result = session->engine->bind(session->model, ports.inputs, ports.outputs,
-                                       &generator->bindings[i], failure) == 0
-                     ? EO_OK
-                     : failure->code;
+        if (result == EO_OK && session->engine->bind(session->model, ports.inputs, ports.outputs,
+                                                     &generator->bindings[i], failure) != 0) {
+            result = failure->code;
+        }
     }
     return result;
 }
@@ -385,9 +491,18 @@ static int check_version(const struct eo_generator *generator, struct eo_failure
 /* A first run finds states of other shapes than the manifest says, and starts the engine's threads. */
 static int run_once(struct eo_generator *generator, struct eo_failure *failure)
 {
+    const struct eo_engine *engine = generator->session.engine;
+    uint32_t first = generator->generation.start.count > 0 ? 0 : 1;
+
     generator->ids[0] = 0;
-    generator->total[0] = 1;
-    return generator->session.engine->run(generator->bindings[0], failure) == 0 ? EO_OK : EO_EENGINE;
+    generator->source_length[0] = 1;
+    for (uint32_t total = first; total <= 1; total++) {
+        generator->total[0] = (int32_t)total;
+        if (engine->run(generator->bindings[0], failure) != 0) {
+            return EO_EENGINE;
+        }
+    }
+    return EO_OK;
 }
 
 static int open_engine(struct eo_generator *generator, const eo_session_options *options,
@@ -404,6 +519,12 @@ static int open_engine(struct eo_generator *generator, const eo_session_options 
     }
     if (result == EO_OK) {
         result = check_signature(generator, failure);
+    }
+    if (result == EO_OK) {
+        result = check_forced(generator, failure);
+    }
+    if (result == EO_OK) {
+        result = take_lengths(generator, failure);
     }
     if (result == EO_OK) {
         result = take_cache(generator, failure);
@@ -508,7 +629,7 @@ void eo_generator_close(eo_generator *generator)
         return;
     }
     session = &generator->session;
-    for (uint32_t i = 0; i < EO_RUN_LENGTH_COUNT; i++) {
+    for (uint32_t i = 0; i < generator->length_count; i++) {
         if (generator->bindings[i] != NULL) {
             session->engine->unbind(generator->bindings[i]);
         }
