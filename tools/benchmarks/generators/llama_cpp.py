@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def make(model: Path, folder: Path) -> None:
 
     program = converter(folder)
     whole = folder / "f32.gguf"
-    words = [str(program), str(model), "--outtype", "f32", "--outfile", str(whole)]
+    given = _with_context(model, folder / "checkpoint")
+    words = [str(program), str(given), "--outtype", "f32", "--outfile", str(whole)]
     subprocess.run(
         [sys.executable, "-c", _CONVERT, *words],
         check=True,
@@ -54,6 +56,19 @@ def make(model: Path, folder: Path) -> None:
         if failed:
             raise SystemExit(f"llama_model_quantize to {name} returned {failed}")
     whole.unlink()
+
+
+def _with_context(model: Path, folder: Path) -> Path:
+    """Return ``model`` with what the converter wants of a GPT-2, which transformers 5 leaves out."""
+    config = json.loads((model / "config.json").read_text())
+    if "n_positions" not in config or "n_ctx" in config:
+        return model
+    folder.mkdir()
+    for path in model.iterdir():
+        if path.name != "config.json":
+            (folder / path.name).symlink_to(path.resolve())
+    (folder / "config.json").write_text(json.dumps(config | {"n_ctx": config["n_positions"]}))
+    return folder
 
 
 def generator(
