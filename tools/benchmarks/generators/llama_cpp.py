@@ -38,7 +38,7 @@ def make(model: Path, folder: Path) -> None:
 
     program = converter(folder)
     whole = folder / "f32.gguf"
-    given = _with_context(model, folder / "checkpoint")
+    given = _readable(model, folder / "checkpoint")
     words = [str(program), str(given), "--outtype", "f32", "--outfile", str(whole)]
     subprocess.run(
         [sys.executable, "-c", _CONVERT, *words],
@@ -58,16 +58,23 @@ def make(model: Path, folder: Path) -> None:
     whole.unlink()
 
 
-def _with_context(model: Path, folder: Path) -> Path:
-    """Return ``model`` with what the converter wants of a GPT-2, which transformers 5 leaves out."""
-    config = json.loads((model / "config.json").read_text())
-    if "n_positions" not in config or "n_ctx" in config:
-        return model
+def _readable(model: Path, folder: Path) -> Path:
+    """Return ``model``, which transformers 5 may have saved, as the converter reads it.
+
+    It wants a GPT-2's context under its old name too, and runs in an older transformers, which does
+    not know the newer class of tokenizers.
+    """
     folder.mkdir()
     for path in model.iterdir():
-        if path.name != "config.json":
-            (folder / path.name).symlink_to(path.resolve())
-    (folder / "config.json").write_text(json.dumps(config | {"n_ctx": config["n_positions"]}))
+        (folder / path.name).symlink_to(path.resolve())
+    changes = {
+        "config.json": lambda told: {"n_ctx": told.get("n_positions")} | told,
+        "tokenizer_config.json": lambda told: told | {"tokenizer_class": "PreTrainedTokenizerFast"},
+    }
+    for name, change in changes.items():
+        told = json.loads((model / name).read_text())
+        (folder / name).unlink()
+        (folder / name).write_text(json.dumps(change(told)))
     return folder
 
 
