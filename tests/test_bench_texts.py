@@ -142,6 +142,9 @@ def test_a_peer_is_pinned_and_imports_nothing_heavy(name: str) -> None:
 def test_the_last_line_of_a_traceback_is_what_is_told() -> None:
     assert last_words("Traceback:\n  File x\nValueError: no\n\n") == "ValueError: no"
     assert last_words("") == "it said nothing"
+    trace = "Traceback (most recent call last):\n  File x\n"
+    failed = f"{trace}KeyError: 'n'\n{trace}subprocess.CalledProcessError: Command 'x'\n"
+    assert last_words(failed) == "KeyError: 'n'"
 
 
 def test_probabilities_are_the_softmax_of_logits_however_large() -> None:

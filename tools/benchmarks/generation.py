@@ -49,7 +49,7 @@ def compare(
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
     left_out: dict[str, str] = {}
     variants = [*_ours(folder, context, only, left_out), *_peers(folder, context, only, left_out)]
-    runs = _run(variants, _prompts(prompts, rounds, vocabulary, seed), count, seed, left_out)
+    runs = _run(variants, prompts_of(prompts, rounds, vocabulary, seed), count, seed, left_out)
     found = document(
         model=folder.name if source is not None else f"{size}, random weights",
         seed=seed,
@@ -68,7 +68,7 @@ def compare(
     print(f"as JSON: {path}, as Markdown: {path.with_suffix('.md')}")
 
 
-def _prompts(
+def prompts_of(
     lengths: Sequence[int], rounds: int, vocabulary: int, seed: int
 ) -> list[dict[int, list[int]]]:
     """Return the prompts of each round by length: tokens of the whole vocabulary, drawn."""

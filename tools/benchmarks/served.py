@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PEERS = "tools.benchmarks.peers"
 TRIES = 5
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TVM_NUM_THREADS")
+_TRACEBACK, _COMMAND_FAILED = "Traceback (most recent call last):", "subprocess.CalledProcessError"
 _SHOWN = 400  # characters of what a process said
 
 
@@ -222,7 +223,13 @@ class Served(Process):
 
 
 def last_words(text: str) -> str:
-    """Return the last line of what a process said, cut: of a traceback the error itself."""
+    """Return the last line of what a process said, cut: of a traceback the error itself.
+
+    If that is of a command which failed, it is the last that this one said.
+    """
+    before, _, last = text.rpartition(_TRACEBACK)
+    if before.strip() and last.strip().splitlines()[-1].startswith(_COMMAND_FAILED):
+        return last_words(before)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:_SHOWN] if lines else "it said nothing"
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def make(model: Path, folder: Path) -> None:
 
     program = converter(folder)
     whole = folder / "f32.gguf"
-    words = [str(program), str(model), "--outtype", "f32", "--outfile", str(whole)]
+    given = _readable(model, folder / "checkpoint")
+    words = [str(program), str(given), "--outtype", "f32", "--outfile", str(whole)]
     subprocess.run(
         [sys.executable, "-c", _CONVERT, *words],
         check=True,
@@ -54,6 +56,26 @@ def make(model: Path, folder: Path) -> None:
         if failed:
             raise SystemExit(f"llama_model_quantize to {name} returned {failed}")
     whole.unlink()
+
+
+def _readable(model: Path, folder: Path) -> Path:
+    """Return ``model``, which transformers 5 may have saved, as the converter reads it.
+
+    It wants a GPT-2's context under its old name too, and runs in an older transformers, which does
+    not know the newer class of tokenizers.
+    """
+    folder.mkdir()
+    for path in model.iterdir():
+        (folder / path.name).symlink_to(path.resolve())
+    changes = {
+        "config.json": lambda told: {"n_ctx": told.get("n_positions")} | told,
+        "tokenizer_config.json": lambda told: told | {"tokenizer_class": "PreTrainedTokenizerFast"},
+    }
+    for name, change in changes.items():
+        told = json.loads((model / name).read_text())
+        (folder / name).unlink()
+        (folder / name).write_text(json.dumps(change(told)))
+    return folder
 
 
 def generator(

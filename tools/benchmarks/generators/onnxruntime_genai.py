@@ -25,10 +25,15 @@ REQUIREMENTS = (
     "tqdm==4.67.1",
 )
 PACKAGES = ("onnxruntime-genai", "onnxruntime")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "smollm3")
+"""Of those that edgeopt generates with; its builder knows others besides."""
 
 
 def make(model: Path, folder: Path) -> None:
     """Build the three graphs, and ask for one thread."""
+    family = json.loads((model / "config.json").read_text())["model_type"]
+    if family not in FAMILIES:
+        raise SystemExit(f"its model builder knows no {family}")
     for precision in VARIANTS.values():
         words = ["-i", str(model), "-o", str(folder / precision), "-p", precision, "-e", "cpu"]
         words += ["-c", str(folder / "cache")]

@@ -28,8 +28,10 @@ FAMILIES = ("bert",)
 def converter(folder: Path) -> Path:
     """Return llama.cpp's converter, in the sources of the installed version below ``folder``."""
     sources = folder / "sources"
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
-    subprocess.run([*pip, "-d", str(sources), REQUIREMENTS[1]], check=True)
+    # Of this package alone: what its build needs would be built from sources too.
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]
+    pip += ["--no-binary", PACKAGES[0], "-d", str(sources), REQUIREMENTS[1]]
+    subprocess.run(pip, check=True)
     (archive,) = sources.iterdir()
     subprocess.run(["tar", "-xf", str(archive), "-C", str(sources)], check=True)
     (found,) = sources.glob("*/vendor/llama.cpp/convert_hf_to_gguf.py")
