@@ -17,6 +17,8 @@ SWITCHES = {
     "TOKENIZERS_PARALLELISM": "false",  # else a note at every later fork
 }
 
+_is_quiet = False
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -24,7 +26,13 @@ def quiet() -> Iterator[None]:
 
     Errors still raise, so nothing that matters is lost. Do not report progress inside: it would
     be dropped with the rest. Not for several threads at once: stdout and stderr belong to all.
+    A block within a quiet one changes nothing: of many short ones, make one around them.
     """
+    global _is_quiet
+    if _is_quiet:
+        yield
+        return
+    _is_quiet = True
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -40,6 +48,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        _is_quiet = False
 
 
 @contextlib.contextmanager

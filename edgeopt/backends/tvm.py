@@ -302,12 +302,21 @@ def _machine(library: Path, threads: int) -> Any:
     import tvm
     from tvm import relax
 
-    # Read when the pool starts: its size, and that it must not pin this process. A thread more than
-    # needed yields its core 300,000 times before it sleeps, and ends no sooner: beside busy
-    # processes, each of which then has its turn, this process took minutes to exit.
+    _start_pool(threads)
+    return relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
+
+
+def _start_pool(threads: int) -> None:
+    """Start the pool of this thread's kernels with ``threads``, or have it use that many.
+
+    A thread more than needed yields its core 300,000 times before it sleeps, and ends no sooner:
+    beside busy processes, each of which then has its turn, this process took minutes to exit.
+    """
+    import tvm
+
+    # Read when the pool starts: its size, and that it must not pin this process.
     with environment({"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0"}):
         tvm.get_global_func("runtime.config_threadpool")(_ALL_CORES_ALIKE, threads)
-    return relax.VirtualMachine(tvm.runtime.load_module(str(library.resolve())), tvm.cpu())
 
 
 def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory: Path) -> Run:
@@ -348,6 +357,7 @@ def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory
             with cpu:
                 executable = tvm.compile(module, target=cpu, tir_pipeline=tvm_stack.register())
             machine = relax.VirtualMachine(executable, tvm.cpu())
+    _start_pool(1)
     function = function_name(NO_LENGTH)
     order = [parameter.name for parameter in module[function].params]
 

@@ -78,7 +78,9 @@ def prepare(
 
     ``given`` are the user's own; most of the shipped ones are cut to the longest of ``seq_lens``.
     """
-    chosen, plain = _choose(model, given, original, max(seq_lens, default=0))
+    with quiet():  # once for all that is counted
+        chosen, plain = _choose(model, given, original, max(seq_lens, default=0))
+        tokens = tuple(count_tokens(sample, original.tokenizer) for sample in chosen)
     key, found = ask(model, original, chosen)
     return Expected(
         tool=original.name,
@@ -87,7 +89,7 @@ def prepare(
         samples=chosen,
         plain=plain,
         answers=found,
-        tokens=tuple(count_tokens(sample, original.tokenizer) for sample in chosen),
+        tokens=tokens,
         digest=key,
     )
 

@@ -121,12 +121,19 @@ def _compare(
     with tempfile.TemporaryDirectory(prefix="edgeopt-tokens-") as scratch:
         place = Path(scratch) / "tokens.edgeopt"
         write(place, describe(model, target, ()), tokenizer_files(model))
+        with quiet():  # tokenizers warn of what is longer than their limit
+            whole = [_wanted(original, text, None) for text, _ in given]
         for limit in (None, model.text.max_seq_len):
             if limit and model.task == QUESTION_ANSWERING:  # it reads in windows, cut otherwise
                 continue
             told = _asked(model, place, lines, limit)
-            with quiet():  # tokenizers warn of what is longer than their limit
-                wanted = [_wanted(original, text, limit) for text, _ in given]
+            wanted = whole
+            if limit:  # what has room is not cut
+                with quiet():
+                    wanted = [
+                        uncut if len(uncut["ids"]) <= limit else _wanted(original, text, limit)
+                        for uncut, (text, _) in zip(whole, given, strict=True)
+                    ]
             for (text, number), theirs, ours in zip(given, wanted, told, strict=True):
                 if wrong := _differs(model, theirs, ours):
                     where = _where(text, number, data)
@@ -194,6 +201,8 @@ def _wanted(original: Original, text: Text, limit: int | None) -> dict[str, list
 
 def _bytes_before(text: str) -> list[int]:
     """Return how many bytes of UTF-8 stand before each character, and all of them."""
+    if text.isascii():
+        return list(range(len(text) + 1))
     found = [0]
     for character in text:
         found.append(found[-1] + len(character.encode("utf-8", "surrogatepass")))

@@ -10,6 +10,7 @@ boards. A build is kept by content: sources, compiler and flags. A wheel may car
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -162,8 +163,12 @@ def build_agent(arch: str, libc: str = "glibc", libc_version: str | None = None)
     return build_runtime(arch, libc, libc_version).agent
 
 
+@functools.cache
 def sources_digest() -> str:
-    """Return a SHA-256 over all C files and the compiler's flags: a build is recognised by it."""
+    """Return a SHA-256 over all C files and the compiler's flags: a build is recognised by it.
+
+    Once computed it holds for the process, as ``closure.code`` does.
+    """
     digest = hashlib.sha256(
         " ".join((*FLAGS, *SMALL, *THUMB, *HIDDEN, *SHARED, GLIBC_DEFAULT)).encode()
     )

@@ -174,6 +174,8 @@ def pairs(seed: int, count: int) -> list[tuple[bytes, bytes]]:
 
 def character_ends(data: bytes) -> Sequence[int]:
     """Where each character of ``data.decode(errors="replace")`` ends in ``data``."""
+    if data.isascii():
+        return range(1, len(data) + 1)
     ends: list[int] = []
     start = 0
     while start < len(data):

@@ -31,11 +31,17 @@ QEMU_7_2 = (
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulated_board: BoardEntry) -> Path:
-    """A state and configuration of this test's own, if boards can be started at all."""
+def boards_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where boards are kept, in a state and configuration of this test's own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("EDGEOPT_CONFIG", str(tmp_path / "config"))
     return tmp_path / "edgeopt/boards"
+
+
+@pytest.fixture
+def own(emulated_board: BoardEntry, boards_folder: Path) -> Path:
+    """The same, if boards can be started at all."""
+    return boards_folder
 
 
 @pytest.fixture
@@ -171,8 +177,8 @@ def test_the_shared_userland_is_never_written_to(pi: BoardEntry) -> None:
     assert (root / "etc/debian_version").exists()
 
 
-def test_a_reused_process_id_is_not_the_board(own: Path) -> None:
-    state = own / "pi"
+def test_a_reused_process_id_is_not_the_board(boards_folder: Path) -> None:
+    state = boards_folder / "pi"
     state.mkdir(parents=True)
     record = {"pid": os.getpid(), "start_ticks": 1, "port": 22, "mode": "user"}
     (state / "running.json").write_text(json.dumps(record))
@@ -181,9 +187,9 @@ def test_a_reused_process_id_is_not_the_board(own: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
-def test_a_damaged_record_means_down(own: Path, text: str) -> None:
-    (own / "pi").mkdir(parents=True)
-    (own / "pi/running.json").write_text(text)
+def test_a_damaged_record_means_down(boards_folder: Path, text: str) -> None:
+    (boards_folder / "pi").mkdir(parents=True)
+    (boards_folder / "pi/running.json").write_text(text)
     assert lifecycle.running("pi") is None
 
 
