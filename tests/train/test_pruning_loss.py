@@ -7,6 +7,7 @@ import pytest
 
 from edgeopt.compression import movement
 from edgeopt.evaluate.data import Data, batches, read
+from edgeopt.model.checkpoint import network
 from edgeopt.model.importer import import_model
 from edgeopt.steps.movement import Movement
 from edgeopt.steps.training import Training
@@ -30,7 +31,12 @@ def test_a_classifier_learns_the_softened_answers_and_the_labels(
     def loss(answered: torch.Tensor, share: float) -> float:
         return float(taught(model, answered, temperature=2.0, label_share=share)(batch))
 
+    tokens: list[int] = []
+    last = network(model).bert.encoder.layer[-1].intermediate
+    hook = last.register_forward_pre_hook(lambda _, args: tokens.append(args[0].shape[1]))
     assert loss(own, 0.0) == pytest.approx(0.0, abs=1e-5)
+    hook.remove()
+    assert tokens == [1]  # which is all that a classifier reads of its last layer
     labels = torch.tensor(data.labels)
     cross_entropy = float(torch.nn.functional.cross_entropy(own, labels))
     assert loss(own, 1.0) == pytest.approx(cross_entropy, rel=1e-3)
