@@ -171,7 +171,7 @@ def _sums(
         rows = 0
         for i in range(len(inputs)):
             values = results[already + i]
-            if mask is not None and values.shape[:2] == mask.shape:
+            if mask is not None and values.ndim > mask.ndim and values.shape[:2] == mask.shape:
                 values = values[mask.astype(bool)]
             values = values.reshape(-1, values.shape[-1])
             sums[i] = sums[i] + values.T @ values

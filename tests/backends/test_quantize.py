@@ -237,7 +237,7 @@ def test_weights_are_rounded_as_they_were_scaled() -> None:
     op = openvino.opset13
 
     def network(*, quantised: bool) -> openvino.Model:
-        x = op.parameter([-1, 16], np.float32)
+        x, mask = op.parameter([-1, 16], np.float32), op.parameter([-1, 16], np.float32)
         results = []
         for i, (weights, factor) in enumerate(zip(floats, factors, strict=True)):
             value, constant = x, op.constant(weights)
@@ -250,19 +250,22 @@ def test_weights_are_rounded_as_they_were_scaled() -> None:
                 integers = op.constant(numbers.astype(np.int8))
                 constant = op.multiply(op.convert(integers, "f32"), op.constant(scales))
             results.append(op.matmul(value, constant, False, True, name=f"product {i}"))
-        return openvino.Model(results, [x])
+        return openvino.Model(results, [x, mask])
 
     def outputs(model: openvino.Model, given: np.ndarray) -> list[np.ndarray]:
         run = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return [np.array(value) for value in run(given).values()]
+        return [np.array(value) for value in run([given, given]).values()]
 
     given = generator.normal(size=(64, 2)) @ generator.normal(size=(2, 16))
     given = (given + 0.05 * generator.normal(size=given.shape)).astype(np.float32)
     before, made = network(quantised=True), network(quantised=True)
-    calls = [{"x": row[None]} for row in given]
+    # A mask of the same shape: such values are of one text, and not its tokens.
+    left_out = np.zeros((1, 16), np.float32)
+    calls = [{"x": row[None], "attention_mask": left_out} for row in given]
     plain, expected = network(quantised=False), outputs(network(quantised=False), given)
     for model in (plain, made):
         model.input(0).get_tensor().set_names({"x"})
+        model.input(1).get_tensor().set_names({"attention_mask"})
     openvino_rounding.round_weights(openvino, plain, made, calls)
     nearest, rounded = outputs(before, given), outputs(made, given)
     for i in (0, 1):
