@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quantised forms of an OpenVINO model, by NNCF.
 
-static    ``nncf.quantize``: weights and activations in 8 bits, ranges found on calibration texts
+static    ``nncf.quantize``: weights and activations in 8 bits, ranges found on calibration texts;
+          then GPTQ rounds the weights again for the values that they meet
 none      ``nncf.compress_weights``: the weights alone, in 8 bits by channel or 4 bits in groups;
           with 4 bits embeddings and the last layer have 8
 """
@@ -12,18 +13,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeopt.backends import Batch
+import numpy as np
+
+from edgeopt.backends import Batch, only_lengths
 from edgeopt.backends.fp32_layers import Kept
+from edgeopt.backends.openvino_rounding import round_weights
 from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.model import Model
 from edgeopt.quantize import GROUP_SIZES, Abilities, Plan, Quantize, plan
 from edgeopt.quiet import quiet
 
+_SHORTEST = 16  # tokens; shorter texts are padded to it, longer ones to powers of two
+_OF_TEXTS = 2  # axes of token ids
+
 ABILITIES = Abilities(
     activations={"int8": ("static", "none"), "int4": ("none",)},
     calibrations=("min-max", "percentile", "mse"),
-    algorithms={"int4 none": ("rtn", "gptq", "awq", "scale-estimation")},
+    algorithms={
+        "int8 static": ("gptq", "rtn"),
+        "int4 none": ("rtn", "gptq", "awq", "scale-estimation"),
+    },
     groups={"int4 none": (32, *(size for size in GROUP_SIZES if size != 32))},
     smooth_quant=True,
     bias_correction=True,
@@ -65,7 +75,8 @@ def quantize(
         kept.check("openvino")
         try:
             if how.activations == "static":
-                return _static(nncf, converted, how, asked, ignored, calibration, overflows)
+                fixed = bool(only_lengths(model))
+                return _static(nncf, converted, how, asked, ignored, calibration, overflows, fixed)
             return _weights(nncf, converted, how, ignored, calibration)
         # NNCF raises its own kinds, RuntimeError and what OpenVINO's nodes raise.
         except Exception as exc:
@@ -129,6 +140,7 @@ def _static(
     ignored: Any,
     calibration: Sequence[Batch],
     overflows: bool,
+    fixed: bool,
 ) -> tuple[Any, str]:
     told = ["TRANSFORMER", f"{len(calibration)} samples"]
     advanced: dict[str, Any] = {}
@@ -152,16 +164,35 @@ def _static(
     if overflows:
         advanced["overflow_fix"] = nncf.OverflowFix.ENABLE
         told.append("weights in 7 bits for x86-64 without VNNI")
+    batches = calibration if fixed else [_cut(batch) for batch in calibration]
     made = nncf.quantize(
         converted,
-        nncf.Dataset([dict(batch) for batch in calibration]),
+        nncf.Dataset([dict(batch) for batch in batches]),
         model_type=nncf.ModelType.TRANSFORMER,
         subset_size=len(calibration),
         fast_bias_correction=asked.bias_correction != "accurate",
         ignored_scope=ignored,
         advanced_parameters=nncf.AdvancedQuantizationParameters(**advanced) if advanced else None,
     )
-    return made, f"nncf.quantize ({', '.join(told)})"
+    line = f"nncf.quantize ({', '.join(told)})"
+    if how.algorithm == "gptq":
+        round_weights(require("openvino", "openvino"), converted, made, batches)
+        line += " -> GPTQ"
+    return made, line
+
+
+def _cut(batch: Batch) -> Batch:
+    """Return ``batch`` without most of its padding: as long as the runtime makes such a text."""
+    mask = batch.get("attention_mask")
+    if mask is None or mask.ndim != _OF_TEXTS:
+        return batch
+    used, length = int(np.flatnonzero(mask.any(axis=0)).max(initial=0)) + 1, _SHORTEST
+    while length < used:
+        length *= 2
+    return {
+        name: values[:, :length] if values.shape == mask.shape else values
+        for name, values in batch.items()
+    }
 
 
 def _weights(

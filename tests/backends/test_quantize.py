@@ -7,9 +7,16 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgeopt.backends import onnx_quantize, openvino_quantize, tflite_quantize, tvm_quantize
+from edgeopt.backends import (
+    onnx_quantize,
+    openvino_quantize,
+    openvino_rounding,
+    tflite_quantize,
+    tvm_quantize,
+)
 from edgeopt.errors import CompileError
 from edgeopt.model import Model
 from edgeopt.quantize import PLAIN, Plan, Quantize, plan
@@ -31,19 +38,23 @@ def needs(module: str) -> pytest.MarkDecorator:
 
 
 @pytest.mark.parametrize(
-    ("engine", "activations", "calibration"),
+    ("engine", "activations", "calibration", "algorithm"),
     [
-        ("onnx", "dynamic", ""),
-        ("openvino", "static", "min-max"),
-        ("tflite", "dynamic", ""),
-        ("tvm", "dynamic", ""),
+        ("onnx", "dynamic", "", "rtn"),
+        ("openvino", "static", "min-max", "gptq"),
+        ("tflite", "dynamic", "", "rtn"),
+        ("tvm", "dynamic", "", "rtn"),
     ],
 )
 def test_unasked_an_engine_does_what_it_did(
-    engine: str, activations: str, calibration: str
+    engine: str, activations: str, calibration: str, algorithm: str
 ) -> None:
     assert plan(engine, "int8", PLAIN, ABILITIES[engine]) == Plan(
-        bits=8, activations=activations, calibration=calibration, algorithm="rtn", group_size=0
+        bits=8,
+        activations=activations,
+        calibration=calibration,
+        algorithm=algorithm,
+        group_size=0,
     )
 
 
@@ -158,7 +169,7 @@ def test_onnx_for_a_runtime_without_the_operator_is_refused(tiny: Callable, tmp_
             "int8",
             Quantize(calibration="mse", smooth_quant=0.5, bias_correction="accurate", keep=KEPT),
             "nncf.quantize (TRANSFORMER, 8 samples, mse, SmoothQuant 0.5, "
-            "bias correction accurate)",
+            "bias correction accurate) -> GPTQ",
             0.95,
         ),
         (
@@ -181,7 +192,7 @@ def test_openvino(
 ) -> None:
     artifact, directory = lower(tiny(MODEL), "openvino", precision, asked)
     if target.device.overflows_int8 and "nncf.quantize" in route:
-        route = route.removesuffix(")") + ", weights in 7 bits for x86-64 without VNNI)"
+        route = route.replace(") ->", ", weights in 7 bits for x86-64 without VNNI) ->")
     assert artifact.route.endswith(route)
     assert agreement(tiny(MODEL), artifact, directory, 32).cosine_min > bound
     import openvino
@@ -194,6 +205,74 @@ def test_openvino(
                 assert inputs[0].get_type_name() != "FakeQuantize"
                 weights.append(node.get_friendly_name())
     assert len(weights) == len(KEPT)
+
+
+@pytest.mark.parametrize("largest", [127, 64])
+def test_what_rounding_costs_is_made_up_for_by_inputs_that_go_together(largest: int) -> None:
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(400, 8)) @ generator.normal(size=(8, 96))
+    inputs += 0.1 * generator.normal(size=inputs.shape)
+    weights = generator.normal(size=(32, 96)).astype(np.float32)
+    weights[:, 5] *= 30  # as SmoothQuant leaves it: the others have few steps left
+    scales = np.abs(weights).max(axis=1) / largest
+
+    def error(numbers: np.ndarray) -> float:
+        return float(np.linalg.norm(inputs @ (numbers * scales[:, None] - weights).T))
+
+    found = openvino_rounding.gptq(weights, inputs.T @ inputs, scales, largest)
+    assert (found == np.rint(found)).all()
+    assert np.abs(found).max() <= largest
+    assert error(found) < 0.5 * error(np.rint(weights / scales[:, None]))
+
+
+@needs("openvino")
+def test_weights_are_rounded_as_they_were_scaled() -> None:
+    """A product whose inputs SmoothQuant scaled, one of two with one input, and one of others."""
+    import openvino
+
+    generator = np.random.default_rng(0)
+    floats = [generator.normal(size=(8, 16)).astype(np.float32) for _ in range(3)]
+    smooth = generator.uniform(0.5, 2, 16).astype(np.float32)
+    factors = [smooth, np.ones(16, np.float32), np.ones(16, np.float32)]
+    op = openvino.opset13
+
+    def network(*, quantised: bool) -> openvino.Model:
+        x, mask = op.parameter([-1, 16], np.float32), op.parameter([-1, 16], np.float32)
+        results = []
+        for i, (weights, factor) in enumerate(zip(floats, factors, strict=True)):
+            value, constant = x, op.constant(weights)
+            if quantised:
+                if i == 0:
+                    value = op.multiply(x, op.constant(factor), name="x/nncf_smooth_quant")
+                scaled = weights / factor
+                scales = np.abs(scaled).max(axis=1, keepdims=True) / 127
+                numbers = np.rint(scaled / scales) + (3 if i == 2 else 0)
+                integers = op.constant(numbers.astype(np.int8))
+                constant = op.multiply(op.convert(integers, "f32"), op.constant(scales))
+            results.append(op.matmul(value, constant, False, True, name=f"product {i}"))
+        return openvino.Model(results, [x, mask])
+
+    def outputs(model: openvino.Model, given: np.ndarray) -> list[np.ndarray]:
+        run = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return [np.array(value) for value in run([given, given]).values()]
+
+    given = generator.normal(size=(64, 2)) @ generator.normal(size=(2, 16))
+    given = (given + 0.05 * generator.normal(size=given.shape)).astype(np.float32)
+    before, made = network(quantised=True), network(quantised=True)
+    # A mask of the same shape: such values are of one text, and not its tokens.
+    left_out = np.zeros((1, 16), np.float32)
+    calls = [{"x": row[None], "attention_mask": left_out} for row in given]
+    plain, expected = network(quantised=False), outputs(network(quantised=False), given)
+    for model in (plain, made):
+        model.input(0).get_tensor().set_names({"x"})
+        model.input(1).get_tensor().set_names({"attention_mask"})
+    openvino_rounding.round_weights(openvino, plain, made, calls)
+    nearest, rounded = outputs(before, given), outputs(made, given)
+    for i in (0, 1):
+        assert np.linalg.norm(rounded[i] - expected[i]) < 0.7 * np.linalg.norm(
+            nearest[i] - expected[i]
+        )
+    assert (rounded[2] == nearest[2]).all()
 
 
 @pytest.fixture(scope="module")
