@@ -76,7 +76,7 @@ def import_seq2seq(folder: Path, name: str, context: int = 0) -> Model:
             "has one vocabulary for sources and another for answers, which is not carried",
             where=where,
         )
-    note_choices(network, name)
+    _note_choices(network, name)
     return assembled(
         folder,
         name,
@@ -105,7 +105,7 @@ def head_size(config: Any, part: str = "decoder") -> int:
     return int(config.d_kv if config.model_type == T5 else config.d_model // heads(config, part))
 
 
-def note_choices(network: Any, name: str) -> None:
+def _note_choices(network: Any, name: str) -> None:
     """Say what generation_config.json asks of transformers that a bundle does not do."""
     asked = network.generation_config
     others = [

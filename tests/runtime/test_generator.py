@@ -339,15 +339,15 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "grows": (
         lambda m: state(m).update(dims=[1, 4, 16, 16]),
-        '2 manifest.json: generation.dims: expected "past" once',
+        '2 manifest.json: generation.dims: expected "past" or "source" once',
     ),
     "size": (
         lambda m: state(m).update(dims=[1, 1 << 21, "past", 16]),
-        '2 manifest.json: generation.dims: expected sizes and "past"',
+        '2 manifest.json: generation.dims: expected sizes, and "past" or "source"',
     ),
     "huge": (
         lambda m: state(m).update(dims=[1 << 20, 1 << 20, "past", 1 << 20]),
-        '2 manifest.json: generation.dims: expected sizes and "past"',
+        '2 manifest.json: generation.dims: expected sizes, and "past" or "source"',
     ),
     "rank": (
         lambda m: state(m).update(dims=[1] * 9),
