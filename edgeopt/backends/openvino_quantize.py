@@ -3,7 +3,7 @@
 """The quantised forms of an OpenVINO model, by NNCF.
 
 static    ``nncf.quantize``: weights and activations in 8 bits, ranges found on calibration texts;
-          then GPTQ rounds the weights again for the values that they meet
+          if asked, GPTQ then rounds the weights again for the values that they meet
 none      ``nncf.compress_weights``: the weights alone, in 8 bits by channel or 4 bits in groups;
           with 4 bits embeddings and the last layer have 8
 """
@@ -31,7 +31,7 @@ ABILITIES = Abilities(
     activations={"int8": ("static", "none"), "int4": ("none",)},
     calibrations=("min-max", "percentile", "mse"),
     algorithms={
-        "int8 static": ("gptq", "rtn"),
+        "int8 static": ("rtn", "gptq"),
         "int4 none": ("rtn", "gptq", "awq", "scale-estimation"),
     },
     groups={"int4 none": (32, *(size for size in GROUP_SIZES if size != 32))},
@@ -164,10 +164,9 @@ def _static(
     if overflows:
         advanced["overflow_fix"] = nncf.OverflowFix.ENABLE
         told.append("weights in 7 bits for x86-64 without VNNI")
-    batches = calibration if fixed else [_cut(batch) for batch in calibration]
     made = nncf.quantize(
         converted,
-        nncf.Dataset([dict(batch) for batch in batches]),
+        nncf.Dataset([dict(batch) for batch in calibration]),
         model_type=nncf.ModelType.TRANSFORMER,
         subset_size=len(calibration),
         fast_bias_correction=asked.bias_correction != "accurate",
@@ -176,6 +175,7 @@ def _static(
     )
     line = f"nncf.quantize ({', '.join(told)})"
     if how.algorithm == "gptq":
+        batches = calibration if fixed else [_cut(batch) for batch in calibration]
         round_weights(require("openvino", "openvino"), converted, made, batches)
         line += " -> GPTQ"
     return made, line

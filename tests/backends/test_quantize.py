@@ -41,7 +41,7 @@ def needs(module: str) -> pytest.MarkDecorator:
     ("engine", "activations", "calibration", "algorithm"),
     [
         ("onnx", "dynamic", "", "rtn"),
-        ("openvino", "static", "min-max", "gptq"),
+        ("openvino", "static", "min-max", "rtn"),
         ("tflite", "dynamic", "", "rtn"),
         ("tvm", "dynamic", "", "rtn"),
     ],
@@ -167,7 +167,13 @@ def test_onnx_for_a_runtime_without_the_operator_is_refused(tiny: Callable, tmp_
     [
         (
             "int8",
-            Quantize(calibration="mse", smooth_quant=0.5, bias_correction="accurate", keep=KEPT),
+            Quantize(
+                algorithm="gptq",
+                calibration="mse",
+                smooth_quant=0.5,
+                bias_correction="accurate",
+                keep=KEPT,
+            ),
             "nncf.quantize (TRANSFORMER, 8 samples, mse, SmoothQuant 0.5, "
             "bias correction accurate) -> GPTQ",
             0.95,
