@@ -12,8 +12,6 @@ from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.evaluate.data import Data, batches
 from edgeopt.model import Model
-from edgeopt.model.network.first_token import narrowing
-from edgeopt.model.network.fused_attention import fused_attention
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.tasks import FEATURE_EXTRACTION, IMAGE_CLASSIFICATION, SEQUENCE_CLASSIFICATION
 
@@ -59,12 +57,7 @@ def answers(model: Model, data: Data, text: str) -> np.ndarray:
 
     rows: list[Any] = [None] * len(data)
     done = 0
-    with (
-        progress.step(text) as step,
-        torch.inference_mode(),
-        narrowing(model),
-        fused_attention(model),
-    ):
+    with progress.step(text) as step, torch.inference_mode():
         for batch in batches(model, data):
             (output,) = model.module(*batch.inputs)
             if model.task.metric == "cosine":
