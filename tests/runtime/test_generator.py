@@ -279,7 +279,7 @@ def test_options_of_a_newer_header_must_be_unset(gpt2: Made, generator: Any) -> 
             pointer = ctypes.cast(
                 ctypes.byref(longer), ctypes.POINTER(edgeopt_rt._GeneratorOptions)
             )
-            bundle = generator._bundle._handle
+            bundle = generator.bundle._handle
             found = library.eo_generator_open(bundle, pointer, ctypes.byref(handle), failure)
             assert (found, handle.value) == (code, None)
 
