@@ -260,9 +260,18 @@ def session_options(artifact: Artifact, directory: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    for key, value in (dict(artifact.options) | host_options(artifact, directory)).items():
+    for key, value in _settings(artifact, directory).items():
         options.add_session_config_entry(key, value)
     return options
+
+
+def _settings(artifact: Artifact, directory: Path) -> dict[str, str]:
+    return dict(artifact.options) | host_options(artifact, directory)
+
+
+def computes_wider(artifact: Artifact, directory: Path) -> bool:
+    """Return whether onnxruntime is asked for INT8 products in steps that do not overflow."""
+    return _WIDER.items() <= _settings(artifact, directory).items()
 
 
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:

@@ -13,7 +13,8 @@ import numpy as np
 
 from edgeopt.backends import Artifact, Batch, Outputs
 from edgeopt.backends.inside import Inside, Tensor, split
-from edgeopt.backends.onnx import session_options
+from edgeopt.backends.onnx import computes_wider, session_options
+from edgeopt.backends.onnx_quantize import widen
 from edgeopt.extras import require
 from edgeopt.model import Model
 
@@ -27,6 +28,7 @@ def inside(model: Model, artifact: Artifact, directory: Path, batch: Batch) -> I
         [spec.name for spec in artifact.main.signature.outputs],
         batch,
         options,
+        wider=computes_wider(artifact, directory),
     )
 
 
@@ -45,13 +47,20 @@ def fused(artifact: Artifact, directory: Path, batch: Batch, keep: Sequence[str]
     return {n: np.asarray(v, np.float32) for n, v in zip(names, values, strict=True)}
 
 
-def of_file(path: Path, outputs: list[str], batch: Batch, options: Any = None) -> Inside:
-    """Return what lies inside the file at ``path``; see ``inside``."""
+def of_file(
+    path: Path, outputs: list[str], batch: Batch, options: Any = None, *, wider: bool = False
+) -> Inside:
+    """Return what lies inside the file at ``path``; see ``inside``.
+
+    ``wider`` has INT8 products computed as ``session.x64quantprecision`` does.
+    """
     onnx, ort = require("onnx", "onnx"), require("onnxruntime", "onnx")
     options = options or ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     proto = onnx.load(str(path))
+    if wider:
+        widen(proto)
     used = _used(proto, outputs)
     nodes = [node for node in used if node.op_type not in ("Constant", "Identity")]
     made = {name: node for node in nodes for name in node.output if name}

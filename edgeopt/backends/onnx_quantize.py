@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeopt.backends import Batch
 from edgeopt.backends.fp32_layers import Kept
 from edgeopt.backends.onnx_attention import fuse_attention
@@ -320,6 +322,40 @@ def unshare(path: Path) -> None:
                 copy.name = node.input[at] = f"{name}_own_{number}"
     if sharing:
         onnx.save(proto, str(path))
+
+
+def widen(proto: Any) -> None:
+    """Make the weights of INT8 products unsigned, as onnxruntime does if it computes wider.
+
+    ``session.x64quantprecision`` asks it to, and it does so in its optimisation alone: a file that
+    is run as it stands, of which nothing is fused, needs it done. Products of two uint8 do not
+    overflow on an x86 CPU without VNNI. Weights and zero points each move by 128.
+    """
+    from onnx import numpy_helper
+
+    held = {tensor.name: tensor for tensor in proto.graph.initializer}
+    moved: dict[str, str] = {}
+
+    def move(name: str, values: np.ndarray) -> str:
+        if name not in moved:
+            moved[name] = f"{name}/unsigned"
+            unsigned = (values.astype(np.int16) + 128).astype(np.uint8)
+            proto.graph.initializer.append(numpy_helper.from_array(unsigned, moved[name]))
+        return moved[name]
+
+    for node in proto.graph.node:
+        if node.op_type not in _OF_WEIGHT:
+            continue
+        weight = held.get(node.input[1])
+        if weight is None or (values := numpy_helper.to_array(weight)).dtype != np.int8:
+            continue
+        at = _OF_WEIGHT[node.op_type][-1]  # the zero point, the last input
+        node.input.extend([""] * (at + 1 - len(node.input)))
+        if (zero := node.input[at]) and zero not in held:
+            continue
+        points = numpy_helper.to_array(held[zero]) if zero else np.zeros((), np.int8)
+        node.input[at] = move(zero or "no zero point", points)
+        node.input[1] = move(node.input[1], values)
 
 
 def _sharing(proto: Any) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from edgeopt.backends import backend, onnx_quantize
 from edgeopt.backends import onnx as engine
+from edgeopt.backends.onnx_inside import of_file
 from edgeopt.backends.onnx_scaling import scale_tokens
 from edgeopt.errors import CompileError, InputError
 from edgeopt.model import reference, samples, texts
@@ -301,3 +302,37 @@ def test_layers_that_share_weights_are_quantised(
     weights = {node.input[1] for node in products}
     assert (len(weights) == len(products)) is not vnni
     assert agreement(model, artifact, tmp_path / "out", 32).cosine_min > 0.97
+
+
+@pytest.mark.parametrize("kind", ["MatMulInteger", "MatMulIntegerToFloat"])
+@pytest.mark.parametrize("zero", [None, 0, [3] * 16])
+def test_products_inside_a_file_do_not_overflow_if_they_are_to_be_wide(
+    kind: str, zero: int | list[int] | None, tmp_path: Path
+) -> None:
+    """Two products of 255 and 127 are above what 16 bits hold, as CPUs without VNNI add them."""
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    values = np.random.default_rng(0).choice([-127, 127], (64, 16), p=[0.1, 0.9]).astype(np.int8)
+    constants = {"w": values, "one": np.float32(1)}
+    if zero is not None:
+        constants["zero"] = np.array(zero, np.int8)
+    last = [] if zero is None else ["zero"]
+    floats = kind == "MatMulIntegerToFloat"
+    between = ["one", "one", ""] if floats else [""]
+    node = helper.make_node(
+        kind, ["x", "w", *between, *last] if last else ["x", "w", *between[: 2 * floats]], ["y"],
+        domain="com.microsoft" if floats else "",
+    )  # fmt: skip
+    types = onnx.TensorProto
+    graph = helper.make_graph(
+        [node],
+        "product",
+        [helper.make_tensor_value_info("x", types.UINT8, [8, 64])],
+        [helper.make_tensor_value_info("y", types.FLOAT if floats else types.INT32, [8, 16])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "p.onnx")
+    x = np.full((8, 64), 255, np.uint8)
+    found = of_file(tmp_path / "p.onnx", ["y"], {"x": x}, wider=True).outputs["y"]
+    exact = x.astype(np.int64) @ (values.astype(np.int64) - np.array(zero or 0))
+    np.testing.assert_array_equal(found, exact)
