@@ -20,27 +20,17 @@ _MOST_LOG = 700.0  # whose exponential is still a number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Perplexity:
-    """Whole texts.
-
-    The perplexity by token, by word and the bits per byte are of all texts together, as
-    lm-evaluation-harness has them. Words are what blanks part.
-    """
+class _Texts:
+    """Texts that are judged: each is a unit."""
 
     inputs: tuple[Continuation, ...]
     places: tuple[str, ...]
     noun: str = "texts"
-    main: str = "perplexity"
 
-    names = ("perplexity", "word_perplexity", "bits_per_byte")
     labels = None
 
     def __len__(self) -> int:
         return len(self.inputs)
-
-    def unit(self, i: int) -> tuple[str, str, str]:
-        """Return where a text stands, and the text; nothing else is expected."""
-        return self.places[i], shown(self.inputs[i]), ""
 
     def lengths(self, of_inputs: np.ndarray) -> np.ndarray:
         """Return them: each unit is an input."""
@@ -53,6 +43,23 @@ class Perplexity:
             inputs=tuple(compress(self.inputs, inputs)),
             places=tuple(compress(self.places, inputs)),
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Perplexity(_Texts):
+    """Whole texts.
+
+    The perplexity by token, by word and the bits per byte are of all texts together, as
+    lm-evaluation-harness has them. Words are what blanks part.
+    """
+
+    main: str = "perplexity"
+
+    names = ("perplexity", "word_perplexity", "bits_per_byte")
+
+    def unit(self, i: int) -> tuple[str, str, str]:
+        """Return where a text stands, and the text; nothing else is expected."""
+        return self.places[i], shown(self.inputs[i]), ""
 
     def score(self, answers: Sequence[Answer]) -> Scored:
         """Score; no text is right or wrong."""
@@ -73,40 +80,21 @@ class Perplexity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LastWord:
+class LastWord(_Texts):
     """Texts whose last word is to be known from all before it, as in LAMBADA.
 
     It is right if each of its tokens is the likeliest one. ``perplexity`` is by word, of the last
     ones, as lm-evaluation-harness has it.
     """
 
-    inputs: tuple[Continuation, ...]
-    places: tuple[str, ...]
-    noun: str = "texts"
     main: str = "accuracy"
 
     names = ("accuracy", "perplexity")
-    labels = None
-
-    def __len__(self) -> int:
-        return len(self.inputs)
 
     def unit(self, i: int) -> tuple[str, str, str]:
         """Return where a text stands, the end of what is before its last word, and that word."""
         one = self.inputs[i]
         return self.places[i], f"...{one.context[-120:]}", one.text.strip()
-
-    def lengths(self, of_inputs: np.ndarray) -> np.ndarray:
-        """Return them: each unit is an input."""
-        return of_inputs
-
-    def answered(self, inputs: np.ndarray) -> Self:
-        """Return it with those units alone."""
-        return replace(
-            self,
-            inputs=tuple(compress(self.inputs, inputs)),
-            places=tuple(compress(self.places, inputs)),
-        )
 
     def score(self, answers: Sequence[Answer]) -> Scored:
         """Score; how wrong an answer is is how unlikely the word was."""
