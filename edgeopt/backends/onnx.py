@@ -27,7 +27,7 @@ from edgeopt.backends import (
     traced_length,
 )
 from edgeopt.backends.onnx_quantize import quantize as quantize_graph
-from edgeopt.backends.onnx_quantize import shared, unshare
+from edgeopt.backends.onnx_quantize import shared, unshare, widen
 from edgeopt.backends.tensorflow_convert import file_of, write_onnx
 from edgeopt.backends.torch_program import is_exported
 from edgeopt.backends.torch_program import write_onnx as write_program
@@ -275,12 +275,20 @@ def computes_wider(artifact: Artifact, directory: Path) -> bool:
 
 
 def open_on_host(artifact: Artifact, directory: Path, threads: int) -> _Session:
-    """Open the artifact in onnxruntime on the CPU with ``threads`` threads."""
-    ort = require("onnxruntime", "onnx")
+    """Open the artifact in onnxruntime on the CPU with ``threads`` threads.
+
+    If this host's INT8 kernels overflow, and no option of the engine helps a file whose products
+    share weights, the weights are made unsigned here, as that option would.
+    """
+    onnx, ort = require("onnx", "onnx"), require("onnxruntime", "onnx")
     options = session_options(artifact, directory, threads)
-    session = ort.InferenceSession(
-        str(directory / artifact.main.files[0]), options, providers=["CPUExecutionProvider"]
-    )
+    file = directory / artifact.main.files[0]
+    given: str | bytes = str(file)
+    if artifact.precision in QUANTIZED and overflows_int8() and shared(file):
+        proto = onnx.load(given)
+        widen(proto)
+        given = proto.SerializeToString()
+    session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     return _Session(session, [spec.name for spec in artifact.main.signature.outputs])
 
 

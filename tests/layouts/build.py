@@ -58,7 +58,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         "initializer_range": 0.3,
     },
     "gpt2": {"n_embd": HIDDEN, "n_layer": 2, "n_head": 2, "n_positions": 64, "n_ctx": 64},
-    "t5": {"d_model": HIDDEN, "d_ff": 64, "d_kv": 8, "num_layers": 2, "num_heads": 4},
+    "t5": {"d_model": HIDDEN, "d_ff": 64, "d_kv": 16, "num_layers": 2, "num_heads": 4},
     "bart": {
         "d_model": HIDDEN,
         "encoder_layers": 2,

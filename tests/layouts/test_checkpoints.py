@@ -56,6 +56,9 @@ def test_a_checkpoint_of_the_hub(layout: Layout, tmp_path: Path) -> None:
     if kind == "text-generation":
         _goes_on(bundle, folder, kind)
         return
+    if kind == "AutoModelForSeq2SeqLM":
+        _answers(bundle, folder, kind)
+        return
     with open_session(bundle.path) as session:
         HELD[tool](session, folder, kind)
 
@@ -121,6 +124,22 @@ def _goes_on(bundle: edgeopt.Bundle, folder: Path, kind: str) -> None:
         ]
     found = edgeopt.generate(bundle, texts, sampling=edgeopt.Sampling(max_tokens=12)).answers
     assert [text + one.text for text, one in zip(texts, found, strict=True)] == wanted
+
+
+def _answers(bundle: edgeopt.Bundle, folder: Path, kind: str) -> None:
+    import transformers
+
+    with quiet():
+        tokens = transformers.AutoTokenizer.from_pretrained(str(folder))
+        network = getattr(transformers, kind).from_pretrained(str(folder)).eval()
+    texts = TEXTS[:-1]
+    found = edgeopt.generate(bundle, texts, sampling=edgeopt.Sampling(max_tokens=12)).answers
+    for text, one in zip(texts, found, strict=True):
+        with quiet():
+            made = network.generate(
+                **tokens(text, return_tensors="pt"), do_sample=False, max_new_tokens=12
+            )
+        assert one.text == tokens.decode(made[0], skip_special_tokens=True)
 
 
 def _images(session: Any, made: Any) -> None:
