@@ -154,13 +154,14 @@ def evaluate_bundle(
 
 
 def _window(subject: Subject, model: Model | DualEncoder | None) -> int:
-    """Return how many tokens a generator reads at once, 0 for what is none."""
+    """Return how many tokens a decoder reads at once, 0 for what is none."""
     if subject.task != TEXT_GENERATION:
         return 0
     if isinstance(subject, Manifest):
-        return subject.max_seq_len
+        assert subject.generation is not None  # of each manifest with this task
+        return 0 if subject.generation.start else subject.max_seq_len
     assert isinstance(model, Model)
-    return model.text.max_seq_len
+    return 0 if model.forced.start else model.text.max_seq_len
 
 
 def _reduces_labels(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.commands import edgeopt as command
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
+onnx = pytest.importorskip("onnx", reason="needs edgeopt[onnx]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 pytest.importorskip("ziglang", reason="ziglang is not installed")
 
@@ -384,6 +386,16 @@ def test_int8_below_its_bound_is_made_in_groups(tmp_path: Path) -> None:
     assert least[0] < least[1]
     assert lower(least[0]) == rows
     assert lower(sum(least) / 2) == groups
+    # What was made for a CPU with VNNI is not taken for one whose products overflow.
+    types = set()
+    for isa in (("avx512_vnni",), ()):
+        target = replace(target, device=replace(target.device, arch="x86_64", isa=isa))
+        proto = onnx.load(lower(0).lowered.directory / "model.onnx", load_external_data=False)
+        held = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+        products = [n for n in proto.graph.node if n.op_type == "MatMulIntegerToFloat"]
+        types |= {(isa, held[n.input[1]]) for n in products if n.input[1] in held}
+    kinds = onnx.TensorProto
+    assert types == {(("avx512_vnni",), kinds.INT8), ((), kinds.UINT8)}
 
 
 def test_a_bundle_is_made_once(checkpoint: Path, bundle: edgeopt.Bundle) -> None:
@@ -418,6 +430,13 @@ def test_an_encoder_decoder_answers_a_source(tmp_path: Path) -> None:
     assert (document["context"], answer["prompt_tokens"]) == (100, given.input_ids.shape[1])
     refused = command("run", made.path, "", columns=200)
     assert "prompt: is empty, expected a text" in refused.stderr
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"source": source, "target": answer["text"]}) + "\n")
+    found = edgeopt.evaluate_bundle(made, rows, original=tmp_path / "tiny", max_tokens=30)
+    assert [one["exact_match"] for one in _values(found)[:2]] == [1, 1]
+    rows.write_text(json.dumps({"text": source}) + "\n")
+    with pytest.raises(InputError, match="an encoder-decoder answers a text with another"):
+        edgeopt.evaluate_bundle(made, rows)
     with pytest.raises(InputError, match="takes up to 2048 tokens, and was asked for 2049"):
         edgeopt.compile(tmp_path / "tiny", "host", output=tmp_path / "c", seq_lens=[2049])
 

@@ -9,6 +9,7 @@ which costs nothing if both are the same memory.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def write(writer: Writer, model: Model) -> None:
     writer.nodes.append(chosen)
 
 
-class _Parts:
+class _Parts(ABC):
     """What the families share."""
 
     scale: float | None = None
@@ -100,21 +101,21 @@ class _Parts:
         made[LOGITS] = self.logits(self.writer.node("Gather", [x, last], "last_row", axis=1))
         return made
 
+    @abstractmethod
     def encoded(self, mask: str) -> str:
         """Add the encoder: (1, seq, size)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decoded(self, made: dict[str, str]) -> str:
         """Add the decoder, whose states go to ``made``: (1, 1, size)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logits(self, x: str) -> str:
         """Add the head: (1, vocabulary)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cross_weights(self, layer: int) -> tuple[Any, Any]:
         """Return what makes keys and values of the encoder's output."""
-        raise NotImplementedError
 
     def linear(self, x: str, name: str, layer: Any) -> str:
         """Add a linear layer."""

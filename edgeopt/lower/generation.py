@@ -28,8 +28,9 @@ from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.extras import require
 from edgeopt.fields import Table
 from edgeopt.lower.lowering import Lowered
-from edgeopt.model import Model, seq2seq, tokenizer
+from edgeopt.model import Model, tokenizer
 from edgeopt.model.decoder import LOGITS
+from edgeopt.model.original_generation import greedy
 from edgeopt.quantize import Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
@@ -118,22 +119,13 @@ class Made:
 def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
     """Ask the reference about at most ``TEXTS`` of ``texts``. Raises InputError if none will do."""
     torch = require("torch", "torch")
-    transformers = require("transformers", "torch")
     folder = model.text.tokenizer
     assert folder is not None  # the import refuses a decoder without
     own = tokenizer.load(folder)
     network: Any = model.module
     most = min(MOST_TOKENS, model.text.max_seq_len)
     forced = model.forced
-    how = transformers.GenerationConfig(
-        do_sample=False,
-        eos_token_id=list(model.stops) or None,
-        pad_token_id=0,
-        decoder_start_token_id=_one(forced.start),
-        forced_bos_token_id=_one(forced.first),
-        forced_eos_token_id=_one(forced.last),
-        suppress_tokens=list(forced.never) or None,
-    )
+    how = greedy(model)
     found: list[Asked] = []
     with progress.step(f"Asking transformers about {TEXTS} texts"), torch.inference_mode():
         for text in texts:
@@ -172,10 +164,6 @@ def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
     return tuple(found)
 
 
-def _one(tokens: Sequence[int]) -> int | None:
-    return tokens[0] if tokens else None
-
-
 def _ask_encoder(model: Model, own: Any, text: str, most: int, how: Any) -> Asked | None:
     """Ask an encoder-decoder about ``text``, or the words of it that are ``most`` tokens.
 
@@ -202,9 +190,6 @@ def _ask_encoder(model: Model, own: Any, text: str, most: int, how: Any) -> Aske
             **given,
             generation_config=how,
             max_new_tokens=room,
-            # transformers 5.24 makes a cache of as many layers as the encoder has, and finds none
-            # for a decoder's that has more.
-            use_cache=seq2seq.decoder_layers(network.config) <= network.config.num_hidden_layers,
             output_scores=True,
             return_dict_in_generate=True,
         )
@@ -256,17 +241,15 @@ def lower(
 ) -> Made:
     """Lower for one engine and precision and check on this host, or take both from the cache.
 
-    INT8 whose logits' cosine is below ``bound`` at any step is made again in groups. Raises
-    CompileError if that is below it too, or another precision, and in FP32 if a greedy token is not
-    the reference's.
+    INT8 of which a cosine is below ``bound``, of logits at any step or of what an encoder hands on,
+    is made again in groups. Raises CompileError if that is below it too, or another precision, and
+    in FP32 if a greedy token is not the reference's.
     """
     made = _lower(model, target, spec, precision, quantize, asked)
     finer = onnx_decoder.finer(precision, quantize)
-    if finer is not None and made.lowered.fidelity.cosine_min < bound:
+    if finer is not None and (below := _below(made, bound)) is not None:
         progress.note(
-            f"{spec.engine} {precision}: cosine {made.lowered.fidelity.cosine_min:.4f} of a step's "
-            f"logits is below the recipe's bound {bound}; weights in groups of {finer.group_size} "
-            "lose less"
+            f"{spec.engine} {precision}: {below}; weights in groups of {finer.group_size} lose less"
         )
         made = _lower(model, target, spec, precision, finer, asked)
     _judge(made, precision, bound)
@@ -281,6 +264,7 @@ def _lower(
     quantize: Quantize,
     asked: Sequence[Asked],
 ) -> Made:
+    """Lower and check, or take both from the cache; nothing is judged."""
 
     def build(directory: Path) -> None:
         files = directory / "files"
@@ -300,6 +284,7 @@ def _lower(
         engine=asdict(spec) | {"precisions": None, "why": None},
         precision=precision,
         quantize=quantize.options(),
+        device=(target.device.arch, target.device.overflows_int8),
         code=closure.code(__name__),
     )
     directory = cache.entry("generator", key, build)
@@ -314,17 +299,23 @@ def _lower(
     )
 
 
-def _judge(made: Made, precision: str, bound: float) -> None:
-    found, generated = made.lowered.fidelity, made.generated
+def _below(made: Made, bound: float) -> str | None:
+    """Tell which cosine is below ``bound``, None if none is."""
     if made.encoded_cosine is not None and made.encoded_cosine < bound:
-        raise CompileError(
+        return (
             f"cosine {made.encoded_cosine:.4f} of what the encoder hands on is below the "
             f"recipe's bound {bound}"
         )
-    if found.cosine_min < bound:
-        raise CompileError(
-            f"cosine {found.cosine_min:.4f} of a step's logits is below the recipe's bound {bound}"
-        )
+    least = made.lowered.fidelity.cosine_min
+    if least < bound:
+        return f"cosine {least:.4f} of a step's logits is below the recipe's bound {bound}"
+    return None
+
+
+def _judge(made: Made, precision: str, bound: float) -> None:
+    if (below := _below(made, bound)) is not None:
+        raise CompileError(below)
+    generated = made.generated
     if precision == "fp32" and generated.texts_same < generated.texts:
         raise CompileError(
             f"greedy tokens are not those of transformers: {generated.greedy_same} of "

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A decoder as transformers runs it, from prompt to text: what a generator is held against."""
+"""Transformers from prompt to text, which generators are held against."""
 
 from __future__ import annotations
 
@@ -11,10 +11,35 @@ import numpy as np
 
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import Model
+from edgeopt.model import Model, seq2seq
 from edgeopt.model.answer import Answer, Continuation, Original, answering, version
 from edgeopt.model.forced import judge
 from edgeopt.quiet import quiet
+
+
+def greedy(model: Model) -> Any:
+    """Return transformers' GenerationConfig for the likeliest token, as the runtime chooses it."""
+    transformers = require("transformers", "torch")
+    network: Any = model.module
+    forced = model.forced
+
+    def one(tokens: Sequence[int]) -> int | None:
+        return tokens[0] if tokens else None
+
+    # transformers 5.24 makes a cache of as many layers as the encoder has, and finds none for a
+    # decoder's that has more.
+    config = network.config
+    whole = not forced.start or seq2seq.decoder_layers(config) <= config.num_hidden_layers
+    return transformers.GenerationConfig(
+        do_sample=False,
+        use_cache=whole,
+        eos_token_id=list(model.stops) or None,
+        pad_token_id=0,
+        decoder_start_token_id=one(forced.start),
+        forced_bos_token_id=one(forced.first),
+        forced_eos_token_id=one(forced.last),
+        suppress_tokens=list(forced.never) or None,
+    )
 
 
 def open_tool(model: Model, max_tokens: int) -> Original:
@@ -32,16 +57,12 @@ def open_tool(model: Model, max_tokens: int) -> Original:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-        network = transformers.AutoModelForCausalLM.from_pretrained(
+        loader = "AutoModelForSeq2SeqLM" if model.forced.start else "AutoModelForCausalLM"
+        network = getattr(transformers, loader).from_pretrained(
             str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
-        ).eval()
-    stops = list(model.stops)
-    how = transformers.GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_tokens,
-        eos_token_id=stops or None,
-        pad_token_id=stops[0] if stops else 0,
-    )
+        )
+    network.eval()
+    how = greedy(model)
 
     def tokenize(text: str) -> list[int]:
         ids: list[int] = tokenizer(text)["input_ids"]
@@ -55,8 +76,13 @@ def open_tool(model: Model, max_tokens: int) -> Original:
     def go_on(prompt: str) -> Answer:
         ids = torch.tensor([tokenize(prompt)])
         with torch.inference_mode():
-            made = network.generate(ids, attention_mask=torch.ones_like(ids), generation_config=how)
-        answer = made[0, ids.shape[1] :]
+            made = network.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=how,
+                max_new_tokens=max_tokens,
+            )
+        answer = made[0, 0 if model.forced.start else ids.shape[1] :]
         return Answer(
             ids=tuple(ids[0].tolist()),
             written=tokenizer.decode(answer, skip_special_tokens=True),
@@ -66,7 +92,7 @@ def open_tool(model: Model, max_tokens: int) -> Original:
         return judge(asked, tokenize, logits) if isinstance(asked, Continuation) else go_on(asked)
 
     return Original(
-        name=f"{version('transformers')}, AutoModelForCausalLM",
+        name=f"{version('transformers')}, {loader}",
         answer=answering(answer),
         labels=(),
         limit=None,

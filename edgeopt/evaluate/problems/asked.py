@@ -28,7 +28,8 @@ class Asked:
     ``limit`` units are taken, drawn with a fixed seed; None for all. ``no_answer_below`` is
     ``Answers.no_answer_below``. ``prompts`` are what a dual encoder reads of a label, whose name
     stands where ``{}`` does. ``reduce_labels`` says whether 0 of a mask is no label, and 1 the
-    first one. ``window`` is how many tokens of a text a generator reads at once.
+    first one. ``window`` is how many tokens of a text a decoder reads at once, 0 for an
+    encoder-decoder, which judges none.
     """
 
     columns: Columns = field(default_factory=Columns)

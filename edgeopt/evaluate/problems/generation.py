@@ -47,6 +47,13 @@ def load(path: Path, asked: Asked) -> Problem:
     column = asked.columns.label or next((c for c in EXPECTED if rows.has(c)), None)
     if column is not None:
         return _written(rows, column, asked)
+    if not asked.window:
+        raise InputError(
+            "has no column of expected texts, and an encoder-decoder answers a text with another",
+            where=str(path),
+            hint=f"Name one with --label, or call it {', '.join(EXPECTED)}. How likely a text is "
+            "is asked of decoders.",
+        )
     named = rows.column(asked.columns.text, TEXTS, "texts", "--text")
     if _LAMBADA in path.name.lower():
         return _judged(rows, named, asked, LastWord, _last_word)

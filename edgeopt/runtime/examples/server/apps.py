@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the server does with a bundle and with requests; knows nothing of sockets."""
 
+from abc import ABC, abstractmethod
+
 import edgeopt_pool
 import edgeopt_rt
 from metrics import BATCH, LATENCY_S, Counter, Histogram, gauge
@@ -24,7 +26,7 @@ class Refused(Exception):
         return cls(status, failure.message, where=failure.where, code=failure.code)
 
 
-class App:
+class App(ABC):
     """What every bundle is served with; ``path`` is where requests for it go."""
 
     path = ""
@@ -38,17 +40,17 @@ class App:
         self.latency = Histogram("edgeopt_request_seconds", f"Time of {self.path}.", LATENCY_S)
 
     @property
+    @abstractmethod
     def bundle(self):
         """The Bundle that runs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, body):
         """Answer a request's JSON: a dict, or a generator of events (bytes). Raises Refused."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open_anew(self):
         """Open the bundle at its path and go on with it. Raises Failure, and the old one stays."""
-        raise NotImplementedError
 
     def swap(self, _body=None):
         """Open the bundle anew; if that fails the old one stays."""
@@ -65,9 +67,17 @@ class App:
         bundle = self.bundle
         return {"status": "ok", "name": bundle.name, "task": bundle.task, "bundle": bundle.digest}
 
+    @abstractmethod
     def figures(self):
         """Return the lines of the figures that other bundles have not."""
-        return []
+
+    @abstractmethod
+    def stop(self):
+        """Take no more requests; ``close`` comes when all are answered."""
+
+    @abstractmethod
+    def close(self):
+        """Close the bundle."""
 
     def metrics(self):
         """Answer GET /metrics."""
