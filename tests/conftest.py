@@ -5,7 +5,7 @@
 import gc
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +25,28 @@ def pytest_runtestloop() -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Collect with as few walks, and refuse to import torch for the fast tests: it is half of the
-    time that it takes to collect them, in every worker."""
+def pytest_collection() -> Iterator[None]:
+    """Collect with few walks of the collector."""
     with rarely_collected():
-        result = yield
-    if _leaves_heavy_out(session.config) and "torch" in sys.modules:
-        raise pytest.UsageError(
-            "collecting tests that are not heavy imported torch; mark the file that did so heavy "
-            "(pytestmark = pytest.mark.heavy), or import torch with tests.lazily"
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Refuse a file that imports torch if it is collected for fast tests: torch is half of the
+    time that it takes to collect them, in every worker."""
+    before = "torch" in sys.modules
+    report = yield
+    if not before and "torch" in sys.modules and _leaves_heavy_out(collector.config):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"collecting {collector.nodeid} imported torch, and it has tests that are not heavy; "
+            "mark the file heavy (pytestmark = pytest.mark.heavy), or import torch with "
+            "tests.lazily"
         )
-    return result
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

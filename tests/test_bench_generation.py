@@ -79,6 +79,7 @@ def test_one_round_says_nothing_of_how_sure_it_is() -> None:
         generation.compare(None, "tiny", [8], 4, 1, 0, [], "unused.json")
 
 
+@pytest.mark.heavy
 def test_edgeopt_goes_on_as_transformers_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

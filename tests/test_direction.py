@@ -5,6 +5,7 @@
 import ast
 import functools
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +111,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         sorter.prepare()
     except graphlib.CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_only_heavy_files_import_torch_when_they_are_collected() -> None:
+    """Each worker collects every file, and torch is half of the time that it takes."""
+    for path in sorted((PACKAGE.parent / "tests").rglob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        if re.search(
+            r'^(import torch|from torch|(torch = )?pytest.importorskip\("torch)', text, re.MULTILINE
+        ):
+            assert re.search(r"^pytestmark = (\[\s*)?pytest.mark.heavy", text, re.MULTILINE), path

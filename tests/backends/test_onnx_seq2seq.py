@@ -22,6 +22,8 @@ pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 from edgeopt.backends import onnx_decoder  # noqa: E402
 from edgeopt.model.seq2seq import import_seq2seq  # noqa: E402
 
+pytestmark = pytest.mark.heavy
+
 TARGET = load_target("host")
 SPEC = next(spec for spec in TARGET.engines if spec.engine == "onnx")
 COSINES = {"fp32": 0.999999, "int8": 0.97}

@@ -21,6 +21,8 @@ from edgeopt.model import Forced
 from edgeopt.model.importer import import_model, import_whole
 from edgeopt.model.tasks import TEXT_GENERATION
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

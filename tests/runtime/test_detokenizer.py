@@ -83,15 +83,17 @@ def test_an_answer_goes_on_with_its_prompt(kind: str, tmp_path: Path) -> None:
     tokenizer = made(kind)
     path = tmp_path / "tokenizer.json"
     tokenizer.save(str(path))
+    asked, wanted = [], []
     for text in TEXTS[:4]:
         ids = tokenizer.encode(text).ids
         whole = tokenizer.decode(ids)
         for cut in range(1, len(ids)):
             before = tokenizer.decode(ids[:cut])
-            if not whole.startswith(before):  # within a character
-                continue
-            ((parts, rest),) = pieces(path, [(True, ids[cut:])])
-            assert before + (b"".join(parts) + rest).decode() == whole
+            if whole.startswith(before):  # else the cut is within a character
+                asked.append((True, ids[cut:]))
+                wanted.append((before, whole))
+    for (before, whole), (parts, rest) in zip(wanted, pieces(path, asked), strict=True):
+        assert before + (b"".join(parts) + rest).decode() == whole
 
 
 def test_bytes_that_are_no_text_are_replaced_one_by_one(tmp_path: Path) -> None:

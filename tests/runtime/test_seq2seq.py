@@ -23,6 +23,8 @@ pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 pytest.importorskip("onnxruntime", reason="needs edgeopt[onnx]")
 pytest.importorskip("ziglang", reason="ziglang is not installed")
 
+pytestmark = pytest.mark.heavy
+
 PROMPT = "translate English to German: The library is a tool."
 CONTEXT = 160
 
