@@ -163,6 +163,7 @@ def test_a_kill_within_a_build_leaves_no_entry_and_the_next_cleans_up(
     assert left(home) == [entry.name, other.name]
 
 
+@pytest.mark.heavy
 def test_what_is_being_built_is_not_cleaned(tmp_path: Path, home: Path) -> None:
     process = start(tmp_path, sleep=1)
     await_(lambda: list(tmp_path.glob("built-*")))
@@ -172,6 +173,7 @@ def test_what_is_being_built_is_not_cleaned(tmp_path: Path, home: Path) -> None:
     assert Path(told.strip(), "file").stat().st_size == 8
 
 
+@pytest.mark.heavy
 def test_a_kill_within_cleaning_leaves_whole_entries_and_the_next_goes_on(
     tmp_path: Path, home: Path
 ) -> None:
@@ -398,6 +400,7 @@ def documented(*words: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.heavy
 def test_the_commands_show_and_clean(home: Path) -> None:
     assert documented("show")["kinds"] == []
     day_s = 86_400

@@ -18,6 +18,8 @@ from edgeopt.model import reference
 from edgeopt.steps import TECHNIQUES
 from edgeopt.target import ENGINES
 
+pytestmark = pytest.mark.heavy  # reads the whole of edgeopt in processes
+
 REFERENCE = ("edgeopt.lower.lowering", *reference.CODE)
 PACKAGE = Path(closure.__file__).parent
 
@@ -101,7 +103,6 @@ COVERED = {
 }
 
 
-@pytest.mark.heavy
 def test_each_file_of_a_closure_moves_its_key_and_no_other_does(tmp_path: Path) -> None:
     for name, text in MADE.items():
         path = tmp_path / "edgeopt" / name

@@ -19,6 +19,8 @@ from edgeopt._version import __version__
 from edgeopt.runtime.build import NOTICES
 from tools import other_pythons
 
+pytestmark = pytest.mark.heavy  # makes a wheel
+
 ROOT = Path(__file__).parent.parent
 SHIPPED = {".py", ".toml", ".jsonl", ".txt", ".c", ".h", ".md", ".typed"}
 RUNTIME_SHIPPED = {".hpp", ".cpp", ".kt", ".in", ".modulemap"}
@@ -149,7 +151,6 @@ def test_the_installed_package_reads_its_own_files(installed: Path) -> None:
     assert profile == str(installed / "edgeopt/profiles/rk3588.toml")
 
 
-@pytest.mark.heavy
 def test_a_source_distribution_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     shutil.copytree(wheel.parent / "source", tmp_path / "source", symlinks=True)
     shutil.rmtree(tmp_path / "source" / "build", ignore_errors=True)

@@ -19,6 +19,8 @@ from edgeopt.errors import BoardError
 from tests.boards.liar import Answer, Liar
 from tests.boards.native import Link
 
+pytestmark = pytest.mark.heavy  # waits until what a board says is over
+
 TRUE = (Path(__file__).parent / "facts/raspberry-pi-4.txt").read_text()
 
 
@@ -116,7 +118,6 @@ def test_a_line_has_to_end_some_day(
         asked(tmp_path, lambda script: said if " agent\n" in script else b"")
 
 
-@pytest.mark.heavy
 def test_output_and_errors_have_a_bound_on_this_machine_too() -> None:
     here = LocalTransport()
     with pytest.raises(BoardError, match="host: yes sent an answer of over 1 MB"):
@@ -147,7 +148,6 @@ def test_any_exit_status_is_told(tmp_path: Path, status: int) -> None:
                 next(lines)
 
 
-@pytest.mark.heavy
 def test_nothing_of_paramiko_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for said in (b"", b"\x00\xff" * 500, b"SSH-1.5-old\r\n", b"x" * 70_000, b"line\r\n" * 2000):
         with socket.create_server(("127.0.0.1", 0)) as server, Liar(tmp_path / "home") as liar:
@@ -178,7 +178,6 @@ def test_a_link_that_stalls_is_noticed_within_15_s() -> None:
     assert ssh._SILENCE_S * (1 + 1 / ssh._CHECKS) < 15  # and in less, to be quick:
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("by", ["edgeopt", "ServerAliveInterval"])
 def test_a_link_that_stalls_is_noticed_while_a_program_runs(
     link: tuple[Liar, Link], monkeypatch: pytest.MonkeyPatch, by: str
@@ -201,7 +200,6 @@ def test_a_link_that_stalls_is_noticed_while_a_program_runs(
         assert time.monotonic() - began < 8
 
 
-@pytest.mark.heavy
 def test_a_slow_link_is_no_stalled_one(
     link: tuple[Liar, Link], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

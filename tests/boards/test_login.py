@@ -18,6 +18,8 @@ from edgeopt.boards.ssh import SshTransport
 from edgeopt.errors import BoardError
 from tests.boards.liar import Liar
 
+pytestmark = pytest.mark.heavy  # starts a server for each
+
 
 def make(path: Path, *options: str, passphrase: str = "") -> str:
     """Write a key; return its public half as ``type base64``."""
@@ -87,7 +89,6 @@ def test_default_keys_and_the_agents_are_found(home: Path, board: Liar, agent: s
     assert list(dict.fromkeys(board.offered)) == [*publics, held]
 
 
-@pytest.mark.heavy
 def test_a_locked_key_is_used_through_the_agent(home: Path, board: Liar, agent: str) -> None:
     for number, options in enumerate((("-t", "ed25519"), ("-t", "rsa", "-m", "PEM"))):
         path = home / f"locked {number}"

@@ -14,6 +14,8 @@ from edgeopt.boards.ssh import SshTransport
 from edgeopt.errors import BoardError
 from tests.boards.liar import Liar
 
+pytestmark = pytest.mark.heavy  # starts a server for each shell
+
 ODD = [
     "a b",
     "",
@@ -89,7 +91,6 @@ def test_what_start_up_files_write_is_left_out(tmp_path: Path, file: str) -> Non
         check(liar)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("other", ["exec cat", "exec sh", "read -r x; exec sh", "exec python3 -i"])
 def test_another_program_gets_nothing_of_what_was_meant_for_ours(
     tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch

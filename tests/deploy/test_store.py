@@ -23,6 +23,8 @@ from edgeopt.boards.transport import Completed, Transport
 from edgeopt.deploy.store import Removed, Store, link_word
 from edgeopt.errors import BoardError, BusyError, InputError
 
+pytestmark = pytest.mark.heavy  # copies whole bundles
+
 HERE = facts.gather(LocalTransport())
 
 

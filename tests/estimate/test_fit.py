@@ -19,6 +19,8 @@ from tools.estimate_error import __main__ as tool
 from tools.estimate_error.fit import Row, fit, prior, residual
 from tools.estimate_error.held_out import HeldOut, interval, quantile
 
+pytestmark = pytest.mark.heavy  # fits again and again
+
 PLANTED = {
     "conv": 0.4, "linear": -0.3, "elements": 2.0, "operators": 12.5, "threads": 0.5,
     "core b": -0.25, "kernels fast": -0.4, "fast on b": 0.1,
@@ -204,7 +206,6 @@ def test_measurements_of_the_users_scale_an_estimate() -> None:
     assert (one.calibrated_on, one.own_error) == (1, None)
 
 
-@pytest.mark.heavy  # by nature: some 200 fits
 def test_the_shipped_figures_are_what_the_tool_computes() -> None:
     shipped = load()
     computed = tool.fitted_all()

@@ -19,6 +19,8 @@ from edgeopt._version import __version__
 from edgeopt.model.signature import Signature
 from tests.runtime.agent_runs import Case, Run, spec, write_model
 
+pytestmark = pytest.mark.heavy  # starts the agent for each
+
 
 def test_an_agreeing_model_is_timed_with_raw_samples(case: Case) -> None:
     done = case.run("--runs", "130", "--warmup", "3", "--threads", "2")
@@ -397,7 +399,6 @@ def test_it_ends_when_its_reader_goes_away(case: Case) -> None:
         assert time.monotonic() - began < 5
 
 
-@pytest.mark.heavy
 def test_tokens_are_told_without_a_network(agent: Path, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs edgeopt[torch]")
     from edgeopt.bundle.describe import describe, tokenizer_files
@@ -438,7 +439,6 @@ def test_tokens_of_what_is_no_text_are_refused(agent: Path, case: Case) -> None:
     assert (done.status, done.one("error")["message"]) == (1, "has no tokenizer")
 
 
-@pytest.mark.heavy
 def test_golden_texts_are_run_before_anything_is_timed(
     agent: Path, onnxruntime_library: Path, tmp_path: Path
 ) -> None:

@@ -4,8 +4,12 @@
 
 import json
 
+import pytest
+
 from edgeopt.measure.profilers import Told, onnx
 from tests.runtime.agent_runs import Case, Run
+
+pytestmark = pytest.mark.heavy  # starts the agent for each
 
 
 def operators(case: Case, *more: str) -> Run:

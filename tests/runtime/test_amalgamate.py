@@ -20,6 +20,8 @@ from tests.programs import compiled
 from tests.runtime.agent_runs import Case, write_model
 from tests.runtime.test_abi import exported, functions
 
+pytestmark = pytest.mark.heavy  # writes the whole source for each
+
 NAMES = {f.split("(")[0].split()[-1].lstrip("*") for f in functions()}
 
 
@@ -44,7 +46,6 @@ def library(folder: Path) -> Path:
     return compiled("libedgeopt_rt.so", *flags, folder / "edgeopt_rt.c", *libraries)
 
 
-@pytest.mark.heavy
 def test_the_same_sources_give_the_same_text() -> None:
     assert amalgamate() == amalgamate()
 
@@ -70,7 +71,6 @@ def test_only_the_header_is_exported(library: Path) -> None:
     assert exported(library) == NAMES
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     "without", [(e,) for e in ENGINES] + [ENGINES], ids=lambda engines: "+".join(engines)
 )
@@ -79,7 +79,6 @@ def test_it_compiles_clean_without_engines(folder: Path, without: tuple[str, ...
     gcc(*FLAGS, *left_out, "-fsyntax-only", folder / "edgeopt_rt.c")
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("triple", ["aarch64-linux-gnu.2.17", "arm-linux-gnueabihf.2.17"])
 def test_it_compiles_clean_for_boards(folder: Path, triple: str) -> None:
     compiled("edgeopt_rt.o", *FLAGS, "-O1", "-c", folder / "edgeopt_rt.c", triple=triple)
@@ -100,7 +99,6 @@ def test_it_runs_a_bundle(library: Path, onnxruntime_library: Path, tmp_path: Pa
         np.testing.assert_array_equal(session.outputs()["out"], case.out)
 
 
-@pytest.mark.heavy
 def test_cmake_builds_it(folder: Path, tmp_path: Path) -> None:
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed")

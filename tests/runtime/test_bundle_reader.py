@@ -33,6 +33,8 @@ from edgeopt.runtime.python import edgeopt_rt
 from tests.programs import SANITIZED, compiled
 from tests.runtime.agent_runs import Case, Run
 
+pytestmark = pytest.mark.heavy  # starts a program for each bundle
+
 BEFORE = Path(__file__).parent.parent / "bundle/schema_2"
 """Manifests that the version before schema 3 wrote."""
 
@@ -259,7 +261,6 @@ def test_what_is_no_bundle_is_refused(case: Case, tmp_path: Path) -> None:
     assert failure(case, tmp_path / "empty")[0] == str(tmp_path / "empty/manifest.json")
 
 
-@pytest.mark.heavy
 def test_a_damaged_zip_is_refused(case: Case, tmp_path: Path) -> None:
     whole = packed(case).read_bytes()
     file = tmp_path / "damaged.zip"
@@ -419,7 +420,7 @@ def test_a_pipe_is_not_waited_for(case: Case, tmp_path: Path) -> None:
     assert failure(case, tmp_path / "pipe.zip")[1] == "is no file that can be mapped"
 
 
-@pytest.mark.parametrize("count", [5000, pytest.param(200_000, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("count", [5000, 200_000])
 def test_more_than_any_bundle_has_is_refused(case: Case, count: int) -> None:
     entry = {"bytes": 0, "sha256": "0" * 64}
     many = changed(case, lambda m: m["files"].update({f"f{i}": entry for i in range(count)}))
@@ -551,7 +552,6 @@ def test_a_model_of_one_graph_compares_nothing(case: Case) -> None:
         opened.compare([1.0], [[1.0]])
 
 
-@pytest.mark.heavy
 def test_the_fuzz_target_finds_nothing_in_a_few_seconds(case: Case, tmp_path: Path) -> None:
     fuzz = SOURCES.parent / "fuzz"
     flags = (*SANITIZED, "-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION")

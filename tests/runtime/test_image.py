@@ -19,6 +19,8 @@ from edgeopt.model.images import Image, make_images, prepare
 from edgeopt.runtime.build import SOURCES
 from tests.programs import SANITIZED, compiled
 
+pytestmark = pytest.mark.heavy  # starts a program for each image
+
 SPEC = ImageInput(
     height=16,
     width=16,
@@ -165,7 +167,6 @@ def test_the_host_resizes_as_pillow(resample: int) -> None:
                 np.testing.assert_array_equal(got, at_once)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("resample", RESAMPLES)
 @pytest.mark.parametrize("number", range(6))
 @pytest.mark.parametrize("keeps", [False, True])
@@ -178,10 +179,7 @@ def test_the_host_prepares_as_transformers(resample: int, number: int, keeps: bo
 
 
 @pytest.mark.parametrize("resample", RESAMPLES)
-@pytest.mark.parametrize(
-    "height",
-    [n if n in (1, 16, 97) else pytest.param(n, marks=pytest.mark.heavy) for n in SIDES],
-)
+@pytest.mark.parametrize("height", SIDES)
 def test_the_runtime_prepares_as_the_host(
     resample: int, height: int, program: Path, tmp_path: Path
 ) -> None:
@@ -198,7 +196,6 @@ def test_the_runtime_prepares_as_the_host(
     check_each(program, tmp_path, jobs)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("resample", RESAMPLES)
 @pytest.mark.parametrize("side", [1, 2, 16])
 def test_memory_for_the_largest_image_is_enough_for_each_smaller_one(
@@ -216,7 +213,6 @@ def test_memory_for_the_largest_image_is_enough_for_each_smaller_one(
     check_each(program, tmp_path, jobs)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("resample", RESAMPLES)
 def test_the_runtime_prepares_photographs_as_transformers(
     resample: int, program: Path, tmp_path: Path
@@ -369,7 +365,6 @@ int main(void)
 """
 
 
-@pytest.mark.heavy
 def test_the_fuzz_target_survives_changed_bytes(tmp_path: Path) -> None:
     main = tmp_path / "main.c"
     main.write_text(FUZZ_MAIN)
