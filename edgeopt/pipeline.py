@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import backends, cache, closure, progress
-from edgeopt.bundle import Bundle, golden, golden_generation, open_bundle
+from edgeopt.bundle import Bundle, again, golden, golden_generation, open_bundle
 from edgeopt.bundle.describe import (
     artifact_entry,
     describe,
@@ -124,16 +124,12 @@ def compile(
         p for p in (source, job.data, job.held_out) if p and not isinstance(p, Model | DualEncoder)
     ]
     # Refused before the long work, not after it.
-    with reserved(job.output, [Path(p) for p in read]), ahead_for_host():
-        model = _model(source, job)
-        if isinstance(model, DualEncoder):
-            return _compile_dual(model, job)
-        if model.task == TEXT_GENERATION:
-            return _compile_generator(model, job, asked_for=bool(engines))
-        if not precisions:
-            job = replace(job, pairs=_packed_as_it_is(model, job))
-        given, held = _samples(model, job)
-        return _compile(model, job, given, held)
+    with reserved(job.output, [Path(p) for p in read]):
+        if job.fingerprint and (made := again.write_again(job.output, job.inputs)) is not None:
+            progress.note(f"{job.output} is written again out of the cache")
+            return made
+        with ahead_for_host():
+            return _made(source, job, engines, precisions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,6 +268,24 @@ def _check_asked(
         )
     if held_out is not None and not held_out.exists():
         raise InputError("no such file or folder", where=str(held_out))
+
+
+def _made(
+    source: str | Path | Model | DualEncoder,
+    job: Job,
+    engines: Sequence[str],
+    precisions: Sequence[str],
+) -> Bundle:
+    """Make the bundle; ``engines`` and ``precisions`` are those that the user named."""
+    model = _model(source, job)
+    if isinstance(model, DualEncoder):
+        return _compile_dual(model, job)
+    if model.task == TEXT_GENERATION:
+        return _compile_generator(model, job, asked_for=bool(engines))
+    if not precisions:
+        job = replace(job, pairs=_packed_as_it_is(model, job))
+    given, held = _samples(model, job)
+    return _compile(model, job, given, held)
 
 
 def _model(source: str | Path | Model | DualEncoder, job: Job) -> Model | DualEncoder:
@@ -537,7 +551,7 @@ def _compile_generator(model: Model, job: Job, *, asked_for: bool) -> Bundle:
         }
         with progress.step(f"Writing {job.output}"):
             kept = {name: path for name, path in files.items() if name not in left}
-            return write(job.output, manifest, kept)
+            return _put_together(job, manifest, kept)
 
 
 def _check_tokens(model: Model, job: Job) -> None:
@@ -728,7 +742,15 @@ def _write(manifest: Manifest, job: Job, lowered: Mapping[str, _Lowered]) -> Bun
             skipped=tuple(s for found in lowered.values() for s in found.skipped),
             golden=tuple(calls),
         )
-        return write(job.output, manifest, files)
+        return _put_together(job, manifest, files)
+
+
+def _put_together(job: Job, manifest: Manifest, files: Mapping[str, Path]) -> Bundle:
+    """Write the bundle, and keep how, unless it has to be tried again (``_up_to_date``)."""
+    bundle = write(job.output, manifest, files)
+    if job.fingerprint and not manifest.skipped:
+        again.keep(bundle, files)
+    return bundle
 
 
 def _golden(lowered: _Lowered, graph: str, scratch: Path, calls: list[Golden]) -> dict[str, Path]:

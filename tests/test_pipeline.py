@@ -122,6 +122,30 @@ def test_artifacts_come_from_the_cache(checkpoint: Path, host: Target, tmp_path:
     assert second.manifest == open_bundle(tmp_path / "a.edgeopt").manifest
 
 
+def test_a_bundle_is_written_again_without_its_model(
+    checkpoint: Path, host: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEOPT_CACHE", str(tmp_path / "cache"))
+    options = {"engines": ["onnx"], "precisions": ["fp32"]}
+    first = compile(checkpoint, host, output=tmp_path / "a.edgeopt", **options)
+    written = {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()}
+
+    second, told = steps_of(checkpoint, host, output=tmp_path / "b.edgeopt", **options)
+    assert told == [f"{second.path} is written again out of the cache"]
+    for path, content in written.items():
+        assert (second.path / path.relative_to(first.path)).read_bytes() == content
+
+    (kept,) = (tmp_path / "cache/artifact").glob("*/model.onnx")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    _, told = steps_of(checkpoint, host, output=tmp_path / "c.edgeopt", **options)
+    assert any(text.startswith("Importing") for text in told)
+
+    shutil.rmtree(kept.parent)
+    third, told = steps_of(checkpoint, host, output=tmp_path / "d.edgeopt", **options)
+    assert any(text.startswith("Lowering") for text in told)
+    assert third.manifest == first.manifest
+
+
 def test_below_the_bound_is_not_shipped(checkpoint: Path, host: Target, tmp_path: Path) -> None:
     recipe = load_recipe("default")
     strict = replace(recipe, bounds=recipe.bounds | {"int8": Bound(cosine_min=1.0)})
