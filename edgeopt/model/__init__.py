@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from edgeopt.model.audio import LogMel
 from edgeopt.model.image import ImageInput
@@ -17,6 +17,7 @@ from edgeopt.model.onnx_call import OnnxFile
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.signature import Signature, State
 from edgeopt.model.tasks import Task
+from edgeopt.values import Range
 
 if TYPE_CHECKING:
     import torch
@@ -123,10 +124,10 @@ class Speech:
     not named is the likeliest behind ``begin``.
     """
 
-    languages: Mapping[str, int]
-    tasks: Mapping[str, int]
-    begin: int
-    end: tuple[int, ...]
+    languages: Mapping[str, Annotated[int, Range(0, 2**31 - 1)]]
+    tasks: Mapping[str, Annotated[int, Range(0, 2**31 - 1)]]
+    begin: Annotated[int, Range(0, 2**31 - 1)]
+    end: tuple[Annotated[int, Range(0, 2**31 - 1)], ...]
     detects: bool
 
 

@@ -49,9 +49,9 @@ class LogMel:
 
     bins: Annotated[int, Range(1, 128)]
     samples: Annotated[int, Range(2 * HOP, 1 << 24)]
-    sample_rate: Annotated[int, Range(RATE, RATE)] = RATE
-    window: Annotated[int, Range(WINDOW, WINDOW)] = WINDOW
-    hop: Annotated[int, Range(HOP, HOP)] = HOP
+    sample_rate: Annotated[int, Range(RATE, RATE)]
+    window: Annotated[int, Range(WINDOW, WINDOW)]
+    hop: Annotated[int, Range(HOP, HOP)]
 
     @property
     def frames(self) -> int:
@@ -82,7 +82,7 @@ def read(folder: Path) -> LogMel:
         raise InputError(f"feature_size is {bins!r}, expected 1 to 128", where=str(path))
     if type(seconds) is not int or not 1 <= seconds <= 600:
         raise InputError(f"chunk_length is {seconds!r}, expected 1 to 600 s", where=str(path))
-    return LogMel(bins=bins, samples=seconds * RATE)
+    return LogMel(bins=bins, samples=seconds * RATE, sample_rate=RATE, window=WINDOW, hop=HOP)
 
 
 def _opened(folder: Path) -> tuple[Path, dict[str, Any]]:

@@ -95,6 +95,8 @@ EO_API void eo_bundle_close(eo_bundle *bundle);
 EO_API const char *eo_bundle_name(const eo_bundle *bundle);
 EO_API const char *eo_bundle_task(const eo_bundle *bundle);
 EO_API const char *eo_bundle_digest(const eo_bundle *bundle);
+/* The text of its manifest.json, JSON of `*bytes` without a NUL behind it. */
+EO_API const char *eo_bundle_manifest(const eo_bundle *bundle, size_t *bytes);
 EO_API uint32_t eo_bundle_label_count(const eo_bundle *bundle);
 EO_API const char *eo_bundle_label(const eo_bundle *bundle, uint32_t label); /* NULL: none such */
 
@@ -375,10 +377,10 @@ typedef struct eo_sound {
     uint32_t struct_bytes; /* sizeof(eo_sound) of the header you compiled with */
     uint32_t rate;         /* samples a second: 16000, others are refused */
     const void *samples;   /* NULL: those of the prompt before, which are not read again */
-    uint32_t count;        /* 1 to what the manifest's input.samples says (30 s in Whisper) */
+    uint32_t count;        /* 1 to what the manifest's input.mel.samples says (30 s in Whisper) */
     int32_t format;        /* enum eo_pcm */
     const int32_t *start;  /* what the decoder begins with (language and task), from the manifest's
-                              generation.languages and .tasks; NULL: the bundle's own */
+                              generation.speech; NULL: the bundle's own */
     uint32_t start_count;
 } eo_sound;
 #define EO_SOUND {.struct_bytes = (uint32_t)sizeof(eo_sound)}

@@ -566,8 +566,9 @@ static void read_text(struct reader *reader, uint32_t node, struct eo_manifest *
 }
 
 /* Rate, window and hop are those that Whisper has (audio/mel.h). */
-static void read_audio(struct reader *reader, uint32_t node, struct eo_manifest *manifest)
+static void read_audio(struct reader *reader, uint32_t input, struct eo_manifest *manifest)
 {
+    uint32_t node = member(reader, input, "mel");
     int64_t samples = integer_member(reader, node, "samples", 320, 1 << 24);
 
     (void)integer_member(reader, node, "sample_rate", 16000, 16000);
