@@ -217,7 +217,9 @@ def write_whisper(folder: Path, *, multilingual: bool = True, **asked: Any) -> A
         named = [f"<|{name}|>" for name in LANGUAGES] if multilingual else []
         tasks = ["<|translate|>", "<|transcribe|>"] if multilingual else []
         tokens = ["<|startoftranscript|>", *named, *tasks, "<|nospeech|>", "<|notimestamps|>"]
-        tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in tokens])
+        tokenizer.add_special_tokens(
+            [AddedToken(t, special=True, normalized=False) for t in tokens]
+        )
         ids = {name: tokenizer.token_to_id(name) for name in (END, *tokens)}
         start, silent = ids[tokens[0]], ids[tokens[-1]]
         tokenizer.post_processor = processors.TemplateProcessing(

@@ -6,7 +6,8 @@
 as the reference is sure of them;
 ``golden/prompt_N/`` the tokens as ``in.input_ids.npy`` and the logits after the last of them. An
 encoder-decoder's prompt is its source, and its logits are those that the answer begins with. If it
-hears, ``in.sound.npy`` is its source, int16 (samples,), and the tokens are those that it begins with.
+hears, ``in.sound.npy`` is its source, int16 (samples,), and the tokens are those that its decoder
+begins with.
 """
 
 from __future__ import annotations

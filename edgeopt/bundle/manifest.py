@@ -121,7 +121,7 @@ class GraphEntry:
     signature: Signature
     states: tuple[State, ...] = ()
     task: Task | None = None
-    input: TextEntry | ImageInput | None = None
+    input: TextEntry | ImageInput | AudioEntry | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -183,6 +183,7 @@ def ask_sounds(model: Model, given: Sequence[np.ndarray]) -> tuple[Asked, ...]:
     transformers = require("transformers", "torch")
     assert model.source is not None  # the import is of a folder
     extractor = transformers.WhisperFeatureExtractor.from_pretrained(str(model.source))
+    assert model.text.tokenizer is not None
     own = tokenizer.load(model.text.tokenizer)
     network: Any = model.module
     most = min(MOST_TOKENS, model.text.max_seq_len)

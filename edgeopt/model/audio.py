@@ -17,7 +17,7 @@ WHOLE = "processor_config.json"
 """What transformers 5 saves of a processor; ``FILE`` is a part of it, ``feature_extractor``."""
 
 RATE, WINDOW, HOP = 16000, 400, 160
-"""Samples a second, of a window, and from one to the next, which the runtime has (``audio/mel.h``)."""
+"""Samples a second, of a window, and from one to the next, as in the runtime (``audio/mel.h``)."""
 
 FEATURES = "input_features"
 """The input of a model of sound: float32 (batch, bins, frames)."""

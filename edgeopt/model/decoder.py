@@ -105,8 +105,8 @@ def assembled(
 ) -> Model:
     """Return the Model of ``network`` with what stands beside it in ``folder``.
 
-    ``most`` are the tokens that it is called with at most. ``mel`` is of one that hears. Raises InputError if the tokenizer is
-    missing, or has ids that the network has not.
+    ``most`` are the tokens that it is called with at most. ``mel`` is of one that hears.
+    Raises InputError if the tokenizer is missing, or has ids that the network has not.
     """
     config = huggingface.read_config(folder)
     hashes = {path.name: cache.file_sha256(path) for path in huggingface.weight_files(folder)}

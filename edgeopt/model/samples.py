@@ -84,9 +84,9 @@ def lengths(model: Model, seq_lens: Sequence[int]) -> tuple[int, ...]:
     """
     if isinstance(model.input, ImageInput):
         return ()
-    if model.input.seq_lens:
-        return model.input.seq_lens
-    most = model.input.max_seq_len
+    if model.text.seq_lens:
+        return model.text.seq_lens
+    most = model.text.max_seq_len
     taken = [n for n in seq_lens if n <= most]
     if most < seq_lens[-1] and most not in taken:
         taken.append(most)

@@ -45,8 +45,8 @@ class Result(enum.Enum):
 class Task(Named):
     """One task, which is written as its ``name``.
 
-    ``input`` is the kind of input: text, image or audio. ``outputs`` are called so, in the order of the
-    call, and each has ``dims``, in which "width" stands for the labels or the hidden size, and
+    ``input`` is the kind of input: text, image or audio. ``outputs`` are called so, in the order of
+    the call, and each has ``dims``, in which "width" stands for the labels or the hidden size, and
     what is neither batch nor sequence for a size that the network has.
     ``activations`` are what may make scores of them. ``metric`` is what a user's labels, or
     without them the original, hold answers against; "" if edgeopt has none for it.

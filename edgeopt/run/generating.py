@@ -150,9 +150,7 @@ def transcribe(
         try:
             for sound in sounds:
                 samples = sound if isinstance(sound, np.ndarray) else read_wav(sound, most)
-                heard = generator.listen(
-                    samples, language=language, task=task, **asdict(sampling)
-                )
+                heard = generator.listen(samples, language=language, task=task, **asdict(sampling))
                 found.append(_rest(generator, heard, told, ended))
             return Answers(
                 engine=generator.engine,

@@ -1108,7 +1108,7 @@ class Generator(_Closing):
             self.prompt_audio(samples, rate, start=[known["begin"]])
             logits, samples = self.logits, None
             token = max(known["languages"].values(), key=lambda one: logits[one])
-        start = [own[0], token] + own[2:]
+        start = [own[0], token, *own[2:]]
         if language is not None or task is not None:
             middle = known["tasks"].get(task or "transcribe")
             start = [known["begin"], token] + ([] if middle is None else [middle]) + known["end"]

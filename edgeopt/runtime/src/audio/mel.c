@@ -97,7 +97,13 @@ static void run_window(struct eo_mel *mel, const eo_sound *sound, uint32_t middl
                                : 0;
     }
     for (uint32_t i = 0; i < EO_MEL_WINDOW; i++) {
-        mel->columns[i] = transformed(mel, mel->given + i / SIDE, SIDE, i % SIDE * SIDE);
+        uint32_t turns = i % SIDE; /* more than half are as many in the other direction */
+        if (turns > SIDE / 2) {
+            mel->columns[i] = mel->columns[i + SIDE - 2 * turns];
+            mel->columns[i].im = -mel->columns[i].im;
+            continue;
+        }
+        mel->columns[i] = transformed(mel, mel->given + i / SIDE, SIDE, turns * SIDE);
     }
     memset(mel->sums, 0, sizeof mel->sums);
     for (uint32_t i = 0; i < EO_MEL_FREQUENCIES; i++) {
