@@ -137,6 +137,7 @@ def _of(tokens: dict[str, int], name: str | None, where: str) -> int | None:
     plain = None if name is None else name.removeprefix("<|").removesuffix("|>")
     if plain is not None and plain not in tokens:
         raise InputError(
-            f"generation_config.json: {plain!r} is not one of {', '.join(tokens)}", where=where
+            f"generation_config.json: {plain!r} is not one of {', '.join(sorted(tokens))}",
+            where=where,
         )
     return None if plain is None else tokens[plain]

@@ -79,7 +79,7 @@ def test_an_answer_begins_as_the_files_say(kind: str, checkpoint: Path, tmp_path
 
 
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
-    "generation_config.json: 'it' is not one of en, de, fr": (
+    "generation_config.json: 'it' is not one of de, en, fr": (
         "generation_config.json",
         {"language": "it"},
     ),
@@ -118,5 +118,5 @@ def test_a_missing_extractor_and_timestamps_are_told(checkpoint: Path, tmp_path:
         import_whole(folder)
     assert any("asks for timestamps; a bundle has none" in line for line in told)
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(InputError, match="has no preprocessor_config.json, which says how sound"):
+    with pytest.raises(InputError, match=r"has no preprocessor_config.json, which says how sound"):
         import_whole(folder)

@@ -1071,16 +1071,17 @@ class Generator(_Closing):
         )
         given = None if samples is None else _pcm(samples)
         begins = None if start is None else (ctypes.c_int32 * len(start))(*start)
+        failure = _Failure()
+        place = None if given is None else given.buffer_info()[0] or ctypes.addressof(failure)
         sound = _Sound(
             struct_bytes=ctypes.sizeof(_Sound),
             rate=rate,
-            samples=None if given is None else given.buffer_info()[0],
+            samples=place,  # an empty array has none, which would stand for the sound before
             count=0 if given is None else len(given),
             format=1 if given is not None and given.typecode == "h" else 0,
             start=begins,
             start_count=0 if begins is None else len(begins),
         )
-        failure = _Failure()
         code = self._library.eo_generator_prompt_audio(
             self._handle, ctypes.byref(sound), ctypes.byref(how), failure
         )
