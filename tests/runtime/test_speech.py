@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from edgeopt.runtime.build import build_for_host
 from edgeopt.runtime.python import edgeopt_rt
 from tests import generators
 from tests.commands import edgeopt as command
+from tests.programs import SANITIZED
+from tests.runtime.generator_bundles import drive, edited, program
 
 torch = pytest.importorskip("torch", reason="needs edgeopt[torch]")
 pytest.importorskip("transformers", reason="needs edgeopt[torch]")
@@ -252,3 +255,29 @@ def test_other_data_is_refused(made: Made, tmp_path: Path) -> None:
         edgeopt.compile(checkpoint, "host", data=texts, output=tmp_path / "x")
     with pytest.raises(InputError, match="for which edgeopt has no figures yet"):
         edgeopt.evaluate_bundle(made.bundle, texts)
+
+
+HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "rate": (
+        lambda m: m["input"]["mel"].update(sample_rate=8000),
+        "2 manifest.json: sample_rate: ",
+    ),
+    "no mel": (lambda m: m["input"].pop("mel"), "2 manifest.json: mel: "),
+    "bins": (lambda m: m["input"]["mel"].update(bins=128), "3 run: "),
+    "samples": (lambda m: m["input"]["mel"].update(samples=64000), "3 run: "),
+    "text": (lambda m: m["input"].update(kind="text"), "2 manifest.json: input: "),
+    "never first": (
+        lambda m: m["generation"].update(never_first=[999]),
+        "2 manifest.json: generation: token 999, expected 0 to 410",
+    ),
+}
+
+
+def test_nothing_is_allocated_after_opening_and_no_bundle_harms(made: Made, tmp_path: Path) -> None:
+    driver = program(*SANITIZED)
+    before, after = drive(driver, made.bundle.path).split()
+    assert int(before) > 10
+    assert int(after) == 0
+    for kind, (change, told) in HOSTILE.items():
+        assert drive(driver, edited(made, tmp_path / kind, change)).startswith(told), kind
+        shutil.rmtree(tmp_path / kind)
