@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from edgeopt.run.cascade import CascadeReading, cascade, read_cascade
     from edgeopt.run.compare import Comparison, Segmentation, compare, read_images, segment
     from edgeopt.run.early_exit import Cascade
-    from edgeopt.run.generating import Answer, Answers, Sampling, generate
+    from edgeopt.run.generating import Answer, Answers, Sampling, generate, transcribe
     from edgeopt.run.reading import Reading, read
     from edgeopt.target import Target, load_target, target_names
 
@@ -75,6 +75,7 @@ _HOMES = {
     "read_images": "edgeopt.run.compare",
     "segment": "edgeopt.run.compare",
     "target_names": "edgeopt.target",
+    "transcribe": "edgeopt.run.generating",
     "verify": "edgeopt.bundle.verify",
 }
 
@@ -114,6 +115,7 @@ __all__ = [
     "read_images",
     "segment",
     "target_names",
+    "transcribe",
     "verify",
 ]
 

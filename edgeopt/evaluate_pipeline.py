@@ -43,6 +43,7 @@ from edgeopt.model.original import open_original
 from edgeopt.model.original_vision import reduces_labels
 from edgeopt.model.tasks import (
     SEMANTIC_SEGMENTATION,
+    SPEECH_RECOGNITION,
     TEXT_EMBEDDING,
     TEXT_GENERATION,
     Result,
@@ -124,6 +125,13 @@ def evaluate_bundle(
                 where=str(source) if isinstance(source, str | Path) else subject.name,
                 hint="Make a bundle with: edgeopt compile MODEL --target TARGET",
             )
+    if subject.task == SPEECH_RECOGNITION:
+        raise InputError(
+            f"{subject.name} is for {subject.task}, for which edgeopt has no figures yet",
+            where=str(path),
+            hint="'edgeopt compile --data FOLDER' compares its answers with transformers' on your "
+            "WAV files.",
+        )
     if max_tokens is not None and subject.task != TEXT_GENERATION:
         raise InputError(
             f"is for generators, and {subject.name} is for {subject.task}", where="max_tokens"

@@ -38,12 +38,14 @@ from edgeopt.lower.accuracy_control import Checks, Made, lower_within
 from edgeopt.lower.lowering import FIDELITY_SAMPLES, ahead, prepare
 from edgeopt.model import (
     MAIN,
+    AudioInput,
     Model,
     TextInput,
     importer,
     ladder,
     name_of,
     samples,
+    sounds,
     texts,
     tokenizer,
 )
@@ -53,7 +55,7 @@ from edgeopt.model.network_call import TFLITE, FileSource
 from edgeopt.model.original import open_original
 from edgeopt.model.samples import Samples
 from edgeopt.model.signature import NO_LENGTH
-from edgeopt.model.tasks import FEATURE_EXTRACTION, TEXT_GENERATION, TOWERS
+from edgeopt.model.tasks import FEATURE_EXTRACTION, GENERATING, TOWERS
 from edgeopt.quantize import QUANTIZED
 from edgeopt.recipe import INT4, Recipe, load_recipe
 from edgeopt.runtime.build import ahead_for_host, build_for_host, sources_digest
@@ -280,7 +282,7 @@ def _made(
     model = _model(source, job)
     if isinstance(model, DualEncoder):
         return _compile_dual(model, job)
-    if model.task == TEXT_GENERATION:
+    if model.task in GENERATING:
         return _compile_generator(model, job, asked_for=bool(engines))
     if not precisions:
         job = replace(job, pairs=_packed_as_it_is(model, job))
@@ -502,10 +504,11 @@ def _compile_generator(model: Model, job: Job, *, asked_for: bool) -> Bundle:
         )
     if others:
         progress.note(f"a generator is made for {generation.ENGINE}, not for {', '.join(others)}")
-    given = job.given if job.given is not None else texts.read_texts(None, FIDELITY_SAMPLES)
-    samples.check(model, given, str(job.data))
+    given = job.given if job.given is not None else samples.shipped(model, FIDELITY_SAMPLES)
+    if job.given is not None:
+        samples.check(model, given, str(job.data))
     _check_tokens(model, job)
-    asked = generation.ask(model, [str(text) for text in given])
+    asked = _asked(model, given)
     entries: list[ArtifactEntry] = []
     files = tokenizer_files(model)
     skipped: list[Skipped] = []
@@ -554,6 +557,15 @@ def _compile_generator(model: Model, job: Job, *, asked_for: bool) -> Bundle:
             return _put_together(job, manifest, kept)
 
 
+def _asked(model: Model, given: Samples) -> tuple[generation.Asked, ...]:
+    """Ask the reference about texts, or sounds."""
+    if not isinstance(model.input, AudioInput):
+        return generation.ask(model, [str(text) for text in given])
+    most = model.input.mel.seconds
+    heard = [sounds.read_wav(s, most) if isinstance(s, Path) else s for s in given]
+    return generation.ask_sounds(model, [s for s in heard if not isinstance(s, str)])
+
+
 def _check_tokens(model: Model, job: Job) -> None:
     """Hold the device's tokenizer against the user's own; without a runtime here a note says so."""
     if model.source is None or not _has_runtime():
@@ -569,9 +581,10 @@ def _check_tokens(model: Model, job: Job) -> None:
     plain = replace(
         model,
         task=FEATURE_EXTRACTION,
+        input=model.text,
         graphs={MAIN: replace(model.main, states=())},
     )
-    own = job.given if job.data is not None else None
+    own = job.given if job.data is not None and not isinstance(model.input, AudioInput) else None
     tokenization.check(plain, job.target, original, own, job.data)
 
 

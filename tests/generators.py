@@ -199,6 +199,85 @@ def write_encoder_decoder(folder: Path, family: str, factor: float = 3.0, **chan
     return network
 
 
+LANGUAGES = ("en", "de", "fr")
+
+
+def write_whisper(folder: Path, *, multilingual: bool = True, **asked: Any) -> Any:
+    """Save a tiny Whisper that hears two seconds into ``folder``, and return the network.
+
+    ``asked`` are changes of its generation_config.json.
+    """
+    from tokenizers import AddedToken, processors
+
+    with quiet():
+        import torch
+        import transformers
+
+        tokenizer = byte_level()
+        named = [f"<|{name}|>" for name in LANGUAGES] if multilingual else []
+        tasks = ["<|translate|>", "<|transcribe|>"] if multilingual else []
+        tokens = ["<|startoftranscript|>", *named, *tasks, "<|nospeech|>", "<|notimestamps|>"]
+        tokenizer.add_special_tokens(
+            [AddedToken(t, special=True, normalized=False) for t in tokens]
+        )
+        ids = {name: tokenizer.token_to_id(name) for name in (END, *tokens)}
+        start, silent = ids[tokens[0]], ids[tokens[-1]]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{tokens[0]} {tokens[-1]} $A {END}",
+            pair=f"{tokens[0]} {tokens[-1]} $A $B {END}",
+            special_tokens=[(tokens[0], start), (tokens[-1], silent), (END, ids[END])],
+        )
+        config = transformers.WhisperConfig(
+            vocab_size=tokenizer.get_vocab_size() + 3,
+            num_mel_bins=80,
+            d_model=64,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=96,
+            decoder_ffn_dim=96,
+            max_source_positions=100,
+            max_target_positions=80,
+            init_std=0.3,
+            bos_token_id=ids[END],
+            eos_token_id=ids[END],
+            pad_token_id=ids[END],
+            decoder_start_token_id=start,
+            suppress_tokens=None,
+            begin_suppress_tokens=None,
+        )
+        torch.manual_seed(0)
+        network = transformers.WhisperForConditionalGeneration(config).eval()
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if parameter.ndim == 1:
+                    parameter += 0.1 * torch.randn_like(parameter)
+                elif "encoder_attn" in name:  # what is heard is to count
+                    parameter *= 2
+        more: dict[str, Any] = {"is_multilingual": multilingual}
+        if multilingual:
+            more["lang_to_id"] = {name: ids[name] for name in named}
+            more["task_to_id"] = {name[2:-2]: ids[name] for name in tasks}
+        network.generation_config = transformers.GenerationConfig(
+            decoder_start_token_id=start,
+            bos_token_id=ids[END],
+            eos_token_id=ids[END],
+            pad_token_id=ids[END],
+            max_length=80,
+            no_timestamps_token_id=silent,
+            suppress_tokens=[9, 17, *(ids[name] for name in tokens)],
+            begin_suppress_tokens=[33, ids[END]],
+            **more | asked,
+        )
+        network.save_pretrained(folder)
+        transformers.WhisperFeatureExtractor(chunk_length=2).save_pretrained(folder)
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, eos_token=END, bos_token=END
+        ).save_pretrained(folder)
+    return network
+
+
 def write(folder: Path, family: str = "gpt2", tokenizer: Any = None, **changes: Any) -> Any:
     """Save a decoder of ``family`` (of ``FAMILIES``) into ``folder``, and return the network."""
     with quiet():

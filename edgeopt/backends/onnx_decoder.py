@@ -39,6 +39,7 @@ from edgeopt.errors import CompileError
 from edgeopt.extras import require
 from edgeopt.host import overflows_int8
 from edgeopt.model import MAIN, Model, seq2seq
+from edgeopt.model.audio import FEATURES
 from edgeopt.model.decoder import GPT2, LOGITS, TOKENS, TOTAL, head_size, key_heads
 from edgeopt.model.signature import PAST, SOURCE
 from edgeopt.quantize import GROUP_SIZE_INT4, PLAIN, QUANTIZED, Quantize
@@ -91,7 +92,7 @@ def lower(
     if spec.opset is None or spec.ir_version is None or spec.opset < 17:
         raise CompileError("the target's opset is below 17", where=target.path)
     config: Any = model.module.config
-    answers = config.model_type in seq2seq.ENCODER_DECODERS
+    answers = config.model_type in (*seq2seq.ENCODER_DECODERS, seq2seq.WHISPER)
     size = seq2seq.head_size(config) if answers else head_size(config)
     if size % _HEAD_MULTIPLE:
         raise CompileError(
@@ -164,7 +165,7 @@ def since(model: Model) -> str:
     network: Any = model.module
     if network.config.model_type == seq2seq.T5:
         return onnx_seq2seq.BIAS_SINCE
-    if network.config.model_type in (GPT2, *seq2seq.ENCODER_DECODERS):
+    if network.config.model_type in (GPT2, *seq2seq.ENCODER_DECODERS, seq2seq.WHISPER):
         return _SINCE
     windows = [
         _window(layer.self_attn, network.config, model.text.max_seq_len)
@@ -436,10 +437,17 @@ class Decoder:
                 self._io.bind_ortvalue_output(made, value)
                 self.states[made] = value
 
-    def reset(self, source: Sequence[int] = ()) -> None:
-        """Forget all tokens; an encoder-decoder reads ``source``, (seq,)."""
+    def reset(self, source: Sequence[int] | np.ndarray = ()) -> None:
+        """Forget all tokens; an encoder-decoder reads ``source``.
+
+        It is of tokens, (seq,), or of the features of sound, float32 (bins, frames).
+        """
         self._count = 0
-        if source:
+        if isinstance(source, np.ndarray):
+            self._bind(SOURCE, source.shape[1] // 2)
+            self._io.bind_cpu_input(FEATURES, source[None])
+            self._run([0], 0)
+        elif source:
             self._bind(SOURCE, len(source))
             self._io.bind_cpu_input(seq2seq.SOURCE_TOKENS, np.array([source], np.int64))
             self._io.bind_cpu_input(seq2seq.SOURCE_TOTAL, np.array([len(source)], np.int32))

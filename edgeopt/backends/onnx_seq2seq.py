@@ -17,11 +17,13 @@ import numpy as np
 
 from edgeopt.backends.onnx_writer import CONTRIB, Writer, activated
 from edgeopt.model import Model
+from edgeopt.model.audio import FEATURES
 from edgeopt.model.decoder import LOGITS, TOKENS, TOTAL
 from edgeopt.model.seq2seq import (
     SOURCE_TOKENS,
     SOURCE_TOTAL,
     T5,
+    WHISPER,
     decoder_layers,
     head_size,
     heads,
@@ -39,7 +41,8 @@ def write(writer: Writer, model: Model) -> None:
     from onnx import helper
 
     network: Any = model.module
-    parts = _T5(writer, model) if network.config.model_type == T5 else _Bart(writer, model)
+    kinds: dict[str, type[_Parts]] = {T5: _T5, WHISPER: _Whisper}
+    parts = kinds.get(network.config.model_type, _Bart)(writer, model)
     branches = {}
     states = [name for state in model.main.states for name in state.names("output")]
     outputs = [LOGITS, *states]
@@ -81,7 +84,7 @@ class _Parts(ABC):
 
     def encode(self) -> dict[str, str]:
         """Add what reads a source; return what each output is made as."""
-        x = self.encoded(self._mask())
+        x = self.encoded(self._source_mask())
         made = {LOGITS: self._no_logits()}
         for i in range(decoder_layers(self.config)):
             for part, of in zip(("key", "value"), self.cross_weights(i), strict=True):
@@ -94,7 +97,7 @@ class _Parts(ABC):
         """Add what goes on with a token; return what each output is made as."""
         one = self.writer.weight("one", np.array([1], np.int32))
         self.last_key = self.writer.node("Sub", [TOTAL, one], "last_key")
-        self.mask = self._mask()
+        self.mask = self._source_mask()
         made: dict[str, str] = {}
         x = self.decoded(made)
         last = self.writer.weight("last", np.array(-1, np.int64))
@@ -150,7 +153,7 @@ class _Parts(ABC):
         weight = torch.cat([at.weight for at in layers])
         biases = [at.bias for at in layers]
         qkv = self.writer.linear(
-            x, f"{name}.qkv", weight, None if biases[0] is None else torch.cat(biases)
+            x, f"{name}.qkv", weight, None if biases[0] is None else torch.cat(self._whole(biases))
         )
         count, size = heads(self.config), head_size(self.config)
         key, value = f"present.{layer}.key", f"present.{layer}.value"
@@ -169,6 +172,10 @@ class _Parts(ABC):
         made[key], made[value] = found[1:]
         return found[0]
 
+    def _whole(self, biases: Sequence[Any]) -> list[Any]:
+        """Return ``biases`` with zeros for None, which a key's is in Whisper."""
+        return [biases[0].new_zeros(len(biases[0])) if b is None else b for b in biases]
+
     def cross_attention(self, x: str, name: str, layer: int, query: Any) -> str:
         """Add the decoder's attention to the source."""
         how = {} if self.scale is None else {"scale": self.scale}
@@ -186,7 +193,7 @@ class _Parts(ABC):
         """Add the sum of both."""
         return self.writer.node("Add", [x, y], name)
 
-    def _mask(self) -> str:
+    def _source_mask(self) -> str:
         """Add what keeps attention from tokens beyond the source's: (1, 1, 1, seq) of 0 and low."""
         node, weight = self.writer.node, self.writer.weight
         size = node("Shape", [SOURCE_TOKENS], "source.size", start=1, end=2)
@@ -388,3 +395,72 @@ class _Bart(_Parts):
         y = self.linear(y, f"{name}.down", layer.fc2)
         return self._norm(self.add(x, y, f"{name}.fed"), f"{name}.mlp_norm",
                           layer.final_layer_norm)  # fmt: skip
+
+
+class _Whisper(_Parts):
+    """Norms before each part; two convolutions over time make half as many places of features."""
+
+    def cross_weights(self, layer: int) -> tuple[Any, Any]:
+        part = self.network.model.decoder.layers[layer].encoder_attn
+        return part.k_proj, part.v_proj
+
+    def encoded(self, mask: str) -> str:
+        body = self.network.model.encoder
+        x = self._convolved(FEATURES, "conv1", body.conv1)
+        x = self._convolved(x, "conv2", body.conv2)
+        x = self.writer.node("Transpose", [x], "by_place", perm=[0, 2, 1])
+        places = self.writer.weight("encoder.positions", body.embed_positions.weight)
+        x = self.add(x, places, "encoder.embedded")
+        for i, layer in enumerate(body.layers):
+            name = f"encoder.{i}"
+            part = layer.self_attn
+            y = self._norm(x, f"{name}.norm", layer.self_attn_layer_norm)
+            layers = (part.q_proj, part.k_proj, part.v_proj)
+            y = self.own_attention(y, f"{name}.attention", layers, mask)
+            x = self.add(x, self.linear(y, f"{name}.out", part.out_proj), f"{name}.attended")
+            x = self._fed(x, name, layer)
+        return self._norm(x, "encoder.last_norm", body.layer_norm)
+
+    def decoded(self, made: dict[str, str]) -> str:
+        body = self.network.model.decoder
+        at = self.writer.node("Cast", [self.last_key], "place", to=7)
+        x = self.writer.table(TOKENS, "shared", body.embed_tokens.weight)
+        rows = self.writer.weight("decoder.positions", body.embed_positions.weight[: self.context])
+        x = self.add(x, self.writer.node("Gather", [rows, at], "decoder.place"), "decoder.embedded")
+        for i, layer in enumerate(body.layers):
+            name = f"decoder.{i}"
+            own, cross = layer.self_attn, layer.encoder_attn
+            y = self._norm(x, f"{name}.norm", layer.self_attn_layer_norm)
+            layers = (own.q_proj, own.k_proj, own.v_proj)
+            y = self.past_attention(y, f"{name}.attention", i, layers, made, "")
+            x = self.add(x, self.linear(y, f"{name}.out", own.out_proj), f"{name}.attended")
+            y = self._norm(x, f"{name}.cross_norm", layer.encoder_attn_layer_norm)
+            y = self.cross_attention(y, f"{name}.cross", i, cross.q_proj)
+            x = self.add(x, self.linear(y, f"{name}.cross_out", cross.out_proj), f"{name}.crossed")
+            x = self._fed(x, name, layer)
+        return self._norm(x, "decoder.last_norm", body.layer_norm)
+
+    def logits(self, x: str) -> str:
+        head = self.network.proj_out.weight
+        tied = head is self.network.model.decoder.embed_tokens.weight
+        return self.writer.head(x, head, "shared", tied=tied)
+
+    def _source_mask(self) -> str:
+        return ""  # silence is heard as well
+
+    def _convolved(self, x: str, name: str, part: Any) -> str:
+        weights = [self.writer.weight(f"{name}.{n}", getattr(part, n)) for n in ("weight", "bias")]
+        how: dict[str, Any] = {"pads": [1, 1], "strides": list(part.stride)}
+        x = self.writer.node("Conv", [x, *weights], f"{name}.out", **how)
+        return activated(self.writer, x, "gelu", f"{name}.act")
+
+    def _norm(self, x: str, name: str, part: Any) -> str:
+        weights = [self.writer.weight(f"{name}.{n}", getattr(part, n)) for n in ("weight", "bias")]
+        how: dict[str, Any] = {"axis": -1, "epsilon": part.eps}
+        return self.writer.node("LayerNormalization", [x, *weights], f"{name}.out", **how)
+
+    def _fed(self, x: str, name: str, layer: Any) -> str:
+        kind = self.config.activation_function
+        y = self._norm(x, f"{name}.mlp_norm", layer.final_layer_norm)
+        y = activated(self.writer, self.linear(y, f"{name}.up", layer.fc1), kind, f"{name}.act")
+        return self.add(x, self.linear(y, f"{name}.down", layer.fc2), f"{name}.fed")

@@ -12,6 +12,7 @@ from edgeopt._version import __version__
 from edgeopt.backends import Artifact, onnx_decoder
 from edgeopt.bundle.manifest import (
     ArtifactEntry,
+    AudioEntry,
     Generation,
     GraphEntry,
     Manifest,
@@ -19,7 +20,7 @@ from edgeopt.bundle.manifest import (
     TextEntry,
 )
 from edgeopt.evaluate.fidelity import Fidelity
-from edgeopt.model import MAIN, Model, TextInput, reference
+from edgeopt.model import MAIN, AudioInput, Model, reference
 from edgeopt.model.dual_encoder import IMAGE, DualEncoder
 from edgeopt.model.image import ImageInput
 from edgeopt.model.limits import limits
@@ -79,6 +80,8 @@ def describe_generator(
             first=model.forced.first,
             last=model.forced.last,
             never=model.forced.never,
+            never_first=model.forced.never_first,
+            speech=model.forced.speech,
         ),
     )
 
@@ -119,10 +122,15 @@ def of_graph(entry: ArtifactEntry, name: str) -> ArtifactEntry:
     return replace(entry, artifact=replace(entry.artifact, graphs=graphs))
 
 
-def _input(model: Model) -> TextEntry | ImageInput:
-    text = model.input
-    if not isinstance(text, TextInput):
-        return text
+def _input(model: Model) -> TextEntry | ImageInput | AudioEntry:
+    given = model.input
+    if isinstance(given, AudioInput):
+        return AudioEntry(mel=given.mel, text=_text(model))
+    return given if isinstance(given, ImageInput) else _text(model)
+
+
+def _text(model: Model) -> TextEntry:
+    text = model.text
     return TextEntry(
         max_seq_len=text.max_seq_len,
         pad_id=text.pad_id,
@@ -141,7 +149,7 @@ def _limited(model: Model) -> Signature:
 
 def tokenizer_files(model: Model) -> dict[str, Path]:
     """Return where the tokenizer's files lie, by their names in a bundle."""
-    folder = model.input.tokenizer if isinstance(model.input, TextInput) else None
+    folder = None if isinstance(model.input, ImageInput) else model.text.tokenizer
     found = sorted(folder.iterdir()) if folder else []
     return {f"tokenizer/{path.name}": path for path in found}
 

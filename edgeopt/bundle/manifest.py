@@ -23,13 +23,14 @@ from edgeopt.bundle import schema_2
 from edgeopt.errors import BundleError, InputError
 from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.fields import Table, read_json
-from edgeopt.model import MAIN
+from edgeopt.model import MAIN, Speech
+from edgeopt.model.audio import LogMel
 from edgeopt.model.dual_encoder import IMAGE, TEXT, Similarity
 from edgeopt.model.image import ImageInput
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.signature import NO_LENGTH, SOURCE, Signature, State, TensorSpec
 from edgeopt.model.tasks import (
-    TEXT_GENERATION,
+    GENERATING,
     TOWERS,
     ZERO_SHOT_IMAGE_CLASSIFICATION,
     Result,
@@ -100,6 +101,16 @@ class TextEntry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AudioEntry:
+    """How sound becomes the graph's input, and of which tokens the answer's text is."""
+
+    mel: LogMel
+    text: TextEntry
+
+    kind: ClassVar[str] = "audio"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GraphEntry:
     """One graph of the model: what it takes and gives, and what it keeps from call to call.
 
@@ -110,7 +121,7 @@ class GraphEntry:
     signature: Signature
     states: tuple[State, ...] = ()
     task: Task | None = None
-    input: TextEntry | ImageInput | None = None
+    input: TextEntry | ImageInput | AudioEntry | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,8 +202,9 @@ class Generation:
     ``states`` are the graph's besides its signature, with room for the input's ``max_seq_len``
     tokens; each engine keeps them in its own way. ``stops`` are the tokens that end a text, () for
     none. ``since`` has by engine the first version that runs the graph rightly: older ones may open
-    it and be wrong. Of an encoder-decoder ``start``, ``first``, ``last`` and ``never`` are the
-    tokens that are not chosen (``edgeopt.model.Forced``).
+    it and be wrong. Of an encoder-decoder ``start``, ``first``, ``last``, ``never`` and
+    ``never_first`` are the tokens that are not chosen (``edgeopt.model.Forced``), and ``speech`` is
+    which languages one hears.
     """
 
     states: Annotated[tuple[State, ...], Most(16)]
@@ -202,6 +214,8 @@ class Generation:
     first: Annotated[tuple[Id, ...], Most(_MOST_FORCED)] = ()
     last: Annotated[tuple[Id, ...], Most(1)] = ()
     never: Annotated[tuple[Id, ...], Most(256)] = ()
+    never_first: Annotated[tuple[Id, ...], Most(256)] = ()
+    speech: Speech | None = None
 
     def check(self, table: Table) -> None:
         """Raise InputError if nothing is kept, or what a source needs is not there."""
@@ -249,7 +263,7 @@ class Manifest:
     digest: str
     inputs: str
     task: Task
-    input: TextEntry | ImageInput
+    input: TextEntry | ImageInput | AudioEntry
     graphs: Mapping[str, GraphEntry]
     labels: tuple[str, ...]
     activation: Annotated[str, OneOf("none", "softmax", "sigmoid")]
@@ -323,20 +337,28 @@ class Manifest:
     @property
     def tokenizer(self) -> tuple[str, ...]:
         """The tokenizer's files, () for none."""
-        inputs = (self.input, *(graph.input for graph in self.graphs.values()))
+        inputs = (self.text, *(graph.input for graph in self.graphs.values()))
         return next((i.tokenizer for i in inputs if isinstance(i, TextEntry)), ())
 
     @property
     def max_seq_len(self) -> int:
         """The most tokens that the model reads, ``NO_LENGTH`` for one of images."""
-        return self.input.max_seq_len if isinstance(self.input, TextEntry) else NO_LENGTH
+        return NO_LENGTH if self.text is None else self.text.max_seq_len
+
+    @property
+    def text(self) -> TextEntry | None:
+        """How texts are made of tokens, of an input or of what is heard; None for images."""
+        if isinstance(self.input, AudioEntry):
+            return self.input.text
+        return self.input if isinstance(self.input, TextEntry) else None
 
     def check(self, table: Table) -> None:
         """Raise InputError if fields contradict each other."""
         if self.is_dual:
             self._check_towers(table)
-        if (self.task == TEXT_GENERATION) != (self.generation is not None):
-            raise table.wrong("generation", f"expected it with {TEXT_GENERATION}, and only then")
+        if (self.task in GENERATING) != (self.generation is not None):
+            known = " or ".join(map(str, GENERATING))
+            raise table.wrong("generation", f"expected it with {known}, and only then")
         if self.input.kind != self.task.input:
             raise table.wrong("input", f"is of {self.input.kind}, but {self.task} is not")
         prompt = self.input.prompt if isinstance(self.input, TextEntry) else ""

@@ -142,11 +142,15 @@ def check_generator(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
         with open_generator(bundle.path, **how) as generator:
             calls = []
             for prompt in prompts:
-                generator.prompt(prompt.text)
-                if tuple(generator.tokens) != prompt.tokens:
-                    reason = f"its tokens of {prompt.text[:60]!r} are not the reference's"
-                calls.append(np.array([generator.logits], np.float32))
-                generator.prompt(prompt.tokens)
+                if prompt.sound is None:
+                    generator.prompt(prompt.text)
+                    if tuple(generator.tokens) != prompt.tokens:
+                        reason = f"its tokens of {prompt.text[:60]!r} are not the reference's"
+                    calls.append(np.array([generator.logits], np.float32))
+                    generator.prompt(prompt.tokens)
+                else:
+                    generator.prompt_audio(prompt.sound, start=prompt.tokens)
+                    calls.append(np.array([generator.logits], np.float32))
                 answer: list[int] = []
                 while len(answer) < len(prompt.answer):
                     _, token, end = generator.next()
@@ -154,7 +158,8 @@ def check_generator(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
                     if end != "none":
                         break
                 if entry.precision == "fp32" and tuple(answer) != prompt.answer:
-                    reason = f"it goes on with {prompt.text[:60]!r} otherwise than the reference"
+                    what = "a sound" if prompt.sound is not None else repr(prompt.text[:60])
+                    reason = f"it goes on with {what} otherwise than the reference"
         found = fidelity.summarise(
             [{LOGITS: logits} for logits in calls],
             [{LOGITS: prompt.logits} for prompt in prompts],

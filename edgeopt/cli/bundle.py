@@ -61,6 +61,7 @@ def inspect(path: str, target: str | None, engines: tuple[str, ...], as_json: bo
 
 
 def _render(bundle: Bundle, console: Console) -> None:
+    from edgeopt.bundle.manifest import AudioEntry
     from edgeopt.model.image import ImageInput
     from edgeopt.report.tables import artifacts, size
 
@@ -71,6 +72,8 @@ def _render(bundle: Bundle, console: Console) -> None:
         takes = f"graphs {' and '.join(m.graphs)}"
     elif isinstance(m.input, ImageInput):
         takes = f"images of {m.input.height} x {m.input.width}"
+    elif isinstance(m.input, AudioEntry):
+        takes = f"sound of up to {m.input.mel.seconds:g} s, answers of {m.max_seq_len} tokens"
     console.print(f"{one_line(m.name)}  {m.task}, {takes}", style="bold")
     libc = f", {m.target.libc} {m.target.libc_version or ''}".rstrip(" ,")
     console.print(
@@ -83,6 +86,8 @@ def _render(bundle: Bundle, console: Console) -> None:
         console.print(f"labels  {one_line(', '.join(m.labels))}")
     if isinstance(m.input, ImageInput):
         console.print(f"image   {', '.join(f'{k}={v}' for k, v in asdict(m.input).items())}")
+    elif isinstance(m.input, AudioEntry):
+        console.print(f"mel     {', '.join(f'{k}={v}' for k, v in asdict(m.input.mel).items())}")
     elif m.input.prompt:
         console.print(f"prompt  {m.input.prompt!r}, before every text", highlight=False)
     if m.similarity:

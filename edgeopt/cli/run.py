@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeopt.run.compare import Comparison
     from edgeopt.run.reading import Reading, Result
 
+_HEARS = "automatic-speech-recognition"
 _SHOWN = 3  # findings of one text
 
 
@@ -64,6 +65,12 @@ _SHOWN = 3  # findings of one text
 @click.option("--repetition-penalty", type=click.FloatRange(0, 100), help="[1: none]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of what is chosen [0].")
 @click.option("--stop", "stops", multiple=True, metavar="TEXT", help="It ends an answer.")
+@click.option("--language", metavar="CODE", help="Of speech, such as de [the one that is found].")
+@click.option(
+    "--task",
+    type=click.Choice(["transcribe", "translate"]),
+    help="What is done with speech; translate: to English [as the checkpoint says].",
+)
 @json_option
 def run(
     bundle: str,
@@ -89,6 +96,9 @@ def run(
     says how well each TEXT fits each of them, a detector which objects are where (x and y of two
     corners, in pixels), and a segmentation how much of the image each label has.
 
+    A bundle that writes down speech takes WAV files in the place of TEXTs: one channel, 16 bits,
+    16 kHz.
+
     A bundle that generates text goes on with each TEXT, which is printed as it comes, here and not
     on a board. It takes the likeliest token, or one by --temperature, --top-k, --top-p and --min-p.
     """
@@ -111,13 +121,14 @@ def run(
     if threshold is not None or maps is not None:
         raise click.UsageError("--threshold and --maps go with --image.")
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
-    if _generates(bundle):
+    task = _generating(bundle)
+    if task is not None:
         if any((context, cascade_file, board)):
             raise click.UsageError(
                 "A bundle that generates text takes no --context, --cascade or --board."
             )
         options = {"engine": engine, "precision": precision, "threads": threads}
-        _generate(bundle, given, asked, as_json, options)
+        _generate(bundle, given, asked, as_json, options, hears=task == _HEARS)
         return
     if asked:
         raise click.UsageError(
@@ -164,17 +175,17 @@ def _run_images(
     emit(asdict(seen), as_json, lambda console: _render(seen, images, console))
 
 
-def _generates(bundle: str) -> bool:
-    """Tell whether a bundle, a directory or a packed file, generates text."""
+def _generating(bundle: str) -> str | None:
+    """Return the task of a bundle, a directory or a packed file, that writes text; else None."""
     from pathlib import Path
 
     from edgeopt.bundle import open_bundle
-    from edgeopt.model.tasks import TEXT_GENERATION
+    from edgeopt.model.tasks import GENERATING
     from edgeopt.runtime.host import task_of
 
-    if Path(bundle).is_file():
-        return task_of(bundle) == TEXT_GENERATION.name
-    return open_bundle(bundle).manifest.task == TEXT_GENERATION
+    is_packed = Path(bundle).is_file()
+    task = task_of(bundle) if is_packed else str(open_bundle(bundle).manifest.task)
+    return task if task in map(str, GENERATING) else None
 
 
 def _generate(
@@ -183,11 +194,16 @@ def _generate(
     asked: dict[str, Any],
     as_json: bool,
     options: dict[str, Any],
+    *,
+    hears: bool,
 ) -> None:
     from edgeopt.report.shown import plain
-    from edgeopt.run.generating import Answer, Answers, Sampling, generate
+    from edgeopt.run.generating import Answer, Answers, Sampling, generate, transcribe
 
     room = asked.pop("room", 0)
+    spoken = {name: asked.pop(name) for name in ("language", "task") if name in asked}
+    if spoken and not hears:
+        raise click.UsageError(f"--{min(spoken)} is for bundles that write down speech.")
     sampling = Sampling(**asked)
 
     def told(text: str) -> None:
@@ -202,15 +218,17 @@ def _generate(
         sys.stdout.write("\n")
         sys.stdout.flush()
 
-    found = generate(
-        bundle,
-        prompts,
-        sampling=sampling,
-        context=room,
-        told=None if as_json else told,
-        ended=None if as_json else ended,
+    how: dict[str, Any] = {
+        "sampling": sampling,
+        "context": room,
+        "told": None if as_json else told,
+        "ended": None if as_json else ended,
         **options,
-    )
+    }
+    if hears:
+        found = transcribe(bundle, prompts, **spoken, **how)
+    else:
+        found = generate(bundle, prompts, **how)
     emit(asdict(found), as_json, lambda console: render(console, found))
 
 

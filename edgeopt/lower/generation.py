@@ -28,7 +28,7 @@ from edgeopt.evaluate.fidelity import Fidelity
 from edgeopt.extras import require
 from edgeopt.fields import Table
 from edgeopt.lower.lowering import Lowered
-from edgeopt.model import Model, tokenizer
+from edgeopt.model import AudioInput, Model, samples, texts, tokenizer
 from edgeopt.model.decoder import LOGITS
 from edgeopt.model.original_generation import greedy
 from edgeopt.quantize import Quantize
@@ -60,7 +60,9 @@ class Asked:
 
     An encoder-decoder's ``source`` are the tokens of ``text``, ``tokens`` are the decoder's and
     ``prompt`` counts those that it begins with. ``encoded`` are by state what its encoder hands on,
-    float32 (1, heads, source, size of a head).
+    float32 (1, heads, source, size of a head). If it hears, ``sound`` are int16 (samples,) and
+    ``features`` what transformers makes of them, float32 (bins, frames); there is no source then,
+    and ``text`` is "".
     """
 
     tokens: tuple[int, ...]
@@ -71,6 +73,13 @@ class Asked:
     text: str
     source: tuple[int, ...] = ()
     encoded: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sound: np.ndarray | None = None
+    features: np.ndarray | None = None
+
+    @property
+    def read(self) -> Sequence[int] | np.ndarray:
+        """What an encoder reads."""
+        return self.source if self.features is None else self.features
 
     @property
     def given(self) -> tuple[int, ...]:
@@ -164,6 +173,73 @@ def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
     return tuple(found)
 
 
+def ask_sounds(model: Model, given: Sequence[np.ndarray]) -> tuple[Asked, ...]:
+    """Ask the reference about at most ``TEXTS`` sounds, int16 (samples,).
+
+    Each is answered with one of the texts that ship under teacher forcing, and by generate() as it
+    is called without a language or a task: it may find the language.
+    """
+    torch = require("torch", "torch")
+    transformers = require("transformers", "torch")
+    assert model.source is not None  # the import is of a folder
+    extractor = transformers.WhisperFeatureExtractor.from_pretrained(str(model.source))
+    assert model.text.tokenizer is not None
+    own = tokenizer.load(model.text.tokenizer)
+    network: Any = model.module
+    most = min(MOST_TOKENS, model.text.max_seq_len)
+    found = []
+    words = texts.read_texts(None, TEXTS)
+    with progress.step(f"Asking transformers about {TEXTS} sounds"), torch.inference_mode():
+        for sound, text in zip(given, words, strict=False):
+            scaled = sound.astype(np.float32) / 32768
+            rate = model.input.mel.sample_rate if isinstance(model.input, AudioInput) else 0
+            features = extractor(scaled, sampling_rate=rate, return_tensors="pt").input_features
+            with quiet():
+                made = network.generate(
+                    features,
+                    do_sample=False,
+                    num_beams=1,
+                    max_new_tokens=min(
+                        ANSWER_TOKENS, model.text.max_seq_len - len(model.forced.start)
+                    ),
+                    return_timestamps=False,
+                    output_scores=True,
+                    return_dict_in_generate=True,
+                )
+                every = made.sequences[0].tolist()
+                start = every[: len(every) - len(made.scores)]
+                tokens = [*start, *own(text, add_special_tokens=False).input_ids][:most]
+                forward = network(
+                    input_features=features,
+                    decoder_input_ids=torch.tensor([tokens]),
+                    use_cache=True,
+                )
+            found.append(
+                Asked(
+                    tokens=tuple(tokens),
+                    logits=forward.logits[0].float().numpy(),
+                    prompt=len(start),
+                    answer=tuple(every[len(start) :]),
+                    sure=_sure([row[0].float().numpy() for row in made.scores]),
+                    text="",
+                    encoded=_handed_on(forward),
+                    sound=sound,
+                    features=features[0].numpy(),
+                )
+            )
+    return tuple(found)
+
+
+def _handed_on(forward: Any) -> dict[str, np.ndarray]:
+    """Return what the decoder's attention has of a source, by the name of the state."""
+    kept = getattr(forward, "cache", None) or forward.past_key_values  # the name before 5.24
+    return {
+        f"present.{i}.cross_{part}": getattr(layer, f"{part}s").float().numpy()
+        for i, layer in enumerate(kept.cross_attention_cache.layers)
+        for part in ("key", "value")
+    }
+
+
 def _ask_encoder(model: Model, own: Any, text: str, most: int, how: Any) -> Asked | None:
     """Ask an encoder-decoder about ``text``, or the words of it that are ``most`` tokens.
 
@@ -193,8 +269,6 @@ def _ask_encoder(model: Model, own: Any, text: str, most: int, how: Any) -> Aske
             output_scores=True,
             return_dict_in_generate=True,
         )
-    kept = getattr(forward, "cache", None) or forward.past_key_values  # the name before 5.24
-    layers = kept.cross_attention_cache.layers
     answer = tuple(made.sequences[0, len(start) :].tolist())
     sure = _sure([row[0].float().numpy() for row in made.scores])
     if model.forced.last and len(answer) == room:
@@ -207,11 +281,7 @@ def _ask_encoder(model: Model, own: Any, text: str, most: int, how: Any) -> Aske
         sure=sure,
         text=text,
         source=tuple(source),
-        encoded={
-            f"present.{i}.cross_{part}": getattr(layer, f"{part}s").float().numpy()
-            for i, layer in enumerate(layers)
-            for part in ("key", "value")
-        },
+        encoded=_handed_on(forward),
     )
 
 
@@ -281,6 +351,7 @@ def _lower(
     key = cache.key(
         model=model.digest,
         texts=[(one.source, one.tokens, one.answer) for one in asked],
+        sounds=[samples.digest((one.sound,)) for one in asked if one.sound is not None],
         engine=asdict(spec) | {"precisions": None, "why": None},
         precision=precision,
         quantize=quantize.options(),
@@ -363,7 +434,7 @@ def _half(one: Asked) -> int:
 def _forced(decoder: onnx_decoder.Decoder, one: Asked) -> np.ndarray:
     """Return the logits from the middle of a text to its end, (steps, vocabulary)."""
     half = _half(one)
-    decoder.reset(one.source)
+    decoder.reset(one.read)
     found = [decoder.run(one.tokens[:half])]
     found += [decoder.run([token]) for token in one.tokens[half:]]
     return np.stack(found)
@@ -373,7 +444,7 @@ def _encoded(decoder: onnx_decoder.Decoder, one: Asked) -> list[float]:
     """Return the cosines of each layer's keys and values of the source with the reference's."""
     if not one.encoded:
         return []
-    decoder.reset(one.source)
+    decoder.reset(one.read)
     found = []
     for name, wanted in one.encoded.items():
         ours = decoder.states[name].numpy().ravel().astype(np.float64)
@@ -389,12 +460,12 @@ def _answer(decoder: onnx_decoder.Decoder, one: Asked, model: Model) -> list[int
     """Return the tokens that greedily follow the prompt, as many as the reference gave."""
     forced = model.forced
     most = min(ANSWER_TOKENS, model.text.max_seq_len - one.prompt)
-    decoder.reset(one.source)
+    decoder.reset(one.read)
     answer: list[int] = []
     given = one.tokens[: one.prompt]
     while len(answer) < len(one.answer) and not (answer and answer[-1] in model.stops):
         logits = decoder.run(given)
-        logits[list(forced.never)] = -np.inf
+        logits[list(forced.never if answer else (*forced.never, *forced.never_first))] = -np.inf
         token = int(logits.argmax())
         if len(answer) < len(forced.first):
             token = forced.first[len(answer)]

@@ -8,14 +8,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from edgeopt.model.audio import LogMel
 from edgeopt.model.image import ImageInput
 from edgeopt.model.network_call import FileSource
 from edgeopt.model.onnx_call import OnnxFile
 from edgeopt.model.pooling import Pooling
 from edgeopt.model.signature import Signature, State
 from edgeopt.model.tasks import Task
+from edgeopt.values import Range
 
 if TYPE_CHECKING:
     import torch
@@ -104,18 +106,48 @@ class TextInput:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AudioInput:
+    """How sound becomes the network's input, and of which tokens the text is that it answers."""
+
+    mel: LogMel
+    text: TextInput
+
+    kind: ClassVar[str] = "audio"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speech:
+    """What can be asked of a network that hears several languages.
+
+    ``languages`` and ``tasks`` are tokens by name ("de"; "transcribe", "translate"). An answer
+    begins with ``begin``, a language, a task, and ``end``. If it ``detects``, a language that is
+    not named is the likeliest behind ``begin``.
+    """
+
+    languages: Mapping[str, Annotated[int, Range(0, 2**31 - 1)]]
+    tasks: Mapping[str, Annotated[int, Range(0, 2**31 - 1)]]
+    begin: Annotated[int, Range(0, 2**31 - 1)]
+    end: tuple[Annotated[int, Range(0, 2**31 - 1)], ...]
+    detects: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Forced:
     """The tokens of an encoder-decoder that are not chosen by their logits.
 
     The decoder begins with ``start``, which is no part of the answer; the answer begins with
     ``first``, and has ``last`` at the last place that there is room for. Tokens of ``never`` are
-    not chosen. All are () for none.
+    not chosen, and those of ``never_first`` not for the answer's first. All are () for none.
+
+    Of speech, ``start`` may have a language and a task in it; ``speech`` has the others.
     """
 
     start: tuple[int, ...] = ()
     first: tuple[int, ...] = ()
     last: tuple[int, ...] = ()
     never: tuple[int, ...] = ()
+    never_first: tuple[int, ...] = ()
+    speech: Speech | None = None
 
 
 UNFORCED = Forced()
@@ -125,8 +157,8 @@ UNFORCED = Forced()
 class Model:
     """A trained transformer with all that belongs to it.
 
-    ``graphs`` are by name; a model of one graph has ``MAIN``. ``input`` is how a text or an image
-    becomes what the graphs take. ``pooling`` is how a sentence embedding is made of
+    ``graphs`` are by name; a model of one graph has ``MAIN``. ``input`` is how a text, an image or
+    sound becomes what the graphs take. ``pooling`` is how a sentence embedding is made of
     ``last_hidden_state``, if the checkpoint says so. ``stops`` are the tokens that end a generated
     text, and ``forced`` those that are not chosen.
     ``activation`` makes scores of ``logits``: softmax, sigmoid, or none. ``origin`` tells where it
@@ -137,7 +169,7 @@ class Model:
 
     name: str
     task: Task
-    input: TextInput | ImageInput
+    input: TextInput | ImageInput | AudioInput
     graphs: Mapping[str, Graph]
     labels: tuple[str, ...]
     activation: str
@@ -162,7 +194,12 @@ class Model:
 
     @property
     def text(self) -> TextInput:
-        """How a text becomes the input. Raises TypeError for a model of something else."""
+        """How a text becomes the input, or of which tokens the text is that sound becomes.
+
+        Raises TypeError for a model of something else.
+        """
+        if isinstance(self.input, AudioInput):
+            return self.input.text
         if not isinstance(self.input, TextInput):
             raise TypeError(f"{self.name} takes no texts, but an {self.input.kind}")
         return self.input

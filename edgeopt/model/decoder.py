@@ -19,6 +19,7 @@ from edgeopt.extras import require
 from edgeopt.model import (
     MAIN,
     UNFORCED,
+    AudioInput,
     Forced,
     Graph,
     Model,
@@ -27,9 +28,10 @@ from edgeopt.model import (
     huggingface,
     tokenizer,
 )
+from edgeopt.model.audio import LogMel
 from edgeopt.model.network import embeddings
 from edgeopt.model.signature import PAST, Signature, State, TensorSpec
-from edgeopt.model.tasks import TEXT_GENERATION
+from edgeopt.model.tasks import SPEECH_RECOGNITION, TEXT_GENERATION
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "smollm3")
 """Model types whose layers are RMS norm, attention with rotary positions, and a gated FFN."""
@@ -99,11 +101,12 @@ def assembled(
     signature: Signature,
     states: tuple[State, ...],
     forced: Forced = UNFORCED,
+    mel: LogMel | None = None,
 ) -> Model:
     """Return the Model of ``network`` with what stands beside it in ``folder``.
 
-    ``most`` are the tokens that it is called with at most. Raises InputError if the tokenizer is
-    missing, or has ids that the network has not.
+    ``most`` are the tokens that it is called with at most. ``mel`` is of one that hears.
+    Raises InputError if the tokenizer is missing, or has ids that the network has not.
     """
     config = huggingface.read_config(folder)
     hashes = {path.name: cache.file_sha256(path) for path in huggingface.weight_files(folder)}
@@ -124,10 +127,11 @@ def assembled(
         "license": huggingface.read_license(folder, config),
         "tools": {p: require(p, "torch").__version__ for p in ("torch", "transformers")},
     }
+    text = TextInput(tokenizer=tokens, max_seq_len=most)
     return Model(
         name=name,
-        task=TEXT_GENERATION,
-        input=TextInput(tokenizer=tokens, max_seq_len=most),
+        task=TEXT_GENERATION if mel is None else SPEECH_RECOGNITION,
+        input=text if mel is None else AudioInput(mel=mel, text=text),
         graphs={
             MAIN: Graph(source=TorchSource(module=network), signature=signature, states=states)
         },
@@ -145,6 +149,7 @@ def assembled(
             context=most,
             stops=list(stops),
             forced=asdict(forced),
+            mel=None if mel is None else asdict(mel),
             code=closure.code(__name__),
         ),
     )

@@ -19,6 +19,7 @@ from edgeopt.errors import InputError
 from edgeopt.extras import require
 from edgeopt.model import (
     MAIN,
+    AudioInput,
     Graph,
     Model,
     TextInput,
@@ -156,10 +157,12 @@ def import_huggingface(source: str | Path, prompt: str | None = None) -> Model:
     )
 
 
-def input_key(given: TextInput | ImageInput) -> dict[str, Any]:
+def input_key(given: TextInput | ImageInput | AudioInput) -> dict[str, Any]:
     """Return what tells an input from others, for a digest."""
     if isinstance(given, ImageInput):
         return {"image": asdict(given)}
+    if isinstance(given, AudioInput):
+        return {"mel": asdict(given.mel), **input_key(given.text)}
     tokens = given.tokenizer
     return {"tokenizer": tokenizer.hashes(tokens) if tokens else {}, "pad_id": given.pad_id}
 

@@ -36,28 +36,31 @@ def import_whole(
 ) -> Model | DualEncoder:
     """Return what ``import_model`` does, or both networks of a checkpoint that has two.
 
-    A decoder that goes on with a text, or an encoder-decoder that answers one, comes as a Model
-    that generates, for ``context`` tokens (``edgeopt.model.decoder``, ``edgeopt.model.seq2seq``).
+    A decoder that goes on with a text, an encoder-decoder that answers one, or Whisper, comes as a
+    Model that generates, for ``context`` tokens (``edgeopt.model.decoder``,
+    ``edgeopt.model.seq2seq``, ``edgeopt.model.speech``).
     Raises InputError if one of those is asked for a prompt, and what ``import_model`` raises.
     """
     from edgeopt.model.decoder import import_decoder, is_decoder
     from edgeopt.model.dual_import import body, import_dual
     from edgeopt.model.huggingface import checkpoint
     from edgeopt.model.seq2seq import import_seq2seq, is_encoder_decoder
+    from edgeopt.model.speech import import_speech, is_speech
 
     with _reading(source):
         path = Path(source)
         named = not path.exists() and path.suffix.lower() not in _FILES  # on the hub
         whole = checkpoint(source) if named else path
         folder = body(whole)
-        answers = is_encoder_decoder(whole)
-        generates = (answers or is_decoder(whole)) and onnx_of(whole) is None
+        answers, hears = is_encoder_decoder(whole), is_speech(whole)
+        generates = (answers or hears or is_decoder(whole)) and onnx_of(whole) is None
         if (folder is None and not generates) or signature:
             return _import(source, prompt, signature)
         if prompt is not None:
             raise InputError(f"has no prompts, and was asked for {prompt!r}", where=str(source))
         if folder is None:
-            taken = import_seq2seq if answers else import_decoder
+            answering = import_seq2seq if answers else import_decoder
+            taken = import_speech if hears else answering
             return taken(whole, name_of(source), context)
         return import_dual(folder, name_of(source))
 

@@ -16,22 +16,24 @@ import numpy as np
 
 from edgeopt import cache
 from edgeopt.errors import InputError
-from edgeopt.model import Model, images, ladder, texts
+from edgeopt.model import AudioInput, Model, images, ladder, sounds, texts
 from edgeopt.model.image import CHANNELS, ImageInput
 from edgeopt.model.signature import NO_LENGTH
 
 Samples = tuple[str, ...] | tuple[images.Image, ...] | tuple[Path, ...]
-"""Texts; or images, as arrays or as files."""
+"""Texts; or images or sounds, as arrays or as files."""
 
 
 SHORTEST = ("", "a", "1", "?", "no", "ok", "Hi", "the end")
 
 
 def read(path: Path, limit: int) -> Samples:
-    """Return at most ``limit`` of the user's own: a folder has images, a file texts.
+    """Return at most ``limit`` of the user's own: a folder has sounds or images, a file texts.
 
     Raises InputError, with file and line, if it is not so.
     """
+    if path.is_dir() and (found := sounds.list_sounds(path, limit)):
+        return found
     return images.list_images(path, limit) if path.is_dir() else texts.read_texts(path, limit)
 
 
@@ -39,6 +41,8 @@ def shipped(model: Model, limit: int) -> Samples:
     """Return those that edgeopt brings along for ``model``."""
     if isinstance(model.input, ImageInput):
         return images.make_images(limit)
+    if isinstance(model.input, AudioInput):
+        return sounds.make_sounds(limit)
     return texts.read_texts(None, limit)
 
 
@@ -55,8 +59,15 @@ def calibrating(model: Model, samples: Samples) -> Samples:
 
 def check(model: Model, samples: Samples, where: str) -> None:
     """Raise InputError if ``samples``, which were read from ``where``, are of the other kind."""
+    if isinstance(model.input, AudioInput):
+        if not isinstance(samples[0], Path) or samples[0].suffix.lower() != sounds.SUFFIX:
+            raise InputError(
+                f"is no folder of {sounds.SUFFIX} files, which {model.name} takes", where=where
+            )
+        return
     takes_images = isinstance(model.input, ImageInput)
-    if isinstance(samples[0], str) == takes_images:
+    is_sound = isinstance(samples[0], Path) and samples[0].suffix.lower() == sounds.SUFFIX
+    if isinstance(samples[0], str) == takes_images or is_sound:
         raise InputError(
             f"is a {'file of texts' if takes_images else 'folder'}, but {model.name} is for "
             f"{model.task} and takes {'a folder of images' if takes_images else 'a file of texts'}",
@@ -73,9 +84,9 @@ def lengths(model: Model, seq_lens: Sequence[int]) -> tuple[int, ...]:
     """
     if isinstance(model.input, ImageInput):
         return ()
-    if model.input.seq_lens:
-        return model.input.seq_lens
-    most = model.input.max_seq_len
+    if model.text.seq_lens:
+        return model.text.seq_lens
+    most = model.text.max_seq_len
     taken = [n for n in seq_lens if n <= most]
     if most < seq_lens[-1] and most not in taken:
         taken.append(most)

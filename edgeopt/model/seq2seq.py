@@ -9,6 +9,7 @@ has of it; called with one token it goes on with the answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from edgeopt.model.tasks import TEXT_GENERATION
 T5, BART, MARIAN = "t5", "bart", "marian"
 ENCODER_DECODERS = (T5, BART, MARIAN)
 """Values of ``model_type`` that are imported."""
+
+WHISPER = "whisper"
+"""That of an encoder-decoder whose source is sound (``edgeopt.model.speech``)."""
 
 SOURCE_TOKENS, SOURCE_TOTAL = "source_ids", "source_length"
 """The tensors of a graph besides a decoder's: tokens (1, seq), and how many of them count (1,)."""
@@ -76,15 +80,15 @@ def import_seq2seq(folder: Path, name: str, context: int = 0) -> Model:
             "has one vocabulary for sources and another for answers, which is not carried",
             where=where,
         )
-    _note_choices(network, name)
+    note_choices(network, name)
     return assembled(
         folder,
         name,
         network,
         most=_most(config, context, name, where),
         signature=_signature(config),
-        states=_states(config),
-        forced=_forced(network, where),
+        states=states(config),
+        forced=forced_tokens(network, where),
     )
 
 
@@ -105,7 +109,7 @@ def head_size(config: Any, part: str = "decoder") -> int:
     return int(config.d_kv if config.model_type == T5 else config.d_model // heads(config, part))
 
 
-def _note_choices(network: Any, name: str) -> None:
+def note_choices(network: Any, name: str) -> None:
     """Say what generation_config.json asks of transformers that a bundle does not do."""
     asked = network.generation_config
     others = [
@@ -133,7 +137,8 @@ def _signature(config: Any) -> Signature:
     )
 
 
-def _states(config: Any) -> tuple[State, ...]:
+def states(config: Any) -> tuple[State, ...]:
+    """Return what is kept: of the decoder's tokens and of a source, keys and values by layer."""
     return tuple(
         State(
             input=f"past.{{}}.{kind}{part}",
@@ -161,8 +166,12 @@ def _most(config: Any, asked: int, name: str, where: str) -> int:
     return asked or min(usual, CONTEXT)
 
 
-def _forced(network: Any, where: str) -> Forced:
-    """Return the tokens that transformers' generate() does not choose."""
+def forced_tokens(network: Any, where: str, more: Sequence[int] = ()) -> Forced:
+    """Return the tokens that transformers' generate() does not choose.
+
+    An answer begins with ``more`` behind the token that it always begins with. Raises InputError
+    if there is none of those, or a token is not of the vocabulary.
+    """
     asked = network.generation_config
     start = _least(asked, "decoder_start_token_id", "bos_token_id")
     if start is None:
@@ -182,17 +191,22 @@ def _forced(network: Any, where: str) -> Forced:
             )
         never += words
     found = Forced(
-        start=(start,),
+        start=(start, *more),
         first=() if first is None else (first,),
         last=() if last is None else (last,),
         never=tuple(dict.fromkeys(never)),
     )
-    for token in (*found.start, *found.first, *found.last, *found.never):
+    check_tokens((*found.start, *found.first, *found.last, *found.never), network, where)
+    return found
+
+
+def check_tokens(tokens: Sequence[Any], network: Any, where: str) -> None:
+    """Raise InputError for one that is not of the vocabulary."""
+    for token in tokens:
         if type(token) is not int or not 0 <= token < network.config.vocab_size:
             raise InputError(
                 f"generation_config.json: no token of the vocabulary: {token!r}", where=where
             )
-    return found
 
 
 def _least(asked: Any, *names: str) -> Any:

@@ -45,8 +45,8 @@ class Result(enum.Enum):
 class Task(Named):
     """One task, which is written as its ``name``.
 
-    ``input`` is the kind of input, text or image. ``outputs`` are called so, in the order of the
-    call, and each has ``dims``, in which "width" stands for the labels or the hidden size, and
+    ``input`` is the kind of input: text, image or audio. ``outputs`` are called so, in the order of
+    the call, and each has ``dims``, in which "width" stands for the labels or the hidden size, and
     what is neither batch nor sequence for a size that the network has.
     ``activations`` are what may make scores of them. ``metric`` is what a user's labels, or
     without them the original, hold answers against; "" if edgeopt has none for it.
@@ -191,6 +191,15 @@ TEXT_GENERATION = Task(
 )
 """Of a decoder with states (``edgeopt.model.decoder``): the logits are those of the last token."""
 
+SPEECH_RECOGNITION = Task(
+    name="automatic-speech-recognition",
+    input="audio",
+    outputs=("logits",),
+    dims=("batch", "width"),
+    result=Result.GENERATED,
+)
+"""Of an encoder of sound and a decoder with states (``edgeopt.model.speech``)."""
+
 TASKS = (
     FEATURE_EXTRACTION,
     SEQUENCE_CLASSIFICATION,
@@ -204,6 +213,7 @@ TASKS = (
     OBJECT_DETECTION,
     SEMANTIC_SEGMENTATION,
     TEXT_GENERATION,
+    SPEECH_RECOGNITION,
 )
 """All of them; the C runtime numbers them in this order."""
 
@@ -212,7 +222,10 @@ Task.known = MappingProxyType({task.name: task for task in TASKS})
 TOWERS = (TEXT_EMBEDDING, IMAGE_EMBEDDING)
 """The tasks of a dual encoder's graphs, which a model of one graph has not."""
 
-APART = (*TOWERS, TEXT_GENERATION)
+GENERATING = (TEXT_GENERATION, SPEECH_RECOGNITION)
+"""The tasks of models that write a text, token by token."""
+
+APART = (*TOWERS, *GENERATING)
 """Tasks whose models have a way of their own from import to bundle."""
 
 TEXT_TASKS = tuple(task for task in TASKS if task.input == "text" and task not in APART)

@@ -49,7 +49,7 @@ def _input(manifest: Manifest) -> str:
     """Return what an artifact without static lengths takes."""
     if isinstance(manifest.input, ImageInput):
         return f"{manifest.input.height} x {manifest.input.width}"
-    return f"1-{manifest.input.max_seq_len}"
+    return f"1-{manifest.max_seq_len}"
 
 
 def _quantised(a: ArtifactEntry) -> Iterator[str]:

@@ -9,7 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeopt.bundle import Bundle
+from edgeopt.errors import InputError
+from edgeopt.model.sounds import read_wav
 from edgeopt.runtime.host import failed, open_generator
 
 Told = Callable[[str], None]
@@ -46,7 +50,8 @@ class Answer:
     """What one prompt was gone on with.
 
     ``tokens`` are the answer's, that which ended it among them. ``end`` is why it ended: token (one
-    that ends a text), stop, length, context or cancelled. ``reused`` of the ``prompt_tokens`` were
+    that ends a text), stop, length, context or cancelled. ``language`` is what was heard, None if
+    there is no choice. ``reused`` of the ``prompt_tokens`` were
     in the cache of the prompt before.
     """
 
@@ -55,6 +60,7 @@ class Answer:
     end: str
     prompt_tokens: int
     reused: int
+    language: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +115,55 @@ def generate(
             raise failed(exc) from exc
 
 
+def transcribe(
+    bundle: str | Path | Bundle,
+    sounds: Sequence[str | Path | np.ndarray],
+    *,
+    language: str | None = None,
+    task: str | None = None,
+    sampling: Sampling = GREEDY,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    context: int = 0,
+    told: Told | None = None,
+    ended: Callable[[Answer], None] | None = None,
+) -> Answers:
+    """Return what is said in each of ``sounds``, on this machine.
+
+    A sound is a WAV file of one channel, 16 bits and 16 kHz, or such samples: int16, or float32
+    from -1 to 1, (samples,). ``language`` is a code such as "de"; None is what the checkpoint says,
+    or the language that the network finds. ``task`` is "transcribe" or "translate". The rest is as
+    in ``generate``, and so is what is raised: InputError too for a file of another kind, a sound
+    that is longer than the network hears, and a language or task that it has not.
+    """
+    from edgeopt.runtime.python import edgeopt_rt
+
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    how = {"engine": engine, "precision": precision, "threads": threads or 0, "context": context}
+    with open_generator(path, **how) as generator:
+        given = generator.bundle.manifest["input"]
+        if given["kind"] != "audio":
+            raise InputError("goes on with texts, and hears nothing", where=str(path))
+        most = given["mel"]["samples"] / given["mel"]["sample_rate"]
+        found = []
+        try:
+            for sound in sounds:
+                samples = sound if isinstance(sound, np.ndarray) else read_wav(sound, most)
+                heard = generator.listen(samples, language=language, task=task, **asdict(sampling))
+                found.append(_rest(generator, heard, told, ended))
+            return Answers(
+                engine=generator.engine,
+                engine_version=generator.engine_version,
+                precision=generator.precision,
+                context=generator.context,
+                cache_bytes=generator.cache_bytes,
+                answers=tuple(found),
+            )
+        except edgeopt_rt.Failure as exc:
+            raise failed(exc) from exc
+
+
 def _answer(
     generator: Any,
     prompt: str,
@@ -117,6 +172,15 @@ def _answer(
     ended: Callable[[Answer], None] | None,
 ) -> Answer:
     generator.prompt(prompt, **asdict(sampling))
+    return _rest(generator, None, told, ended)
+
+
+def _rest(
+    generator: Any,
+    language: str | None,
+    told: Told | None,
+    ended: Callable[[Answer], None] | None,
+) -> Answer:
     count = len(generator.tokens)
     texts, tokens, end = [], [], ""
     while end in ("", "none"):
@@ -131,6 +195,7 @@ def _answer(
         end=end,
         prompt_tokens=count,
         reused=generator.reused,
+        language=language,
     )
     if ended is not None:
         ended(answer)

@@ -93,7 +93,7 @@ def drive(driver: Path, bundle: Path) -> str:
     return done.stdout.strip()
 
 
-def edited(made: Made, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+def edited(made: Any, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """Return a copy of the bundle whose manifest is changed, as a whole."""
     shutil.copytree(made.bundle.path, folder)
     path = folder / "manifest.json"

@@ -10,7 +10,9 @@ int main(int argc, char **argv)
     eo_bundle *bundle;
     eo_generator *generator;
     eo_piece piece;
-    int before;
+    static float samples[32000];
+    eo_sound sound = EO_SOUND;
+    int before, hears;
 
     session.libraries = argv[2];
     session.threads = 1;
@@ -23,6 +25,9 @@ int main(int argc, char **argv)
         eo_bundle_close(bundle);
         return 0;
     }
+    hears = strcmp(eo_bundle_task(bundle), "automatic-speech-recognition") == 0;
+    sound.samples = samples;
+    sound.rate = 16000;
     before = allocations;
     sampling.temperature = 1.0F;
     sampling.repetition_penalty = 1.1F;
@@ -34,10 +39,14 @@ int main(int argc, char **argv)
         for (size_t j = 0; j < sizeof words; j += 2 + i % 5) {
             words[j] = ' ';
         }
+        sound.count = 1 + i * 2900;
+        samples[i * 2900] = 0.5F;
         sampling.seed = i;
         sampling.top_k = i % 3 == 0 ? 0 : 10;
         sampling.top_p = i % 2 == 0 ? 0 : 0.9F;
-        if (eo_generator_prompt(generator, words, 1 + i * 10, &sampling, &failure) != EO_OK) {
+        if ((hears ? eo_generator_prompt_audio(generator, &sound, &sampling, &failure)
+                   : eo_generator_prompt(generator, words, 1 + i * 10, &sampling, &failure)) !=
+            EO_OK) {
             return printf("%d %s: %s\n", (int)failure.code, failure.where, failure.message), 0;
         }
         do {

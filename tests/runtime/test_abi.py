@@ -42,6 +42,7 @@ BOUND = {
     "eo_box": edgeopt_rt._Box,
     "eo_generator_options": edgeopt_rt._GeneratorOptions,
     "eo_sampling": edgeopt_rt._Sampling,
+    "eo_sound": edgeopt_rt._Sound,
     "eo_piece": edgeopt_rt._Piece,
 }
 SYSTEM_LIBRARIES = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "libc.so"}

@@ -19,7 +19,7 @@ from edgeopt.runtime.build import HEADER, ROOT, SOURCES
 # From the ground up. Rooms of one floor do not know each other.
 FLOORS = [
     {"base"},
-    {"tokenizer", "image", "engines"},
+    {"tokenizer", "image", "audio", "engines"},
     {"bundle"},
     {"session"},
     {"tasks", "generate"},

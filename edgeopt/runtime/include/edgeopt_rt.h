@@ -95,6 +95,8 @@ EO_API void eo_bundle_close(eo_bundle *bundle);
 EO_API const char *eo_bundle_name(const eo_bundle *bundle);
 EO_API const char *eo_bundle_task(const eo_bundle *bundle);
 EO_API const char *eo_bundle_digest(const eo_bundle *bundle);
+/* The text of its manifest.json, JSON of `*bytes` without a NUL behind it. */
+EO_API const char *eo_bundle_manifest(const eo_bundle *bundle, size_t *bytes);
 EO_API uint32_t eo_bundle_label_count(const eo_bundle *bundle);
 EO_API const char *eo_bundle_label(const eo_bundle *bundle, uint32_t label); /* NULL: none such */
 
@@ -363,6 +365,31 @@ EO_API int eo_generator_prompt(eo_generator *generator, const char *text, size_t
                                const eo_sampling *sampling, eo_failure *failure);
 EO_API int eo_generator_prompt_tokens(eo_generator *generator, const int32_t *tokens, uint32_t count,
                                       const eo_sampling *sampling, eo_failure *failure);
+
+/* How samples lie in memory. */
+enum eo_pcm {
+    EO_PCM_FLOAT = 0, /* float, -1 to 1 */
+    EO_PCM_16 = 1,    /* int16_t */
+};
+
+/* Sound of one channel, for a bundle that writes down speech. Zero it with EO_SOUND. */
+typedef struct eo_sound {
+    uint32_t struct_bytes; /* sizeof(eo_sound) of the header you compiled with */
+    uint32_t rate;         /* samples a second: 16000, others are refused */
+    const void *samples;   /* NULL: those of the prompt before, which are not read again */
+    uint32_t count;        /* 1 to what the manifest's input.mel.samples says (30 s in Whisper) */
+    int32_t format;        /* enum eo_pcm */
+    const int32_t *start;  /* what the decoder begins with (language and task), from the manifest's
+                              generation.speech; NULL: the bundle's own */
+    uint32_t start_count;
+} eo_sound;
+#define EO_SOUND {.struct_bytes = (uint32_t)sizeof(eo_sound)}
+
+/* Reads speech, which the answer then writes down. EO_EINPUT: it has another rate, no samples or too
+ * many, or one that is not a number, or the bundle takes texts; then nothing changes. After any other
+ * failure there is no answer to go on with, and the next prompt works. */
+EO_API int eo_generator_prompt_audio(eo_generator *generator, const eo_sound *audio,
+                                     const eo_sampling *sampling, eo_failure *failure);
 
 /* Why an answer ended. */
 enum eo_end {

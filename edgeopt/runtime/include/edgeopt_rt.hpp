@@ -233,6 +233,20 @@ public:
                                          &how, &failure),
               failure);
     }
+    /* Samples of one channel, 16000 a second. */
+    void prompt_audio(const std::vector<float> &samples, const eo_sampling &how = sampling(),
+                      const std::vector<int32_t> &start = {})
+    {
+        eo_failure failure{};
+        eo_sound sound{};
+        sound.struct_bytes = static_cast<uint32_t>(sizeof sound);
+        sound.rate = 16000;
+        sound.samples = samples.data();
+        sound.count = static_cast<uint32_t>(samples.size());
+        sound.start = start.empty() ? nullptr : start.data();
+        sound.start_count = static_cast<uint32_t>(start.size());
+        check(eo_generator_prompt_audio(get(), &sound, &how, &failure), failure);
+    }
     /* The next piece, whose text lives until the next call; `end` tells when it was the last. */
     eo_piece next()
     {

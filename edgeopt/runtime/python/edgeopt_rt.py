@@ -15,6 +15,7 @@ import array
 import collections
 import ctypes
 import importlib.util
+import json
 import os
 import sys
 
@@ -207,6 +208,18 @@ class _GeneratorOptions(ctypes.Structure):
     ]
 
 
+class _Sound(ctypes.Structure):
+    _fields_ = [
+        ("struct_bytes", ctypes.c_uint32),
+        ("rate", ctypes.c_uint32),
+        ("samples", ctypes.c_void_p),
+        ("count", ctypes.c_uint32),
+        ("format", ctypes.c_int32),
+        ("start", ctypes.POINTER(ctypes.c_int32)),
+        ("start_count", ctypes.c_uint32),
+    ]
+
+
 class _Sampling(ctypes.Structure):
     _fields_ = [
         ("struct_bytes", ctypes.c_uint32),
@@ -245,6 +258,7 @@ _SIGNATURES = {
     "eo_bundle_name": (ctypes.c_char_p, [_HANDLE]),
     "eo_bundle_task": (ctypes.c_char_p, [_HANDLE]),
     "eo_bundle_digest": (ctypes.c_char_p, [_HANDLE]),
+    "eo_bundle_manifest": (ctypes.c_void_p, [_HANDLE, ctypes.POINTER(ctypes.c_size_t)]),
     "eo_bundle_label_count": (ctypes.c_uint32, [_HANDLE]),
     "eo_bundle_label": (ctypes.c_char_p, [_HANDLE, ctypes.c_uint32]),
     "eo_bundle_artifact_count": (ctypes.c_uint32, [_HANDLE]),
@@ -360,6 +374,10 @@ _SIGNATURES = {
             ctypes.POINTER(_Sampling),
             _FAILURE,
         ],
+    ),
+    "eo_generator_prompt_audio": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.POINTER(_Sound), ctypes.POINTER(_Sampling), _FAILURE],
     ),
     "eo_generator_next": (ctypes.c_int, [_HANDLE, ctypes.POINTER(_Piece), _FAILURE]),
     "eo_generator_run": (ctypes.c_int, [_HANDLE, _SINK, ctypes.c_void_p, _FAILURE]),
@@ -497,6 +515,9 @@ class Bundle(_Closing):
         self.name = self._library.eo_bundle_name(handle).decode()
         self.task = self._library.eo_bundle_task(handle).decode()
         self.digest = self._library.eo_bundle_digest(handle).decode()
+        size = ctypes.c_size_t()
+        text = self._library.eo_bundle_manifest(handle, ctypes.byref(size))
+        self.manifest = json.loads(ctypes.string_at(text, size.value).decode())
         self.labels = [
             self._library.eo_bundle_label(handle, i).decode()
             for i in range(self._library.eo_bundle_label_count(handle))
@@ -911,6 +932,48 @@ def _numpy():
     return numpy
 
 
+def _sampling(max_tokens, penalty, temperature, top_k, top_p, min_p, stops, seed):
+    texts = [s if isinstance(s, bytes) else s.encode() for s in stops]
+    for at, text in enumerate(texts):
+        if b"\0" in text:
+            raise Failure(INPUT, "stops", f"text {at} holds a NUL")
+    return _Sampling(
+        struct_bytes=ctypes.sizeof(_Sampling),
+        max_tokens=max_tokens,
+        repetition_penalty=penalty,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        stop_count=len(texts),
+        seed=seed,
+        stops=(ctypes.c_char_p * len(texts))(*texts) if texts else None,
+    )
+
+
+def _pcm(samples):
+    """Return samples as an array of int16 or float. Raises Failure for what is none."""
+    try:
+        view = memoryview(samples)
+    except TypeError:
+        view = None
+    if view is not None and (view.ndim != 1 or view.format not in ("h", "f", "d")):
+        raise Failure(
+            INPUT,
+            "sound",
+            "has samples of format %r in %d dimensions, expected int16 or floats in one"
+            % (view.format, view.ndim),
+        )
+    try:
+        if view is None or view.format == "d":
+            return array.array("f", samples)
+        made = array.array(view.format)
+        made.frombytes(view.tobytes())
+        return made
+    except (TypeError, OverflowError):
+        raise Failure(INPUT, "sound", "has samples that are not numbers") from None
+
+
 class Generator(_Closing):
     """A decoder's bundle, opened to go on with prompts. For one thread at a time, but ``cancel``.
 
@@ -948,6 +1011,8 @@ class Generator(_Closing):
         self.precision = self._library.eo_generator_precision(handle).decode()
         self.context = self._library.eo_generator_context(handle)
         self.cache_bytes = self.bundle.cache_bytes(self.context)
+        generation = self.bundle.manifest.get("generation", {})
+        self._speech = generation.get("speech")
 
     def prompt(
         self,
@@ -965,21 +1030,8 @@ class Generator(_Closing):
 
         ``temperature`` 0 takes the likeliest token; the header says what each option means.
         """
-        texts = [s if isinstance(s, bytes) else s.encode() for s in stops]
-        for at, text in enumerate(texts):
-            if b"\0" in text:
-                raise Failure(INPUT, "stops", f"text {at} holds a NUL")
-        how = _Sampling(
-            struct_bytes=ctypes.sizeof(_Sampling),
-            max_tokens=max_tokens,
-            repetition_penalty=repetition_penalty,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            stop_count=len(texts),
-            seed=seed,
-            stops=(ctypes.c_char_p * len(texts))(*texts) if texts else None,
+        how = _sampling(
+            max_tokens, repetition_penalty, temperature, top_k, top_p, min_p, stops, seed
         )
         failure = _Failure()
         if isinstance(prompt, (str, bytes)):
@@ -993,6 +1045,81 @@ class Generator(_Closing):
                 self._handle, tokens, len(tokens), ctypes.byref(how), failure
             )
         self.bundle._check(code, failure)
+
+    def prompt_audio(
+        self,
+        samples,
+        rate=16000,
+        start=None,
+        max_tokens=0,
+        repetition_penalty=0.0,
+        temperature=0.0,
+        top_k=0,
+        top_p=0.0,
+        min_p=0.0,
+        stops=(),
+        seed=0,
+    ):
+        """Read speech of one channel, ``rate`` samples a second. Raises Failure.
+
+        ``samples`` are an array of int16 or of floats from -1 to 1 (numpy's or the array module's),
+        or a sequence of floats; None for those of the prompt before. ``start`` are the tokens that
+        the decoder begins with, None for the bundle's own; ``transcribe`` finds them by name.
+        """
+        how = _sampling(
+            max_tokens, repetition_penalty, temperature, top_k, top_p, min_p, stops, seed
+        )
+        given = None if samples is None else _pcm(samples)
+        begins = None if start is None else (ctypes.c_int32 * len(start))(*start)
+        failure = _Failure()
+        place = None if given is None else given.buffer_info()[0] or ctypes.addressof(failure)
+        sound = _Sound(
+            struct_bytes=ctypes.sizeof(_Sound),
+            rate=rate,
+            samples=place,  # an empty array has none, which would stand for the sound before
+            count=0 if given is None else len(given),
+            format=1 if given is not None and given.typecode == "h" else 0,
+            start=begins,
+            start_count=0 if begins is None else len(begins),
+        )
+        code = self._library.eo_generator_prompt_audio(
+            self._handle, ctypes.byref(sound), ctypes.byref(how), failure
+        )
+        self.bundle._check(code, failure)
+
+    def listen(self, samples, rate=16000, language=None, task=None, **sampling):
+        """Read speech and return its language, None of a bundle that knows one alone.
+
+        ``language`` is a code such as "de", and None for the bundle's own, or the one that the
+        network finds; ``task`` is "transcribe" or "translate" (to English), None for the bundle's
+        own. Raises Failure for one that the bundle has not, and as ``prompt_audio``.
+        """
+        known = self._speech
+        for what, name in (("language", language), ("task", task)):
+            names = known[what + "s"] if known else {}
+            if name is not None and name not in names:
+                told = "one of " + ", ".join(sorted(names)) if names else "none: it has one alone"
+                raise Failure(INPUT, what, "is %r, expected %s" % (name, told))
+        if known is None:
+            self.prompt_audio(samples, rate, **sampling)
+            return None
+        own = self.bundle.manifest["generation"]["start"]
+        token = own[1] if language is None else known["languages"][language]
+        if language is None and known["detects"]:
+            self.prompt_audio(samples, rate, start=[known["begin"]])
+            logits, samples = self.logits, None
+            token = max(known["languages"].values(), key=lambda one: logits[one])
+        start = [own[0], token, *own[2:]]
+        if language is not None or task is not None:
+            middle = known["tasks"].get(task or "transcribe")
+            start = [known["begin"], token] + ([] if middle is None else [middle]) + known["end"]
+        self.prompt_audio(samples, rate, start=start, **sampling)
+        return {number: name for name, number in known["languages"].items()}.get(token)
+
+    def transcribe(self, samples, rate=16000, language=None, task=None, **sampling):
+        """Read speech, as ``listen`` does, and return what is said as a Generated."""
+        self.listen(samples, rate, language, task, **sampling)
+        return self._rest()
 
     def next(self):
         """Return the next piece: (text, token, end). ``end`` is one of ENDS, "none" to go on."""
@@ -1015,6 +1142,9 @@ class Generator(_Closing):
     def run(self, prompt, **sampling):
         """Read a prompt and return what it is gone on with, as a Generated."""
         self.prompt(prompt, **sampling)
+        return self._rest()
+
+    def _rest(self):
         texts, tokens, end = [], [], ENDS[0]
         while end == ENDS[0]:
             text, token, end = self.next()

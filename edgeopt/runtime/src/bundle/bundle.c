@@ -160,6 +160,12 @@ const char *eo_bundle_task(const eo_bundle *bundle)
     return bundle->manifest.task->name;
 }
 
+const char *eo_bundle_manifest(const eo_bundle *bundle, size_t *bytes)
+{
+    *bytes = bundle->text.bytes;
+    return bundle->text.data;
+}
+
 const char *eo_bundle_digest(const eo_bundle *bundle)
 {
     return bundle->manifest.digest;

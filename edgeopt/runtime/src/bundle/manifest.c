@@ -565,6 +565,19 @@ static void read_text(struct reader *reader, uint32_t node, struct eo_manifest *
     read_tokenizer(reader, node, manifest);
 }
 
+/* Rate, window and hop are those that Whisper has (audio/mel.h). */
+static void read_audio(struct reader *reader, uint32_t input, struct eo_manifest *manifest)
+{
+    uint32_t node = member(reader, input, "mel");
+    int64_t samples = integer_member(reader, node, "samples", 320, 1 << 24);
+
+    (void)integer_member(reader, node, "sample_rate", 16000, 16000);
+    (void)integer_member(reader, node, "window", 400, 400);
+    (void)integer_member(reader, node, "hop", 160, 160);
+    manifest->sound_bins = (uint32_t)integer_member(reader, node, "bins", 1, 128);
+    manifest->sound_frames = (uint32_t)samples / 320 * 2;
+}
+
 /* Schema 2 has all of a text's settings for a model of images too, and null for one of texts. */
 static void read_input(struct reader *reader, uint32_t from, struct eo_manifest *manifest)
 {
@@ -584,7 +597,13 @@ static void read_input(struct reader *reader, uint32_t from, struct eo_manifest 
     }
     if (manifest->task->input == EO_IMAGE) {
         read_image(reader, node, manifest);
-    } else {
+        return;
+    }
+    if (manifest->task->input == EO_AUDIO) {
+        read_audio(reader, node, manifest);
+        node = member(reader, node, "text");
+    }
+    if (reader->result == EO_OK) {
         read_text(reader, node, manifest);
     }
 }

@@ -94,6 +94,8 @@ struct eo_manifest {
     struct eo_signature signature;
     bool has_image;
     struct eo_image_spec image; /* if has_image */
+    uint32_t sound_bins;        /* of the features of sound; 0: it takes none */
+    uint32_t sound_frames;      /* of a network's whole input, an even number */
     const char *tokenizer; /* the file tokenizer.json; NULL: none */
     const char *arch;
     int32_t threads;

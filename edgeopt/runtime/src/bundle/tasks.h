@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum eo_input_kind { EO_TEXT, EO_IMAGE };
+enum eo_input_kind { EO_TEXT, EO_IMAGE, EO_AUDIO };
 
 /* What comes out for one input. */
 enum eo_result_kind { EO_EMBEDDING, EO_SCORES, EO_ENTITIES, EO_SPANS, EO_BOXES, EO_CLASS_MAP, EO_GENERATED };
@@ -22,7 +22,7 @@ struct eo_task {
     int8_t label_dim; /* which has exactly one value for each label; -1: none */
 };
 
-#define EO_INPUT_KINDS "text", "image"
+#define EO_INPUT_KINDS "text", "image", "audio"
 
 #define EO_TASKS \
     { \
@@ -38,6 +38,7 @@ struct eo_task {
         {"object-detection", EO_IMAGE, EO_BOXES, 2, 3, false, -1}, \
         {"semantic-segmentation", EO_IMAGE, EO_CLASS_MAP, 1, 4, false, 1}, \
         {"text-generation", EO_TEXT, EO_GENERATED, 1, 2, false, -1}, \
+        {"automatic-speech-recognition", EO_AUDIO, EO_GENERATED, 1, 2, false, -1}, \
     }
 
 #endif

@@ -158,7 +158,9 @@ static void read_since(struct reading *reading, uint32_t node, struct eo_generat
     }
 }
 
-static void read_generation(struct reading *reading, struct eo_generation *generation)
+/* `positions` are those of a source that always has as many; 0 for others. */
+static void read_generation(struct reading *reading, uint32_t positions,
+                            struct eo_generation *generation)
 {
     uint32_t node = eo_json_member(reading->tree, 0, "generation");
     uint32_t count, array = array_of(reading, node, "states", EO_MAX_STATES, &count);
@@ -173,13 +175,16 @@ static void read_generation(struct reading *reading, struct eo_generation *gener
         struct eo_state_spec *state = &generation->states[generation->state_count++];
         read_state(reading, i, state);
         has_source = has_source || state->of_source;
-        generation->row_bytes += state->row_bytes;
+        state->rows = state->of_source ? positions : 0;
+        generation->other_bytes += state->row_bytes * state->rows;
+        generation->row_bytes += state->rows == 0 ? state->row_bytes : 0;
     }
     read_ids(reading, node, "stops", &generation->stops);
     read_ids(reading, node, "start", &generation->start);
     read_ids(reading, node, "first", &generation->first);
     read_ids(reading, node, "last", &generation->last);
     read_ids(reading, node, "never", &generation->never);
+    read_ids(reading, node, "never_first", &generation->never_first);
     if (has_source != (generation->start.count > 0)) {
         wrong(reading, "start", "tokens with states of a source, and only then");
     }
@@ -196,7 +201,7 @@ int eo_generation_read(const struct eo_bundle *bundle, struct eo_arena *arena,
     reading.result =
         eo_json_parse(bundle->text.data, bundle->text.bytes, EO_MANIFEST_FILE, &tree, failure);
     if (reading.result == EO_OK) {
-        read_generation(&reading, generation);
+        read_generation(&reading, bundle->manifest.sound_frames / 2, generation);
     }
     eo_json_free(&tree);
     return reading.result;

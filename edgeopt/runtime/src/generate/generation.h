@@ -21,6 +21,7 @@ struct eo_state_spec {
     bool of_source;
     int64_t dims[EO_MAX_RANK]; /* sizes, and once EO_DIM_PAST or EO_DIM_SOURCE */
     uint64_t row_bytes;        /* of one token in all layers */
+    uint32_t rows;             /* 0: as many as the context */
 };
 
 /* The first version of an engine that runs the graph rightly, such as "1.20". */
@@ -48,7 +49,9 @@ struct eo_generation {
     struct eo_ids first;
     struct eo_ids last;
     struct eo_ids never;
-    uint64_t row_bytes; /* of one token in all states */
+    struct eo_ids never_first; /* nor are these for an answer's first */
+    uint64_t row_bytes;        /* of one token in all states that have as many rows as the context */
+    uint64_t other_bytes;      /* of all other states */
 };
 
 /* Reads it; what it points to is in `arena`. */

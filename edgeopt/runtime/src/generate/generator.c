@@ -99,7 +99,7 @@ static int read_source(struct eo_generator *generator, struct eo_failure *failur
     while (generator->lengths[at] < generator->source_count) {
         at++; /* the last is the context, which no source is longer than */
     }
-    for (uint32_t i = 0; i < generator->lengths[at]; i++) {
+    for (uint32_t i = 0; generator->mel == NULL && i < generator->lengths[at]; i++) {
         generator->source_ids[i] = i < generator->source_count ? generator->tokens[i] : 0;
     }
     generator->source_length[0] = (int32_t)generator->source_count;
@@ -137,15 +137,6 @@ static int evaluate(struct eo_generator *generator, struct eo_failure *failure)
 }
 
 /* ---- prompts ---- */
-
-static int take_sampling(const eo_sampling *given, eo_sampling *how, struct eo_failure *failure)
-{
-    int result;
-
-    *how = (eo_sampling)EO_SAMPLING;
-    result = eo_take_struct(given, "EO_SAMPLING", "sampling", how, (uint32_t)sizeof *how, failure);
-    return result == EO_OK ? eo_sampler_check(how, failure) : result;
-}
 
 static bool is_utf8(const char *text, size_t bytes)
 {
@@ -194,6 +185,24 @@ static int check_tokens(const struct eo_generator *generator, const int32_t *tok
     return EO_OK;
 }
 
+int eo_generator_take_sampling(const struct eo_generator *generator, bool of_sound,
+                               const eo_sampling *given, eo_sampling *how,
+                               struct eo_failure *failure)
+{
+    int result;
+
+    if ((generator->mel != NULL) != of_sound) {
+        return eo_fail(failure, EO_EINPUT, "prompt", "is of %s, and this bundle takes %s",
+                       of_sound ? "sound" : "text", of_sound ? "texts" : "sound");
+    }
+    *how = (eo_sampling)EO_SAMPLING;
+    result = eo_take_struct(given, "EO_SAMPLING", "sampling", how, (uint32_t)sizeof *how, failure);
+    if (result == EO_OK) {
+        result = eo_sampler_check(how, failure);
+    }
+    return result == EO_OK ? check_stops(how, failure) : result;
+}
+
 /* Keeps of the cache what is the same as before; the decoder's last token is run for its logits. */
 static void keep(struct eo_generator *generator, const int32_t *tokens, uint32_t count)
 {
@@ -238,14 +247,11 @@ static void begin(struct eo_generator *generator, const eo_sampling *how, const 
     }
 }
 
-static int start(struct eo_generator *generator, const int32_t *tokens, uint32_t count,
-                 const eo_sampling *how, struct eo_failure *failure)
+int eo_generator_start(struct eo_generator *generator, const int32_t *tokens, uint32_t count,
+                       const eo_sampling *how, struct eo_failure *failure)
 {
-    int result = check_tokens(generator, tokens, count, failure);
+    int result;
 
-    if (result != EO_OK) {
-        return result;
-    }
     atomic_store(&generator->cancelled, false);
     begin(generator, how, tokens, count);
     generator->ready = false;
@@ -263,12 +269,14 @@ int eo_generator_prompt_tokens(eo_generator *generator, const int32_t *tokens, u
                                const eo_sampling *sampling, eo_failure *failure)
 {
     eo_sampling how = EO_SAMPLING;
-    int result = EO_GENERATES ? take_sampling(sampling, &how, failure) : EO_EUNSUPPORTED;
+    int result = EO_GENERATES
+                     ? eo_generator_take_sampling(generator, false, sampling, &how, failure)
+                     : EO_EUNSUPPORTED;
 
     if (result == EO_OK) {
-        result = check_stops(&how, failure);
+        result = check_tokens(generator, tokens, count, failure);
     }
-    return result == EO_OK ? start(generator, tokens, count, &how, failure) : result;
+    return result == EO_OK ? eo_generator_start(generator, tokens, count, &how, failure) : result;
 }
 
 int eo_generator_prompt(eo_generator *generator, const char *text, size_t bytes,
@@ -279,11 +287,10 @@ int eo_generator_prompt(eo_generator *generator, const char *text, size_t bytes,
                                               .truncation = EO_LONGEST_FIRST};
     struct eo_token_counts counts;
     eo_sampling how = EO_SAMPLING;
-    int result = EO_GENERATES ? take_sampling(sampling, &how, failure) : EO_EUNSUPPORTED;
+    int result = EO_GENERATES
+                     ? eo_generator_take_sampling(generator, false, sampling, &how, failure)
+                     : EO_EUNSUPPORTED;
 
-    if (result == EO_OK) {
-        result = check_stops(&how, failure);
-    }
     if (result == EO_OK && bytes == 0 && has_encoder(generator)) { /* it would read but an end */
         result = eo_fail(failure, EO_EINPUT, "prompt", "is empty, expected a text");
     }
@@ -306,7 +313,10 @@ int eo_generator_prompt(eo_generator *generator, const char *text, size_t bytes,
     for (uint32_t i = 0; i < counts.count; i++) {
         generator->given[i] = generator->encoded[i].id;
     }
-    return start(generator, generator->given, counts.count, &how, failure);
+    result = check_tokens(generator, generator->given, counts.count, failure);
+    return result == EO_OK
+               ? eo_generator_start(generator, generator->given, counts.count, &how, failure)
+               : result;
 }
 
 /* ---- the answer ---- */
@@ -403,6 +413,13 @@ static int take(struct eo_generator *generator, int32_t id, eo_piece *piece)
     return EO_OK;
 }
 
+static void suppress(struct eo_generator *generator, const struct eo_ids *never)
+{
+    for (uint32_t i = 0; i < never->count; i++) {
+        generator->logits[never->ids[i]] = -INFINITY;
+    }
+}
+
 /* The token of this place if it is one that is not chosen; else the sampler's. */
 static int choose(struct eo_generator *generator, int32_t *id, struct eo_failure *failure)
 {
@@ -420,8 +437,9 @@ static int choose(struct eo_generator *generator, int32_t *id, struct eo_failure
         *id = generation->first.ids[generator->answered];
         return EO_OK;
     }
-    for (uint32_t i = 0; i < generation->never.count; i++) {
-        generator->logits[generation->never.ids[i]] = -INFINITY;
+    suppress(generator, &generation->never);
+    if (generator->answered == 0) {
+        suppress(generator, &generation->never_first);
     }
     return eo_sampler_next(&generator->sampler, generator->logits, id, failure);
 }

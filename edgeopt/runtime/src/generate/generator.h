@@ -4,6 +4,7 @@
 #ifndef EO_GENERATOR_H
 #define EO_GENERATOR_H
 
+#include "audio/mel.h"
 #include "generate/generation.h"
 #include "generate/sampler.h"
 #include "session/session.h"
@@ -39,6 +40,10 @@ struct eo_generator {
     int32_t *total;
     int64_t *source_ids; /* of an encoder-decoder: context */
     int32_t *source_length;
+    struct eo_mel *mel; /* NULL: sources are texts */
+    float *features;    /* of sound (bins, frames) */
+    struct eo_ids own_start; /* the bundle's; generation.start is the prompt's */
+    int32_t *start;          /* of a prompt: context */
     float *logits;
     void *io; /* what these point into */
     uint32_t context;
@@ -65,5 +70,15 @@ struct eo_generator {
     char stops[EO_STOPS_MAX][EO_STOP_BYTES];
     uint32_t stop_count;
 };
+
+/* Takes how tokens are chosen after a prompt, of sound or of a text; EO_EINPUT if the bundle takes
+ * the other, and for what is out of range. */
+int eo_generator_take_sampling(const struct eo_generator *generator, bool of_sound,
+                               const eo_sampling *given, eo_sampling *how,
+                               struct eo_failure *failure);
+
+/* Begins an answer to `tokens`, which are checked, and none for sound. */
+int eo_generator_start(struct eo_generator *generator, const int32_t *tokens, uint32_t count,
+                       const eo_sampling *how, struct eo_failure *failure);
 
 #endif

@@ -13,6 +13,7 @@ enum { TEXT_BYTES = 65536 };
 
 static const char ids_name[] = "input_ids", total_name[] = "total_length", logits_name[] = "logits";
 static const char source_name[] = "source_ids", source_length_name[] = "source_length";
+static const char features_name[] = "input_features";
 
 static int left_out(struct eo_failure *failure)
 {
@@ -57,7 +58,7 @@ int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t
     result = check_context(&bundle->manifest, &context, failure);
     if (result == EO_OK) {
         result = eo_generation_read(bundle, &arena, &generation, failure);
-        *bytes = result == EO_OK ? generation.row_bytes * context : 0;
+        *bytes = result == EO_OK ? generation.row_bytes * context + generation.other_bytes : 0;
         eo_arena_free(&arena);
     }
     return result;
@@ -66,14 +67,16 @@ int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t
 static int check_cache(const struct eo_generator *generator, uint64_t most,
                        struct eo_failure *failure)
 {
-    uint64_t row = generator->generation.row_bytes, bytes = row * generator->context;
+    uint64_t row = generator->generation.row_bytes, other = generator->generation.other_bytes;
+    uint64_t bytes = row * generator->context + other;
 
     if (most > 0 && bytes > most) {
         return eo_fail(failure, EO_ENOMEM, "max_cache_bytes",
                        "a context of %u tokens takes %llu bytes, expected up to %llu: room for %llu "
                        "tokens",
                        (unsigned)generator->context, (unsigned long long)bytes,
-                       (unsigned long long)most, (unsigned long long)(most / row));
+                       (unsigned long long)most,
+                       (unsigned long long)(most < other ? 0 : (most - other) / row));
     }
     return EO_OK;
 }
@@ -121,6 +124,13 @@ static uint64_t aligned(uint64_t bytes)
     return (bytes + EO_ALIGNMENT - 1) / EO_ALIGNMENT * EO_ALIGNMENT;
 }
 
+static uint64_t layer_bytes(const struct eo_generator *generator, const struct eo_state_spec *state)
+{
+    uint64_t rows = state->rows == 0 ? generator->context : state->rows;
+
+    return aligned(state->row_bytes / state->count * rows);
+}
+
 /* The cache is not touched here: what the text never needs, a system does not set aside. */
 static int take_cache(struct eo_generator *generator, struct eo_failure *failure)
 {
@@ -128,7 +138,7 @@ static int take_cache(struct eo_generator *generator, struct eo_failure *failure
 
     for (uint32_t i = 0; i < generator->generation.state_count; i++) {
         const struct eo_state_spec *state = &generator->generation.states[i];
-        bytes += state->count * aligned(state->row_bytes / state->count * generator->context);
+        bytes += state->count * layer_bytes(generator, state);
     }
     if (bytes <= SIZE_MAX / 2) {
         generator->cache_memory = calloc(1, (size_t)bytes + EO_ALIGNMENT);
@@ -141,15 +151,33 @@ static int take_cache(struct eo_generator *generator, struct eo_failure *failure
     return EO_OK;
 }
 
+static int take_sound(struct eo_generator *generator, struct eo_failure *failure)
+{
+    struct eo_arena *arena = &generator->session.arena;
+
+    generator->own_start = generator->generation.start;
+    generator->start = eo_arena_take(arena, generator->context, sizeof *generator->start);
+    generator->mel = eo_arena_take(arena, 1, sizeof *generator->mel);
+    if (generator->start == NULL || generator->mel == NULL) {
+        return no_memory(failure, "sound", sizeof *generator->mel);
+    }
+    generator->mel->bins = generator->session.manifest->sound_bins;
+    generator->mel->frames = generator->session.manifest->sound_frames;
+    eo_mel_open(generator->mel);
+    return EO_OK;
+}
+
 static int take_io(struct eo_generator *generator, struct eo_failure *failure)
 {
     uint64_t ids = aligned(EO_RUN_LENGTH_MAX * sizeof *generator->ids);
     uint64_t one = aligned(sizeof *generator->total);
+    const struct eo_manifest *manifest = generator->session.manifest;
     uint64_t source = generator->generation.start.count == 0
                           ? 0
                           : aligned(generator->context * sizeof *generator->source_ids);
+    uint64_t features = (uint64_t)manifest->sound_bins * manifest->sound_frames * sizeof(float);
     uint64_t logits = (uint64_t)generator->vocabulary * sizeof *generator->logits;
-    uint64_t bytes = ids + 2 * one + source + logits;
+    uint64_t bytes = ids + 2 * one + source + aligned(features) + logits;
     char *at;
 
     if (posix_memalign(&generator->io, EO_ALIGNMENT, (size_t)bytes) != 0) {
@@ -162,8 +190,9 @@ static int take_io(struct eo_generator *generator, struct eo_failure *failure)
     generator->total = (int32_t *)(void *)(at + ids);
     generator->source_length = (int32_t *)(void *)(at + ids + one);
     generator->source_ids = (int64_t *)(void *)(at + ids + 2 * one);
-    generator->logits = (float *)(void *)(at + ids + 2 * one + source);
-    return EO_OK;
+    generator->features = (float *)(void *)(at + ids + 2 * one + source);
+    generator->logits = (float *)(void *)(at + ids + 2 * one + source + aligned(features));
+    return features == 0 ? EO_OK : take_sound(generator, failure);
 }
 
 static int take_texts(struct eo_generator *generator, uint32_t max_text_bytes,
@@ -210,18 +239,23 @@ static int check_signature(struct eo_generator *generator, struct eo_failure *fa
 {
     const struct eo_signature *own = &generator->session.entry->signature;
     const struct eo_spec *logits = &own->outputs[0];
-    uint32_t before = generator->generation.start.count > 0 ? 2 : 0; /* what an encoder takes */
+    bool hears = generator->session.manifest->sound_bins > 0;
+    uint32_t before = hears ? 1 : generator->generation.start.count > 0 ? 2 : 0; /* an encoder's */
     bool right = own->input_count == before + 2 && own->output_count == 1;
 
-    right = right && (before == 0 || (is_input(&own->inputs[0], source_name, EO_INT64) &&
-                                      is_input(&own->inputs[1], source_length_name, EO_INT32)));
+    right = right && (!hears || is_input(&own->inputs[0], features_name, EO_FLOAT32)) &&
+            (before != 2 || (is_input(&own->inputs[0], source_name, EO_INT64) &&
+                             is_input(&own->inputs[1], source_length_name, EO_INT32)));
     right = right && is_input(&own->inputs[before], ids_name, EO_INT64) &&
             is_input(&own->inputs[before + 1], total_name, EO_INT32) &&
             is_input(logits, logits_name, EO_FLOAT32) && logits->rank == 2;
     if (!right || logits->dims[1] < 1 || logits->dims[1] > INT32_MAX / 8) {
         return eo_fail(failure, EO_EBUNDLE, EO_MANIFEST_FILE,
                        "artifacts.signature: expected %s%s and %s, and %s of a vocabulary",
-                       before > 0 ? "source_ids, source_length, " : "", ids_name, total_name,
+                       hears        ? "input_features, "
+                       : before > 0 ? "source_ids, source_length, "
+                                    : "",
+                       ids_name, total_name,
                        logits_name);
     }
     generator->vocabulary = (uint32_t)logits->dims[1];
@@ -232,7 +266,8 @@ static int check_signature(struct eo_generator *generator, struct eo_failure *fa
 static int check_forced(const struct eo_generator *generator, struct eo_failure *failure)
 {
     const struct eo_generation *all = &generator->generation;
-    const struct eo_ids *given[] = {&all->start, &all->first, &all->last, &all->never};
+    const struct eo_ids *given[] = {&all->start, &all->first, &all->last, &all->never,
+                                    &all->never_first};
 
     for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
         for (uint32_t j = 0; j < given[i]->count; j++) {
@@ -260,6 +295,9 @@ static uint32_t length_after(const struct eo_generator *generator, uint32_t inde
     if (generator->generation.start.count == 0) {
         uint32_t next = index < sizeof runs / sizeof runs[0] ? runs[index] : 0;
         return next <= generator->context ? next : 0;
+    }
+    if (generator->session.manifest->sound_frames > 0) {
+        return index == 0 ? generator->session.manifest->sound_frames / 2 : 0;
     }
     if (length == generator->context) {
         return 0;
@@ -371,7 +409,7 @@ static int set_states(const struct eo_generator *generator, struct ports *ports,
             }
             set(past, at, state->rank, dims);
             set(present, at, state->rank, dims);
-            at += aligned(state->row_bytes / state->count * generator->context);
+            at += layer_bytes(generator, state);
         }
     }
     return EO_OK;
@@ -403,7 +441,9 @@ static int check_ports(const struct eo_generator *generator, const struct ports 
 static int set_all(struct eo_generator *generator, struct ports *ports, uint32_t length,
                    struct eo_failure *failure)
 {
-    const bool encodes = generator->generation.start.count > 0;
+    const struct eo_manifest *manifest = generator->session.manifest;
+    const bool encodes = generator->generation.start.count > 0, hears = manifest->sound_bins > 0;
+    const int64_t features[] = {1, manifest->sound_bins, manifest->sound_frames};
     const int64_t logits[] = {1, (int64_t)generator->vocabulary}, one[] = {1};
     const int64_t run[] = {1, encodes ? 1 : (int64_t)length}, source[] = {1, (int64_t)length};
     const struct {
@@ -415,8 +455,10 @@ static int set_all(struct eo_generator *generator, struct ports *ports, uint32_t
         bool is_input, is_there;
     } all[] = {{ids_name, generator->ids, run, 2, EO_INT64, true, true},
                {total_name, generator->total, one, 1, EO_INT32, true, true},
-               {source_name, generator->source_ids, source, 2, EO_INT64, true, encodes},
-               {source_length_name, generator->source_length, one, 1, EO_INT32, true, encodes},
+               {source_name, generator->source_ids, source, 2, EO_INT64, true, encodes && !hears},
+               {source_length_name, generator->source_length, one, 1, EO_INT32, true,
+                encodes && !hears},
+               {features_name, generator->features, features, 3, EO_FLOAT32, true, hears},
                {logits_name, generator->logits, logits, 2, EO_FLOAT32, false, true}};
 
     memset(ports->inputs, 0, ports->input_count * sizeof *ports->inputs);
