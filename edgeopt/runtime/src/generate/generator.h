@@ -27,7 +27,7 @@ enum { EO_RUN_LENGTH_MAX = 128, EO_STOPS_MAX = 16, EO_STOP_BYTES = 256 };
 struct eo_generator {
     struct eo_session session; /* its artifact, engine and model; no shapes, no texts */
     struct eo_generation generation;
-    struct eo_tokenizer *tokenizer; /* the bundle's */
+    const struct eo_tokenizer *tokenizer; /* the bundle's */
     struct eo_detokenizer *detokenizer;
     struct eo_sampler sampler;
     struct eo_binding **bindings; /* length_count */

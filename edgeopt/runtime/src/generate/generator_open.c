@@ -2,14 +2,11 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing a generator: an artifact is chosen, and its cache is bound to it. */
 #include "base/affinity.h"
-#include "base/arch.h"
 #include "generate/generator.h"
 #include "session/choose.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { TEXT_BYTES = 65536 };
 
 static const char ids_name[] = "input_ids", total_name[] = "total_length", logits_name[] = "logits";
 static const char source_name[] = "source_ids", source_length_name[] = "source_length";
@@ -78,29 +75,12 @@ static int check_cache(const struct eo_generator *generator, uint64_t most,
     return EO_OK;
 }
 
-/* As a session's reading does it; sessions share it. */
 static int open_tokenizer(struct eo_generator *generator, struct eo_failure *failure)
 {
-    struct eo_bundle *bundle = generator->session.bundle;
-    const char *name = bundle->manifest.tokenizer;
-    int64_t index = name == NULL ? -1 : eo_manifest_find(&bundle->manifest, name);
     struct eo_file file;
-    int result;
+    int result = eo_bundle_tokenizer(generator->session.bundle, generator->session.manifest->tokenizer,
+                                     &file, &generator->tokenizer, failure);
 
-    if (index < 0) {
-        return eo_fail(failure, EO_EBUNDLE, bundle->manifest.name, "the bundle has no tokenizer");
-    }
-    result = eo_bundle_map(bundle, (uint32_t)index, &file, failure);
-    if (result != EO_OK) {
-        return result;
-    }
-    (void)pthread_mutex_lock(&bundle->lock); /* fails for a broken mutex only */
-    if (bundle->tokenizer == NULL) {
-        result =
-            eo_tokenizer_open(file.data, file.bytes, file.name, &bundle->tokenizer, failure);
-    }
-    generator->tokenizer = bundle->tokenizer;
-    (void)pthread_mutex_unlock(&bundle->lock);
     if (result != EO_OK) {
         return result;
     }
@@ -173,7 +153,7 @@ static int take_texts(struct eo_generator *generator, uint32_t max_text_bytes,
     size_t most = (size_t)generator->context + 1, vocabulary = generator->vocabulary;
     /* A piece, after what may begin a stop, before what is left at the end. */
     size_t text = eo_detokenizer_most(generator->detokenizer) + EO_STOP_BYTES + 4;
-    uint32_t longest = max_text_bytes == 0 ? (uint32_t)TEXT_BYTES : max_text_bytes;
+    uint32_t longest = max_text_bytes == 0 ? (uint32_t)EO_TEXT_BYTES : max_text_bytes;
 
     generator->session.max_text_bytes = longest;
     generator->scratch_bytes =
@@ -541,19 +521,6 @@ static int open_engine(struct eo_generator *generator, const eo_session_options 
     return result == EO_OK ? run_once(generator, failure) : result;
 }
 
-/* The CPUs of the bundle's target if this machine is one and has them; else NULL: as of a session. */
-static const char *target_cpus(const struct eo_manifest *manifest)
-{
-    eo_cpus before;
-
-    if (manifest->cpus == NULL || strcmp(manifest->arch, EO_ARCH) != 0 ||
-        eo_affinity_set(manifest->cpus, &before, NULL) != EO_OK) {
-        return NULL;
-    }
-    eo_affinity_restore(&before);
-    return manifest->cpus;
-}
-
 static int open_generator(struct eo_generator *generator, const eo_generator_options *options,
                           struct eo_failure *failure)
 {
@@ -578,7 +545,7 @@ static int open_generator(struct eo_generator *generator, const eo_generator_opt
         result = open_tokenizer(generator, failure);
     }
     if (result == EO_OK && how.cpus == NULL) {
-        how.cpus = target_cpus(session->manifest);
+        how.cpus = eo_target_cpus(session->manifest);
     }
     if (result != EO_OK || how.cpus == NULL) {
         return result == EO_OK ? open_engine(generator, &how, failure) : result;
