@@ -79,6 +79,7 @@ def describe_generator(
             first=model.forced.first,
             last=model.forced.last,
             never=model.forced.never,
+            search=model.search,
         ),
     )
 

@@ -27,6 +27,7 @@ from edgeopt.model import MAIN
 from edgeopt.model.dual_encoder import IMAGE, TEXT, Similarity
 from edgeopt.model.image import ImageInput
 from edgeopt.model.pooling import Pooling
+from edgeopt.model.search import PLAIN, Search
 from edgeopt.model.signature import NO_LENGTH, SOURCE, Signature, State, TensorSpec
 from edgeopt.model.tasks import (
     TEXT_GENERATION,
@@ -192,7 +193,8 @@ class Generation:
     tokens; each engine keeps them in its own way. ``stops`` are the tokens that end a text, () for
     none. ``since`` has by engine the first version that runs the graph rightly: older ones may open
     it and be wrong. Of an encoder-decoder ``start``, ``first``, ``last`` and ``never`` are the
-    tokens that are not chosen (``edgeopt.model.Forced``).
+    tokens that are not chosen (``edgeopt.model.Forced``), and ``search`` is how an answer is found
+    unless the runtime is told otherwise.
     """
 
     states: Annotated[tuple[State, ...], Most(16)]
@@ -202,6 +204,7 @@ class Generation:
     first: Annotated[tuple[Id, ...], Most(_MOST_FORCED)] = ()
     last: Annotated[tuple[Id, ...], Most(1)] = ()
     never: Annotated[tuple[Id, ...], Most(256)] = ()
+    search: Search = PLAIN
 
     def check(self, table: Table) -> None:
         """Raise InputError if nothing is kept, or what a source needs is not there."""

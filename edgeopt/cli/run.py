@@ -64,6 +64,18 @@ _SHOWN = 3  # findings of one text
 @click.option("--repetition-penalty", type=click.FloatRange(0, 100), help="[1: none]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of what is chosen [0].")
 @click.option("--stop", "stops", multiple=True, metavar="TEXT", help="It ends an answer.")
+@click.option("--num-beams", type=click.IntRange(1, 16), help="Search with so many. [the bundle's]")
+@click.option("--length-penalty", type=click.FloatRange(-100, 100), help="Of beams' scores.")
+@click.option(
+    "--early-stopping", type=click.Choice(["no", "yes", "never"]), help="When a search ends."
+)
+@click.option(
+    "--no-repeat-ngram-size",
+    type=click.IntRange(0, 1 << 20),
+    metavar="N",
+    help="N tokens in a row come once. [the bundle's]",
+)
+@click.option("--min-tokens", type=click.IntRange(0, 1 << 20), help="Before a text may end.")
 @json_option
 def run(
     bundle: str,
@@ -188,6 +200,9 @@ def _generate(
     from edgeopt.run.generating import Answer, Answers, Sampling, generate
 
     room = asked.pop("room", 0)
+    early = asked.pop("early_stopping", None)
+    if early is not None:
+        asked["early_stopping"] = {"no": False, "yes": True}.get(early, early)
     sampling = Sampling(**asked)
 
     def told(text: str) -> None:

@@ -28,6 +28,7 @@ from edgeopt.model import (
     tokenizer,
 )
 from edgeopt.model.network import embeddings
+from edgeopt.model.search import PLAIN, Search
 from edgeopt.model.signature import PAST, Signature, State, TensorSpec
 from edgeopt.model.tasks import TEXT_GENERATION
 
@@ -99,6 +100,7 @@ def assembled(
     signature: Signature,
     states: tuple[State, ...],
     forced: Forced = UNFORCED,
+    search: Search = PLAIN,
 ) -> Model:
     """Return the Model of ``network`` with what stands beside it in ``folder``.
 
@@ -136,6 +138,7 @@ def assembled(
         pooling=None,
         stops=stops,
         forced=forced,
+        search=search,
         source=folder,
         origin=origin,
         digest=cache.key(
@@ -145,6 +148,7 @@ def assembled(
             context=most,
             stops=list(stops),
             forced=asdict(forced),
+            search=asdict(search),
             code=closure.code(__name__),
         ),
     )

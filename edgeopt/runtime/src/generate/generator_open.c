@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing a generator: an artifact is chosen, and its cache is bound to it. */
 #include "base/affinity.h"
-#include "generate/generator.h"
+#include "generate/beams.h"
+#include "generate/cache.h"
 #include "session/choose.h"
 
 #include <stdlib.h>
@@ -40,31 +41,66 @@ static int check_context(const struct eo_manifest *manifest, uint32_t *context,
     return EO_OK;
 }
 
-int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
-                             eo_failure *failure)
+/* How many beams are asked for, and what the cache then has of each token. */
+static int check_beams(const struct eo_generation *generation, uint64_t asked, uint32_t *beams,
+                       uint64_t *row_bytes, struct eo_failure *failure)
+{
+    if (asked > EO_BEAMS_MAX) {
+        return eo_fail(failure, EO_EINPUT, "beams", "is %llu, expected up to %d",
+                       (unsigned long long)asked, EO_BEAMS_MAX);
+    }
+    *beams = asked == 0 ? generation->search.num_beams : (uint32_t)asked;
+    *row_bytes = generation->row_bytes + eo_beams_row_bytes(generation, *beams);
+    return EO_OK;
+}
+
+int eo_generator_options_bytes(const eo_bundle *bundle, const eo_generator_options *given,
+                               uint64_t *bytes, eo_failure *failure)
 {
     struct eo_arena arena = {NULL};
     struct eo_generation generation;
+    eo_generator_options options;
+    uint32_t beams;
     int result;
 
     *bytes = 0;
     if (!EO_GENERATES) {
         return left_out(failure);
     }
-    result = check_context(&bundle->manifest, &context, failure);
+    result = take_options(given, &options, failure);
+    if (result == EO_OK) {
+        result = check_context(&bundle->manifest, &options.context, failure);
+    }
     if (result == EO_OK) {
         result = eo_generation_read(bundle, &arena, &generation, failure);
-        *bytes = result == EO_OK ? generation.row_bytes * context : 0;
-        eo_arena_free(&arena);
     }
+    if (result == EO_OK) {
+        result = check_beams(&generation, options.beams, &beams, bytes, failure);
+        *bytes *= options.context;
+    }
+    eo_arena_free(&arena);
     return result;
 }
 
-static int check_cache(const struct eo_generator *generator, uint64_t most,
+int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
+                             eo_failure *failure)
+{
+    eo_generator_options options = EO_GENERATOR_OPTIONS;
+
+    options.context = context;
+    return eo_generator_options_bytes(bundle, &options, bytes, failure);
+}
+
+static int check_cache(struct eo_generator *generator, const eo_generator_options *options,
                        struct eo_failure *failure)
 {
-    uint64_t row = generator->generation.row_bytes, bytes = row * generator->context;
+    uint64_t row = 0, bytes, most = options->max_cache_bytes;
+    int result = check_beams(&generator->generation, options->beams, &generator->beams, &row, failure);
 
+    if (result != EO_OK) {
+        return result;
+    }
+    bytes = row * generator->context;
     if (most > 0 && bytes > most) {
         return eo_fail(failure, EO_ENOMEM, "max_cache_bytes",
                        "a context of %u tokens takes %llu bytes, expected up to %llu: room for %llu "
@@ -108,7 +144,7 @@ static int take_cache(struct eo_generator *generator, struct eo_failure *failure
 
     for (uint32_t i = 0; i < generator->generation.state_count; i++) {
         const struct eo_state_spec *state = &generator->generation.states[i];
-        bytes += state->count * aligned(state->row_bytes / state->count * generator->context);
+        bytes += state->count * eo_cache_layer_bytes(state, generator->context);
     }
     if (bytes <= SIZE_MAX / 2) {
         generator->cache_memory = calloc(1, (size_t)bytes + EO_ALIGNMENT);
@@ -351,7 +387,7 @@ static int set_states(const struct eo_generator *generator, struct ports *ports,
             }
             set(past, at, state->rank, dims);
             set(present, at, state->rank, dims);
-            at += aligned(state->row_bytes / state->count * generator->context);
+            at += eo_cache_layer_bytes(state, generator->context);
         }
     }
     return EO_OK;
@@ -510,6 +546,9 @@ static int open_engine(struct eo_generator *generator, const eo_session_options 
         result = take_cache(generator, failure);
     }
     if (result == EO_OK) {
+        result = eo_beams_open(generator, failure);
+    }
+    if (result == EO_OK) {
         result = take_io(generator, failure);
     }
     if (result == EO_OK) {
@@ -538,7 +577,7 @@ static int open_generator(struct eo_generator *generator, const eo_generator_opt
                                     failure);
     }
     if (result == EO_OK) {
-        result = check_cache(generator, options->max_cache_bytes, failure);
+        result = check_cache(generator, options, failure);
     }
     if (result == EO_OK) {
         session->manifest = &session->bundle->manifest;
@@ -606,6 +645,7 @@ void eo_generator_close(eo_generator *generator)
     }
     eo_packed_give(session->bundle, session->packed_file, session->packed);
     eo_detokenizer_close(generator->detokenizer);
+    eo_beams_close(generator);
     free(generator->cache_memory);
     free(generator->io);
     eo_arena_free(&session->arena);
