@@ -16,7 +16,6 @@ from edgeopt.model.answer import Answer, Continuation, Original, answering, vers
 from edgeopt.model.forced import judge
 from edgeopt.quiet import quiet
 
-
 _PLAIN: dict[str, Any] = {
     "num_beams": 1,
     "early_stopping": False,

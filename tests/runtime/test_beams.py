@@ -134,19 +134,6 @@ def test_wrong_options_are_refused_and_a_search_may_be_cancelled(made: dict[str,
         assert opened.reused > 0  # the source was not read again
 
 
-def test_a_decoder_has_beams_too_and_goes_on_from_what_it_has(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    gpt2 = Made(tmp_path_factory.mktemp("beams"), "gpt2")
-    ids = gpt2.tokenizer(PROMPTS[0]).input_ids
-    with gpt2.open(beams=3) as opened:
-        found = opened.run(ids, max_tokens=9, num_beams=3, no_repeat_ngram_size=2)
-        assert found.tokens == gpt2.greedy(ids, 9, num_beams=3, no_repeat_ngram_size=2)
-        longer = [*ids, *found.tokens]
-        assert opened.run(longer, max_tokens=5).tokens == gpt2.greedy(longer, 5)
-        assert opened.reused == len(ids) - 1
-
-
 def test_the_most_beams_are_the_runtimes() -> None:
     header = (SOURCES / "generate/generation.h").read_text()
     assert f"#define EO_BEAMS_MAX {MOST_BEAMS}\n" in header

@@ -285,6 +285,16 @@ def test_options_of_a_newer_header_must_be_unset(gpt2: Made, generator: Any) -> 
             assert (found, handle.value) == (code, None)
 
 
+def test_a_decoder_has_beams_too_and_goes_on_from_what_it_has(gpt2: Made) -> None:
+    ids = gpt2.tokenizer(PROMPT).input_ids
+    with gpt2.open(beams=3) as opened:
+        found = opened.run(ids, max_tokens=9, num_beams=3, no_repeat_ngram_size=2)
+        assert found.tokens == gpt2.greedy(ids, 9, num_beams=3, no_repeat_ngram_size=2)
+        longer = [*ids, *found.tokens]
+        assert opened.run(longer, max_tokens=5).tokens == gpt2.greedy(longer, 5)
+        assert opened.reused == len(ids) - 1
+
+
 # ---- states ----
 
 SAMPLED = {"temperature": 1.0, "top_p": 0.9, "repetition_penalty": 1.3, "seed": 5}
@@ -346,9 +356,11 @@ def test_a_state_that_is_not_its_own_is_refused_and_changes_nothing(
                     generator.restore(given)
                 assert (caught.value.code, caught.value.message) == (edgeopt_rt.INPUT, told)
         assert [*begun, *(generator.next()[1] for _ in range(7))] == whole.tokens
-    with gpt2.open(context=12) as short:
-        with pytest.raises(edgeopt_rt.Failure, match="expected room for them in 12"):
-            short.restore(state)
+    with (
+        gpt2.open(context=12) as short,
+        pytest.raises(edgeopt_rt.Failure, match="expected room for them in 12"),
+    ):
+        short.restore(state)
 
 
 FIELDS = {"count": 72, "source_count": 76, "cached": 80, "answered": 88, "end": 92, "bytes": 96,
