@@ -428,6 +428,23 @@ def test_an_encoder_decoder_answers_a_source(tmp_path: Path) -> None:
     assert answer["tokens"] == wanted
     assert answer["text"] == tokenizer.decode(wanted, skip_special_tokens=True)
     assert (document["context"], answer["prompt_tokens"]) == (100, given.input_ids.shape[1])
+    beams = ["--num-beams", 3, "--early-stopping", "yes", "--no-repeat-ngram-size", 2]
+    beams += ["--length-penalty", 2.0, "--min-tokens", 5]
+    searched = json.loads(command("run", *words, *beams).stdout)
+    with torch.inference_mode():
+        wanted = network.generate(
+            **given,
+            max_new_tokens=30,
+            do_sample=False,
+            num_beams=3,
+            early_stopping=True,
+            no_repeat_ngram_size=2,
+            length_penalty=2.0,
+            min_new_tokens=5,
+        )[0, 1:].tolist()
+    assert searched["answers"][0]["tokens"] == wanted != answer["tokens"]
+    row = 2 * 2 * 4 * 16 * 4  # the source's once, and the answer's of each beam and once more
+    assert searched["cache_bytes"] == 100 * row * (1 + 1 + 3)
     refused = command("run", made.path, "", columns=200)
     assert "prompt: is empty, expected a text" in refused.stderr
     rows = tmp_path / "rows.jsonl"

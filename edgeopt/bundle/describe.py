@@ -82,6 +82,7 @@ def describe_generator(
             never=model.forced.never,
             never_first=model.forced.never_first,
             speech=model.forced.speech,
+            search=model.search,
         ),
     )
 

@@ -28,6 +28,7 @@ from edgeopt.model.audio import LogMel
 from edgeopt.model.dual_encoder import IMAGE, TEXT, Similarity
 from edgeopt.model.image import ImageInput
 from edgeopt.model.pooling import Pooling
+from edgeopt.model.search import PLAIN, Search
 from edgeopt.model.signature import NO_LENGTH, SOURCE, Signature, State, TensorSpec
 from edgeopt.model.tasks import (
     GENERATING,
@@ -204,7 +205,8 @@ class Generation:
     none. ``since`` has by engine the first version that runs the graph rightly: older ones may open
     it and be wrong. Of an encoder-decoder ``start``, ``first``, ``last``, ``never`` and
     ``never_first`` are the tokens that are not chosen (``edgeopt.model.Forced``), and ``speech`` is
-    which languages one hears.
+    which languages one hears. ``search`` is how an answer is found unless the runtime is told
+    otherwise.
     """
 
     states: Annotated[tuple[State, ...], Most(16)]
@@ -216,6 +218,7 @@ class Generation:
     never: Annotated[tuple[Id, ...], Most(256)] = ()
     never_first: Annotated[tuple[Id, ...], Most(256)] = ()
     speech: Speech | None = None
+    search: Search = PLAIN
 
     def check(self, table: Table) -> None:
         """Raise InputError if nothing is kept, or what a source needs is not there."""

@@ -132,13 +132,13 @@ def check_generator(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
     Tokens of the prompts have to be the reference's, logits after them within the bound, and in
     FP32 so do the tokens that greedily follow.
     """
-    from edgeopt.runtime.host import failed, open_generator
+    from edgeopt.runtime.host import GREEDY, failed, open_generator
     from edgeopt.runtime.python import edgeopt_rt
 
     agrees, found, reason = None, None, None
     try:
         prompts = golden_generation.read(bundle.path, bundle.manifest.golden)
-        how = {"engine": entry.engine, "precision": entry.precision, "threads": 1}
+        how = {"engine": entry.engine, "precision": entry.precision, "threads": 1, "beams": 1}
         with open_generator(bundle.path, **how) as generator:
             calls = []
             for prompt in prompts:
@@ -147,9 +147,9 @@ def check_generator(bundle: Bundle, entry: ArtifactEntry) -> ArtifactCheck:
                     if tuple(generator.tokens) != prompt.tokens:
                         reason = f"its tokens of {prompt.text[:60]!r} are not the reference's"
                     calls.append(np.array([generator.logits], np.float32))
-                    generator.prompt(prompt.tokens)
+                    generator.prompt(prompt.tokens, **GREEDY)
                 else:
-                    generator.prompt_audio(prompt.sound, start=prompt.tokens)
+                    generator.prompt_audio(prompt.sound, start=prompt.tokens, **GREEDY)
                     calls.append(np.array([generator.logits], np.float32))
                 answer: list[int] = []
                 while len(answer) < len(prompt.answer):

@@ -65,6 +65,18 @@ _SHOWN = 3  # findings of one text
 @click.option("--repetition-penalty", type=click.FloatRange(0, 100), help="[1: none]")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of what is chosen [0].")
 @click.option("--stop", "stops", multiple=True, metavar="TEXT", help="It ends an answer.")
+@click.option("--num-beams", type=click.IntRange(1, 16), help="Search with so many. [the bundle's]")
+@click.option("--length-penalty", type=click.FloatRange(-100, 100), help="Of beams' scores.")
+@click.option(
+    "--early-stopping", type=click.Choice(["no", "yes", "never"]), help="When a search ends."
+)
+@click.option(
+    "--no-repeat-ngram-size",
+    type=click.IntRange(0, 1 << 20),
+    metavar="N",
+    help="N tokens in a row come once. [the bundle's]",
+)
+@click.option("--min-tokens", type=click.IntRange(0, 1 << 20), help="Before a text may end.")
 @click.option("--language", metavar="CODE", help="Of speech, such as de [the one that is found].")
 @click.option(
     "--task",
@@ -204,6 +216,9 @@ def _generate(
     spoken = {name: asked.pop(name) for name in ("language", "task") if name in asked}
     if spoken and not hears:
         raise click.UsageError(f"--{min(spoken)} is for bundles that write down speech.")
+    early = asked.pop("early_stopping", None)
+    if early is not None:
+        asked["early_stopping"] = {"no": False, "yes": True}.get(early, early)
     sampling = Sampling(**asked)
 
     def told(text: str) -> None:

@@ -15,6 +15,7 @@ from edgeopt.model.image import ImageInput
 from edgeopt.model.network_call import FileSource
 from edgeopt.model.onnx_call import OnnxFile
 from edgeopt.model.pooling import Pooling
+from edgeopt.model.search import PLAIN, Search
 from edgeopt.model.signature import Signature, State
 from edgeopt.model.tasks import Task
 from edgeopt.values import Range
@@ -160,7 +161,7 @@ class Model:
     ``graphs`` are by name; a model of one graph has ``MAIN``. ``input`` is how a text, an image or
     sound becomes what the graphs take. ``pooling`` is how a sentence embedding is made of
     ``last_hidden_state``, if the checkpoint says so. ``stops`` are the tokens that end a generated
-    text, and ``forced`` those that are not chosen.
+    text, ``forced`` those that are not chosen, and ``search`` is how an answer is found.
     ``activation`` makes scores of ``logits``: softmax, sigmoid, or none. ``origin`` tells where it
     came from (plain JSON values); ``digest`` is a SHA-256 of the weights, the configuration and
     the tokenizer. ``source`` is the folder, or the .onnx file, as the user's own tool would open
@@ -176,6 +177,7 @@ class Model:
     pooling: Pooling | None
     stops: tuple[int, ...] = ()
     forced: Forced = UNFORCED
+    search: Search = PLAIN
     source: Path | None = None
     origin: Mapping[str, Any]
     digest: str

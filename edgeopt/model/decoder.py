@@ -30,6 +30,7 @@ from edgeopt.model import (
 )
 from edgeopt.model.audio import LogMel
 from edgeopt.model.network import embeddings
+from edgeopt.model.search import PLAIN, Search
 from edgeopt.model.signature import PAST, Signature, State, TensorSpec
 from edgeopt.model.tasks import SPEECH_RECOGNITION, TEXT_GENERATION
 
@@ -102,6 +103,7 @@ def assembled(
     states: tuple[State, ...],
     forced: Forced = UNFORCED,
     mel: LogMel | None = None,
+    search: Search = PLAIN,
 ) -> Model:
     """Return the Model of ``network`` with what stands beside it in ``folder``.
 
@@ -140,6 +142,7 @@ def assembled(
         pooling=None,
         stops=stops,
         forced=forced,
+        search=search,
         source=folder,
         origin=origin,
         digest=cache.key(
@@ -150,6 +153,7 @@ def assembled(
             stops=list(stops),
             forced=asdict(forced),
             mel=None if mel is None else asdict(mel),
+            search=asdict(search),
             code=closure.code(__name__),
         ),
     )

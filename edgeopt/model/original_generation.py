@@ -16,6 +16,19 @@ from edgeopt.model.answer import Answer, Continuation, Original, answering, vers
 from edgeopt.model.forced import judge
 from edgeopt.quiet import quiet
 
+_PLAIN: dict[str, Any] = {
+    "num_beams": 1,
+    "early_stopping": False,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+}
+"""What generate() takes from the model's own generation_config.json if it is not said."""
+
 
 def greedy(model: Model) -> Any:
     """Return transformers' GenerationConfig for the likeliest token, as the runtime chooses it."""
@@ -39,6 +52,7 @@ def greedy(model: Model) -> Any:
         forced_bos_token_id=one(forced.first),
         forced_eos_token_id=one(forced.last),
         suppress_tokens=list(forced.never) or None,
+        **_PLAIN,
     )
 
 

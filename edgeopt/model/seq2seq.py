@@ -16,7 +16,7 @@ from typing import Any
 from edgeopt import progress
 from edgeopt.errors import InputError
 from edgeopt.extras import require
-from edgeopt.model import Forced, Model, huggingface
+from edgeopt.model import Forced, Model, huggingface, search
 from edgeopt.model.decoder import CONTEXT, LOGITS, TOKENS, TOTAL, assembled
 from edgeopt.model.signature import PAST, SOURCE, Signature, State, TensorSpec
 from edgeopt.model.tasks import TEXT_GENERATION
@@ -33,11 +33,7 @@ SOURCE_TOKENS, SOURCE_TOTAL = "source_ids", "source_length"
 
 _T5_POSITIONS = 512  # the length that T5 was trained with, if its config.json does not say
 _CHOICES = {
-    "num_beams": 1,
-    "no_repeat_ngram_size": 0,
     "encoder_no_repeat_ngram_size": 0,
-    "min_length": 0,
-    "min_new_tokens": None,
     "repetition_penalty": 1.0,
     "encoder_repetition_penalty": 1.0,
 }
@@ -81,6 +77,7 @@ def import_seq2seq(folder: Path, name: str, context: int = 0) -> Model:
             where=where,
         )
     note_choices(network, name)
+    forced = forced_tokens(network, where)
     return assembled(
         folder,
         name,
@@ -88,7 +85,8 @@ def import_seq2seq(folder: Path, name: str, context: int = 0) -> Model:
         most=_most(config, context, name, where),
         signature=_signature(config),
         states=states(config),
-        forced=forced_tokens(network, where),
+        forced=forced,
+        search=search.asked_for(network.generation_config, len(forced.start)),
     )
 
 

@@ -16,7 +16,7 @@ from edgeopt.errors import EdgeoptError
 from edgeopt.extras import require
 from edgeopt.model.answer import Answer, Continuation, Question
 from edgeopt.model.forced import judge
-from edgeopt.runtime.host import failed, open_generator
+from edgeopt.runtime.host import GREEDY, failed, open_generator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ def run(
     tokenizer = _tokenizer(bundle)
     found: list[Answer] = []
     with open_generator(
-        bundle.path, engine=entry.engine, precision=entry.precision, threads=threads or 0
+        bundle.path, engine=entry.engine, precision=entry.precision, threads=threads or 0, beams=1
     ) as generator:
         for sample, place in zip(samples, places, strict=True):
             try:
@@ -90,6 +90,6 @@ def _logits(generator: Any, tokens: Sequence[int], first: int) -> Iterator[np.nd
 
 
 def _go_on(generator: Any, prompt: str, max_tokens: int) -> Answer:
-    made = generator.run(prompt, max_tokens=max_tokens)
+    made = generator.run(prompt, max_tokens=max_tokens, **GREEDY)
     count = len(generator.tokens) - len(made.tokens)
     return Answer(ids=tuple(generator.tokens[:count]), written=made.text)

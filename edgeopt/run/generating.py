@@ -30,6 +30,11 @@ class Sampling:
     this likely as a share of the likeliest; 0 keeps all. The same ``seed`` chooses the same of the
     same logits. ``max_tokens`` ends the answer (0: a full context does), and so do ``stops``, which
     are no part of it.
+
+    Of the rest None is as the bundle says. Several ``num_beams`` search the whole answer: its score
+    is divided by its length to the power of ``length_penalty``, and ``early_stopping`` (True, False
+    or "never") tells when the search ends. ``no_repeat_ngram_size`` tokens in a row come once
+    alone, and a text does not end before ``min_tokens``.
     """
 
     max_tokens: int = 0
@@ -40,6 +45,11 @@ class Sampling:
     min_p: float = 0.0
     stops: tuple[str, ...] = ()
     seed: int = 0
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    early_stopping: bool | str | None = None
+    no_repeat_ngram_size: int | None = None
+    min_tokens: int | None = None
 
 
 GREEDY = Sampling()
@@ -100,6 +110,7 @@ def generate(
 
     path = bundle.path if isinstance(bundle, Bundle) else bundle
     how = {"engine": engine, "precision": precision, "threads": threads or 0, "context": context}
+    how["beams"] = sampling.num_beams or 0
     with open_generator(path, **how) as generator:
         try:
             found = [_answer(generator, prompt, sampling, told, ended) for prompt in prompts]

@@ -27,6 +27,10 @@ def open_session(bundle: str | Path, **options: Any) -> Any:
         raise failed(exc) from exc
 
 
+GREEDY = {"num_beams": 1, "no_repeat_ngram_size": 0, "min_tokens": 0}
+"""Options of a Generator's prompt for the likeliest tokens, whatever the bundle says."""
+
+
 def open_generator(bundle: str | Path, **options: Any) -> Any:
     """Return an ``edgeopt_rt.Generator`` on ``bundle``, as ``open_session`` does a Session."""
     from edgeopt.runtime.python import edgeopt_rt

@@ -19,6 +19,7 @@ pytest.importorskip("transformers", reason="needs edgeopt[torch]")
 from edgeopt import progress
 from edgeopt.model import Forced
 from edgeopt.model.importer import import_model, import_whole
+from edgeopt.model.search import Search
 from edgeopt.model.tasks import TEXT_GENERATION
 
 pytestmark = pytest.mark.heavy
@@ -97,14 +98,31 @@ def _untie(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
-def test_beams_and_other_wishes_that_are_not_carried_are_told(
+def test_how_an_answer_is_searched_is_kept_and_wishes_that_are_not_carried_are_told(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "changed"
     shutil.copytree(checkpoint, folder)
     path = folder / "generation_config.json"
-    more = {"num_beams": 4, "no_repeat_ngram_size": 3}
+    more = {
+        "num_beams": 4,
+        "length_penalty": 0.8,
+        "early_stopping": True,
+        "no_repeat_ngram_size": 3,
+        "min_length": 12,
+        "repetition_penalty": 1.2,
+    }
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
     with progress.noted() as told:
+        model = import_whole(folder)
+    assert any("has repetition_penalty 1.2, which a bundle" in line for line in told)
+    assert model.search == Search(
+        num_beams=4,
+        length_penalty=0.8,
+        early_stopping="yes",
+        no_repeat_ngram_size=3,
+        min_tokens=11,  # after what an answer begins with
+    )
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_beams": 17}))
+    with pytest.raises(InputError, match="num_beams is 17, expected 1 to 16"):
         import_whole(folder)
-    assert any("has num_beams 4, no_repeat_ngram_size 3, which a bundle" in line for line in told)

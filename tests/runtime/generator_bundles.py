@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,26 @@ from tests.runtime.allocations import COUNTER, WRAPPED
 class Made:
     """A bundle, and the network and tokenizer that it was made of."""
 
-    def __init__(self, folder: Path, family: str, tokenizer: Any = None) -> None:
-        """Compile one of ``tests.generators``, in FP32."""
+    def __init__(
+        self,
+        folder: Path,
+        family: str,
+        tokenizer: Any = None,
+        factor: float = 3.0,
+        asked: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Compile one of ``tests.generators``, in FP32.
+
+        ``asked`` is what generation_config.json has besides, and ``factor`` is of an
+        encoder-decoder's weights.
+        """
         import transformers
 
         self.encodes = family in generators.ENCODER_DECODERS
         if self.encodes:
-            self.network = generators.write_encoder_decoder(folder / family, family)
+            self.network = generators.write_encoder_decoder(folder / family, family, factor)
+            self.network.generation_config.update(**asked or {})
+            self.network.generation_config.save_pretrained(folder / family)
         else:
             self.network = generators.write(folder / family, family, tokenizer)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder / family)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -282,6 +283,102 @@ def test_options_of_a_newer_header_must_be_unset(gpt2: Made, generator: Any) -> 
             bundle = generator.bundle._handle
             found = library.eo_generator_open(bundle, pointer, ctypes.byref(handle), failure)
             assert (found, handle.value) == (code, None)
+
+
+def test_a_decoder_has_beams_too_and_goes_on_from_what_it_has(gpt2: Made) -> None:
+    ids = gpt2.tokenizer(PROMPT).input_ids
+    with gpt2.open(beams=3) as opened:
+        found = opened.run(ids, max_tokens=9, num_beams=3, no_repeat_ngram_size=2)
+        assert found.tokens == gpt2.greedy(ids, 9, num_beams=3, no_repeat_ngram_size=2)
+        longer = [*ids, *found.tokens]
+        assert opened.run(longer, max_tokens=5).tokens == gpt2.greedy(longer, 5)
+        assert opened.reused == len(ids) - 1
+
+
+# ---- states ----
+
+SAMPLED = {"temperature": 1.0, "top_p": 0.9, "repetition_penalty": 1.3, "seed": 5}
+
+
+@pytest.mark.parametrize("how", [{}, SAMPLED, {"num_beams": 3}], ids=["greedy", "sampled", "beams"])
+def test_a_saved_state_goes_on_as_it_would_have(how: dict[str, Any], gpt2: Made) -> None:
+    stop = {"max_tokens": 12, "stops": ["\x7fno"]}
+    with gpt2.open(beams=3) as first, gpt2.open(context=64, beams=3) as other:
+        whole = first.run(PROMPT, **stop, **how)
+        for steps in (0, 5, 12):
+            first.prompt(PROMPT, **stop, **how)
+            begun = [first.next() for _ in range(steps)]
+            state = first.save()
+            for generator in (first, other):  # of another context, with another prompt before
+                generator.run("another", max_tokens=3)
+                generator.restore(state)
+                assert generator.save() == state
+                rest = [generator.next() for _ in range(13 - steps)]
+                assert [token for _, token, _ in (*begun, *rest)] == [*whole.tokens, -1]
+                assert "".join(text for text, _, _ in (*begun, *rest)) == whole.text
+        first.prompt(PROMPT)
+        row = 2 * 2 * 4 * 16 * 4
+        more = len(first.tokens) * (row + 4)  # of what the cache may take, what it does
+        assert more < len(first.save()) < more + 404 * 4 + 400
+        longer = [*first.tokens, 5]
+        other.restore(first.save())
+        other.prompt(longer)
+        assert other.reused == len(longer) - 1
+
+
+def test_a_state_that_is_not_its_own_is_refused_and_changes_nothing(
+    gpt2: Made, llama: Made, tmp_path: Path
+) -> None:
+    with gpt2.open() as generator, gpt2.open(beams=2) as more:
+        with pytest.raises(edgeopt_rt.Failure, match="has no prompt to save"):
+            generator.save()
+        whole = generator.run(PROMPT, max_tokens=12)
+        state = generator.save()
+        more.prompt(PROMPT, num_beams=2)
+        wrong = {
+            "is none of this version's": [b"", state[:100], b"EOSTATE2" + state[8:]],
+            "is cut short or was changed: its SHA-256 is another": [
+                state[:-1],
+                state + b"\0",
+                state[:-1] + bytes([state[-1] ^ 1]),
+            ],
+            "is of 2 beams, the generator was opened for up to 1 (beams)": [more.save()],
+        }
+        with llama.open() as other:
+            other.prompt(PROMPT)
+            told = "is of another bundle, engine or precision than this generator's"
+            wrong[told] = [other.save()]
+        generator.prompt(PROMPT, max_tokens=12)
+        begun = [generator.next()[1] for _ in range(5)]
+        for told, states in wrong.items():
+            for given in states:
+                with pytest.raises(edgeopt_rt.Failure) as caught:
+                    generator.restore(given)
+                assert (caught.value.code, caught.value.message) == (edgeopt_rt.INPUT, told)
+        assert [*begun, *(generator.next()[1] for _ in range(7))] == whole.tokens
+    with (
+        gpt2.open(context=12) as short,
+        pytest.raises(edgeopt_rt.Failure, match="expected room for them in 12"),
+    ):
+        short.restore(state)
+
+
+FIELDS = {"count": 72, "source_count": 76, "cached": 80, "answered": 88, "end": 92, "bytes": 96,
+          "stop_count": 100}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_digest_is_no_signature(name: str, generator: Any) -> None:
+    """What is not sound is refused whoever computed its SHA-256."""
+    generator.run(PROMPT, max_tokens=3)
+    state = bytearray(generator.save())
+    at = FIELDS[name]
+    for value in (1 << 31, 0xFFFFFFFF, 999):
+        state[at : at + 4] = value.to_bytes(4, "little")
+        state[8:40] = hashlib.sha256(state[40:]).digest()
+        with pytest.raises(edgeopt_rt.Failure) as caught:
+            generator.restore(state)
+        assert caught.value.code == edgeopt_rt.INPUT
 
 
 # ---- hostile bundles, under the sanitizers ----

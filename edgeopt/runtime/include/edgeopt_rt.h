@@ -318,6 +318,7 @@ typedef struct eo_generator_options {
     uint64_t max_cache_bytes; /* what the cache may take; 0: no limit */
     /* Engine, precision, threads, libraries, options, max_text_bytes and cpus. NULL: their defaults. */
     const eo_session_options *session;
+    uint64_t beams; /* that a prompt may ask for, up to 16; 0: as many as the bundle says, mostly 1 */
 } eo_generator_options;
 #define EO_GENERATOR_OPTIONS {.struct_bytes = (uint32_t)sizeof(eo_generator_options)}
 
@@ -325,6 +326,10 @@ typedef struct eo_generator_options {
  * is used as the text grows. The weights, and what the engine needs in a run, come on top. */
 EO_API int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
                                     eo_failure *failure);
+/* The same for a generator opened with `options` (may be NULL): several beams take as much again, each
+ * and once more, but for the source's part. Only context and beams are looked at. */
+EO_API int eo_generator_options_bytes(const eo_bundle *bundle, const eo_generator_options *options,
+                                      uint64_t *bytes, eo_failure *failure);
 
 /* Opens an artifact of `bundle` in its engine. `options` may be NULL. Nothing is allocated by this
  * library until eo_generator_close. The bundle must outlive the generator. */
@@ -338,8 +343,17 @@ EO_API const char *eo_generator_engine_version(const eo_generator *generator);
 EO_API const char *eo_generator_precision(const eo_generator *generator);
 EO_API uint32_t eo_generator_context(const eo_generator *generator);
 
+/* When a search with several beams ends: with as many ended answers as beams (YES), if no beam can
+ * become better at its present length (NO) or at any (NEVER). */
+enum eo_early_stopping {
+    EO_EARLY_DEFAULT = 0, /* as the bundle says */
+    EO_EARLY_NO = 1,
+    EO_EARLY_YES = 2,
+    EO_EARLY_NEVER = 3,
+};
+
 /* How the next token is chosen, in this order, as generate() of transformers does. All 0 takes the
- * likeliest token. Zero it with EO_SAMPLING. */
+ * likeliest token, or what the bundle says of the last five. Zero it with EO_SAMPLING. */
 typedef struct eo_sampling {
     uint32_t struct_bytes;    /* sizeof(eo_sampling) of the header you compiled with */
     uint32_t max_tokens;      /* of the answer; 0: as many as the context has room for */
@@ -353,6 +367,14 @@ typedef struct eo_sampling {
     uint64_t seed;            /* the same seed chooses the same of the same logits */
     const char *const *stops; /* texts that end the answer and are no part of it, up to 16 of up to
                                  255 bytes; NULL: none. They are copied. */
+    /* Of these, 0 is as the bundle says: what generation_config.json asked for, else none. */
+    double length_penalty; /* an answer's score is divided by its length to this power; else 1. FLT_MIN:
+                              by nothing */
+    uint32_t num_beams; /* up to those of eo_generator_options; 1: none. The first call for a token then
+                           searches the whole answer, without a temperature. */
+    uint32_t early_stopping;       /* enum eo_early_stopping */
+    uint32_t no_repeat_ngram_size; /* so many tokens in a row come once alone; UINT32_MAX: any may */
+    uint32_t min_tokens;           /* before one that ends the text; UINT32_MAX: none */
 } eo_sampling;
 #define EO_SAMPLING {.struct_bytes = (uint32_t)sizeof(eo_sampling)}
 
@@ -422,6 +444,18 @@ EO_API void eo_generator_cancel(eo_generator *generator);
 
 /* Forgets prompt, answer and cache. */
 EO_API void eo_generator_reset(eo_generator *generator);
+
+/* What the generator has of prompt and answer, to go on with it later or elsewhere: tokens, what the
+ * cache has of them, and how the next is chosen. eo_generator_save writes as many bytes to `state` as
+ * eo_generator_state_bytes says, which is 0 without a prompt. After eo_generator_restore the next token
+ * is the one that would have come. A state is of one bundle, engine and precision, and of one library
+ * version on one kind of machine; the context may be another. EO_EINPUT for any other, and for one
+ * that was changed or cut short: then nothing changes. Its SHA-256 is no signature. */
+EO_API size_t eo_generator_state_bytes(const eo_generator *generator);
+EO_API int eo_generator_save(const eo_generator *generator, void *state, size_t bytes,
+                             eo_failure *failure);
+EO_API int eo_generator_restore(eo_generator *generator, const void *state, size_t bytes,
+                                eo_failure *failure);
 
 /* The logits of the last run, of the whole vocabulary: after a prompt those that the next token is
  * chosen by, and then those that the last one was. NULL without a prompt. They live until the next

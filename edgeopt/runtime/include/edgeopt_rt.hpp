@@ -270,6 +270,19 @@ public:
     /* From any thread. */
     void cancel() { eo_generator_cancel(get()); }
     void reset() { eo_generator_reset(get()); }
+    /* What it has of prompt and answer, for restore(). */
+    std::vector<char> save() const
+    {
+        eo_failure failure{};
+        std::vector<char> state(eo_generator_state_bytes(get()));
+        check(eo_generator_save(get(), state.data(), state.size(), &failure), failure);
+        return state;
+    }
+    void restore(const std::vector<char> &state)
+    {
+        eo_failure failure{};
+        check(eo_generator_restore(get(), state.data(), state.size(), &failure), failure);
+    }
     std::vector<int32_t> tokens() const
     {
         uint32_t count = 0;

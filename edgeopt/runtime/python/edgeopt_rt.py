@@ -78,6 +78,12 @@ ENDS = ("none", "token", "stop", "length", "context", "cancelled")
 """Why an answer ended: a token that ends a text, one of the stops, max_tokens, a full context, or
 a call of cancel."""
 
+EARLY_STOPPING = (None, False, True, "never")
+"""When a search with beams ends: as the bundle says, or as generate() of transformers has it."""
+
+_NO_PENALTY = 2.0**-126  # FLT_MIN: a length to this power is 1
+_NONE = 2**32 - 1
+
 Box = collections.namedtuple("Box", "x_min y_min x_max y_max")
 Box.__doc__ = """A place in an image, in pixels from its upper left corner."""
 
@@ -205,6 +211,7 @@ class _GeneratorOptions(ctypes.Structure):
         ("context", ctypes.c_uint32),
         ("max_cache_bytes", ctypes.c_uint64),
         ("session", ctypes.POINTER(_Options)),
+        ("beams", ctypes.c_uint64),
     ]
 
 
@@ -232,6 +239,11 @@ class _Sampling(ctypes.Structure):
         ("stop_count", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
         ("stops", ctypes.POINTER(ctypes.c_char_p)),
+        ("length_penalty", ctypes.c_double),
+        ("num_beams", ctypes.c_uint32),
+        ("early_stopping", ctypes.c_uint32),
+        ("no_repeat_ngram_size", ctypes.c_uint32),
+        ("min_tokens", ctypes.c_uint32),
     ]
 
 
@@ -346,6 +358,10 @@ _SIGNATURES = {
         ctypes.c_int,
         [_HANDLE, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint64), _FAILURE],
     ),
+    "eo_generator_options_bytes": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.POINTER(_GeneratorOptions), ctypes.POINTER(ctypes.c_uint64), _FAILURE],
+    ),
     "eo_generator_open": (
         ctypes.c_int,
         [_HANDLE, ctypes.POINTER(_GeneratorOptions), ctypes.POINTER(_HANDLE), _FAILURE],
@@ -383,6 +399,15 @@ _SIGNATURES = {
     "eo_generator_run": (ctypes.c_int, [_HANDLE, _SINK, ctypes.c_void_p, _FAILURE]),
     "eo_generator_cancel": (None, [_HANDLE]),
     "eo_generator_reset": (None, [_HANDLE]),
+    "eo_generator_state_bytes": (ctypes.c_size_t, [_HANDLE]),
+    "eo_generator_save": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.c_void_p, ctypes.c_size_t, _FAILURE],
+    ),
+    "eo_generator_restore": (
+        ctypes.c_int,
+        [_HANDLE, ctypes.c_char_p, ctypes.c_size_t, _FAILURE],
+    ),
     "eo_generator_logits": (
         ctypes.POINTER(ctypes.c_float),
         [_HANDLE, ctypes.POINTER(ctypes.c_uint32)],
@@ -549,15 +574,18 @@ class Bundle(_Closing):
                 failure.message.decode("utf-8", "replace"),
             )
 
-    def cache_bytes(self, context=0):
-        """Return what a Generator's cache of ``context`` tokens (0: the bundle's) takes.
+    def cache_bytes(self, context=0, beams=0):
+        """Return what a Generator's cache of ``context`` tokens and ``beams`` takes.
 
-        Raises Failure for a bundle that generates no text.
+        0 is what the bundle says. Raises Failure for a bundle that generates no text.
         """
         found, failure = ctypes.c_uint64(), _Failure()
+        how = _GeneratorOptions(
+            struct_bytes=ctypes.sizeof(_GeneratorOptions), context=context, beams=beams
+        )
         self._check(
-            self._library.eo_generator_cache_bytes(
-                self._handle, context, ctypes.byref(found), failure
+            self._library.eo_generator_options_bytes(
+                self._handle, ctypes.byref(how), ctypes.byref(found), failure
             ),
             failure,
         )
@@ -932,7 +960,24 @@ def _numpy():
     return numpy
 
 
-def _sampling(max_tokens, penalty, temperature, top_k, top_p, min_p, stops, seed):
+def _sampling(
+    max_tokens,
+    repetition_penalty,
+    temperature,
+    top_k,
+    top_p,
+    min_p,
+    stops,
+    seed,
+    num_beams,
+    length_penalty,
+    early_stopping,
+    no_repeat_ngram_size,
+    min_tokens,
+):
+    if early_stopping not in EARLY_STOPPING:
+        expected = ", ".join(repr(one) for one in EARLY_STOPPING)
+        raise Failure(INPUT, "early_stopping", f"is {early_stopping!r}, expected {expected}")
     texts = [s if isinstance(s, bytes) else s.encode() for s in stops]
     for at, text in enumerate(texts):
         if b"\0" in text:
@@ -940,7 +985,7 @@ def _sampling(max_tokens, penalty, temperature, top_k, top_p, min_p, stops, seed
     return _Sampling(
         struct_bytes=ctypes.sizeof(_Sampling),
         max_tokens=max_tokens,
-        repetition_penalty=penalty,
+        repetition_penalty=repetition_penalty,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -948,7 +993,18 @@ def _sampling(max_tokens, penalty, temperature, top_k, top_p, min_p, stops, seed
         stop_count=len(texts),
         seed=seed,
         stops=(ctypes.c_char_p * len(texts))(*texts) if texts else None,
+        # In C 0 is as the bundle says, and what says "none" is another number.
+        length_penalty=0.0 if length_penalty is None else length_penalty or _NO_PENALTY,
+        num_beams=num_beams or 0,
+        early_stopping=EARLY_STOPPING.index(early_stopping),
+        no_repeat_ngram_size=_or_none(no_repeat_ngram_size),
+        min_tokens=_or_none(min_tokens),
     )
+
+
+def _or_none(count):
+    """Return how C says ``count``, of which 0 is none there as well."""
+    return 0 if count is None else count or _NONE
 
 
 def _pcm(samples):
@@ -978,10 +1034,11 @@ class Generator(_Closing):
     """A decoder's bundle, opened to go on with prompts. For one thread at a time, but ``cancel``.
 
     Options besides those of ``open`` that concern texts and engines: ``context`` (tokens of prompt
-    and answer at most; 0: as the bundle was made for) and ``max_cache_bytes`` (0: no limit).
+    and answer at most; 0: as the bundle was made for), ``max_cache_bytes`` (0: no limit) and
+    ``beams`` (that a prompt may ask for; 0: as many as the bundle says).
     """
 
-    def __init__(self, bundle, context=0, max_cache_bytes=0, library=None, **options):
+    def __init__(self, bundle, context=0, max_cache_bytes=0, library=None, beams=0, **options):
         """Open the bundle at a path, or an opened Bundle. Raises Failure."""
         self._owned = None if isinstance(bundle, Bundle) else Bundle(bundle, library=library)
         self.bundle = bundle if self._owned is None else self._owned
@@ -994,6 +1051,7 @@ class Generator(_Closing):
             context=context,
             max_cache_bytes=max_cache_bytes,
             session=ctypes.pointer(asked),
+            beams=beams,
         )
         try:
             self.bundle._check(
@@ -1010,7 +1068,7 @@ class Generator(_Closing):
         self.engine_version = self._library.eo_generator_engine_version(handle).decode()
         self.precision = self._library.eo_generator_precision(handle).decode()
         self.context = self._library.eo_generator_context(handle)
-        self.cache_bytes = self.bundle.cache_bytes(self.context)
+        self.cache_bytes = self.bundle.cache_bytes(self.context, beams)
         generation = self.bundle.manifest.get("generation", {})
         self._speech = generation.get("speech")
 
@@ -1025,13 +1083,31 @@ class Generator(_Closing):
         min_p=0.0,
         stops=(),
         seed=0,
+        num_beams=None,
+        length_penalty=None,
+        early_stopping=None,
+        no_repeat_ngram_size=None,
+        min_tokens=None,
     ):
         """Read a prompt: a text, or a sequence of tokens. Raises Failure.
 
-        ``temperature`` 0 takes the likeliest token; the header says what each option means.
+        ``temperature`` 0 takes the likeliest token; the header says what each option means. Of the
+        last five None is as the bundle says; ``early_stopping`` is one of EARLY_STOPPING.
         """
         how = _sampling(
-            max_tokens, repetition_penalty, temperature, top_k, top_p, min_p, stops, seed
+            max_tokens,
+            repetition_penalty,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            stops,
+            seed,
+            num_beams,
+            length_penalty,
+            early_stopping,
+            no_repeat_ngram_size,
+            min_tokens,
         )
         failure = _Failure()
         if isinstance(prompt, (str, bytes)):
@@ -1059,6 +1135,11 @@ class Generator(_Closing):
         min_p=0.0,
         stops=(),
         seed=0,
+        num_beams=None,
+        length_penalty=None,
+        early_stopping=None,
+        no_repeat_ngram_size=None,
+        min_tokens=None,
     ):
         """Read speech of one channel, ``rate`` samples a second. Raises Failure.
 
@@ -1067,7 +1148,19 @@ class Generator(_Closing):
         the decoder begins with, None for the bundle's own; ``transcribe`` finds them by name.
         """
         how = _sampling(
-            max_tokens, repetition_penalty, temperature, top_k, top_p, min_p, stops, seed
+            max_tokens,
+            repetition_penalty,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            stops,
+            seed,
+            num_beams,
+            length_penalty,
+            early_stopping,
+            no_repeat_ngram_size,
+            min_tokens,
         )
         given = None if samples is None else _pcm(samples)
         begins = None if start is None else (ctypes.c_int32 * len(start))(*start)
@@ -1160,6 +1253,22 @@ class Generator(_Closing):
     def reset(self):
         """Forget prompt, answer and cache."""
         self._library.eo_generator_reset(self._handle)
+
+    def save(self):
+        """Return what it has of prompt and answer, for ``restore``, as bytes. Raises Failure."""
+        state = ctypes.create_string_buffer(self._library.eo_generator_state_bytes(self._handle))
+        failure = _Failure()
+        self.bundle._check(
+            self._library.eo_generator_save(self._handle, state, len(state), failure), failure
+        )
+        return state.raw
+
+    def restore(self, state):
+        """Go on where ``state`` was saved, by a Generator of the same bundle. Raises Failure."""
+        given, failure = bytes(state), _Failure()
+        self.bundle._check(
+            self._library.eo_generator_restore(self._handle, given, len(given), failure), failure
+        )
 
     @property
     def logits(self):

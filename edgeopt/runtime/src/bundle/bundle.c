@@ -134,6 +134,34 @@ int eo_bundle_map(struct eo_bundle *bundle, uint32_t index, struct eo_file *file
     return result;
 }
 
+int eo_bundle_tokenizer(struct eo_bundle *bundle, const char *name, struct eo_file *file,
+                        const struct eo_tokenizer **tokenizer, struct eo_failure *failure)
+{
+    int64_t index;
+    int result;
+
+    if (name == NULL) {
+        return eo_fail(failure, EO_EUNSUPPORTED, bundle->manifest.name,
+                       "the bundle has no tokenizer");
+    }
+    index = eo_manifest_find(&bundle->manifest, name);
+    if (index < 0) {
+        return eo_fail(failure, EO_EBUNDLE, name, "is not among the files");
+    }
+    result = eo_bundle_map(bundle, (uint32_t)index, file, failure);
+    if (result != EO_OK) {
+        return result;
+    }
+    (void)pthread_mutex_lock(&bundle->lock); /* fails for a broken mutex only */
+    if (bundle->tokenizer == NULL) {
+        result =
+            eo_tokenizer_open(file->data, file->bytes, file->name, &bundle->tokenizer, failure);
+    }
+    *tokenizer = bundle->tokenizer;
+    (void)pthread_mutex_unlock(&bundle->lock);
+    return result;
+}
+
 int eo_bundle_file(eo_bundle *bundle, const char *name, const void **data, size_t *bytes,
                    eo_failure *failure)
 {

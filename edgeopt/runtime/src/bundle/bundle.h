@@ -34,4 +34,9 @@ struct eo_bundle {
 int eo_bundle_map(struct eo_bundle *bundle, uint32_t index, struct eo_file *file,
                   struct eo_failure *failure);
 
+/* The tokenizer whose file the manifest names `name`, opened once for all that ask. NULL:
+ * EO_EUNSUPPORTED. Any thread may call it. */
+int eo_bundle_tokenizer(struct eo_bundle *bundle, const char *name, struct eo_file *file,
+                        const struct eo_tokenizer **tokenizer, struct eo_failure *failure);
+
 #endif

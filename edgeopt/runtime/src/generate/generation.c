@@ -4,13 +4,14 @@
 
 #include "base/json_tree.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { MAX_IDS = 256, MAX_SIZE = 1 << 20, NUMBER_BYTES = 8 };
 
-/* Of one token in one state: no sum of these, times a context, is beyond 64 bits. */
-#define MAX_ROW_BYTES (1ULL << 36)
+/* Of one token in one state: no sum of these, times a context and its beams, is beyond 64 bits. */
+#define MAX_ROW_BYTES (1ULL << 35)
 
 /* Reading goes on after a failure and finds nothing more to do: the first failure stands. */
 struct reading {
@@ -158,6 +159,40 @@ static void read_since(struct reading *reading, uint32_t node, struct eo_generat
     }
 }
 
+static uint32_t read_count(struct reading *reading, uint32_t node, const char *key, int64_t least,
+                           int64_t most)
+{
+    uint32_t found = eo_json_member(reading->tree, node, key);
+    int64_t count = least;
+
+    if (found != 0 && !eo_json_integer(reading->tree, found, least, most, &count)) {
+        wrong(reading, key, "a number in its range");
+    }
+    return (uint32_t)count;
+}
+
+static void read_search(struct reading *reading, uint32_t node, struct eo_search *search)
+{
+    static const char *const early[] = {"no", "yes", "never"}; /* from EO_EARLY_NO on */
+    uint32_t told = eo_json_member(reading->tree, node, "early_stopping");
+    uint32_t penalty = eo_json_member(reading->tree, node, "length_penalty");
+
+    search->num_beams = read_count(reading, node, "num_beams", 1, EO_BEAMS_MAX);
+    search->no_repeat_ngram_size = read_count(reading, node, "no_repeat_ngram_size", 0, MAX_SIZE);
+    search->min_tokens = read_count(reading, node, "min_tokens", 0, MAX_SIZE);
+    search->early_stopping = EO_EARLY_NO;
+    while (told != 0 && search->early_stopping <= EO_EARLY_NEVER &&
+           !eo_json_is(reading->tree, told, early[search->early_stopping - EO_EARLY_NO])) {
+        search->early_stopping++;
+    }
+    search->length_penalty = 1.0;
+    if (search->early_stopping > EO_EARLY_NEVER ||
+        (penalty != 0 && (!eo_json_number(reading->tree, penalty, &search->length_penalty) ||
+                          !(fabs(search->length_penalty) <= 100.0)))) {
+        wrong(reading, "search", "early_stopping and length_penalty as generate() has them");
+    }
+}
+
 /* `positions` are those of a source that always has as many; 0 for others. */
 static void read_generation(struct reading *reading, uint32_t positions,
                             struct eo_generation *generation)
@@ -189,6 +224,7 @@ static void read_generation(struct reading *reading, uint32_t positions,
         wrong(reading, "start", "tokens with states of a source, and only then");
     }
     read_since(reading, node, generation);
+    read_search(reading, eo_json_member(reading->tree, node, "search"), &generation->search);
 }
 
 int eo_generation_read(const struct eo_bundle *bundle, struct eo_arena *arena,

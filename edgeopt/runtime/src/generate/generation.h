@@ -8,6 +8,7 @@
 
 #define EO_MAX_STATES 16
 #define EO_MAX_LAYERS 256
+#define EO_BEAMS_MAX 16
 #define EO_NAME_BYTES 128
 
 enum { EO_DIM_PAST = -3, EO_DIM_SOURCE = -4 };
@@ -37,7 +38,14 @@ struct eo_ids {
     uint32_t count;
 };
 
+/* How an answer is searched if the caller does not say; as in eo_sampling. */
+struct eo_search {
+    uint32_t num_beams, early_stopping, no_repeat_ngram_size, min_tokens;
+    double length_penalty;
+};
+
 struct eo_generation {
+    struct eo_search search;
     struct eo_since since[EO_MAX_SINCE];
     uint32_t since_count;
     struct eo_state_spec states[EO_MAX_STATES];

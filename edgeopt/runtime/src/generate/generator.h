@@ -25,10 +25,12 @@
 #define EO_RUN_LENGTHS {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128}
 enum { EO_RUN_LENGTH_MAX = 128, EO_STOPS_MAX = 16, EO_STOP_BYTES = 256 };
 
+struct eo_beams;
+
 struct eo_generator {
     struct eo_session session; /* its artifact, engine and model; no shapes, no texts */
     struct eo_generation generation;
-    struct eo_tokenizer *tokenizer; /* the bundle's */
+    const struct eo_tokenizer *tokenizer; /* the bundle's */
     struct eo_detokenizer *detokenizer;
     struct eo_sampler sampler;
     struct eo_binding **bindings; /* length_count */
@@ -58,6 +60,9 @@ struct eo_generator {
     uint32_t answered; /* tokens of the answer */
     bool ready;        /* there is an answer to go on with */
     int32_t end;       /* enum eo_end */
+    uint32_t beams;    /* that it was opened for */
+    struct eo_beams *search; /* NULL: of one beam */
+    bool found;              /* the search for this answer is over */
     atomic_bool cancelled;
     struct eo_token *encoded; /* context + 1 */
     int32_t *given;           /* tokens of a text, as many */

@@ -2,14 +2,12 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing a generator: an artifact is chosen, and its cache is bound to it. */
 #include "base/affinity.h"
-#include "base/arch.h"
-#include "generate/generator.h"
+#include "generate/beams.h"
+#include "generate/cache.h"
 #include "session/choose.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { TEXT_BYTES = 65536 };
 
 static const char ids_name[] = "input_ids", total_name[] = "total_length", logits_name[] = "logits";
 static const char source_name[] = "source_ids", source_length_name[] = "source_length";
@@ -44,32 +42,67 @@ static int check_context(const struct eo_manifest *manifest, uint32_t *context,
     return EO_OK;
 }
 
-int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
-                             eo_failure *failure)
+/* How many beams are asked for, and what the cache then has of each token. */
+static int check_beams(const struct eo_generation *generation, uint64_t asked, uint32_t *beams,
+                       uint64_t *row_bytes, struct eo_failure *failure)
+{
+    if (asked > EO_BEAMS_MAX) {
+        return eo_fail(failure, EO_EINPUT, "beams", "is %llu, expected up to %d",
+                       (unsigned long long)asked, EO_BEAMS_MAX);
+    }
+    *beams = asked == 0 ? generation->search.num_beams : (uint32_t)asked;
+    *row_bytes = generation->row_bytes + eo_beams_row_bytes(generation, *beams);
+    return EO_OK;
+}
+
+int eo_generator_options_bytes(const eo_bundle *bundle, const eo_generator_options *given,
+                               uint64_t *bytes, eo_failure *failure)
 {
     struct eo_arena arena = {NULL};
     struct eo_generation generation;
+    eo_generator_options options;
+    uint32_t beams;
     int result;
 
     *bytes = 0;
     if (!EO_GENERATES) {
         return left_out(failure);
     }
-    result = check_context(&bundle->manifest, &context, failure);
+    result = take_options(given, &options, failure);
+    if (result == EO_OK) {
+        result = check_context(&bundle->manifest, &options.context, failure);
+    }
     if (result == EO_OK) {
         result = eo_generation_read(bundle, &arena, &generation, failure);
-        *bytes = result == EO_OK ? generation.row_bytes * context + generation.other_bytes : 0;
-        eo_arena_free(&arena);
     }
+    if (result == EO_OK) {
+        result = check_beams(&generation, options.beams, &beams, bytes, failure);
+        *bytes = *bytes * options.context + generation.other_bytes;
+    }
+    eo_arena_free(&arena);
     return result;
 }
 
-static int check_cache(const struct eo_generator *generator, uint64_t most,
+int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
+                             eo_failure *failure)
+{
+    eo_generator_options options = EO_GENERATOR_OPTIONS;
+
+    options.context = context;
+    return eo_generator_options_bytes(bundle, &options, bytes, failure);
+}
+
+static int check_cache(struct eo_generator *generator, const eo_generator_options *options,
                        struct eo_failure *failure)
 {
-    uint64_t row = generator->generation.row_bytes, other = generator->generation.other_bytes;
-    uint64_t bytes = row * generator->context + other;
+    uint64_t row = 0, bytes, most = options->max_cache_bytes;
+    uint64_t other = generator->generation.other_bytes;
+    int result = check_beams(&generator->generation, options->beams, &generator->beams, &row, failure);
 
+    if (result != EO_OK) {
+        return result;
+    }
+    bytes = row * generator->context + other;
     if (most > 0 && bytes > most) {
         return eo_fail(failure, EO_ENOMEM, "max_cache_bytes",
                        "a context of %u tokens takes %llu bytes, expected up to %llu: room for %llu "
@@ -81,29 +114,12 @@ static int check_cache(const struct eo_generator *generator, uint64_t most,
     return EO_OK;
 }
 
-/* As a session's reading does it; sessions share it. */
 static int open_tokenizer(struct eo_generator *generator, struct eo_failure *failure)
 {
-    struct eo_bundle *bundle = generator->session.bundle;
-    const char *name = bundle->manifest.tokenizer;
-    int64_t index = name == NULL ? -1 : eo_manifest_find(&bundle->manifest, name);
     struct eo_file file;
-    int result;
+    int result = eo_bundle_tokenizer(generator->session.bundle, generator->session.manifest->tokenizer,
+                                     &file, &generator->tokenizer, failure);
 
-    if (index < 0) {
-        return eo_fail(failure, EO_EBUNDLE, bundle->manifest.name, "the bundle has no tokenizer");
-    }
-    result = eo_bundle_map(bundle, (uint32_t)index, &file, failure);
-    if (result != EO_OK) {
-        return result;
-    }
-    (void)pthread_mutex_lock(&bundle->lock); /* fails for a broken mutex only */
-    if (bundle->tokenizer == NULL) {
-        result =
-            eo_tokenizer_open(file.data, file.bytes, file.name, &bundle->tokenizer, failure);
-    }
-    generator->tokenizer = bundle->tokenizer;
-    (void)pthread_mutex_unlock(&bundle->lock);
     if (result != EO_OK) {
         return result;
     }
@@ -124,13 +140,6 @@ static uint64_t aligned(uint64_t bytes)
     return (bytes + EO_ALIGNMENT - 1) / EO_ALIGNMENT * EO_ALIGNMENT;
 }
 
-static uint64_t layer_bytes(const struct eo_generator *generator, const struct eo_state_spec *state)
-{
-    uint64_t rows = state->rows == 0 ? generator->context : state->rows;
-
-    return aligned(state->row_bytes / state->count * rows);
-}
-
 /* The cache is not touched here: what the text never needs, a system does not set aside. */
 static int take_cache(struct eo_generator *generator, struct eo_failure *failure)
 {
@@ -138,7 +147,7 @@ static int take_cache(struct eo_generator *generator, struct eo_failure *failure
 
     for (uint32_t i = 0; i < generator->generation.state_count; i++) {
         const struct eo_state_spec *state = &generator->generation.states[i];
-        bytes += state->count * layer_bytes(generator, state);
+        bytes += state->count * eo_cache_layer_bytes(state, generator->context);
     }
     if (bytes <= SIZE_MAX / 2) {
         generator->cache_memory = calloc(1, (size_t)bytes + EO_ALIGNMENT);
@@ -202,7 +211,7 @@ static int take_texts(struct eo_generator *generator, uint32_t max_text_bytes,
     size_t most = (size_t)generator->context + 1, vocabulary = generator->vocabulary;
     /* A piece, after what may begin a stop, before what is left at the end. */
     size_t text = eo_detokenizer_most(generator->detokenizer) + EO_STOP_BYTES + 4;
-    uint32_t longest = max_text_bytes == 0 ? (uint32_t)TEXT_BYTES : max_text_bytes;
+    uint32_t longest = max_text_bytes == 0 ? (uint32_t)EO_TEXT_BYTES : max_text_bytes;
 
     generator->session.max_text_bytes = longest;
     generator->scratch_bytes =
@@ -409,7 +418,7 @@ static int set_states(const struct eo_generator *generator, struct ports *ports,
             }
             set(past, at, state->rank, dims);
             set(present, at, state->rank, dims);
-            at += layer_bytes(generator, state);
+            at += eo_cache_layer_bytes(state, generator->context);
         }
     }
     return EO_OK;
@@ -572,6 +581,9 @@ static int open_engine(struct eo_generator *generator, const eo_session_options 
         result = take_cache(generator, failure);
     }
     if (result == EO_OK) {
+        result = eo_beams_open(generator, failure);
+    }
+    if (result == EO_OK) {
         result = take_io(generator, failure);
     }
     if (result == EO_OK) {
@@ -581,19 +593,6 @@ static int open_engine(struct eo_generator *generator, const eo_session_options 
         result = bind(generator, failure);
     }
     return result == EO_OK ? run_once(generator, failure) : result;
-}
-
-/* The CPUs of the bundle's target if this machine is one and has them; else NULL: as of a session. */
-static const char *target_cpus(const struct eo_manifest *manifest)
-{
-    eo_cpus before;
-
-    if (manifest->cpus == NULL || strcmp(manifest->arch, EO_ARCH) != 0 ||
-        eo_affinity_set(manifest->cpus, &before, NULL) != EO_OK) {
-        return NULL;
-    }
-    eo_affinity_restore(&before);
-    return manifest->cpus;
 }
 
 static int open_generator(struct eo_generator *generator, const eo_generator_options *options,
@@ -613,14 +612,14 @@ static int open_generator(struct eo_generator *generator, const eo_generator_opt
                                     failure);
     }
     if (result == EO_OK) {
-        result = check_cache(generator, options->max_cache_bytes, failure);
+        result = check_cache(generator, options, failure);
     }
     if (result == EO_OK) {
         session->manifest = &session->bundle->manifest;
         result = open_tokenizer(generator, failure);
     }
     if (result == EO_OK && how.cpus == NULL) {
-        how.cpus = target_cpus(session->manifest);
+        how.cpus = eo_target_cpus(session->manifest);
     }
     if (result != EO_OK || how.cpus == NULL) {
         return result == EO_OK ? open_engine(generator, &how, failure) : result;
@@ -681,6 +680,7 @@ void eo_generator_close(eo_generator *generator)
     }
     eo_packed_give(session->bundle, session->packed_file, session->packed);
     eo_detokenizer_close(generator->detokenizer);
+    eo_beams_close(generator);
     free(generator->cache_memory);
     free(generator->io);
     eo_arena_free(&session->arena);

@@ -12,7 +12,9 @@ int eo_sampler_check(const struct eo_sampling *how, struct eo_failure *failure)
     } numbers[] = {{"temperature", how->temperature, 0.0F, 100.0F},
                    {"top_p", how->top_p, 0.0F, 1.0F},
                    {"min_p", how->min_p, 0.0F, 1.0F},
-                   {"repetition_penalty", how->repetition_penalty, 0.0F, 100.0F}};
+                   {"repetition_penalty", how->repetition_penalty, 0.0F, 100.0F},
+                   {"length_penalty", (float)how->length_penalty, -100.0F, 100.0F},
+                   {"early_stopping", (float)how->early_stopping, 0.0F, (float)EO_EARLY_NEVER}};
 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         /* What is no number is neither. */
@@ -30,7 +32,7 @@ void eo_sampler_saw(struct eo_sampler *sampler, int32_t id)
     sampler->seen[id / 8] |= (uint8_t)(1U << id % 8);
 }
 
-static float penalised(const struct eo_sampler *sampler, float logit, uint32_t id)
+float eo_sampler_penalised(const struct eo_sampler *sampler, float logit, uint32_t id)
 {
     float penalty = sampler->how.repetition_penalty;
 
@@ -158,7 +160,7 @@ int eo_sampler_next(struct eo_sampler *sampler, const float *logits, int32_t *id
     uint32_t first = 0;
 
     for (uint32_t i = 0; i < sampler->count; i++) {
-        struct eo_candidate one = {penalised(sampler, logits[i], i), (int32_t)i};
+        struct eo_candidate one = {eo_sampler_penalised(sampler, logits[i], i), (int32_t)i};
         if (isnan(one.logit)) {
             best.id = -1;
             break;

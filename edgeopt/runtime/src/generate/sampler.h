@@ -26,6 +26,9 @@ int eo_sampler_check(const struct eo_sampling *how, struct eo_failure *failure);
 
 void eo_sampler_saw(struct eo_sampler *sampler, int32_t id);
 
+/* What is left of the token's logit, or the logarithm of its probability. */
+float eo_sampler_penalised(const struct eo_sampler *sampler, float logit, uint32_t id);
+
 /* Chooses one of `logits`; EO_EENGINE if they are no numbers. Nothing changes on a failure. */
 int eo_sampler_next(struct eo_sampler *sampler, const float *logits, int32_t *id,
                     struct eo_failure *failure);

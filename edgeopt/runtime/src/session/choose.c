@@ -2,6 +2,9 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "session/choose.h"
 
+#include "base/affinity.h"
+#include "base/arch.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -222,4 +225,16 @@ int eo_choose(struct eo_session *session, const struct eo_session_options *optio
     return tried == 1 ? failure->code
                       : eo_fail(failure, EO_EENGINE, manifest->name,
                                 "none of its artifacts opens here: %s", all.message);
+}
+
+const char *eo_target_cpus(const struct eo_manifest *manifest)
+{
+    eo_cpus before;
+
+    if (manifest->cpus == NULL || strcmp(manifest->arch, EO_ARCH) != 0 ||
+        eo_affinity_set(manifest->cpus, &before, NULL) != EO_OK) {
+        return NULL;
+    }
+    eo_affinity_restore(&before);
+    return manifest->cpus;
 }

@@ -11,4 +11,7 @@
 int eo_choose(struct eo_session *session, const struct eo_session_options *options,
               struct eo_failure *failure);
 
+/* The CPUs of the bundle's target if this machine is one and has them; else NULL. */
+const char *eo_target_cpus(const struct eo_manifest *manifest);
+
 #endif

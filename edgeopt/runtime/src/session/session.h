@@ -16,6 +16,8 @@ struct eo_shape {
     struct eo_tensor *outputs; /* in the model's order; what the engine was given */
 };
 
+enum { EO_TEXT_BYTES = 65536 }; /* of one text, if the options say nothing */
+
 struct eo_reading; /* what text and images need: see tasks/reading.h */
 
 struct eo_session {

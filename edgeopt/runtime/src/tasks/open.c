@@ -3,7 +3,6 @@
 /* Opening and closing a session: an artifact is chosen, its shapes are bound, and what texts and
  * images need is set aside. */
 #include "base/affinity.h"
-#include "base/arch.h"
 #include "session/choose.h"
 #include "session/session.h"
 #include "session/shapes.h"
@@ -12,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_BYTES = 65536, IMAGE_SIDE = 4096 };
+enum { IMAGE_SIDE = 4096 };
 
 /* The engine packs weights in its first run: it is made here at the shortest length, for the sessions
  * that are opened next. */
@@ -43,7 +42,7 @@ static int open_session(struct eo_session *session, const struct eo_session_opti
     }
     if (result == EO_OK) {
         session->max_text_bytes =
-            options->max_text_bytes == 0 ? (uint32_t)TEXT_BYTES : options->max_text_bytes;
+            options->max_text_bytes == 0 ? (uint32_t)EO_TEXT_BYTES : options->max_text_bytes;
         session->max_image_side =
             options->max_image_side == 0 ? (uint32_t)IMAGE_SIDE : options->max_image_side;
         result = eo_reading_open(session, failure);
@@ -66,19 +65,6 @@ static int open_pinned(struct eo_session *session, const struct eo_session_optio
         eo_affinity_restore(&before);
     }
     return result;
-}
-
-/* The CPUs of the bundle's target if this machine is one and has them; else NULL. */
-static const char *target_cpus(const struct eo_manifest *manifest)
-{
-    eo_cpus before;
-
-    if (manifest->cpus == NULL || strcmp(manifest->arch, EO_ARCH) != 0 ||
-        eo_affinity_set(manifest->cpus, &before, NULL) != EO_OK) {
-        return NULL;
-    }
-    eo_affinity_restore(&before);
-    return manifest->cpus;
 }
 
 /* The manifest of the graph that is asked for, or of the only one. */
@@ -118,7 +104,7 @@ int eo_session_open(eo_bundle *bundle, const eo_session_options *given, eo_sessi
         result = find_graph(session, options.graph, told);
     }
     if (result == EO_OK && options.cpus == NULL) {
-        options.cpus = target_cpus(&bundle->manifest);
+        options.cpus = eo_target_cpus(&bundle->manifest);
     }
     if (result == EO_OK) {
         result = options.cpus != NULL ? open_pinned(session, &options, told)

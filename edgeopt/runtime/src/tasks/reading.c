@@ -96,36 +96,6 @@ static struct eo_class_logits class_logits(const struct eo_session *session,
     return map;
 }
 
-static int open_tokenizer(struct eo_session *session, struct eo_failure *failure)
-{
-    struct eo_bundle *bundle = session->bundle;
-    struct eo_reading *reading = session->reading;
-    int64_t index;
-    struct eo_file file;
-    int result;
-
-    if (session->manifest->tokenizer == NULL) {
-        return eo_fail(failure, EO_EUNSUPPORTED, bundle->manifest.name,
-                       "the bundle has no tokenizer");
-    }
-    index = eo_manifest_find(&bundle->manifest, session->manifest->tokenizer);
-    if (index < 0) {
-        return eo_fail(failure, EO_EBUNDLE, session->manifest->tokenizer, "is not among the files");
-    }
-    result = eo_bundle_map(bundle, (uint32_t)index, &file, failure);
-    if (result != EO_OK) {
-        return result;
-    }
-    (void)pthread_mutex_lock(&bundle->lock); /* fails for a broken mutex only */
-    if (bundle->tokenizer == NULL) {
-        result =
-            eo_tokenizer_open(file.data, file.bytes, file.name, &bundle->tokenizer, failure);
-    }
-    reading->tokenizer = bundle->tokenizer;
-    (void)pthread_mutex_unlock(&bundle->lock);
-    return result;
-}
-
 static int take_memory(struct eo_session *session, struct eo_failure *failure)
 {
     const struct eo_manifest *manifest = session->manifest;
@@ -256,7 +226,9 @@ int eo_reading_open(struct eo_session *session, struct eo_failure *failure)
             return result;
         }
     } else {
-        result = open_tokenizer(session, &reading->why_not);
+        struct eo_file file;
+        result = eo_bundle_tokenizer(session->bundle, manifest->tokenizer, &file,
+                                     &reading->tokenizer, &reading->why_not);
         if (result != EO_OK && result != EO_EUNSUPPORTED) {
             *failure = reading->why_not;
             return result;

@@ -1,6 +1,7 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-#include "generate/generator.h"
+#include "generate/beams.h"
+#include "generate/evaluate.h"
 
 #include "base/utf8.h"
 
@@ -53,90 +54,45 @@ void eo_generator_reset(eo_generator *generator)
 {
     generator->count = generator->cached = generator->reused = generator->answered = 0;
     generator->source_count = 0;
-    generator->ready = generator->source_read = false;
+    generator->ready = generator->source_read = generator->found = false;
     generator->end = EO_END_NONE;
     generator->bytes = generator->given_out = 0;
 }
 
-/* ---- running ---- */
-
-static bool has_encoder(const struct eo_generator *generator)
-{
-    return generator->generation.start.count > 0;
-}
-
-/* How many tokens the decoder has: what it begins with, and those that are not the encoder's. */
-static uint32_t decoded(const struct eo_generator *generator)
-{
-    return generator->generation.start.count + generator->count - generator->source_count;
-}
-
-static int32_t decoded_token(const struct eo_generator *generator, uint32_t index)
-{
-    const struct eo_ids *start = &generator->generation.start;
-
-    return index < start->count ? start->ids[index]
-                                : generator->tokens[generator->source_count + index - start->count];
-}
-
-static int run(struct eo_generator *generator, uint32_t binding, uint32_t total,
-               struct eo_failure *failure)
-{
-    if (atomic_load(&generator->cancelled)) {
-        return eo_fail(failure, EO_ECANCELLED, "generator", "was cancelled");
-    }
-    generator->total[0] = (int32_t)total;
-    return generator->session.engine->run(generator->bindings[binding], failure) == 0 ? EO_OK
-                                                                                     : EO_EENGINE;
-}
-
-/* The encoder reads its source: a run without tokens of an answer. */
-static int read_source(struct eo_generator *generator, struct eo_failure *failure)
-{
-    uint32_t at = 0;
-    int result;
-
-    while (generator->lengths[at] < generator->source_count) {
-        at++; /* the last is the context, which no source is longer than */
-    }
-    for (uint32_t i = 0; generator->mel == NULL && i < generator->lengths[at]; i++) {
-        generator->source_ids[i] = i < generator->source_count ? generator->tokens[i] : 0;
-    }
-    generator->source_length[0] = (int32_t)generator->source_count;
-    generator->source_at = at;
-    result = run(generator, at, 0, failure);
-    generator->source_read = result == EO_OK;
-    return result;
-}
-
-/* Runs the tokens that are not in the cache yet, in as few parts as there are lengths for. */
-static int evaluate(struct eo_generator *generator, struct eo_failure *failure)
-{
-    int result = EO_OK;
-
-    if (has_encoder(generator) && !generator->source_read) {
-        result = read_source(generator, failure);
-    }
-    while (result == EO_OK && generator->cached < decoded(generator)) {
-        uint32_t left = decoded(generator) - generator->cached;
-        uint32_t at = generator->source_at, length = 1;
-        if (!has_encoder(generator)) {
-            at = generator->length_count - 1;
-            while (generator->lengths[at] > left) {
-                at--;
-            }
-            length = generator->lengths[at];
-        }
-        for (uint32_t i = 0; i < length; i++) {
-            generator->ids[i] = decoded_token(generator, generator->cached + i);
-        }
-        result = run(generator, at, generator->cached + length, failure);
-        generator->cached += result == EO_OK ? length : 0;
-    }
-    return result;
-}
-
 /* ---- prompts ---- */
+
+/* What the caller leaves to the bundle is as that says, if the generator was opened for as much. */
+static int take_search(const struct eo_generator *generator, eo_sampling *how,
+                       struct eo_failure *failure)
+{
+    const struct eo_search *own = &generator->generation.search;
+    uint32_t beams = own->num_beams < generator->beams ? own->num_beams : generator->beams;
+
+    if (how->num_beams > generator->beams) {
+        return eo_fail(failure, EO_EINPUT, "num_beams",
+                       "is %u, the generator was opened for up to %u (beams)",
+                       (unsigned)how->num_beams, (unsigned)generator->beams);
+    }
+    if (how->num_beams > 1 && how->temperature != 0.0F) {
+        return eo_fail(failure, EO_EINPUT, "num_beams",
+                       "is %u with a temperature, and beams are not chosen at random",
+                       (unsigned)how->num_beams);
+    }
+    if (how->num_beams == 0) {
+        how->num_beams = how->temperature != 0.0F ? 1 : beams;
+    }
+    if (how->early_stopping == EO_EARLY_DEFAULT) {
+        how->early_stopping = own->early_stopping;
+    }
+    if (how->no_repeat_ngram_size == 0) {
+        how->no_repeat_ngram_size = own->no_repeat_ngram_size;
+    }
+    how->min_tokens = how->min_tokens == 0            ? own->min_tokens
+                      : how->min_tokens == UINT32_MAX ? 0
+                                                      : how->min_tokens;
+    how->length_penalty = how->length_penalty == 0.0 ? own->length_penalty : how->length_penalty;
+    return EO_OK;
+}
 
 static bool is_utf8(const char *text, size_t bytes)
 {
@@ -200,6 +156,9 @@ int eo_generator_take_sampling(const struct eo_generator *generator, bool of_sou
     if (result == EO_OK) {
         result = eo_sampler_check(how, failure);
     }
+    if (result == EO_OK) {
+        result = take_search(generator, how, failure);
+    }
     return result == EO_OK ? check_stops(how, failure) : result;
 }
 
@@ -208,7 +167,7 @@ static void keep(struct eo_generator *generator, const int32_t *tokens, uint32_t
 {
     uint32_t begins = generator->generation.start.count, same = 0;
 
-    if (!has_encoder(generator)) {
+    if (!eo_has_encoder(generator)) {
         while (same < generator->cached && same + 1 < count &&
                generator->tokens[same] == tokens[same]) {
             same++;
@@ -231,8 +190,9 @@ static void begin(struct eo_generator *generator, const eo_sampling *how, const 
     memmove(generator->tokens, tokens, count * sizeof *tokens);
     generator->count = count;
     generator->answered = 0;
+    generator->found = false;
     generator->end = EO_END_NONE;
-    generator->stream = (struct eo_stream){.begun = !has_encoder(generator)};
+    generator->stream = (struct eo_stream){.begun = !eo_has_encoder(generator)};
     generator->bytes = generator->given_out = 0;
     generator->stop_count = how->stop_count;
     for (uint32_t i = 0; i < how->stop_count; i++) {
@@ -241,10 +201,7 @@ static void begin(struct eo_generator *generator, const eo_sampling *how, const 
     generator->sampler.how = *how;
     generator->sampler.how.stops = NULL;
     generator->sampler.state = how->seed;
-    memset(generator->sampler.seen, 0, (size_t)generator->vocabulary / 8 + 1);
-    for (uint32_t i = 0; i < decoded(generator); i++) {
-        eo_sampler_saw(&generator->sampler, decoded_token(generator, i));
-    }
+    eo_see(generator);
 }
 
 int eo_generator_start(struct eo_generator *generator, const int32_t *tokens, uint32_t count,
@@ -255,10 +212,10 @@ int eo_generator_start(struct eo_generator *generator, const int32_t *tokens, ui
     atomic_store(&generator->cancelled, false);
     begin(generator, how, tokens, count);
     generator->ready = false;
-    result = evaluate(generator, failure);
+    result = eo_evaluate(generator, failure);
     if (result != EO_OK) {
         generator->source_count = generator->source_read ? generator->source_count : 0;
-        generator->count = has_encoder(generator) ? generator->source_count : generator->cached;
+        generator->count = eo_has_encoder(generator) ? generator->source_count : generator->cached;
         return result;
     }
     generator->ready = true;
@@ -291,7 +248,7 @@ int eo_generator_prompt(eo_generator *generator, const char *text, size_t bytes,
                      ? eo_generator_take_sampling(generator, false, sampling, &how, failure)
                      : EO_EUNSUPPORTED;
 
-    if (result == EO_OK && bytes == 0 && has_encoder(generator)) { /* it would read but an end */
+    if (result == EO_OK && bytes == 0 && eo_has_encoder(generator)) { /* it would read but an end */
         result = eo_fail(failure, EO_EINPUT, "prompt", "is empty, expected a text");
     }
     if (result == EO_OK && bytes > generator->session.max_text_bytes) {
@@ -373,18 +330,6 @@ static int finish(struct eo_generator *generator, int32_t end, eo_piece *piece)
     return EO_OK;
 }
 
-static bool is_stop(const struct eo_generator *generator, int32_t id)
-{
-    const struct eo_ids *stops = &generator->generation.stops;
-
-    for (uint32_t i = 0; i < stops->count; i++) {
-        if (stops->ids[i] == id) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Moves what is not given out yet to the start of its memory. */
 static void tidy(struct eo_generator *generator)
 {
@@ -413,34 +358,22 @@ static int take(struct eo_generator *generator, int32_t id, eo_piece *piece)
     return EO_OK;
 }
 
-static void suppress(struct eo_generator *generator, const struct eo_ids *never)
-{
-    for (uint32_t i = 0; i < never->count; i++) {
-        generator->logits[never->ids[i]] = -INFINITY;
-    }
-}
-
-/* The token of this place if it is one that is not chosen; else the sampler's. */
+/* The token of this place: of the best beam, or one that is not chosen, or the sampler's. */
 static int choose(struct eo_generator *generator, int32_t *id, struct eo_failure *failure)
 {
-    const struct eo_generation *generation = &generator->generation;
-    uint32_t room = generator->context - decoded(generator), most = generator->sampler.how.max_tokens;
+    int result;
 
-    if (most > 0 && most - generator->answered < room) {
-        room = most - generator->answered;
+    if (generator->sampler.how.num_beams > 1) {
+        result = eo_beams_search(generator, failure);
+        *id = result == EO_OK ? eo_beams_token(generator) : -1;
+        return result;
     }
-    if (room == 1 && generation->last.count > 0) {
-        *id = generation->last.ids[0];
-        return EO_OK;
+    result = eo_evaluate(generator, failure);
+    *id = eo_forced(generator);
+    if (result != EO_OK || *id >= 0) {
+        return result;
     }
-    if (generator->answered < generation->first.count) {
-        *id = generation->first.ids[generator->answered];
-        return EO_OK;
-    }
-    suppress(generator, &generation->never);
-    if (generator->answered == 0) {
-        suppress(generator, &generation->never_first);
-    }
+    eo_ban(generator);
     return eo_sampler_next(&generator->sampler, generator->logits, id, failure);
 }
 
@@ -461,20 +394,17 @@ int eo_generator_next(eo_generator *generator, eo_piece *piece, eo_failure *fail
     if (how->max_tokens > 0 && generator->answered >= how->max_tokens) {
         return finish(generator, EO_END_LENGTH, piece);
     }
-    if (decoded(generator) >= generator->context) {
+    if (eo_decoded(generator) >= generator->context) {
         return finish(generator, EO_END_CONTEXT, piece);
     }
-    result = evaluate(generator, failure);
+    result = choose(generator, &id, failure);
     if (result == EO_ECANCELLED || atomic_load(&generator->cancelled)) {
         return finish(generator, EO_END_CANCELLED, piece);
-    }
-    if (result == EO_OK) {
-        result = choose(generator, &id, failure);
     }
     if (result != EO_OK) {
         return result;
     }
-    if (is_stop(generator, id)) {
+    if (eo_is_stop(generator, id)) {
         piece->token = id;
         return finish(generator, EO_END_TOKEN, piece);
     }
