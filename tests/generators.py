@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -142,24 +144,25 @@ ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 
 def unigram() -> Any:
-    """T5's tokenizer as transformers has it, of a vocabulary that is learnt here."""
-    import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    """T5's tokenizer as transformers has it, of the pieces that are often in texts.
 
-    learnt = Tokenizer(models.Unigram())
-    learnt.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    learnt.train_from_iterator(
-        texts.read_texts(None, 100),
-        trainers.UnigramTrainer(
-            vocab_size=VOCABULARY - 4,
-            special_tokens=special,
-            unk_token="<unk>",
-            show_progress=False,
-        ),
-    )
-    pieces = json.loads(learnt.to_str())["model"]["vocab"]
-    return transformers.T5Tokenizer(vocab=[tuple(piece) for piece in pieces], extra_ids=4)
+    It is not learnt by the package: that comes to another vocabulary each time.
+    """
+    import transformers
+
+    counts: Counter[str] = Counter()
+    for text in texts.read_texts(None, 100):
+        for word in text.split():
+            marked = f"\u2581{word}"
+            for begin in range(len(marked)):
+                counts.update(marked[begin:end] for end in range(begin + 1, begin + 9))
+    often = sorted(counts, key=lambda piece: (-counts[piece] * len(piece), piece))
+    letters = [piece for piece in often if len(piece) == 1][: VOCABULARY // 2]
+    longer = [piece for piece in often if len(piece) > 1][: VOCABULARY - 7 - len(letters)]
+    whole = counts.total()
+    pieces = [(piece, math.log(counts[piece] / whole)) for piece in (*letters, *longer)]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    return transformers.T5Tokenizer(vocab=[*special, *pieces], extra_ids=4)
 
 
 def write_encoder_decoder(folder: Path, family: str, factor: float = 3.0, **changes: Any) -> Any:

@@ -80,14 +80,14 @@ int main(int argc, char **argv)
             EO_OK) {
             return printf("%d %s: %s\n", (int)failure.code, failure.where, failure.message), 0;
         }
-        if (save_and_restore(generator, i) != 0) {
+        if (!hears && save_and_restore(generator, i) != 0) {
             return printf("a state of %u is not as it was\n", (unsigned)i), 0;
         }
         do {
             if (eo_generator_next(generator, &piece, &failure) != EO_OK) {
                 return printf("%d %s: %s\n", (int)failure.code, failure.where, failure.message), 0;
             }
-            if (piece.token == 7 && save_and_restore(generator, i) != 0) {
+            if (piece.token == 7 && !hears && save_and_restore(generator, i) != 0) {
                 return printf("a state of %u is not as it was\n", (unsigned)i), 0;
             }
         } while (piece.end == EO_END_NONE);
