@@ -132,14 +132,11 @@ static int open_generator(struct eo_job *job, const struct eo_generate_options *
                                       .context = (uint32_t)options->context,
                                       .session = &job->arguments->session};
     struct eo_events *events = job->events;
-    uint64_t cache_bytes = 0, token_bytes = 0;
+    uint64_t cache_bytes = 0;
     char cpus[128];
     int64_t begin_ns;
     int result = eo_generator_cache_bytes(job->bundle, how.context, &cache_bytes, failure);
 
-    if (result == EO_OK) {
-        result = eo_generator_cache_bytes(job->bundle, 1, &token_bytes, failure);
-    }
     begin_ns = eo_clock_wall_ns();
     if (result == EO_OK) {
         result = eo_generator_open(job->bundle, &how, generator, failure);
@@ -156,7 +153,6 @@ static int open_generator(struct eo_job *job, const struct eo_generate_options *
     eo_events_integer(events, "load_ns", eo_clock_wall_ns() - begin_ns);
     eo_events_integer(events, "context", (int64_t)eo_generator_context(*generator));
     eo_events_integer(events, "cache_bytes", (int64_t)cache_bytes);
-    eo_events_integer(events, "token_bytes", (int64_t)token_bytes);
     eo_process_cpus(cpus, sizeof cpus);
     eo_events_text(events, "cpus", cpus);
     eo_events_end(events);
