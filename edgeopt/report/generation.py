@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.measure.generation import Block, Generation
 from edgeopt.measure.report import Report, RunReport
-from edgeopt.report.tables import ms, size
+from edgeopt.report.tables import ms, per_second, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,8 +63,8 @@ def _row(item: RunReport, found: Generation) -> list[str]:
         str(found.prompt_tokens),
         ms(first.p50 if first else None),
         f"{ms(low)}-{ms(high)}" if low and high else "-",
-        _figure(blocks[0].tokens_per_s) if blocks else "-",
-        _figure(blocks[-1].tokens_per_s) if blocks else "-",
+        per_second(blocks[0].tokens_per_s) if blocks else "-",
+        per_second(blocks[-1].tokens_per_s) if blocks else "-",
         str(item.steady),
         size(run.peak_memory_bytes),
         size(found.cache_used_bytes),
@@ -109,10 +109,6 @@ def _told(item: RunReport, found: Generation, *, emulated: bool) -> Iterator[str
 
 def _rate(block: Block) -> str:
     low, high = block.tokens_per_s_bounds
-    within = f" [{_figure(low)}, {_figure(high)}]" if low and high else ""
+    within = f" [{per_second(low)}, {per_second(high)}]" if low and high else ""
     which = f"{block.begin}" if block.begin == block.end else f"{block.begin}-{block.end}"
-    return f"{_figure(block.tokens_per_s)}{within} at {which}"
-
-
-def _figure(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return f"{per_second(block.tokens_per_s)}{within} at {which}"
