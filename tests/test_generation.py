@@ -191,6 +191,12 @@ def test_what_is_timed_is_what_transformers_answers(
     bundle: edgeopt.Bundle, theirs: tuple[Any, Any], tmp_path: Path
 ) -> None:
     lengths = ("--prompt-tokens", "20", "--prompt-tokens", "100", "--new-tokens", "10")
+    small = ("--seq-len", "30", "--prompt-tokens", "20", "--new-tokens", "10")
+    done = profiled(bundle.path, tmp_path / "small.json", *small, "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(done.stdout)["runs"]  # golden answers are held as far as there is room
+    assert [one["tokens"] for one in run["generation"]["golden"]] == [30 - 16] * 2
+    assert run["generation"]["context_tokens"] == 30
     done = profiled(bundle.path, tmp_path / "m.json", *lengths)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -282,7 +288,8 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(
     for words, told in (
         (("--prompt-tokens", "150", "--new-tokens", "20"), "a prompt of 150 and 20 new ones"),
         (("--seq-len", "161"), "was made for a context of 160 tokens, and was asked for 161"),
-        (("--seq-len", "16", "--new-tokens", "16"), "16 new ones and a prompt do not fit into"),
+        (("--seq-len", "20", "--new-tokens", "20"), "20 new ones and a prompt do not fit into"),
+        (("--seq-len", "9"), "golden prompts of up to 16 tokens, which a context of 9 has no room"),
         (("--operators",), "generates text, for which there is no --operators yet"),
     ):
         done = profiled(bundle.path, tmp_path / "m.json", *words)

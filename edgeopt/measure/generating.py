@@ -65,8 +65,8 @@ def ask(
 ) -> Asked:
     """Return what is asked for, with defaults in the place of None, and of no ``prompts``.
 
-    Raises InputError if prompt and answer do not fit into the context, or that not into the
-    bundle's.
+    Raises InputError if prompt and answer, or a golden prompt, do not fit into the context, or that
+    not into the bundle's.
     """
     where = str(bundle.path)
     most = bundle.manifest.max_seq_len
@@ -75,6 +75,14 @@ def ask(
             f"was made for a context of {most} tokens, and was asked for {context}", where=where
         )
     room = context or most
+    golden = max(call.tokens for call in bundle.manifest.golden)
+    if room <= golden:
+        raise InputError(
+            f"has golden prompts of up to {golden} tokens, which a context of {room} has no room "
+            "for, and nothing is timed unchecked",
+            where=where,
+            hint=f"Ask for a context of {golden + 1} tokens or more with --seq-len.",
+        )
     generation = bundle.manifest.generation
     assert generation is not None
     begins = len(generation.start)

@@ -203,7 +203,8 @@ def profile(
         _check_generating(
             bundle,
             {
-                "--duration": duration_s,
+                "--rules": rules,
+                "--duration": duration_s if rules is None else None,
                 "--data": data,
                 "--deterministic": deterministic,
                 "--cache-model": cache_model,

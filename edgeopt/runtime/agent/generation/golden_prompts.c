@@ -108,7 +108,8 @@ static int compare_logits(const struct prompt *prompt, struct eo_agreement *agre
     return EO_OK;
 }
 
-/* Goes on as far as the reference is sure, and counts the tokens that are its own, up to another. */
+/* Goes on as far as the reference is sure and the context has room, and counts the tokens that are its
+ * own, up to another. */
 static int compare_answer(const struct prompt *prompt, int64_t *same, int64_t *wanted,
                           struct eo_failure *failure)
 {
@@ -129,6 +130,10 @@ static int compare_answer(const struct prompt *prompt, int64_t *same, int64_t *w
                          : EO_OK;
         if (result != EO_OK) {
             return result;
+        }
+        if (piece.end == EO_END_CONTEXT) {
+            *wanted = *same; /* all that there is room for */
+            break;
         }
         is_same = token_at(tree, i, &token) && piece.token == token;
         *same += is_same;

@@ -8,7 +8,7 @@
 #include "job.h"
 
 /* Answers each golden prompt, and says how near the logits after it are to the reference's, and how many
- * of the reference's tokens follow. `agree` becomes false if the prompt's tokens are others, the
+ * of the reference's tokens follow, of those that the context has room for. `agree` becomes false if the prompt's tokens are others, the
  * logits' cosine is below the artifact's bound, or in FP32 another token follows. Of the first prompt
  * it says how long it took; and then what memory is taken. */
 int eo_golden_prompts_check(struct eo_job *job, struct eo_generator *generator, bool *agree,
