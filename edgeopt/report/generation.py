@@ -97,13 +97,12 @@ def _told(item: RunReport, found: Generation, *, emulated: bool) -> Iterator[str
             + (f"{later:,} for each later one " if later is not None else "")
             + "(emulated, one thread)"
         )
-    total = item.energy.total if item.energy else None
-    if total is not None:
-        net = total.net
+    if item.energy is not None and item.energy.total is not None:
+        net = item.energy.total.net
+        each = [1e3 * value / found.new_tokens for value in (net.joules, net.uncertainty)]
         yield (
-            f"{1e3 * net.joules / found.new_tokens:.3g} ± "
-            f"{1e3 * net.uncertainty / found.new_tokens:.2g} mJ above idle for each new token, the "
-            "prompt's share with it"
+            f"{each[0]:.3g} ± {each[1]:.2g} mJ above idle for each new token, the prompt's share "
+            "with it" + (" (synthetic, of no board)" if item.energy.synthetic else "")
         )
 
 
