@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from edgeopt.model import texts
 from edgeopt.model.decoder import import_decoder
 from edgeopt.quantize import Quantize
 from edgeopt.recipe import Recipe, load_recipe
+from edgeopt.runtime.build import build_for_host
 from edgeopt.target import load_target
 from tests import generators
 from tests.commands import edgeopt as command
@@ -125,8 +127,7 @@ WRONG: dict[str, tuple[list[Any], str]] = {
     "long": (["a " * 400], "expected up to 160: the context"),
     "room": (["a", "--max-context", 161], "context: is 161, expected up to 160 tokens"),
     "precision": (["a", "-p", "fp16"], "the bundle has no fp16 artifact"),
-    "board": (["a", "--board", "kitchen"], "takes no --context, --cascade or --board"),
-    "context": (["a", "--context", "b"], "takes no --context, --cascade or --board"),
+    "context": (["a", "--context", "b"], "takes no --context or --cascade"),
     "image": (["--image", "x.png", "--seed", 1], "--image takes no options of generated text"),
     "stop": (["a", "--stop", ""], "stops: text 0 is no UTF-8 of 1 to 255 bytes"),
 }
@@ -149,7 +150,7 @@ def test_other_commands_say_that_they_do_not_take_it(
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
     one, other = (f"{bundle.path}@onnx,{p}" for p in ("fp32", "int8"))
-    runs = "generates text, which works with 'edgeopt run' here"
+    runs = "generates text, which works with 'edgeopt run' and 'edgeopt profile'"
     for words, told in (
         (("estimate", bundle.path, "--target", "raspberry-pi-5"), runs),
         (("compare", one, other, "--board", "host"), runs),
@@ -227,6 +228,49 @@ def test_what_is_timed_is_what_transformers_answers(
             assert raw["generation"]["tokens"] == made[0, count:].tolist()
         for row, wall_ns in zip(raw["generation"]["token_ns"], raw["wall_ns"], strict=True):
             assert sum(row) <= wall_ns
+
+
+def test_a_board_goes_on_with_prompts_as_this_machine_does(
+    bundle: edgeopt.Bundle, theirs: tuple[Any, Any]
+) -> None:
+    words = ("run", bundle.path, PROMPT, "And another", "-p", "fp32", "--json", "--max-tokens", 9)
+    for how in ((), ("--temperature", 0.9, "--top-p", 0.9, "--seed", 7), ("--stop", "a")):
+        here, there = (command(*words, *how, *board) for board in ((), ("--board", "host")))
+        assert there.returncode == 0, there.stderr
+        assert json.loads(there.stdout) == json.loads(here.stdout)
+    tokenizer, network = theirs
+    given = tokenizer(PROMPT, return_tensors="pt")
+    made = network.generate(**given, max_new_tokens=9, do_sample=False, pad_token_id=0)
+    answer = json.loads(command(*words, "--board", "host").stdout)["answers"][0]
+    assert answer["tokens"] == made[0, given.input_ids.shape[1] :].tolist()
+    shown = command("run", bundle.path, PROMPT, "-p", "fp32", "--max-tokens", 9, "--board", "host")
+    assert shown.stdout.startswith(answer["text"].splitlines()[0])
+    for prompt, told in ((PROMPT * 9, "prompt: has "), ("", "prompt: has no tokens")):
+        refused = command("run", bundle.path, prompt, "--board", "host", columns=200)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+
+
+def test_the_agent_refuses_how_it_does_not_know_to_choose(bundle: edgeopt.Bundle) -> None:
+    import onnxruntime
+
+    agent = str(build_for_host().generation_agent)
+    words = [agent, "read", "--bundle", str(bundle.path), "--precision", "fp32"]
+    words += ["--libraries", str(Path(onnxruntime.__file__).parent / "capi")]
+    for line, told in (
+        ({"text": "a", "beams": 2}, "beams is unknown, or of another type"),
+        ({"text": "a", "top_k": -1}, "top_k is unknown, or of another type"),
+        ({"text": "a", "stops": ["b"] * 17}, "stops is unknown, or of another type"),
+        ({"text": "a", "stops": [""]}, "text 0 is no UTF-8 of 1 to 255 bytes"),
+        ({"text": "a", "temperature": -1.0}, "expected"),
+        ({"max_tokens": 1}, 'expected {"text": ...} in each line'),
+        (["text"], 'expected {"text": ...} in each line'),
+    ):
+        given = json.dumps(line) + "\n"
+        done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+        event = json.loads(done.stdout.splitlines()[-1])
+        assert (done.returncode, event["event"]) == (1, "error")
+        assert told in event["message"]
 
 
 def test_another_answer_than_this_machines_is_not_told(

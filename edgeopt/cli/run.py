@@ -89,8 +89,8 @@ def run(
     says how well each TEXT fits each of them, a detector which objects are where (x and y of two
     corners, in pixels), and a segmentation how much of the image each label has.
 
-    A bundle that generates text goes on with each TEXT, which is printed as it comes, here and not
-    on a board. It takes the likeliest token, or one by --temperature, --top-k, --top-p and --min-p.
+    A bundle that generates text goes on with each TEXT, which is printed as it comes. It takes the
+    likeliest token, or one by --temperature, --top-k, --top-p and --min-p.
     """
     asked = {name: value for name, value in generating.items() if value not in (None, ())}
     texts = (*texts, *more)
@@ -112,12 +112,10 @@ def run(
         raise click.UsageError("--threshold and --maps go with --image.")
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
     if _generates(bundle):
-        if any((context, cascade_file, board)):
-            raise click.UsageError(
-                "A bundle that generates text takes no --context, --cascade or --board."
-            )
+        if any((context, cascade_file)):
+            raise click.UsageError("A bundle that generates text takes no --context or --cascade.")
         options = {"engine": engine, "precision": precision, "threads": threads}
-        _generate(bundle, given, asked, as_json, options)
+        _generate(bundle, given, asked, as_json, board, options)
         return
     if asked:
         raise click.UsageError(
@@ -182,10 +180,13 @@ def _generate(
     prompts: tuple[str, ...],
     asked: dict[str, Any],
     as_json: bool,
+    board: str | None,
     options: dict[str, Any],
 ) -> None:
+    from edgeopt.bundle import open_bundle
     from edgeopt.report.shown import plain
     from edgeopt.run.generating import Answer, Answers, Sampling, generate
+    from edgeopt.run.generating_there import generate_there
 
     room = asked.pop("room", 0)
     sampling = Sampling(**asked)
@@ -202,15 +203,16 @@ def _generate(
         sys.stdout.write("\n")
         sys.stdout.flush()
 
-    found = generate(
-        bundle,
-        prompts,
-        sampling=sampling,
-        context=room,
-        told=None if as_json else told,
-        ended=None if as_json else ended,
-        **options,
-    )
+    options |= {
+        "sampling": sampling,
+        "context": room,
+        "told": None if as_json else told,
+        "ended": None if as_json else ended,
+    }
+    if board is None:
+        found = generate(bundle, prompts, **options)
+    else:
+        found = generate_there(open_bundle(bundle), prompts, board, **options)
     emit(asdict(found), as_json, lambda console: render(console, found))
 
 

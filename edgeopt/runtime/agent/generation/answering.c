@@ -4,9 +4,9 @@
 
 #include "clock.h"
 #include "generation/golden_prompts.h"
+#include "generation/open.h"
 #include "measure.h"
 #include "memory.h"
-#include "process.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -125,40 +125,6 @@ static int say_prompt(struct answering *timed, struct eo_failure *failure)
     return eo_job_reader_gone(timed->job, failure);
 }
 
-static int open_generator(struct eo_job *job, const struct eo_generate_options *options,
-                          struct eo_generator **generator, struct eo_failure *failure)
-{
-    const eo_generator_options how = {.struct_bytes = (uint32_t)sizeof how,
-                                      .context = (uint32_t)options->context,
-                                      .session = &job->arguments->session};
-    struct eo_events *events = job->events;
-    uint64_t cache_bytes = 0;
-    char cpus[128];
-    int64_t begin_ns;
-    int result = eo_generator_cache_bytes(job->bundle, how.context, &cache_bytes, failure);
-
-    begin_ns = eo_clock_wall_ns();
-    if (result == EO_OK) {
-        result = eo_generator_open(job->bundle, &how, generator, failure);
-    }
-    if (result != EO_OK) {
-        return result;
-    }
-    job->session = &(*generator)->session; /* whose files and engine take memory */
-    eo_events_begin(events, "engine");
-    eo_events_text(events, "engine", eo_generator_engine(*generator));
-    eo_events_text(events, "version", eo_generator_engine_version(*generator));
-    eo_events_text(events, "precision", eo_generator_precision(*generator));
-    eo_events_text(events, "library", (*generator)->session.library);
-    eo_events_integer(events, "load_ns", eo_clock_wall_ns() - begin_ns);
-    eo_events_integer(events, "context", (int64_t)eo_generator_context(*generator));
-    eo_events_integer(events, "cache_bytes", (int64_t)cache_bytes);
-    eo_process_cpus(cpus, sizeof cpus);
-    eo_events_text(events, "cpus", cpus);
-    eo_events_end(events);
-    return eo_job_reader_gone(job, failure);
-}
-
 static int take_memory(struct answering *timed, const struct eo_generate_options *options,
                        struct eo_failure *failure)
 {
@@ -217,7 +183,7 @@ static int run(struct answering *timed, const struct eo_generate_options *option
     }
     if (result == EO_OK) {
         eo_memory_say(job, "before");
-        result = open_generator(job, options, &timed->generator, failure);
+        result = eo_open_generator(job, options, &timed->generator, failure);
     }
     if (result == EO_OK) {
         eo_memory_say(job, "loaded");

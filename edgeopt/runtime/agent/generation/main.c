@@ -3,6 +3,7 @@
 /* edgeopt-generation-agent: as edgeopt-agent, for bundles that generate text. It is a program of its own
  * because most boards never need it. */
 #include "generation/answering.h"
+#include "generation/prompts.h"
 #include "program.h"
 
 #include <stdio.h>
@@ -25,7 +26,8 @@ int main(int argc, char **argv)
     if (result == EO_OK && arguments.command == EO_HELP) {
         return fputs(eo_generate_usage, stdout) < 0 || fflush(stdout) != 0 ? EXIT_FAILED : 0;
     }
-    if (result == EO_OK && arguments.command != EO_RUN && arguments.command != EO_CLOCK) {
+    if (result == EO_OK && arguments.command != EO_RUN && arguments.command != EO_READ &&
+        arguments.command != EO_CLOCK) {
         result = eo_fail(&failure, EO_EINPUT, argv[1],
                          "unknown command; edgeopt-generation-agent --help lists them");
     }
@@ -37,8 +39,9 @@ int main(int argc, char **argv)
         return EXIT_FAILED;
     }
     eo_program_hello(&events);
-    result = arguments.command == EO_CLOCK ? eo_program_clock(&job, &failure)
-                                           : eo_answering_run(&job, &options, &failure);
+    result = arguments.command == EO_CLOCK  ? eo_program_clock(&job, &failure)
+             : arguments.command == EO_READ ? eo_prompts_answer(&job, &options, &failure)
+                                            : eo_answering_run(&job, &options, &failure);
     eo_bundle_close(job.bundle);
     return result == EO_OK ? 0 : eo_program_fail(&events, &failure, EXIT_FAILED);
 }

@@ -11,6 +11,7 @@ const char eo_generate_usage[] =
     "run --bundle PATH --seq-len N [--new-tokens N] [--context N]: a prompt of so many tokens,\n"
     "  and so many new ones; with the options of edgeopt-agent run, but for --duration-ms,\n"
     "  --graph and --batch\n"
+    "read [...]: for lines {\"text\": ..., \"max_tokens\": ...} of input, pieces of what follows\n"
     "clock: that which measures, for each line of input\n"
     "--version | --help\n";
 
