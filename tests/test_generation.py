@@ -245,7 +245,7 @@ def test_a_board_goes_on_with_prompts_as_this_machine_does(
     assert answer["tokens"] == made[0, given.input_ids.shape[1] :].tolist()
     shown = command("run", bundle.path, PROMPT, "-p", "fp32", "--max-tokens", 9, "--board", "host")
     assert shown.stdout.startswith(answer["text"].splitlines()[0])
-    for prompt, told in ((PROMPT * 9, "prompt: has "), ("", "prompt: has no tokens")):
+    for prompt, told in ((PROMPT * 40, "prompt: has "), ("", "prompt: has no tokens")):
         refused = command("run", bundle.path, prompt, "--board", "host", columns=200)
         assert refused.returncode == 2
         assert told in refused.stderr
