@@ -4,24 +4,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import edgeopt
+from edgeopt.bundle.manifest import _digest
 from edgeopt.bundle.verify import verify
-from edgeopt.errors import BundleError, CompileError, InputError
+from edgeopt.errors import BoardError, BundleError, CompileError, InputError, MeasurementError
 from edgeopt.evaluate.evaluation import Evaluation
 from edgeopt.lower import generation
+from edgeopt.measure import generating
+from edgeopt.measure.agent import AgentReport
 from edgeopt.model import texts
 from edgeopt.model.decoder import import_decoder
 from edgeopt.quantize import Quantize
 from edgeopt.recipe import Recipe, load_recipe
+from edgeopt.runtime.build import build_for_host
 from edgeopt.target import load_target
 from tests import generators
 from tests.commands import edgeopt as command
@@ -120,8 +127,7 @@ WRONG: dict[str, tuple[list[Any], str]] = {
     "long": (["a " * 400], "expected up to 160: the context"),
     "room": (["a", "--max-context", 161], "context: is 161, expected up to 160 tokens"),
     "precision": (["a", "-p", "fp16"], "the bundle has no fp16 artifact"),
-    "board": (["a", "--board", "kitchen"], "takes no --context, --cascade or --board"),
-    "context": (["a", "--context", "b"], "takes no --context, --cascade or --board"),
+    "context": (["a", "--context", "b"], "takes no --context or --cascade"),
     "image": (["--image", "x.png", "--seed", 1], "--image takes no options of generated text"),
     "stop": (["a", "--stop", ""], "stops: text 0 is no UTF-8 of 1 to 255 bytes"),
 }
@@ -144,10 +150,9 @@ def test_other_commands_say_that_they_do_not_take_it(
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
     one, other = (f"{bundle.path}@onnx,{p}" for p in ("fp32", "int8"))
-    runs = "generates text, which works with 'edgeopt run' here"
+    runs = "generates text, which works with 'edgeopt run' and 'edgeopt profile'"
     for words, told in (
         (("estimate", bundle.path, "--target", "raspberry-pi-5"), runs),
-        (("profile", bundle.path, "--board", "host"), runs),
         (("compare", one, other, "--board", "host"), runs),
         (
             ("evaluate", bundle.path, "--data", rows, "--board", "kitchen"),
@@ -168,6 +173,183 @@ def theirs(checkpoint: Path) -> tuple[Any, Any]:
     network = transformers.AutoModelForCausalLM.from_pretrained(str(checkpoint)).eval()
     network.requires_grad_(False)
     return transformers.AutoTokenizer.from_pretrained(str(checkpoint)), network
+
+
+def golden_prompt(bundle: edgeopt.Bundle, count: int) -> list[int]:
+    """Return the tokens that are timed: those of the golden prompts, again and again."""
+    golden = json.loads((bundle.path / "golden/prompts.json").read_text())
+    tokens = [token for one in golden for token in one["tokens"]]
+    return [tokens[i % len(tokens)] for i in range(count)]
+
+
+def profiled(bundle: Path, output: Path, *words: str) -> Any:
+    """Return what ``profile`` printed of this machine, and how it ended."""
+    given = ("profile", bundle, "--board", "host", "--runs", "2", "--json", "-o", output, *words)
+    return command(*given, columns=200)
+
+
+def test_what_is_timed_is_what_transformers_answers(
+    bundle: edgeopt.Bundle, theirs: tuple[Any, Any], tmp_path: Path
+) -> None:
+    lengths = ("--prompt-tokens", "20", "--prompt-tokens", "100", "--new-tokens", "10")
+    small = ("--seq-len", "30", "--prompt-tokens", "20", "--new-tokens", "10")
+    done = profiled(bundle.path, tmp_path / "small.json", *small, "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(done.stdout)["runs"]  # golden answers are held as far as there is room
+    golden = json.loads((bundle.path / "golden/prompts.json").read_text())
+    room = [30 - len(one["tokens"]) for one in golden]
+    assert [one["tokens"] for one in run["generation"]["golden"]] == room
+    assert run["generation"]["context_tokens"] == 30
+    done = profiled(bundle.path, tmp_path / "m.json", *lengths)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["not_run"] == []
+    kept = json.loads((tmp_path / "m.json").read_text())["runs"]
+    assert [(r["precision"], r["seq_len"]) for r in told["runs"]] == [
+        ("fp32", 20), ("fp32", 100), ("int8", 20), ("int8", 100),
+    ]  # fmt: skip
+    for run, raw in zip(told["runs"], kept, strict=True):
+        found, count = run["generation"], run["seq_len"]
+        assert run["outputs_agree"]
+        assert found["time_to_first_token_ns"]["n"] == 2
+        assert [block["tokens"] for block in found["blocks"]] == [[2, 3], [4, 5], [6, 7], [8, 10]]
+        assert all(block["tokens_per_s"] > 0 for block in found["blocks"])
+        assert found["host"]["cosine"] > 0.99999
+        # What the runtime allocates is what the bundle says of it.
+        of_token = found["cache_bytes"] / found["context_tokens"]
+        assert found["cache_used_bytes"] == (count + 10) * of_token
+        if run["precision"] == "fp32":
+            assert all(one["same"] == one["tokens"] for one in found["golden"])
+            given = torch.tensor([golden_prompt(bundle, count)])
+            made = theirs[1].generate(
+                given, attention_mask=torch.ones_like(given), max_new_tokens=10, do_sample=False,
+                eos_token_id=None, pad_token_id=0,
+            )  # fmt: skip
+            assert raw["generation"]["tokens"] == made[0, count:].tolist()
+        for row, wall_ns in zip(raw["generation"]["token_ns"], raw["wall_ns"], strict=True):
+            assert sum(row) <= wall_ns
+
+
+def test_a_board_goes_on_with_prompts_as_this_machine_does(
+    bundle: edgeopt.Bundle, theirs: tuple[Any, Any]
+) -> None:
+    words = ("run", bundle.path, PROMPT, "And another", "-p", "fp32", "--json", "--max-tokens", 9)
+    for how in ((), ("--temperature", 0.9, "--top-p", 0.9, "--seed", 7), ("--stop", "a")):
+        here, there = (command(*words, *how, *board) for board in ((), ("--board", "host")))
+        assert there.returncode == 0, there.stderr
+        assert json.loads(there.stdout) == json.loads(here.stdout)
+    tokenizer, network = theirs
+    given = tokenizer(PROMPT, return_tensors="pt")
+    made = network.generate(**given, max_new_tokens=9, do_sample=False, pad_token_id=0)
+    answer = json.loads(command(*words, "--board", "host").stdout)["answers"][0]
+    assert answer["tokens"] == made[0, given.input_ids.shape[1] :].tolist()
+    shown = command("run", bundle.path, PROMPT, "-p", "fp32", "--max-tokens", 9, "--board", "host")
+    assert shown.stdout.startswith(answer["text"].splitlines()[0])
+    for prompt, told in ((PROMPT * 40, "prompt: has "), ("", "prompt: has no tokens")):
+        refused = command("run", bundle.path, prompt, "--board", "host", columns=200)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+
+
+def test_the_agent_refuses_how_it_does_not_know_to_choose(bundle: edgeopt.Bundle) -> None:
+    import onnxruntime
+
+    agent = str(build_for_host().generation_agent)
+    words = [agent, "read", "--bundle", str(bundle.path), "--precision", "fp32"]
+    words += ["--libraries", str(Path(onnxruntime.__file__).parent / "capi")]
+    for line, told in (
+        ({"text": "a", "beams": 2}, "beams is unknown, or of another type"),
+        ({"text": "a", "top_k": -1}, "top_k is unknown, or of another type"),
+        ({"text": "a", "stops": ["b"] * 17}, "stops is unknown, or of another type"),
+        ({"text": "a", "stops": [""]}, "text 0 is no UTF-8 of 1 to 255 bytes"),
+        ({"text": "a", "temperature": -1.0}, "expected"),
+        ({"max_tokens": 1}, 'expected {"text": ...} in each line'),
+        (["text"], 'expected {"text": ...} in each line'),
+    ):
+        given = json.dumps(line) + "\n"
+        done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+        event = json.loads(done.stdout.splitlines()[-1])
+        assert (done.returncode, event["event"]) == (1, "error")
+        assert told in event["message"]
+
+
+def test_another_answer_than_this_machines_is_not_told(
+    bundle: edgeopt.Bundle, theirs: tuple[Any, Any]
+) -> None:
+    prompt = golden_prompt(bundle, 20)
+    given = torch.tensor([prompt])
+    logits = theirs[1](given).logits[0, -1].double().numpy()
+    made = theirs[1].generate(
+        given, attention_mask=torch.ones_like(given), max_new_tokens=6, do_sample=False,
+        eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    asked = generating.Asked(context=160, prompts=(20,), new_tokens=6)
+    right = generating.Answers(
+        told=AgentReport(),
+        vocabulary=len(logits),
+        stride=3,
+        logits=logits[::3].tolist(),
+        tokens=tuple(made[0, 20:].tolist()),
+    )
+
+    def check(found: generating.Answers) -> Any:
+        fp32 = bundle.manifest.artifacts[0]
+        return generating.check_on_host(bundle, fp32, 20, asked, found, "pi")[0]
+
+    held = check(right)
+    assert held.cosine == pytest.approx(1, abs=1e-6)
+    assert 0 < held.same == held.sure <= 6
+    for wrong in (
+        replace(right, tokens=(right.tokens[0] + 1, *right.tokens[1:])),
+        replace(right, logits=right.logits[::-1]),
+        replace(right, logits=right.logits[:-1]),
+    ):
+        with pytest.raises(MeasurementError, match="pi: "):
+            check(wrong)
+
+
+def test_a_wrong_golden_answer_is_timed_by_none(bundle: edgeopt.Bundle, tmp_path: Path) -> None:
+    name, folder = "golden/prompts.json", tmp_path / "b"
+    shutil.copytree(bundle.path, folder)
+    golden = json.loads((folder / name).read_text())
+    golden[1]["answer"][2] += 1
+    (folder / name).write_text(json.dumps(golden))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    data = (folder / name).read_bytes()
+    manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest["digest"] = _digest(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    one = ("--precision", "fp32", "--prompt-tokens", "8", "--new-tokens", "2")
+    done = profiled(folder, tmp_path / "m.json", *one)
+    assert done.returncode == 1
+    (run,) = json.loads(done.stdout)["runs"]
+    assert (run["outputs_agree"], run["latency_ns"]) == (False, None)
+    assert run["generation"]["time_to_first_token_ns"] is None
+    assert [one["same"] == one["tokens"] for one in run["generation"]["golden"]] == [True, False]
+
+
+def test_what_does_not_fit_is_refused_before_it_is_sent(
+    bundle: edgeopt.Bundle, tmp_path: Path
+) -> None:
+    for words, told in (
+        (("--prompt-tokens", "150", "--new-tokens", "20"), "a prompt of 150 and 20 new ones"),
+        (("--seq-len", "161"), "was made for a context of 160 tokens, and was asked for 161"),
+        (("--seq-len", "20", "--new-tokens", "20"), "20 new ones and a prompt do not fit into"),
+        (("--seq-len", "9"), "golden prompts of up to 16 tokens, which a context of 9 has no room"),
+        (("--operators",), "generates text, for which there is no --operators yet"),
+    ):
+        done = profiled(bundle.path, tmp_path / "m.json", *words)
+        assert done.returncode != 0
+        assert told in done.stderr
+        assert "Deploying" not in done.stderr
+        assert "own: " not in done.stderr
+    board = SimpleNamespace(
+        facts=SimpleNamespace(ram_available_bytes=1000), entry=SimpleNamespace(name="pi")
+    )
+    asked = generating.ask(bundle, context=None, prompts=(), new_tokens=None, emulated=False)
+    assert asked == generating.Asked(context=160, prompts=(32,), new_tokens=64)
+    with pytest.raises(BoardError, match="the cache of 160 tokens takes"):
+        generating.check_memory(bundle, cast("Any", board), asked)
 
 
 def _values(found: Evaluation) -> list[dict[str, float | None]]:
@@ -447,6 +629,16 @@ def test_an_encoder_decoder_answers_a_source(tmp_path: Path) -> None:
     assert searched["cache_bytes"] == 100 * row * (1 + 1 + 3)
     refused = command("run", made.path, "", columns=200)
     assert "prompt: is empty, expected a text" in refused.stderr
+    one = ("--precision", "fp32", "--prompt-tokens", "24", "--new-tokens", "5")
+    done = profiled(made.path, tmp_path / "m.json", *one)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads((tmp_path / "m.json").read_text())["runs"]
+    given = {"input_ids": torch.tensor([golden_prompt(made, 24)])}
+    given["attention_mask"] = torch.ones_like(given["input_ids"])
+    with torch.inference_mode():
+        wanted = network.generate(**given, max_new_tokens=5, do_sample=False)[0, 1:].tolist()
+    assert run["generation"]["tokens"][: len(wanted)] == wanted
+    assert run["generation"]["host"]["same"] == run["generation"]["host"]["sure"] > 0
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"source": source, "target": answer["text"]}) + "\n")
     found = edgeopt.evaluate_bundle(made, rows, original=tmp_path / "tiny", max_tokens=30)

@@ -15,7 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from edgeopt.runtime.build import NOTICES, PLATFORMS, build_runtime, sources_digest  # noqa: E402
+from edgeopt.runtime.build import (  # noqa: E402
+    AGENT,
+    GENERATION_AGENT,
+    NOTICES,
+    PLATFORMS,
+    build_runtime,
+    sources_digest,
+)
 
 EPOCH = "315532800"  # 1980, where a zip's clock begins
 
@@ -37,6 +44,7 @@ def main(output: Path) -> None:
             folder.mkdir(parents=True)
             shutil.copy(built.library, folder)
             shutil.copy(built.agent, folder)
+            shutil.copy(built.generation_agent, folder)
             (folder / "sources.sha256").write_text(sources_digest() + "\n")
         _set_modes(source)
         code = (
@@ -63,7 +71,7 @@ def _set_modes(source: Path) -> None:
     """Give all files the modes of a fresh checkout, whatever the umask: they are in the wheel."""
     for path in source.rglob("*"):
         if not path.is_symlink() and path.is_file():
-            runs = path.name == "edgeopt-agent" or path.suffix == ".so"
+            runs = path.name in (AGENT, GENERATION_AGENT) or path.suffix == ".so"
             path.chmod(0o755 if runs else 0o644)
 
 

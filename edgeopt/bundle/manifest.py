@@ -301,8 +301,8 @@ class Manifest:
         """Raise BundleError for a bundle that generates text, which is run in a way of its own."""
         if self.generation is not None:
             raise BundleError(
-                "generates text, which works with 'edgeopt run' here, and in an app with the "
-                "runtime's generator",
+                "generates text, which works with 'edgeopt run' and 'edgeopt profile', and in an "
+                "app with the runtime's generator",
                 where=self.name,
             )
 

@@ -15,6 +15,16 @@ from edgeopt.cli.output import emit, json_option
 @click.option("--engine", "-e", "engines", multiple=True, metavar="ENGINE", help="Only these.")
 @click.option("--precision", "-p", "precisions", multiple=True, metavar="P", help="Only these.")
 @click.option("--seq-len", type=click.IntRange(1), help="Tokens [the bundle's longest].")
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(1, 1 << 20),
+    multiple=True,
+    metavar="N",
+    help="Generators: lengths of prompts [32, 128, 512].",
+)
+@click.option(
+    "--new-tokens", type=click.IntRange(1, 1 << 20), metavar="N", help="And of each answer [64]."
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads [the target's].")
 @click.option("--warmup", type=click.IntRange(0), help="Runs before the samples [the target's].")
 @click.option("--runs", type=click.IntRange(1), help="Samples [the target's; emulated: 10].")
@@ -55,6 +65,8 @@ def profile(
     engines: tuple[str, ...],
     precisions: tuple[str, ...],
     seq_len: int | None,
+    prompt_tokens: tuple[int, ...],
+    new_tokens: int | None,
     threads: int | None,
     warmup: int | None,
     runs: int | None,
@@ -84,6 +96,8 @@ def profile(
     The board's state and the power of its rails are sampled meanwhile (edgeopt board check lists
     them): a run that the board throttled or others disturbed is marked, and the energy of an
     inference is printed with what it is uncertain by.
+    A generator's bundle answers prompts: the time to the first token, and tokens per second by
+    position; --seq-len is the context of its cache, and --runs counts answers.
     Exits with 1 if an artifact's outputs disagree.
     """
     from edgeopt.measure.metering import MeterPlan
@@ -116,6 +130,8 @@ def profile(
         cool_to_c=cool_to,
         grid_g_per_kwh=grid,
         meter=external,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
     )
     emit(found.document(), as_json, lambda console: render(found, console))
     taken = [item.run for item in found.runs]

@@ -111,8 +111,8 @@ def run(
     A bundle that writes down speech takes WAV files in the place of TEXTs: one channel, 16 bits,
     16 kHz.
 
-    A bundle that generates text goes on with each TEXT, which is printed as it comes, here and not
-    on a board. It takes the likeliest token, or one by --temperature, --top-k, --top-p and --min-p.
+    A bundle that generates text goes on with each TEXT, which is printed as it comes. It takes the
+    likeliest token, or one by --temperature, --top-k, --top-p and --min-p.
     """
     asked = {name: value for name, value in generating.items() if value not in (None, ())}
     texts = (*texts, *more)
@@ -135,12 +135,12 @@ def run(
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
     task = _generating(bundle)
     if task is not None:
-        if any((context, cascade_file, board)):
-            raise click.UsageError(
-                "A bundle that generates text takes no --context, --cascade or --board."
-            )
+        if any((context, cascade_file)):
+            raise click.UsageError("A bundle that generates text takes no --context or --cascade.")
+        if board is not None and task == _HEARS:
+            raise click.UsageError("A bundle that writes down speech takes no --board.")
         options = {"engine": engine, "precision": precision, "threads": threads}
-        _generate(bundle, given, asked, as_json, options, hears=task == _HEARS)
+        _generate(bundle, given, asked, as_json, board, options, hears=task == _HEARS)
         return
     if asked:
         raise click.UsageError(
@@ -205,12 +205,15 @@ def _generate(
     prompts: tuple[str, ...],
     asked: dict[str, Any],
     as_json: bool,
+    board: str | None,
     options: dict[str, Any],
     *,
     hears: bool,
 ) -> None:
+    from edgeopt.bundle import open_bundle
     from edgeopt.report.shown import plain
     from edgeopt.run.generating import Answer, Answers, Sampling, generate, transcribe
+    from edgeopt.run.generating_there import generate_there
 
     room = asked.pop("room", 0)
     spoken = {name: asked.pop(name) for name in ("language", "task") if name in asked}
@@ -233,17 +236,18 @@ def _generate(
         sys.stdout.write("\n")
         sys.stdout.flush()
 
-    how: dict[str, Any] = {
+    options |= {
         "sampling": sampling,
         "context": room,
         "told": None if as_json else told,
         "ended": None if as_json else ended,
-        **options,
     }
     if hears:
-        found = transcribe(bundle, prompts, **spoken, **how)
+        found = transcribe(bundle, prompts, **spoken, **options)
+    elif board is None:
+        found = generate(bundle, prompts, **options)
     else:
-        found = generate(bundle, prompts, **how)
+        found = generate_there(open_bundle(bundle), prompts, board, **options)
     emit(asdict(found), as_json, lambda console: render(console, found))
 
 

@@ -17,7 +17,7 @@ from edgeopt.deploy.store import Store
 from edgeopt.engines.fetch import fetch
 from edgeopt.engines.select import choose
 from edgeopt.errors import BoardError
-from edgeopt.runtime.build import AGENT, build_runtime
+from edgeopt.runtime.build import AGENT, GENERATION_AGENT, build_runtime
 
 _ANSWER_S = 15.0  # a loaded board, emulated
 
@@ -39,12 +39,13 @@ class Provided:
     program: Mapping[str, Path]
 
 
-def check_architecture(bundle: Bundle, board: Board) -> None:
+def check_architecture(bundle: Bundle, board: Board, *, generates: bool = False) -> None:
     """Raise BoardError if the bundle is for another architecture than the board's.
 
-    Raises BundleError for one that generates text, which no board is asked for yet.
+    Raises BundleError for one that generates text, unless the caller ``generates``.
     """
-    bundle.manifest.check_not_generating()
+    if not generates:
+        bundle.manifest.check_not_generating()
     target = bundle.manifest.target
     if board.facts.arch != target.arch:
         raise BoardError(
@@ -58,7 +59,7 @@ def check_architecture(bundle: Bundle, board: Board) -> None:
 def provide(
     bundle: Bundle, board: Board, store: Store, artifact: ArtifactEntry, agent: str = ""
 ) -> Provided:
-    """Put ``artifact`` on ``board`` with its engine's library and the agent.
+    """Put ``artifact`` on ``board`` with its engine's library and the agent for its bundle.
 
     ``agent`` is where the agent is already, if it was put there since the store is in use. Raises
     BoardError, naming what would fit, if the board cannot run the engine.
@@ -72,8 +73,10 @@ def provide(
         libraries = {f"lib/{path.name}": path for path in (*engine, runtime.library)}
         files = _bundle_files(bundle, artifact) | libraries
         program = {AGENT: runtime.agent}
+        if bundle.manifest.generation is not None:
+            program = {GENERATION_AGENT: runtime.generation_agent}
         home = store.push(files, bundle.manifest.digest)
-        agent = agent or f"{store.push(program, _digest(program))}/{AGENT}"
+        agent = agent or f"{store.push(program, _digest(program))}/{next(iter(program))}"
     return Provided(
         agent=agent,
         bundle=home,
@@ -102,7 +105,7 @@ def answers(board: Board) -> bool:
 
 
 def _digest(program: Mapping[str, Path]) -> str:
-    return key(agent=file_sha256(program[AGENT]))
+    return key(agent=[file_sha256(path) for path in program.values()])
 
 
 def _bundle_files(bundle: Bundle, artifact: ArtifactEntry) -> dict[str, Path]:

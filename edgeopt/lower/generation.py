@@ -164,7 +164,7 @@ def ask(model: Model, texts: Sequence[str]) -> tuple[Asked, ...]:
                     logits=logits,
                     prompt=prompt,
                     answer=tuple(made.sequences[0, prompt:].tolist()),
-                    sure=_sure([row[0].float().numpy() for row in made.scores]),
+                    sure=sure_steps([row[0].float().numpy() for row in made.scores]),
                     text=own.decode(tokens[:prompt], skip_special_tokens=True),
                 )
             )
@@ -220,7 +220,7 @@ def ask_sounds(model: Model, given: Sequence[np.ndarray]) -> tuple[Asked, ...]:
                     logits=forward.logits[0].float().numpy(),
                     prompt=len(start),
                     answer=tuple(every[len(start) :]),
-                    sure=_sure([row[0].float().numpy() for row in made.scores]),
+                    sure=sure_steps([row[0].float().numpy() for row in made.scores]),
                     text="",
                     encoded=_handed_on(forward),
                     sound=sound,
@@ -270,7 +270,7 @@ def _ask_encoder(model: Model, own: Any, text: str, most: int, how: Any) -> Aske
             return_dict_in_generate=True,
         )
     answer = tuple(made.sequences[0, len(start) :].tolist())
-    sure = _sure([row[0].float().numpy() for row in made.scores])
+    sure = sure_steps([row[0].float().numpy() for row in made.scores])
     if model.forced.last and len(answer) == room:
         sure = min(sure, room - 1)  # the last one is forced, and not in a longer answer
     return Asked(
@@ -285,10 +285,11 @@ def _ask_encoder(model: Model, own: Any, text: str, most: int, how: Any) -> Aske
     )
 
 
-def _sure(scores: Sequence[np.ndarray]) -> int:
+def sure_steps(scores: Sequence[np.ndarray]) -> int:
     """Return how many steps there are before two tokens' scores are alike but for rounding.
 
-    Those of tokens that cannot be chosen are infinite.
+    Each of ``scores`` is of the whole vocabulary; those of tokens that cannot be chosen are
+    infinite.
     """
     for step, every in enumerate(scores):
         row = every[np.isfinite(every)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +50,29 @@ def count(
     a pool wait for each other by spinning, which takes another number of instructions each time.
     Raises MeasurementError if outputs disagree or nothing was counted, BoardError.
     """
-    transport, where = board.transport, f"{board.entry.name}: counting {name}"
+    where = f"{board.entry.name}: counting {name}"
+
+    def listen(lines: Iterator[str]) -> bool:
+        return agent.listen(lines, where=where, warmup=WARMUP, runs=RUNS).outputs_agree
+
+    text = counted(board, counting, arguments(threads=1, warmup=WARMUP, runs=RUNS), listen, where)
+    return of_lines(text, warmup=WARMUP, runs=RUNS, where=where, levels=counting.levels)
+
+
+def counted(
+    board: Board,
+    counting: Counting,
+    words: Sequence[str],
+    listen: Callable[[Iterator[str]], bool],
+    where: str,
+) -> str:
+    """Run the agent ``words`` under the plugin, and return what that wrote.
+
+    ``listen`` reads the agent's lines to their end and returns whether outputs agree. Raises
+    MeasurementError, naming ``where``, if they do not.
+    """
+    transport = board.transport
     there = f"/tmp/edgeopt-count-{secrets.token_hex(8)}"
-    words = arguments(threads=1, warmup=WARMUP, runs=RUNS)
     plugin = f"file={there}.so,out={there}"
     if counting.levels:
         plugin += f",caches={geometry(counting.levels)}"
@@ -68,16 +88,10 @@ def count(
                 )
             ) as lines,
         ):
-            told = agent.listen(lines, where=where, warmup=WARMUP, runs=RUNS)
-        if not told.outputs_agree:
+            agree = listen(lines)
+        if not agree:
             raise MeasurementError("outputs disagreed while instructions were counted", where=where)
         text = transport.run(["cat", there], timeout_s=_SHORT_S).stdout
     finally:
         transport.run(["rm", "-f", there, f"{there}.so"], timeout_s=_SHORT_S)
-    return of_lines(
-        text.decode(errors="replace"),
-        warmup=WARMUP,
-        runs=RUNS,
-        where=where,
-        levels=counting.levels,
-    )
+    return text.decode(errors="replace")

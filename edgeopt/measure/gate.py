@@ -259,6 +259,13 @@ def _of_measurement(m: Measurement, path: Path, found: Budget) -> _Source:
             raise InputError(
                 f"the outputs of {run.name} disagreed with the golden ones there", where=str(path)
             )
+        if run.generation is not None and name in items and found.seq_len is None:
+            raise InputError(
+                f"has answers to prompts of {items[name].run.seq_len} and of {run.seq_len} tokens",
+                where=str(path),
+                hint="Say in the budget of which it is: seq_len = "
+                f"{run.seq_len}. A latency is then that of an answer.",
+            )
         items[name] = item
         figures[name] = {"size.artifact_mb": _sized(run.artifact_bytes, str(path))}
         if run.counters is not None:

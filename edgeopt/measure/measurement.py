@@ -21,6 +21,7 @@ from edgeopt.errors import InputError, MeasurementError
 from edgeopt.fields import Table
 from edgeopt.measure.batched import Batched
 from edgeopt.measure.counters import Counters
+from edgeopt.measure.generation import Generation
 from edgeopt.measure.instances import Instances
 from edgeopt.measure.memory import Memory
 from edgeopt.measure.operator_times import Operators
@@ -32,9 +33,13 @@ from edgeopt.model import MAIN
 SCHEMA_VERSION = 1
 
 
-def shown(graph: str, engine: str, precision: str) -> str:
-    """Return what an artifact is called: with its graph, if the model has others."""
-    return f"{'' if graph == MAIN else f'{graph} '}{engine} {precision}"
+def shown(graph: str, engine: str, precision: str, prompt_tokens: int = 0) -> str:
+    """Return what an artifact is called: with its graph, if the model has others.
+
+    A generator's is called by the tokens of its prompt too.
+    """
+    prompt = f", prompt of {prompt_tokens}" if prompt_tokens else ""
+    return f"{'' if graph == MAIN else f'{graph} '}{engine} {precision}{prompt}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +94,8 @@ class Run:
     bundle says of the artifact, and ``trace`` what was read on the board beside it, None if
     nothing was. ``deploy_ns`` is what putting it on the board took here, ``upload_ns`` of that
     what sending files took, and ``session_ns`` what its timed runs took with all around them:
-    start, load and checks; 0 in an older file.
+    start, load and checks; 0 in an older file. ``generation`` is of a generator, whose run is an
+    answer and whose ``seq_len`` is that of the prompt.
     """
 
     engine: str
@@ -128,26 +134,32 @@ class Run:
     upload_ns: int = 0
     session_ns: int = 0
     system: SystemCounts | None = None
+    generation: Generation | None = None
 
     @property
     def name(self) -> str:
         """What it is called in a table."""
-        return shown(self.graph, self.engine, self.precision)
+        prompt = self.generation.prompt_tokens if self.generation else 0
+        return shown(self.graph, self.engine, self.precision, prompt)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotRun:
-    """An artifact of the bundle that was not measured, and why."""
+    """An artifact of the bundle that was not measured, and why.
+
+    ``prompt_tokens`` are those of the prompt that a generator was to be given, 0 of all others.
+    """
 
     engine: str
     precision: str
     reason: str
     graph: str = MAIN
+    prompt_tokens: int = 0
 
     @property
     def name(self) -> str:
         """What it is called in a table."""
-        return shown(self.graph, self.engine, self.precision)
+        return shown(self.graph, self.engine, self.precision, self.prompt_tokens)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,6 +47,11 @@ class RunReport:
     over_memory: str | None = None
     batch_scores: tuple[Score, ...] = ()
 
+    @property
+    def late(self) -> int:
+        """How many samples came before the steady ones."""
+        return len(self.run.wall_ns) - self.steady
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Took:
@@ -255,7 +260,17 @@ def _document(item: RunReport, emulated: bool) -> dict[str, Any]:
         "conditions": _conditions(item.conditions),
         "energy": asdict(item.energy) if item.energy else None,
         "no_energy": item.no_energy,
+        "generation": _generation(item),
     }
+
+
+def _generation(item: RunReport) -> dict[str, Any] | None:
+    found = item.run.generation
+    if found is None:
+        return None
+    total = item.energy.total if item.energy else None
+    net = (total.net.joules, total.net.uncertainty) if total else None
+    return found.document(item.late, net)
 
 
 def _conditions(found: Conditions | None) -> dict[str, Any] | None:

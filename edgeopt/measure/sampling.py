@@ -18,7 +18,7 @@ from edgeopt.power.rail import Found
 IDLE_MS = 3000
 """How long the board rests before each run in which power is measured."""
 
-_MOST_SOURCES = 128  # EO_MAX_READS of runtime/agent/sampler.h
+_MOST_SOURCES = 128  # EO_MAX_READS of runtime/agent/state_sampler.h
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

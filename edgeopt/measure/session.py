@@ -8,7 +8,7 @@ import contextlib
 import datetime
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from edgeopt.measure import (
     agent,
     conditions,
     counting,
+    generating,
     measurement,
     metering,
     operators,
@@ -34,6 +35,7 @@ from edgeopt.measure import (
     trace,
 )
 from edgeopt.measure.batched import Batched, calls
+from edgeopt.measure.generation import Generation, HostCheck
 from edgeopt.measure.measurement import Measurement, NotRun, Run, shown
 from edgeopt.measure.metering import MeterPlan
 from edgeopt.measure.report import Report, report
@@ -42,8 +44,10 @@ from edgeopt.measure.sampling import Sampling
 from edgeopt.measure.served import Text, read_texts, serve
 from edgeopt.measure.state import read_state
 from edgeopt.measure.together import run_together
+from edgeopt.model import MAIN
 from edgeopt.model.dual_encoder import TEXT
 from edgeopt.model.signature import NO_LENGTH
+from edgeopt.model.tasks import SPEECH_RECOGNITION
 
 EMULATED_RUNS, EMULATED_WARMUP = 10, 1
 """Calls by default on an emulated board, whose wall time is no device's latency."""
@@ -51,7 +55,10 @@ EMULATED_RUNS, EMULATED_WARMUP = 10, 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """What is run, and how. ``bundle`` is of the one ``graph`` that is run."""
+    """What is run, and how. ``bundle`` is of the one ``graph`` that is run.
+
+    ``asked`` is of a generator, whose runs are answers and whose ``seq_len`` is a prompt's.
+    """
 
     bundle: Bundle
     graph: str
@@ -71,6 +78,16 @@ class _Plan:
     instances: int = 1
     batches: Sequence[int] = ()
     deterministic: bool = False
+    asked: generating.Asked | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.seq_len if self.asked else 0
+
+    @property
+    def name(self) -> str:
+        kind = self.artifact
+        return shown(self.graph, kind.engine, kind.precision, self.prompt_tokens)
 
 
 @dataclass(slots=True)
@@ -119,6 +136,8 @@ def profile(
     meter: MeterPlan | None = None,
     instances: int = 1,
     batches: Sequence[int] = (),
+    prompt_tokens: Sequence[int] = (),
+    new_tokens: int | None = None,
 ) -> Report:
     """Put ``bundle`` on ``board``, check its outputs there, measure it, and return the report.
 
@@ -138,6 +157,10 @@ def profile(
     artifact that this board cannot run is told in ``report.not_run``. If all outputs agreed, the
     bundle, with the artifacts that ran, then becomes what apps open (``report.current``). Without
     ``activate`` it is only tried: what apps open stays what it was.
+
+    A bundle that generates text answers prompts of ``prompt_tokens`` with ``new_tokens`` each, the
+    likeliest ones, in a process of its own for each length; a run is an answer, and ``seq_len`` is
+    the context that its cache has room for. Defaults are in ``measure.generating``.
 
     The board's state and the power of its rails are sampled meanwhile; ``rails`` are those that
     are added up, by default what a sensor says is the whole board. Each run waits until the
@@ -176,7 +199,31 @@ def profile(
     begin_ns = time.monotonic_ns()
     bundle = intact(bundle)
     artifacts = selected(bundle, engines, precisions)
-    lengths = lengths_of(bundle, seq_len)
+    generates = bundle.manifest.generation is not None
+    if bundle.manifest.task == SPEECH_RECOGNITION:
+        raise InputError(
+            "writes down speech, for which there are no figures yet", where=str(bundle.path)
+        )
+    if generates:
+        _check_generating(
+            bundle,
+            {
+                "--rules": rules,
+                "--duration": duration_s if rules is None else None,
+                "--data": data,
+                "--deterministic": deterministic,
+                "--cache-model": cache_model,
+                "--operators": with_operators,
+                "--instances": instances > 1,
+                "--batch": batches,
+            },
+        )
+    elif prompt_tokens or new_tokens:
+        raise InputError(
+            "generates no text, which --prompt-tokens and --new-tokens are of",
+            where=str(bundle.path),
+        )
+    lengths = {MAIN: 0} if generates else lengths_of(bundle, seq_len)
     if texts and all(lengths[graph] == NO_LENGTH for graph, _, _ in artifacts):
         raise InputError("takes images, and --data is of texts", where=str(bundle.path))
     started = datetime.datetime.now(datetime.UTC)
@@ -189,7 +236,7 @@ def profile(
         counter = None
         if counters or cache_model:
             counter = counting.counting_on(reached, cache_model=cache_model)
-        check_architecture(bundle, reached)
+        check_architecture(bundle, reached, generates=generates)
         if rules is not None and reached.emulated:
             raise InputError(
                 f"{board} is emulated, and a score is of a device: {rules}",
@@ -200,6 +247,18 @@ def profile(
         default_warmup, default_runs = (
             (EMULATED_WARMUP, EMULATED_RUNS) if reached.emulated else (target.warmup, target.runs)
         )
+        asked = None
+        if generates:
+            asked = generating.ask(
+                bundle,
+                context=seq_len,
+                prompts=prompt_tokens,
+                new_tokens=new_tokens,
+                emulated=reached.emulated,
+            )
+            generating.check_memory(bundle, reached, asked)
+            default_warmup = generating.WARMUP
+            default_runs = generating.EMULATED_RUNS if reached.emulated else generating.RUNS
         metering.check(reached, meter)
         # What reads files beside a run would be counted with it.
         sampled = (
@@ -212,7 +271,7 @@ def profile(
                 bundle=part,
                 graph=graph,
                 artifact=artifact,
-                seq_len=lengths[graph],
+                seq_len=length,
                 threads=threads or min(target.threads, len(reached.facts.cores) or 1),
                 warmup=default_warmup if warmup is None else warmup,
                 runs=runs or min_runs or default_runs,
@@ -227,8 +286,10 @@ def profile(
                 instances=instances,
                 batches=tuple(dict.fromkeys(batches)),
                 deterministic=deterministic,
+                asked=asked,
             )
             for graph, part, artifact in artifacts
+            for length in (asked.prompts if asked else (lengths[graph],))
         ]
         store = Store(reached.transport, reached.facts, beat_s=reached.beat_s)
         with store.in_use():
@@ -271,6 +332,16 @@ def profile(
                     what = "the outputs agree, but the bundle did not become the current one"
                     raise _after_measuring(exc, what, path) from exc
     return report(written, path, current, time.monotonic_ns() - begin_ns, taken.besides_ns)
+
+
+def _check_generating(bundle: Bundle, given: Mapping[str, object]) -> None:
+    """Raise InputError if an option is ``given`` that says nothing of a generator yet."""
+    if wrong := [option for option, value in given.items() if value]:
+        raise InputError(
+            f"generates text, for which there is no {' and no '.join(wrong)} yet",
+            where=str(bundle.path),
+            hint="Leave it out; --runs, --prompt-tokens and --new-tokens say what is timed.",
+        )
 
 
 def intact(bundle: str | Path | Bundle) -> Bundle:
@@ -382,6 +453,7 @@ def _measure(board: Board, store: Store, plans: Sequence[_Plan]) -> _Taken:
                 precision=plan.artifact.precision,
                 reason=reason,
                 graph=plan.graph,
+                prompt_tokens=plan.prompt_tokens,
             )
         )
     return taken
@@ -392,13 +464,13 @@ def _run(
 ) -> tuple[Run, operators.Profiled, str, Provided, int]:
     bundle, artifact = plan.bundle, plan.artifact
     lengths = artifact.artifact.main.seq_lens
-    if lengths and plan.seq_len not in lengths:
+    if plan.asked is None and lengths and plan.seq_len not in lengths:
         raise InputError(
             f"{artifact.engine} {artifact.precision} takes "
             f"{', '.join(map(str, lengths))} tokens, not {plan.seq_len}",
             where=str(bundle.path),
         )
-    name = shown(plan.graph, artifact.engine, artifact.precision)
+    name = plan.name
     begin_ns, sent_ns = time.monotonic_ns(), store.upload_ns
     provided = provide(bundle, board, store, artifact, agent_there)
     deploy_ns, upload_ns = time.monotonic_ns() - begin_ns, store.upload_ns - sent_ns
@@ -415,6 +487,7 @@ def _run(
         graph=plan.graph,
     )
     words = arguments(runs=plan.runs, duration_ms=plan.duration_ms)
+    words += generating.arguments(plan.asked) if plan.asked else []
     words += trace.arguments(plan.sampling.sources, plan.sampling.idle_ms)
     if plan.cool_to_c is not None:
         with progress.step(f"Cooling {board.entry.name} to {plan.cool_to_c:g} °C"):
@@ -422,6 +495,8 @@ def _run(
     state_before = read_state(board.transport) | dict(plan.sampling.told)
     what = "an image" if plan.seq_len == NO_LENGTH else f"{plan.seq_len} tokens"
     how_many = f"{plan.runs} runs"
+    if plan.asked is not None:
+        how_many = f"{plan.runs} answers of {plan.asked.new_tokens}"
     if plan.duration_ms:
         how_many = f"{plan.duration_ms / 1000:g} s and {how_many} at least"
     begin_ns = time.monotonic_ns()
@@ -429,7 +504,7 @@ def _run(
         metering.recorded(board, provided.agent, plan.meter) as beside,
         progress.step(f"Measuring {name}, {what}, {how_many}") as step,
     ):
-        told = _listen(
+        told, answers_told = _listen(
             board,
             store,
             provided,
@@ -444,6 +519,9 @@ def _run(
             f"the agent sent {len(told.wall_ns)} samples of {plan.runs}", where=board.entry.name
         )
     begin_ns = time.monotonic_ns()
+    generation = None
+    if plan.asked is not None and answers_told is not None:
+        generation = _generation(board, plan, arguments, plan.asked, answers_told)
     served = None
     if plan.texts and told.outputs_agree:
         with progress.step(f"Serving {len(plan.texts)} texts with {name}"):
@@ -455,7 +533,7 @@ def _run(
                 plan.data,
             )
     counters = None
-    if plan.counter is not None and told.outputs_agree:
+    if plan.counter is not None and told.outputs_agree and plan.asked is None:
         with progress.step(f"Counting the instructions of {name}"):
             counters = counting.count(board, plan.counter, arguments, name)
     batches, no_batches = _batches(board, store, provided, arguments, plan, told)
@@ -475,7 +553,7 @@ def _run(
                 if not answers(board):
                     raise
                 no_instances = str(exc)  # a board may hold one, and not so many
-    asked = plan.texts or plan.counter or plan.batches or plan.instances > 1
+    asked = plan.texts or plan.counter or plan.batches or plan.instances > 1 or plan.asked
     besides_ns = time.monotonic_ns() - begin_ns if asked else 0
     system = None
     if plan.deterministic:
@@ -521,6 +599,7 @@ def _run(
         upload_ns=upload_ns,
         session_ns=session_ns,
         system=system,
+        generation=generation,
     )
     profiled = operators.Profiled(
         bundle=bundle, artifact=artifact, seq_len=plan.seq_len, arguments=arguments
@@ -538,7 +617,7 @@ def _batches(
 ) -> tuple[tuple[Batched, ...], str]:
     """Time calls of each of the plan's batches; return them, and why there are no more."""
     found: list[Batched] = []
-    name = shown(plan.graph, plan.artifact.engine, plan.artifact.precision)
+    name = plan.name
     if not plan.batches or not alone.outputs_agree:
         return (), ""
     inputs = plan.artifact.artifact.main.signature.inputs
@@ -554,7 +633,7 @@ def _batches(
                 step.update(done, max(done, count))
 
             try:
-                told = _listen(board, store, provided, words, mine, sampled)
+                told, _ = _listen(board, store, provided, words, mine, sampled)
             except (BoardError, MeasurementError) as exc:
                 if not answers(board):
                     raise
@@ -576,6 +655,37 @@ def _batches(
     return tuple(found), ""
 
 
+def _generation(
+    board: Board,
+    plan: _Plan,
+    arguments: Callable[..., list[str]],
+    asked: generating.Asked,
+    found: generating.Answers,
+) -> Generation:
+    """Hold what a generator answered against this machine's answer, and count it if that is asked.
+
+    Raises MeasurementError if it is another.
+    """
+    where = f"{board.entry.name}: {plan.name}"
+    checked: tuple[HostCheck | None, str] = (None, "the golden prompts disagree")
+    counts = None
+    if found.told.outputs_agree:
+        with progress.step(f"Answering the prompt of {plan.seq_len} tokens here"):
+            checked = generating.check_on_host(
+                plan.bundle, plan.artifact, plan.seq_len, asked, found, where
+            )
+        if plan.counter is not None:
+            with progress.step(f"Counting the instructions of {plan.name}"):
+                counts = generating.count(
+                    board,
+                    plan.counter,
+                    lambda **how: [*arguments(**how), *generating.arguments(asked)],
+                    asked,
+                    where,
+                )
+    return generating.generation_of(plan.bundle, plan.seq_len, asked, found, checked, counts)
+
+
 def _listen(
     board: Board,
     store: Store,
@@ -583,12 +693,15 @@ def _listen(
     words: Sequence[str],
     plan: _Plan,
     sampled: Callable[[int], None],
-) -> agent.AgentReport:
-    """Run the agent; if the board's disk damaged something, mend that and run it again."""
+) -> tuple[agent.AgentReport, generating.Answers | None]:
+    """Run the agent; if the board's disk damaged something, mend that and run it again.
+
+    Returns what it told, and of a generator what it answered.
+    """
 
     bundle = plan.bundle
 
-    def listen() -> agent.AgentReport:
+    def listen() -> tuple[agent.AgentReport, generating.Answers | None]:
         try:
             with (
                 heartbeat(board.beat_s) as stdin,
@@ -596,9 +709,22 @@ def _listen(
                     board.transport.lines(words, stdin=stdin, timeout_s=_TIMEOUT_S)
                 ) as lines,
             ):
-                return agent.listen(
+                where = f"{board.entry.name}: {plan.name}"
+                if plan.asked is not None:
+                    answers_told = generating.listen(
+                        lines,
+                        where=where,
+                        asked=plan.asked,
+                        sampled=sampled,
+                        warmup=plan.warmup,
+                        runs=plan.runs,
+                        golden=[call.directory for call in bundle.manifest.golden],
+                        sources=plan.sampling.sources,
+                    )
+                    return answers_told.told, answers_told
+                told = agent.listen(
                     lines,
-                    where=f"{board.entry.name}: {plan.artifact.engine} {plan.artifact.precision}",
+                    where=where,
                     sampled=sampled,
                     warmup=plan.warmup,
                     **({} if plan.duration_ms else {"runs": plan.runs}),
@@ -607,6 +733,7 @@ def _listen(
                     ],
                     sources=plan.sampling.sources,
                 )
+                return told, None
         except BoardError as exc:
             if not answers(board):
                 raise
@@ -619,7 +746,7 @@ def _listen(
         if not repaired(bundle, store, provided):
             raise
         return listen()
-    if not told.outputs_agree and repaired(bundle, store, provided):
+    if not told[0].outputs_agree and repaired(bundle, store, provided):
         return listen()
     return told
 

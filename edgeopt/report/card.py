@@ -208,6 +208,7 @@ def _runs(path: Path, m: Measurement) -> list[dict[str, Any]]:
                 "over_memory": row["over_memory"],
                 "energy": row.get("energy"),
                 "no_energy": row.get("no_energy"),
+                "generation": row["generation"],
                 "rules": run.rules or None,
                 "score": row["score"],
                 "served": row["served"],
@@ -350,7 +351,13 @@ def _profile(name: str, path: Path, m: Measurement) -> list[str]:
     asked += [(n.engine, n.precision) for n in m.not_run]
     words += _each("--engine", (engine for engine, _ in asked))
     words += _each("--precision", (precision for _, precision in asked))
-    words += [w for n in sorted({r.seq_len for r in m.runs} - {0}) for w in ("--seq-len", str(n))]
+    generated = [run.generation for run in m.runs if run.generation is not None]
+    lengths = sorted({r.seq_len for r in m.runs} - {0})
+    for length in lengths:
+        words += ["--prompt-tokens" if generated else "--seq-len", str(length)]
+    if generated:
+        words += ["--new-tokens", str(generated[0].new_tokens)]
+        words += ["--seq-len", str(generated[0].context)]
     words += ["--threads", str(m.runs[0].threads)]
     if m.runs[0].rules:
         words += ["--rules", m.runs[0].rules]

@@ -10,7 +10,7 @@ from typing import Any
 from edgeopt.evaluate.measured import TITLES
 from edgeopt.report.card_conditions import conditions
 from edgeopt.report.markdown import block, code, table, text
-from edgeopt.report.tables import ms, size
+from edgeopt.report.tables import ms, per_second, size
 
 MARK = "<!-- Written by edgeopt card: make it again rather than change it. -->"
 
@@ -25,6 +25,7 @@ def page(card: Mapping[str, Any]) -> str:
     parts = [MARK, *_head(card)]
     for title, body in (
         ("Latency", _latency(card)),
+        ("Generation", _generation(card)),
         ("Outputs", _outputs(card)),
         ("Start and memory", _start(card)),
         ("Energy", _energy(card)),
@@ -121,8 +122,9 @@ def _latency(card: Mapping[str, Any]) -> Iterator[str]:
     ]
     if alike:
         yield f"All of {' and '.join(alike)}."
+    one = "an answer" if any(run.get("generation") for run in timed) else "an inference"
     yield (
-        "Milliseconds of an inference once times are steady, with bounds that each hold by itself "
+        f"Milliseconds of {one} once times are steady, with bounds that each hold by itself "
         f"with {100 * card['confidence']:.0f} % confidence (? if the runs are too few for one). "
         "The order is that of the measurement and ranks nothing: artifacts ran one after the "
         "other, and what differs from one process to the next is not in these bounds. "
@@ -162,6 +164,43 @@ def _notes(run: Mapping[str, Any]) -> Iterator[str]:
         yield f"times keep to two levels: {' and '.join(levels)}"
     if run["score"]:
         yield f"by the rules of {text(run['rules'])}, and no result of theirs: see the JSON"
+
+
+def _generation(card: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a generator's answers took, token by token; nothing of an emulated board."""
+    found = [(text(_label(run, card)), run["generation"]) for run in card["runs"] if _timed(run)]
+    if not found:
+        return
+    rows = [
+        [
+            name,
+            ms(told["time_to_first_token_ns"]["p50"]),
+            *(_rate(told["blocks"][at]) if told["blocks"] else "-" for at in (0, -1)),
+            size(told["cache_used_bytes"]),
+            size(told["cache_bytes"]),
+        ]
+        for name, told in found
+    ]
+    heads = ["artifact", "first token ms", "tokens/s at first", "tokens/s at last"]
+    yield table([*heads, "cache used", "cache full"], rows)
+    told = found[0][1]
+    yield (
+        f"Medians over answers of {told['new_tokens']} tokens, the likeliest ones, without a token "
+        "that ends them; in brackets bounds of 95 % confidence each. First and last are the first "
+        f"and the last quarter of an answer's tokens. The cache is for {told['context_tokens']} "
+        "tokens."
+    )
+
+
+def _timed(run: Mapping[str, Any]) -> bool:
+    told = run.get("generation")
+    return bool(told and told["time_to_first_token_ns"])
+
+
+def _rate(block: Mapping[str, Any]) -> str:
+    low, high = block["tokens_per_s_bounds"]
+    within = f" ({per_second(low)} to {per_second(high)})" if low and high else ""
+    return f"{per_second(block['tokens_per_s'])}{within}"
 
 
 def _outputs(card: Mapping[str, Any]) -> Iterator[str]:

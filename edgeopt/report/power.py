@@ -59,7 +59,9 @@ def render_energy(report: Report, console: Console) -> None:
         for name, energy in found:
             for told in [energy.total] if energy.total else energy.rails:
                 table.add_row(name, *_cells(told), one_line(" + ".join(told.rails)))
-        _say(console, "energy of an inference", style="bold")
+        generated = any(item.run.generation is not None for item in report.runs)
+        what = "an answer" if generated else "an inference"
+        _say(console, f"energy of {what}", style="bold")
         console.print(table)
         console.print()
         _say(console, (f"covers {first.covers}; leaves out {first.leaves_out or 'nothing'}"))
@@ -96,10 +98,12 @@ def _render_derived(name: str, energy: EnergyReport, report: Report, console: Co
     if energy.score_per_joule is not None:
         _say(console, f"{name}: accuracy {energy.score:.4f}, {energy.score_per_joule:.4g} a joule")
     if energy.carbon_g is not None:
+        generated = any(run.generation is not None for run in report.measurement.runs)
+        calls = "answers" if generated else "inferences"
         grid = report.measurement.grid_g_per_kwh
         _say(
             console,
-            f"{name}: {energy.carbon_g:.3g} g CO2e a thousand inferences at {grid:g} g/kWh, of "
+            f"{name}: {energy.carbon_g:.3g} g CO2e a thousand {calls} at {grid:g} g/kWh, of "
             "the whole energy",
         )
     if energy.synthetic:

@@ -4,13 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgeopt.measure.measurement import Served
 from edgeopt.measure.report import Report, RunReport
 from edgeopt.measure.statistics import Bounds, needed
-from edgeopt.report import batched, counters, instances, memory, operators, system_counts
+from edgeopt.report import (
+    batched,
+    counters,
+    generation,
+    instances,
+    memory,
+    operators,
+    system_counts,
+)
 from edgeopt.report.power import render_energy, render_state
 from edgeopt.report.tables import ms, size
 
@@ -38,8 +46,9 @@ def render(report: Report, console: Console) -> None:
     m = report.measurement
     if m.runs:
         calls = dict.fromkeys(f"{n} tokens" if n else "an image" for n in _lengths(report))
+        what = generation.head(report) if generation.is_of(report) else " and ".join(calls)
         threads = _plural(m.runs[0].threads, "thread")
-        console.print(f"{m.board_name}: {' and '.join(calls)}, {threads}\n")
+        console.print(f"{m.board_name}: {what}, {threads}\n")
     if m.deterministic:
         system_counts.render(m, console)
         memory.render(report, console)
@@ -71,6 +80,27 @@ def render(report: Report, console: Console) -> None:
 
 def _render_times(report: Report, console: Console) -> None:
     """Print the times of each artifact, and all that was read beside them."""
+    m = report.measurement
+    shown = _supported(report)
+    if generation.is_of(report):
+        generation.render(report, console)
+    else:
+        _render_latencies(report, shown, console)
+    lacking = [name for name in ("p90", "p99") if name not in shown]
+    if report.runs and lacking:
+        runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
+        console.print(f"too few runs for more percentiles: {runs}")
+    _tell_course(report, console, m.emulated)
+    batched.render(report, console)
+    instances.render(report, console)
+    memory.render(report, console)
+    render_energy(report, console)
+    render_state(report, console)
+    counters.render(m, console)
+    operators.render(report, console)
+
+
+def _render_latencies(report: Report, shown: Sequence[str], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -78,7 +108,6 @@ def _render_times(report: Report, console: Console) -> None:
     mark = "\nemulated" if m.emulated else ""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("artifact", no_wrap=True)
-    shown = _supported(report)
     for name in (*(f"{name} ms{mark}" for name in shown), "n", f"per s{mark}"):
         table.add_column(Text(name), justify="right", no_wrap=True)
     for name in (f"memory{mark}", "size", "outputs"):
@@ -96,18 +125,6 @@ def _render_times(report: Report, console: Console) -> None:
         )
     console.print(table)
     console.print()
-    lacking = [name for name in ("p90", "p99") if name not in shown]
-    if report.runs and lacking:
-        runs = ", ".join(f"{name} takes {needed(int(name[1:]) / 100)}" for name in lacking)
-        console.print(f"too few runs for more percentiles: {runs}")
-    _tell_course(report, console, m.emulated)
-    batched.render(report, console)
-    instances.render(report, console)
-    memory.render(report, console)
-    render_energy(report, console)
-    render_state(report, console)
-    counters.render(m, console)
-    operators.render(report, console)
 
 
 def _took(report: Report) -> str:
@@ -153,7 +170,9 @@ def _tell_course(report: Report, console: Console, emulated: bool) -> None:
     mark = "\nemulated" if emulated else ""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("artifact", no_wrap=True)
-    shown = [name for name in _supported(report) if name != "max" and _has_bounds(report, name)]
+    # A generator's table has bounds of its own.
+    names = [] if generation.is_of(report) else _supported(report)
+    shown = [name for name in names if name != "max" and _has_bounds(report, name)]
     heads = [f"{name} within{mark}" for name in shown]
     for head in (f"load{mark}", f"first run{mark}", *heads):
         table.add_column(Text(head), justify="right", no_wrap=True)

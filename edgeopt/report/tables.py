@@ -30,6 +30,11 @@ def size(count: int | None) -> str:
     raise AssertionError("unreachable")
 
 
+def per_second(value: float) -> str:
+    """Return so many a second, in three digits or as a whole number."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
 def ms(value_ns: int | None) -> str:
     """Return milliseconds in four digits."""
     if value_ns is None:

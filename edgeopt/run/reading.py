@@ -161,7 +161,7 @@ def read_there(
         store = Store(board.transport, board.facts)
         reasons = []
         with store.in_use():
-            for artifact in _candidates(bundle, engine, precision):
+            for artifact in candidates(bundle, engine, precision):
                 try:
                     provided = provide(bundle, board, store, artifact)
                 except BoardError as exc:
@@ -198,7 +198,7 @@ def _asked(
         return _reading(said, samples, bundle, board.entry.name, board.emulated, told, mapped)
 
 
-def _candidates(
+def candidates(
     bundle: Bundle, engine: str | None, precision: str | None
 ) -> Iterable[ArtifactEntry]:
     """Return the artifacts that are allowed in the order of the runtime (session/choose.c)."""

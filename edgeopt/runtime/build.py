@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: edgeopt contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Cross-compile the runtime library and the board agent with zig's C compiler.
+"""Cross-compile the runtime library and the board agents with zig's C compiler.
 
-Both need nothing but the C library, and are built against an old one so that they start on old
+All need nothing but the C library, and are built against an old one so that they start on old
 boards. A build is kept by content: sources, compiler and flags. A wheel may carry builds
 (``tools/build-wheel``); then no compiler is needed.
 """
@@ -35,6 +35,7 @@ INCLUDES = tuple(f"-I{ROOT / name}" for name in ("include", "src"))
 """The flags with which a C file of ours finds the headers that it names."""
 LIBRARY = "libedgeopt_rt.so"
 AGENT = "edgeopt-agent"
+GENERATION_AGENT = "edgeopt-generation-agent"
 HEADER = "edgeopt_rt.h"
 NOTICES = ("LICENSE", "NOTICE", "THIRD_PARTY_NOTICES.txt")
 """What goes wherever the library goes, below ROOT."""
@@ -80,6 +81,7 @@ class RuntimeBuild:
 
     library: Path
     agent: Path
+    generation_agent: Path
     header: Path
 
 
@@ -91,6 +93,12 @@ def library_sources() -> list[Path]:
 def agent_sources() -> list[Path]:
     """Return the C files that the agent has besides the library's."""
     return sorted((ROOT / "agent").glob("*.c"))
+
+
+def generation_agent_sources() -> list[Path]:
+    """Return the C files of the agent for generators: its own, and the agent's but for ``main``."""
+    shared = [path for path in agent_sources() if path.name != "main.c"]
+    return [*shared, *sorted((ROOT / "agent/generation").glob("*.c"))]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +127,7 @@ def build_runtime(
     libc_version: str | None = None,
     engines: Sequence[str] = ENGINES,
 ) -> RuntimeBuild:
-    """Return the library and the agent for ``arch`` (aarch64, x86_64, armv7).
+    """Return the library and the agents for ``arch`` (aarch64, x86_64, armv7).
 
     ``libc_version`` is the glibc to build against (2.17 by default), not that of the board. With
     musl the library is for a musl system, and the agent is static: it can tell about any board,
@@ -134,7 +142,10 @@ def build_runtime(
         with told:  # another process may be at it (``ahead_for_host``)
             folder = cache.entry("runtime", order.key, order.compile)
     return RuntimeBuild(
-        library=folder / LIBRARY, agent=folder / AGENT, header=ROOT / "include" / HEADER
+        library=folder / LIBRARY,
+        agent=folder / AGENT,
+        generation_agent=folder / GENERATION_AGENT,
+        header=ROOT / "include" / HEADER,
     )
 
 
@@ -226,13 +237,13 @@ def _prebuilt(arch: str, libc: str) -> Path | None:
 
 
 def _compile(triple: str, without: Sequence[str], work: Path) -> None:
-    """Compile each file once, for the library and the agent alike, and link both."""
+    """Compile each file once, for the library and the agents alike, and link all three."""
     libraries = ["-lm"] if "musl" in triple else ["-ldl", "-lm"]
     static = ["-static"] if "musl" in triple else []
     code = [*FLAGS, *without, "-pthread"]
     code += THUMB if triple.startswith("arm-") else ()
     sources = [str(path.relative_to(ROOT)) for path in library_sources()]
-    agent = [str(path.relative_to(ROOT)) for path in agent_sources()]
+    agents = {AGENT: agent_sources(), GENERATION_AGENT: generation_agent_sources()}
     archive = str(work / "runtime.a")
     # as "cc -Os -s"; the agent itself is not -fPIC, for which zig would compile musl once more
     small = ["-O", "ReleaseSmall", "-fstrip", "-fPIC", "-lc"]
@@ -242,10 +253,13 @@ def _compile(triple: str, without: Sequence[str], work: Path) -> None:
     make += [*INCLUDES, "-cflags", *code, *HIDDEN, *_SMALL_CODE, "--", *sources]
     _zig(make, triple)
     _zig([*link, *SHARED, *whole, "-o", str(work / LIBRARY), *libraries], triple)
-    _zig([*link, *static, *agent, archive, "-o", str(work / AGENT), *libraries], triple)
+    link.append(f"-I{ROOT / 'agent'}")
+    for name, files in agents.items():
+        own = [str(path.relative_to(ROOT)) for path in files]
+        _zig([*link, *static, *own, archive, "-o", str(work / name), *libraries], triple)
     # zig leaves its debug file beside a stripped library.
     for path in work.iterdir():
-        if path.name not in (LIBRARY, AGENT):
+        if path.name not in (LIBRARY, *agents):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from edgeopt.measure.report import report
 from edgeopt.power import sensors
 from edgeopt.report.power import sensor_rows
 from tests.measure.test_conditions import stat
 from tests.measure.test_energy import RAIL, columns
+from tests.measure.test_generating import GENERATION
 from tests.measure.test_measurement import MEASUREMENT
 from tests.measure.traces import reads, run, trace
 from tests.power.test_sensors import HWMON, ORIN, battery
@@ -38,6 +41,20 @@ def test_energy_is_printed_with_its_uncertainty_and_what_it_covers() -> None:
     assert "accuracy 0.9000, 2.25 a joule" in text
     assert "0.06 g CO2e a thousand inferences at 360 g/kWh" in text
     assert "synthetic" not in text
+
+
+def test_energy_of_a_generator_is_of_answers_and_tokens() -> None:
+    answers = replace(run(TRACE), generation=replace(GENERATION, token_ns=((10**7,) * 9,) * 100))
+    m = replace(REAL, runs=(answers,))
+    text = printed(m)
+    assert "energy of an answer" in text
+    assert "0.06 g CO2e a thousand answers at 360 g/kWh" in text
+    assert "44.4 ± 0.5 mJ above idle for each new token" in text  # nine of them took 400
+    found = report(m, Path("m.json")).document()["runs"][0]["generation"]
+    assert found["energy_per_token_joules"] == pytest.approx(0.4 / 9)
+    made_up = replace(TRACE, rails=(replace(RAIL, synthetic=True),))
+    text = printed(replace(m, runs=(replace(answers, trace=made_up),)))
+    assert "the prompt's share with it (synthetic, of no board)" in text
 
 
 def test_a_disturbed_run_is_not_to_be_ranked() -> None:

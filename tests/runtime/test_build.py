@@ -29,10 +29,13 @@ def test_it_starts_on_old_boards_and_is_small(arch: str) -> None:
     assert version_key(needs.glibc) <= (2, 17)
     assert needs.glibcxx is None
     assert set(needs.libraries) <= {"libc.so.6", "libm.so.6", "libdl.so.2"}
-    size = path.stat().st_size
-    print(f"edgeopt-agent for {arch}: {size} bytes")
-    assert size < 180_000
     assert build_agent(arch) == path
+    generates = build_runtime(arch).generation_agent
+    assert read_needs(generates) == needs
+    for program, most in ((path, 180_000), (generates, 174_000)):
+        size = program.stat().st_size
+        print(f"{program.name} for {arch}: {size} bytes")
+        assert size < most
 
 
 @needs_zig

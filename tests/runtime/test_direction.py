@@ -96,7 +96,8 @@ def test_every_file_stands_in_a_room() -> None:
 @pytest.mark.parametrize("folder", ["src", "agent", "fuzz"])
 def test_a_file_of_the_library_is_included_by_its_room(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.[ch]"):
-        own = {other.name for other in (ROOT / folder).glob("*.h")}  # the agent's, beside it
+        # The agent's own, by their places in its folder.
+        own = {o.relative_to(ROOT / folder).as_posix() for o in (ROOT / folder).rglob("*.h")}
         assert included(path) <= FILES.keys() | own, path
 
 

@@ -5,7 +5,7 @@
 #define EO_ARGUMENTS_H
 
 #include "base/failure.h"
-#include "sampler.h"
+#include "state_sampler.h"
 
 #define EO_MAX_OPTIONS 32
 
@@ -34,7 +34,7 @@ struct eo_arguments {
     int32_t duration_ms; /* of the timed runs, at least */
     int32_t idle_ms;     /* before the bundle is opened */
     uint32_t read_count;
-    struct eo_option reads[EO_MAX_READS]; /* see sampler.h */
+    struct eo_option reads[EO_MAX_READS]; /* see state_sampler.h */
 };
 
 extern const char eo_usage[];

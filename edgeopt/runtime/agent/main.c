@@ -4,27 +4,14 @@
  * golden outputs, and times it. */
 #include "answers.h"
 #include "base/arch.h"
-#include "clock.h"
 #include "lines.h"
 #include "process.h"
+#include "program.h"
 #include "run.h"
 #include "tokens.h"
 
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
-
-enum { EXIT_FAILED = 1, EXIT_ARGUMENTS = 2, EXIT_READER_GONE = 3 };
-
-static void say_hello(struct eo_events *events)
-{
-    eo_events_begin(events, "hello");
-    eo_events_text(events, "agent", EO_VERSION);
-    eo_events_text(events, "arch", EO_ARCH);
-    eo_events_integer(events, "pid", (int64_t)getpid());
-    eo_events_end(events);
-}
 
 /* Says what the model makes of the texts, or images. */
 static int read_samples(struct eo_job *job, struct eo_failure *failure)
@@ -68,51 +55,17 @@ static int info(const struct eo_job *job, struct eo_failure *failure)
     return eo_job_reader_gone(job, failure);
 }
 
-/* Says the clock for each that comes in: who asks can tell its own clock's offset. */
-static int tell_clock(struct eo_job *job, struct eo_failure *failure)
-{
-    char beats[64];
-
-    while (read(STDIN_FILENO, beats, sizeof beats) > 0) {
-        eo_events_begin(job->events, "clock");
-        eo_events_integer(job->events, "ns", eo_clock_wall_ns());
-        eo_events_end(job->events);
-    }
-    return eo_job_reader_gone(job, failure);
-}
-
-/* Gives events the stdout we were started with, and engines, which may print, our stderr. */
-static int take_stdout(void)
-{
-    int descriptor = dup(STDOUT_FILENO);
-
-    if (descriptor < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
-        return -1;
-    }
-    return descriptor;
-}
-
-static int fail(struct eo_events *events, const struct eo_failure *failure, int status)
-{
-    eo_events_begin(events, "error");
-    eo_events_text(events, "where", failure->where);
-    eo_events_text(events, "message", failure->message);
-    eo_events_end(events);
-    return eo_events_is_broken(events) ? EXIT_READER_GONE : status;
-}
-
 int main(int argc, char **argv)
 {
     struct eo_arguments arguments;
     struct eo_failure failure;
     struct eo_events events;
     struct eo_job job = {.arguments = &arguments, .events = &events};
-    int descriptor;
     int result;
 
     if (eo_parse(argc, argv, &arguments, &failure) != EO_OK) {
         eo_events_open(&events, STDOUT_FILENO);
-        return fail(&events, &failure, EXIT_ARGUMENTS);
+        return eo_program_fail(&events, &failure, EXIT_ARGUMENTS);
     }
     if (arguments.command == EO_VERSION_ONLY || arguments.command == EO_HELP) {
         return fputs(arguments.command == EO_HELP ? eo_usage : EO_VERSION "\n", stdout) < 0 ||
@@ -120,17 +73,10 @@ int main(int argc, char **argv)
                    ? EXIT_FAILED
                    : 0;
     }
-    /* One session runs here, with the threads that it is asked for: what was inherited is another's. */
-    if (unsetenv("TVM_NUM_THREADS") != 0) {
+    if (!eo_program_begin(&events)) {
         return EXIT_FAILED;
     }
-    descriptor = take_stdout();
-    /* Without SIGPIPE a write to a closed channel fails, and the agent ends in an orderly way. */
-    if (descriptor < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR) {
-        return EXIT_FAILED;
-    }
-    eo_events_open(&events, descriptor);
-    say_hello(&events);
+    eo_program_hello(&events);
     switch (arguments.command) {
     case EO_RUN:
     case EO_BLOCKS:
@@ -145,12 +91,12 @@ int main(int argc, char **argv)
         result = eo_tokens(&job, &failure);
         break;
     case EO_CLOCK:
-        result = tell_clock(&job, &failure);
+        result = eo_program_clock(&job, &failure);
         break;
     default:
         result = info(&job, &failure);
     }
     eo_session_close(job.session);
     eo_bundle_close(job.bundle);
-    return result == EO_OK ? 0 : fail(&events, &failure, EXIT_FAILED);
+    return result == EO_OK ? 0 : eo_program_fail(&events, &failure, EXIT_FAILED);
 }

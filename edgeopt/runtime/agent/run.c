@@ -169,11 +169,11 @@ int eo_run(struct eo_job *job, struct eo_failure *failure)
 {
     const struct eo_arguments *arguments = job->arguments;
     struct timed timed = {.job = job};
-    struct eo_sampler sampler = {0};
+    struct eo_state_sampler sampler = {0};
     bool agree = true;
     int result = arguments->read_count == 0
                      ? EO_OK
-                     : eo_sampler_start(&sampler, arguments->reads, arguments->read_count,
+                     : eo_state_sampler_start(&sampler, arguments->reads, arguments->read_count,
                                         job->events, failure);
 
     if (result == EO_OK && arguments->idle_ms > 0) {
@@ -208,7 +208,7 @@ int eo_run(struct eo_job *job, struct eo_failure *failure)
     if (result == EO_OK && agree) {
         result = time_as_asked(&timed, failure);
     }
-    eo_sampler_stop(&sampler);
+    eo_state_sampler_stop(&sampler);
     if (result == EO_OK) {
         eo_memory_say(job, "steady");
         eo_events_begin(job->events, "done");

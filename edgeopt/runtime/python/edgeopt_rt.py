@@ -1007,6 +1007,18 @@ def _or_none(count):
     return 0 if count is None else count or _NONE
 
 
+def sampling_members(**sampling):
+    """Return by name what C is given of a prompt's options, without those that are zero there."""
+    how = _sampling(**sampling)
+    names = [
+        name for name, _ in how._fields_ if name not in ("struct_bytes", "stop_count", "stops")
+    ]
+    made = {name: getattr(how, name) for name in names if getattr(how, name)}
+    if sampling["stops"]:
+        made["stops"] = list(sampling["stops"])
+    return made
+
+
 def _pcm(samples):
     """Return samples as an array of int16 or float. Raises Failure for what is none."""
     try:

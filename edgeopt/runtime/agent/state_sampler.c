@@ -1,6 +1,6 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
-#include "sampler.h"
+#include "state_sampler.h"
 
 #include "clock.h"
 
@@ -125,7 +125,7 @@ static void sample(struct eo_events *events, const struct eo_option *reads, stru
     eo_events_end(events);
 }
 
-int eo_sampler_start(struct eo_sampler *sampler, const struct eo_option *reads, uint32_t count,
+int eo_state_sampler_start(struct eo_state_sampler *sampler, const struct eo_option *reads, uint32_t count,
                      const struct eo_events *events, struct eo_failure *failure)
 {
     struct read_state states[EO_MAX_READS];
@@ -155,7 +155,7 @@ int eo_sampler_start(struct eo_sampler *sampler, const struct eo_option *reads, 
     return EO_OK;
 }
 
-void eo_sampler_stop(struct eo_sampler *sampler)
+void eo_state_sampler_stop(struct eo_state_sampler *sampler)
 {
     if (sampler->process > 0) {
         (void)close(sampler->tether);

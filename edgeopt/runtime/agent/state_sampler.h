@@ -1,8 +1,8 @@
 /* SPDX-FileCopyrightText: edgeopt contributors
  * SPDX-License-Identifier: Apache-2.0 */
 /* Reads files and commands of the board again and again while another process is measured. */
-#ifndef EO_SAMPLER_H
-#define EO_SAMPLER_H
+#ifndef EO_STATE_SAMPLER_H
+#define EO_STATE_SAMPLER_H
 
 #include "base/failure.h"
 #include "events.h"
@@ -11,7 +11,7 @@
 
 #define EO_MAX_READS 128
 
-struct eo_sampler {
+struct eo_state_sampler {
     pid_t process; /* 0: none runs */
     int tether;    /* the process ends when this end of a pipe is closed, or with us */
 };
@@ -21,10 +21,10 @@ struct eo_sampler {
  * it does not begin with a slash. It writes to the descriptor of `events`, whole lines at a time:
  * "read" events with the place in `reads`, the clock before and after, and the text or the error; a
  * control character in it is a blank. At its end a "sampler" event tells the CPU time of all that. */
-int eo_sampler_start(struct eo_sampler *sampler, const struct eo_option *reads, uint32_t count,
+int eo_state_sampler_start(struct eo_state_sampler *sampler, const struct eo_option *reads, uint32_t count,
                      const struct eo_events *events, struct eo_failure *failure);
 
 /* Ends it and waits for its last line. */
-void eo_sampler_stop(struct eo_sampler *sampler);
+void eo_state_sampler_stop(struct eo_state_sampler *sampler);
 
 #endif
