@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import backends, cache, closure, progress
+from edgeopt.backends.decoders import DECODERS
 from edgeopt.bundle import Bundle, golden, golden_generation, open_bundle
 from edgeopt.bundle.describe import (
     artifact_entry,
@@ -477,17 +478,7 @@ def _compile_generator(model: Model, job: Job, *, asked_for: bool) -> Bundle:
             "measured of a generator",
             hint="Give another recipe.",
         )
-    others = sorted({spec.engine for spec, _ in job.pairs if spec.engine != generation.ENGINE})
-    pairs = [(spec, p) for spec, p in job.pairs if spec.engine == generation.ENGINE]
-    if (others and asked_for) or not pairs:
-        raise InputError(
-            f"a generator is made for {generation.ENGINE} alone, and was asked for with "
-            f"{', '.join(others)}",
-            where=model.name,
-            hint=f"Leave --engine out, or give --engine {generation.ENGINE}.",
-        )
-    if others:
-        progress.note(f"a generator is made for {generation.ENGINE}, not for {', '.join(others)}")
+    pairs = _generating(model, job, asked_for=asked_for)
     given = job.given if job.given is not None else texts.read_texts(None, FIDELITY_SAMPLES)
     samples.check(model, given, str(job.data))
     _check_tokens(model, job)
@@ -538,6 +529,29 @@ def _compile_generator(model: Model, job: Job, *, asked_for: bool) -> Bundle:
         with progress.step(f"Writing {job.output}"):
             kept = {name: path for name, path in files.items() if name not in left}
             return write(job.output, manifest, kept)
+
+
+def _generating(model: Model, job: Job, *, asked_for: bool) -> list[tuple[EngineSpec, str]]:
+    """Return the engines and precisions that a generator is made for: one engine, unless asked.
+
+    A second one has each weight again, and no board measures yet which is the faster.
+    """
+    engines = dict.fromkeys(spec.engine for spec, _ in job.pairs)
+    known = [engine for engine in DECODERS if engine in engines]
+    others = sorted(set(engines) - set(DECODERS))
+    if (others and asked_for) or not known:
+        raise InputError(
+            f"a generator is made for {' and '.join(DECODERS)}, and was asked for with "
+            f"{', '.join(others)}",
+            where=model.name,
+            hint=f"Leave --engine out, or give --engine {' or '.join(DECODERS)}.",
+        )
+    if not asked_for:
+        left = sorted(set(engines) - {known[0]})
+        if left:
+            progress.note(f"a generator is made for {known[0]}, not for {', '.join(left)}")
+        known = known[:1]
+    return [(spec, precision) for spec, precision in job.pairs if spec.engine in known]
 
 
 def _check_tokens(model: Model, job: Job) -> None:

@@ -86,8 +86,26 @@ static int run(struct eo_generator *generator, uint32_t binding, uint32_t total,
         return eo_fail(failure, EO_ECANCELLED, "generator", "was cancelled");
     }
     generator->total[0] = (int32_t)total;
-    return generator->session.engine->run(generator->bindings[binding], failure) == 0 ? EO_OK
-                                                                                     : EO_EENGINE;
+    generator->held = UINT32_MAX;
+    if (generator->session.engine->run(generator->bindings[binding], failure) != 0) {
+        return EO_EENGINE;
+    }
+    generator->held = total;
+    return EO_OK;
+}
+
+/* Empties the engine's own cache, if it has more than is to be kept. */
+static int forget(struct eo_generator *generator, struct eo_failure *failure)
+{
+    const struct eo_session *session = &generator->session;
+
+    if (generator->holds && generator->held > generator->cached) {
+        if (session->engine->forget(session->model, failure) != 0) {
+            return EO_EENGINE;
+        }
+        generator->held = 0;
+    }
+    return EO_OK;
 }
 
 /* The encoder reads its source: a run without tokens of an answer. */
@@ -112,9 +130,9 @@ static int read_source(struct eo_generator *generator, struct eo_failure *failur
 /* Runs the tokens that are not in the cache yet, in as few parts as there are lengths for. */
 static int evaluate(struct eo_generator *generator, struct eo_failure *failure)
 {
-    int result = EO_OK;
+    int result = forget(generator, failure);
 
-    if (has_encoder(generator) && !generator->source_read) {
+    if (result == EO_OK && has_encoder(generator) && !generator->source_read) {
         result = read_source(generator, failure);
     }
     while (result == EO_OK && generator->cached < decoded(generator)) {
@@ -203,6 +221,9 @@ static void keep(struct eo_generator *generator, const int32_t *tokens, uint32_t
         while (same < generator->cached && same + 1 < count &&
                generator->tokens[same] == tokens[same]) {
             same++;
+        }
+        if (generator->holds && same < generator->held) {
+            same = 0; /* a part of it cannot be taken back */
         }
         generator->reused = generator->cached = same;
         return;

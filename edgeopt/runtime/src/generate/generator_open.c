@@ -43,6 +43,15 @@ static int check_context(const struct eo_manifest *manifest, uint32_t *context,
     return EO_OK;
 }
 
+/* How many times the states' bytes an engine takes at most. */
+static uint32_t times_of(const struct eo_generation *generation, const char *name)
+{
+    const struct eo_engine *engine =
+        eo_generation_is_held(generation, name) ? eo_engine_named(name) : NULL;
+
+    return engine != NULL && engine->holds > 0 ? engine->holds : 1;
+}
+
 int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
                              eo_failure *failure)
 {
@@ -57,16 +66,20 @@ int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t
     result = check_context(&bundle->manifest, &context, failure);
     if (result == EO_OK) {
         result = eo_generation_read(bundle, &arena, &generation, failure);
-        *bytes = result == EO_OK ? generation.row_bytes * context : 0;
+        for (uint32_t i = 0; result == EO_OK && i < bundle->manifest.artifact_count; i++) {
+            uint32_t times = times_of(&generation, bundle->manifest.artifacts[i].engine);
+            uint64_t most = times * generation.row_bytes * context;
+            *bytes = most > *bytes ? most : *bytes;
+        }
         eo_arena_free(&arena);
     }
     return result;
 }
 
-static int check_cache(const struct eo_generator *generator, uint64_t most,
+static int check_cache(const struct eo_generator *generator, uint32_t times, uint64_t most,
                        struct eo_failure *failure)
 {
-    uint64_t row = generator->generation.row_bytes, bytes = row * generator->context;
+    uint64_t row = times * generator->generation.row_bytes, bytes = row * generator->context;
 
     if (most > 0 && bytes > most) {
         return eo_fail(failure, EO_ENOMEM, "max_cache_bytes",
@@ -432,7 +445,7 @@ static int set_all(struct eo_generator *generator, struct ports *ports, uint32_t
         }
         set(tensor, all[i].data, all[i].rank, all[i].dims);
     }
-    return set_states(generator, ports, length, failure);
+    return generator->holds ? EO_OK : set_states(generator, ports, length, failure);
 }
 
 static int bind(struct eo_generator *generator, struct eo_failure *failure)
@@ -505,14 +518,27 @@ static int run_once(struct eo_generator *generator, struct eo_failure *failure)
     return EO_OK;
 }
 
+/* Whether the cache is ours or the engine's own, which may take more than ours would. */
+static int take_way(struct eo_generator *generator, uint64_t max_cache_bytes,
+                    struct eo_failure *failure)
+{
+    const struct eo_engine *engine = generator->session.engine;
+    uint32_t times = times_of(&generator->generation, engine->name);
+
+    generator->holds = eo_generation_is_held(&generator->generation, engine->name);
+    if (generator->holds ? engine->forget == NULL : !engine->appends) {
+        return eo_fail(failure, EO_EUNSUPPORTED, engine->name, "keeps no cache in this version");
+    }
+    return check_cache(generator, times, max_cache_bytes, failure);
+}
+
 static int open_engine(struct eo_generator *generator, const eo_session_options *options,
-                       struct eo_failure *failure)
+                       uint64_t max_cache_bytes, struct eo_failure *failure)
 {
     int result = eo_choose(&generator->session, options, failure);
 
-    if (result == EO_OK && !generator->session.engine->appends) {
-        result = eo_fail(failure, EO_EUNSUPPORTED, generator->session.engine->name,
-                         "keeps no cache in this version");
+    if (result == EO_OK) {
+        result = take_way(generator, max_cache_bytes, failure);
     }
     if (result == EO_OK) {
         result = check_version(generator, failure);
@@ -527,7 +553,7 @@ static int open_engine(struct eo_generator *generator, const eo_session_options 
         result = take_lengths(generator, failure);
     }
     if (result == EO_OK) {
-        result = take_cache(generator, failure);
+        result = generator->holds ? EO_OK : take_cache(generator, failure);
     }
     if (result == EO_OK) {
         result = take_io(generator, failure);
@@ -571,7 +597,7 @@ static int open_generator(struct eo_generator *generator, const eo_generator_opt
                                     failure);
     }
     if (result == EO_OK) {
-        result = check_cache(generator, options->max_cache_bytes, failure);
+        result = check_cache(generator, 1, options->max_cache_bytes, failure);
     }
     if (result == EO_OK) {
         session->manifest = &session->bundle->manifest;
@@ -581,11 +607,11 @@ static int open_generator(struct eo_generator *generator, const eo_generator_opt
         how.cpus = target_cpus(session->manifest);
     }
     if (result != EO_OK || how.cpus == NULL) {
-        return result == EO_OK ? open_engine(generator, &how, failure) : result;
+        return result == EO_OK ? open_engine(generator, &how, options->max_cache_bytes, failure) : result;
     }
     result = eo_affinity_set(how.cpus, &before, failure);
     if (result == EO_OK) {
-        result = open_engine(generator, &how, failure);
+        result = open_engine(generator, &how, options->max_cache_bytes, failure);
         eo_affinity_restore(&before);
     }
     return result;
