@@ -509,6 +509,7 @@ static int run_once(struct eo_generator *generator, struct eo_failure *failure)
 
     generator->ids[0] = 0;
     generator->source_length[0] = 1;
+    generator->held = 1;
     for (uint32_t total = first; total <= 1; total++) {
         generator->total[0] = (int32_t)total;
         if (engine->run(generator->bindings[0], failure) != 0) {
@@ -607,7 +608,8 @@ static int open_generator(struct eo_generator *generator, const eo_generator_opt
         how.cpus = target_cpus(session->manifest);
     }
     if (result != EO_OK || how.cpus == NULL) {
-        return result == EO_OK ? open_engine(generator, &how, options->max_cache_bytes, failure) : result;
+        return result == EO_OK ? open_engine(generator, &how, options->max_cache_bytes, failure)
+                               : result;
     }
     result = eo_affinity_set(how.cpus, &before, failure);
     if (result == EO_OK) {
