@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from tests.runtime.allocations import COUNTER, WRAPPED
 class Made:
     """A bundle, and the network and tokenizer that it was made of."""
 
-    def __init__(self, folder: Path, family: str, tokenizer: Any = None) -> None:
+    def __init__(
+        self, folder: Path, family: str, tokenizer: Any = None, engines: Sequence[str] = ("onnx",)
+    ) -> None:
         """Compile one of ``tests.generators``, in FP32."""
         import transformers
 
@@ -36,7 +38,11 @@ class Made:
             self.network = generators.write(folder / family, family, tokenizer)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder / family)
         self.bundle = edgeopt.compile(
-            folder / family, "host", output=folder / f"{family}.edgeopt", precisions=["fp32"]
+            folder / family,
+            "host",
+            output=folder / f"{family}.edgeopt",
+            engines=engines,
+            precisions=["fp32"],
         )
 
     def open(self, **options: Any) -> Any:
