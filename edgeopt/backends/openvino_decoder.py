@@ -151,11 +151,11 @@ class _Parts:
         import openvino.opset13 as ops
 
         self._ops, self._name = ops, model.name
-        self._config: Any = model.module.config
-        self._context = model.text.max_seq_len
-        self._heads, self._keys = self._config.num_attention_heads, key_heads(self._config)
-        self._size = head_size(self._config)
-        self._waves: tuple[Any, Any] | None = None
+        config: Any = model.module.config
+        self._config, self._context = config, model.text.max_seq_len
+        self._heads, self._keys = int(config.num_attention_heads), key_heads(config)
+        self._size = head_size(config)
+        self._waves: tuple[Any, ...] = ()
         self._masks: dict[int | None, Any] = {}
         self._tables: dict[str, Any] = {}
         self._assigns: list[Any] = []
@@ -252,8 +252,7 @@ class _Parts:
             self._row(self._weight(name, wave), self._positions)
             for name, wave in (("cos", cosines), ("sin", sines))
         )
-        cos, sin = (self._ops.unsqueeze(row, self._whole([0, 1])) for row in rows)
-        self._waves = (cos, sin)
+        self._waves = tuple(self._ops.unsqueeze(row, self._whole([0, 1])) for row in rows)
 
     def _turned(self, x: Any) -> Any:
         """Return ``x`` (1, heads, seq, size) with its first values rotated by their positions."""
@@ -301,7 +300,7 @@ class _Parts:
                     y, f"{name}.{side}_norm", norm.weight, float(norm.variance_epsilon)
                 )
             y = ops.transpose(y, self._whole([0, 2, 1, 3]))
-            turns = side != "v" and self._waves is not None and getattr(part, "use_rope", True)
+            turns = side != "v" and self._waves and getattr(part, "use_rope", True)
             three.append(self._turned(y) if turns else y)
         q, k, v = three
         y = ops.scaled_dot_product_attention(
