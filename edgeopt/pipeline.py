@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt import backends, cache, closure, progress
+from edgeopt.backends.decoders import DECODERS
 from edgeopt.bundle import Bundle, again, golden, golden_generation, open_bundle
 from edgeopt.bundle.describe import (
     artifact_entry,
@@ -493,17 +494,7 @@ def _compile_generator(model: Model, job: Job, *, asked_for: bool) -> Bundle:
             "measured of a generator",
             hint="Give another recipe.",
         )
-    others = sorted({spec.engine for spec, _ in job.pairs if spec.engine != generation.ENGINE})
-    pairs = [(spec, p) for spec, p in job.pairs if spec.engine == generation.ENGINE]
-    if (others and asked_for) or not pairs:
-        raise InputError(
-            f"a generator is made for {generation.ENGINE} alone, and was asked for with "
-            f"{', '.join(others)}",
-            where=model.name,
-            hint=f"Leave --engine out, or give --engine {generation.ENGINE}.",
-        )
-    if others:
-        progress.note(f"a generator is made for {generation.ENGINE}, not for {', '.join(others)}")
+    pairs = _generating(model, job, asked_for=asked_for)
     given = job.given if job.given is not None else samples.shipped(model, FIDELITY_SAMPLES)
     if job.given is not None:
         samples.check(model, given, str(job.data))
@@ -564,6 +555,29 @@ def _asked(model: Model, given: Samples) -> tuple[generation.Asked, ...]:
     most = model.input.mel.seconds
     heard = [sounds.read_wav(s, most) if isinstance(s, Path) else s for s in given]
     return generation.ask_sounds(model, [s for s in heard if not isinstance(s, str)])
+
+
+def _generating(model: Model, job: Job, *, asked_for: bool) -> list[tuple[EngineSpec, str]]:
+    """Return the engines and precisions that a generator is made for: one engine, unless asked.
+
+    A second one has each weight again.
+    """
+    engines = dict.fromkeys(spec.engine for spec, _ in job.pairs)
+    known = [engine for engine in DECODERS if engine in engines]
+    others = sorted(set(engines) - set(DECODERS))
+    if (others and asked_for) or not known:
+        raise InputError(
+            f"a generator is made for {' and '.join(DECODERS)}, and was asked for with "
+            f"{', '.join(others)}",
+            where=model.name,
+            hint=f"Leave --engine out, or give --engine {' or '.join(DECODERS)}.",
+        )
+    if not asked_for:
+        left = sorted(set(engines) - {known[0]})
+        if left:
+            progress.note(f"a generator is made for {known[0]}, not for {', '.join(left)}")
+        known = known[:1]
+    return [(spec, precision) for spec, precision in job.pairs if spec.engine in known]
 
 
 def _check_tokens(model: Model, job: Job) -> None:

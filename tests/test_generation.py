@@ -485,7 +485,7 @@ def _checked(folder: Path) -> list[Any]:
 
 def test_what_a_generator_is_not_made_with_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "b"
-    with pytest.raises(InputError, match="a generator is made for onnx alone"):
+    with pytest.raises(InputError, match="made for onnx and openvino, and was asked for with tfl"):
         edgeopt.compile(checkpoint, "host", output=out, engines=["onnx", "tflite"])
     with pytest.raises(InputError, match="takes up to 160 tokens, and was asked for 200"):
         edgeopt.compile(checkpoint, "host", output=out, seq_lens=[200])

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt.backends import Artifact, ArtifactGraph, onnx_seq2seq
+from edgeopt.backends import Artifact, ArtifactGraph, decoder_layers, onnx_seq2seq
 from edgeopt.backends.onnx_writer import (
     CONTRIB,
     FLOATS,
@@ -44,6 +44,9 @@ from edgeopt.model.decoder import GPT2, LOGITS, TOKENS, TOTAL, head_size, key_he
 from edgeopt.model.signature import PAST, SOURCE
 from edgeopt.quantize import GROUP_SIZE_INT4, PLAIN, QUANTIZED, Quantize
 from edgeopt.target import EngineSpec, Target
+
+HELD = False
+"""States are inputs and outputs, of the same memory."""
 
 _FILE = "model.onnx"
 _HEAD_MULTIPLE = 16
@@ -115,7 +118,7 @@ def lower(
         if answers:
             onnx_seq2seq.write(writer, model)
         else:
-            (_gpt2 if config.model_type == GPT2 else _llama)(writer, model)
+            decoder_layers.write(_Parts(writer, config), model)
     onnx.save(_proto(writer, model, spec.opset, spec.ir_version), str(directory / _FILE))
     return Artifact(
         engine="onnx",
@@ -168,211 +171,135 @@ def since(model: Model) -> str:
     if network.config.model_type in (GPT2, *seq2seq.ENCODER_DECODERS, seq2seq.WHISPER):
         return _SINCE
     windows = [
-        _window(layer.self_attn, network.config, model.text.max_seq_len)
+        decoder_layers.window(layer.self_attn, network.config, model.text.max_seq_len)
         for layer in network.model.layers
     ]
     return _SINCE if windows == [None] * len(windows) else _WINDOW_SINCE
 
 
-def _window(attention: Any, config: Any, context: int) -> int | None:
-    """Return how many tokens a layer looks back, None for all of the context.
+class _Parts:
+    """A decoder's parts in onnxruntime's operators; a value is the name of a tensor."""
 
-    It is of one layer, as in Qwen2, or of all, as in Mistral.
-    """
-    found = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
-    return None if found is None or found >= context else int(found)
+    def __init__(self, writer: Writer, config: Any) -> None:
+        self._writer, self._config = writer, config
+        self._rotary: tuple[str, ...] = ()
+        # What every layer is told: the place of the last token.
+        one = writer.weight("one", np.array([1], np.int32))
+        writer.node("Sub", [TOTAL, one], "last_key")
 
+    def table(self, name: str, weight: Any) -> str:
+        """Return the rows of ``weight`` that the tokens name."""
+        return self._writer.table(TOKENS, name, weight)
 
-def _attend(
-    writer: Writer, name: str, layer: int, inputs: Sequence[str], attention: Any, config: Any,
-    rotary: Sequence[str],
-) -> str:  # fmt: skip
-    """Add the attention of a layer to its own tokens and those before."""
-    from onnx import helper
-
-    window = _window(attention, config, writer.context)
-    how: dict[str, Any] = {} if window is None else {"local_window_size": window}
-    node = helper.make_node(
-        "GroupQueryAttention",
-        [*inputs, f"past.{layer}.key", f"past.{layer}.value", "last_key", TOTAL, *rotary],
-        [f"{name}.context", f"present.{layer}.key", f"present.{layer}.value"],
-        name,
-        domain=CONTRIB,
-        num_heads=config.num_attention_heads,
-        kv_num_heads=key_heads(config),
-        scale=float(attention.scaling),
-        do_rotary=1 if rotary else 0,
-        **how,
-    )
-    writer.nodes.append(node)
-    return f"{name}.context"
-
-
-def _lengths(writer: Writer) -> None:
-    """Add what every layer is told: the place of the last token."""
-    one = writer.weight("one", np.array([1], np.int32))
-    writer.node("Sub", [TOTAL, one], "last_key")
-
-
-def _last(writer: Writer, x: str) -> str:
-    """Add the choice of the last token's row of (1, seq, size): (1, size)."""
-    at = writer.weight("last", np.array(-1, np.int64))
-    return writer.node("Gather", [x, at], "last_row", axis=1)
-
-
-def _gpt2(writer: Writer, model: Model) -> None:
-    """Write GPT-2: learnt positions, layer norms before each part, queries to values in one."""
-    network: Any = model.module
-    config = network.config
-    body = network.transformer
-    context = model.text.max_seq_len
-    _lengths(writer)
-    # positions total - seq .. total - 1
-    writer.node("Shape", [TOKENS], "seq", start=1, end=2)
-    total = writer.node("Cast", [TOTAL], "total", to=7)
-    first = writer.node("Sub", [total, "seq"], "first")
-    scalar = writer.weight("scalar", np.array([], np.int64))
-    bounds = [
-        writer.node("Reshape", [value, scalar], f"{value}.scalar") for value in (first, total)
-    ]
-    step = writer.weight("step", np.array(1, np.int64))
-    writer.node("Range", [*bounds, step], "positions")
-    x = writer.table(TOKENS, "wte", body.wte.weight)
-    places = writer.weight("wpe.weight", body.wpe.weight[:context])
-    x = writer.node("Add", [x, writer.node("Gather", [places, "positions"], "places")], "embedded")
-
-    def norm(x: str, name: str, part: Any) -> str:
-        weights = [writer.weight(f"{name}.{n}", getattr(part, n)) for n in ("weight", "bias")]
-        how: dict[str, Any] = {"axis": -1, "epsilon": part.eps}
-        return writer.node("LayerNormalization", [x, *weights], f"{name}.out", **how)
-
-    for i, layer in enumerate(body.h):
-        name = f"h.{i}"
-        qkv = layer.attn.c_attn  # a Conv1D: (inputs, outputs)
-        y = norm(x, f"{name}.ln_1", layer.ln_1)
-        y = writer.linear(y, f"{name}.c_attn", qkv.weight.T, qkv.bias)
-        y = _attend(writer, f"{name}.attn", i, [y, "", ""], layer.attn, config, ())
-        out = layer.attn.c_proj
-        y = writer.linear(y, f"{name}.c_proj", out.weight.T, out.bias)
-        x = writer.node("Add", [x, y], f"{name}.attended")
-        y = norm(x, f"{name}.ln_2", layer.ln_2)
-        y = writer.linear(y, f"{name}.c_fc", layer.mlp.c_fc.weight.T, layer.mlp.c_fc.bias)
-        y = activated(writer, y, config.activation_function, f"{name}.act")
-        down = layer.mlp.c_proj
-        y = writer.linear(y, f"{name}.down", down.weight.T, down.bias)
-        x = writer.node("Add", [x, y], f"{name}.fed")
-    x = norm(_last(writer, x), "ln_f", body.ln_f)
-    tied = network.lm_head.weight is body.wte.weight
-    writer.head(x, network.lm_head.weight, "wte", tied=tied)
-
-
-def _llama(writer: Writer, model: Model) -> None:
-    """Write a network as Llama is: rotary positions, RMS norms, a gated feed-forward network."""
-    network: Any = model.module
-    config = network.config
-    body = network.model
-    _lengths(writer)
-    rotary = _rotary(writer, model)
-    x = writer.table(TOKENS, "embed_tokens", body.embed_tokens.weight)
-    scale = getattr(body.embed_tokens, "embed_scale", None)  # Gemma's
-    if scale is not None:
-        by = writer.weight("embed_scale", np.float32(float(scale)))
-        x = writer.node("Mul", [x, by], "embedded")
-    plus = 1.0 if config.model_type == "gemma" else 0.0  # its norms store weight - 1
-    epsilon = float(config.rms_norm_eps)
-
-    def norm(x: str, name: str, part: Any) -> str:
-        weight = writer.weight(f"{name}.weight", part.weight + plus)
-        how: dict[str, Any] = {"axis": -1, "epsilon": epsilon, "stash_type": 1}
-        return writer.node("SimplifiedLayerNormalization", [x, weight], f"{name}.out", **how)
-
-    for i, layer in enumerate(body.layers):
-        name = f"layers.{i}"
-        y = norm(x, f"{name}.input_norm", layer.input_layernorm)
-        y = _mixed(writer, name, i, y, layer.self_attn, config, rotary)
-        x = writer.node("Add", [x, y], f"{name}.attended")
-        y = norm(x, f"{name}.mlp_norm", layer.post_attention_layernorm)
-        gate, up = _gates(writer, name, y, layer.mlp)
-        kind = getattr(config, "hidden_activation", None) or config.hidden_act
-        gate = activated(writer, gate, kind, f"{name}.act")
-        y = writer.node("Mul", [gate, up], f"{name}.gated")
-        y = writer.linear(y, f"{name}.down", layer.mlp.down_proj.weight, layer.mlp.down_proj.bias)
-        x = writer.node("Add", [x, y], f"{name}.fed")
-    x = norm(_last(writer, x), "norm", body.norm)
-    tied = network.lm_head.weight is body.embed_tokens.weight
-    writer.head(x, network.lm_head.weight, "embed_tokens", tied=tied)
-
-
-def _rotary(writer: Writer, model: Model) -> tuple[str, str]:
-    """Keep the cosines and sines of all positions, as the network computes them."""
-    torch = require("torch", "torch")
-    network: Any = model.module
-    with torch.inference_mode():
-        places = torch.arange(model.text.max_seq_len)[None]
-        waves = network.model.rotary_emb(torch.zeros(1), places)
-    names = []
-    for name, wave in zip(("cos", "sin"), waves, strict=True):
-        half = wave[0].numpy()  # (context, rotated): the second half is the first one again
-        names.append(writer.weight(name, half[:, : half.shape[1] // 2]))
-    return names[0], names[1]
-
-
-def _mixed(
-    writer: Writer, name: str, index: int, x: str, part: Any, config: Any,
-    rotary: Sequence[str],
-) -> str:  # fmt: skip
-    """Add queries, keys and values, the attention, and the product behind it."""
-    import torch
-
-    rotates = getattr(part, "use_rope", True)
-    waves = rotary if rotates else ()
-    if hasattr(part, "qkv_proj"):
-        weight, bias = part.qkv_proj.weight, part.qkv_proj.bias
-    else:
-        parts = (part.q_proj, part.k_proj, part.v_proj)
-        weight = torch.cat([p.weight for p in parts])
-        biases = [p.bias for p in parts]
-        bias = None if biases[0] is None else torch.cat(biases)
-    y = writer.linear(x, f"{name}.qkv", weight, bias)
-    inputs = [y, "", ""]
-    if getattr(part, "q_norm", None) is not None:
-        inputs = _normed(writer, name, y, part, config)
-    y = _attend(writer, f"{name}.attention", index, inputs, part, config, waves)
-    return writer.linear(y, f"{name}.o_proj", part.o_proj.weight, part.o_proj.bias)
-
-
-def _normed(writer: Writer, name: str, x: str, part: Any, config: Any) -> list[str]:
-    """Add the norms that Qwen3 has on each head of queries and keys; return all three."""
-    from onnx import helper
-
-    size, keys = head_size(config), key_heads(config)
-    widths = [config.num_attention_heads * size, keys * size, keys * size]
-    split = writer.weight(f"{name}.widths", np.array(widths, np.int64))
-    outputs = [f"{name}.{n}" for n in ("q", "k", "v")]
-    writer.nodes.append(helper.make_node("Split", [x, split], outputs, f"{name}.split", axis=-1))
-    for at, norm in enumerate((part.q_norm, part.k_norm)):
-        heads = writer.weight(f"{name}.heads.{at}", np.array([0, 0, -1, size], np.int64))
-        y = writer.node("Reshape", [outputs[at], heads], f"{outputs[at]}.heads")
-        epsilon = float(norm.variance_epsilon)
-        how: dict[str, Any] = {"axis": -1, "epsilon": epsilon, "stash_type": 1}
-        weight = writer.weight(f"{outputs[at]}.norm.weight", norm.weight)
-        y = writer.node("SimplifiedLayerNormalization", [y, weight], f"{outputs[at]}.normed", **how)
-        joined = writer.weight("joined", np.array([0, 0, -1], np.int64))
-        outputs[at] = writer.node("Reshape", [y, joined], f"{outputs[at]}.joined")
-    return outputs
-
-
-def _gates(writer: Writer, name: str, x: str, part: Any) -> tuple[str, str]:
-    if hasattr(part, "gate_up_proj"):
-        gate, up = part.gate_up_proj.weight.chunk(2)
-        return (
-            writer.linear(x, f"{name}.gate", gate),
-            writer.linear(x, f"{name}.up", up),
+    def places(self, name: str, weight: Any) -> str:
+        """Return the rows at positions total - seq .. total - 1."""
+        writer = self._writer
+        writer.node("Shape", [TOKENS], "seq", start=1, end=2)
+        total = writer.node("Cast", [TOTAL], "total", to=7)
+        first = writer.node("Sub", [total, "seq"], "first")
+        scalar = writer.weight("scalar", np.array([], np.int64))
+        bounds = [
+            writer.node("Reshape", [value, scalar], f"{value}.scalar") for value in (first, total)
+        ]
+        step = writer.weight("step", np.array(1, np.int64))
+        writer.node("Range", [*bounds, step], "positions")
+        return writer.node(
+            "Gather", [writer.weight(f"{name}.weight", weight), "positions"], "places"
         )
-    return (
-        writer.linear(x, f"{name}.gate", part.gate_proj.weight, part.gate_proj.bias),
-        writer.linear(x, f"{name}.up", part.up_proj.weight, part.up_proj.bias),
-    )
+
+    def add(self, a: str, b: str, name: str) -> str:
+        """Return the sum of two values."""
+        return self._writer.node("Add", [a, b], name)
+
+    def multiply(self, a: str, b: str, name: str) -> str:
+        """Return the product of two values, element by element."""
+        return self._writer.node("Mul", [a, b], name)
+
+    def scale(self, x: str, by: float, name: str) -> str:
+        """Return ``x`` times a number."""
+        factor = self._writer.weight(f"{name}.scale", np.float32(by))
+        return self._writer.node("Mul", [x, factor], name)
+
+    def layer_norm(self, x: str, name: str, part: Any) -> str:
+        """Return the layer norm ``part`` of ``x``."""
+        weights = [self._writer.weight(f"{name}.{n}", getattr(part, n)) for n in ("weight", "bias")]
+        how: dict[str, Any] = {"axis": -1, "epsilon": part.eps}
+        return self._writer.node("LayerNormalization", [x, *weights], f"{name}.out", **how)
+
+    def rms_norm(self, x: str, name: str, weight: Any, epsilon: float) -> str:
+        """Return ``x`` over the root of its mean square, times ``weight``."""
+        how: dict[str, Any] = {"axis": -1, "epsilon": epsilon, "stash_type": 1}
+        held = self._writer.weight(f"{name}.weight", weight)
+        return self._writer.node("SimplifiedLayerNormalization", [x, held], f"{name}.out", **how)
+
+    def linear(self, x: str, name: str, weight: Any, bias: Any = None) -> str:
+        """Return the product of ``x`` and ``weight``, with a bias if there is one."""
+        return self._writer.linear(x, name, weight, bias)
+
+    def activate(self, x: str, kind: str, name: str) -> str:
+        """Return the activation ``kind`` of transformers. Raises CompileError if it has none."""
+        return activated(self._writer, x, kind, name)
+
+    def rotate(self, cosines: Any, sines: Any) -> None:
+        """Keep the waves: of each the first half, which the second repeats."""
+        half = cosines.shape[1] // 2
+        waves = (("cos", cosines), ("sin", sines))
+        self._rotary = tuple(self._writer.weight(name, wave[:, :half]) for name, wave in waves)
+
+    def attend(self, qkv: str, name: str, layer: int, part: Any) -> str:
+        """Return the attention of a layer to its own tokens and those before."""
+        from onnx import helper
+
+        config = self._config
+        inputs = [qkv, "", ""]
+        if getattr(part, "q_norm", None) is not None:
+            inputs = self._normed(name.rpartition(".")[0], qkv, part)
+        found = decoder_layers.window(part, config, self._writer.context)
+        how: dict[str, Any] = {} if found is None else {"local_window_size": found}
+        rotary = self._rotary if getattr(part, "use_rope", True) else ()
+        node = helper.make_node(
+            "GroupQueryAttention",
+            [*inputs, f"past.{layer}.key", f"past.{layer}.value", "last_key", TOTAL, *rotary],
+            [f"{name}.context", f"present.{layer}.key", f"present.{layer}.value"],
+            name,
+            domain=CONTRIB,
+            num_heads=config.num_attention_heads,
+            kv_num_heads=key_heads(config),
+            scale=float(part.scaling),
+            do_rotary=1 if rotary else 0,
+            **how,
+        )
+        self._writer.nodes.append(node)
+        return f"{name}.context"
+
+    def _normed(self, name: str, x: str, part: Any) -> list[str]:
+        """Add the norms that Qwen3 has on each head of queries and keys; return all three."""
+        from onnx import helper
+
+        writer, config = self._writer, self._config
+        size, keys = head_size(config), key_heads(config)
+        widths = [config.num_attention_heads * size, keys * size, keys * size]
+        split = writer.weight(f"{name}.widths", np.array(widths, np.int64))
+        outputs = [f"{name}.{n}" for n in ("q", "k", "v")]
+        writer.nodes.append(
+            helper.make_node("Split", [x, split], outputs, f"{name}.split", axis=-1)
+        )
+        for at, norm in enumerate((part.q_norm, part.k_norm)):
+            heads = writer.weight(f"{name}.heads.{at}", np.array([0, 0, -1, size], np.int64))
+            y = writer.node("Reshape", [outputs[at], heads], f"{outputs[at]}.heads")
+            y = self.rms_norm(y, f"{outputs[at]}.norm", norm.weight, float(norm.variance_epsilon))
+            joined = writer.weight("joined", np.array([0, 0, -1], np.int64))
+            outputs[at] = writer.node("Reshape", [y, joined], f"{outputs[at]}.joined")
+        return outputs
+
+    def last(self, x: str) -> str:
+        """Return the last token's row of (1, seq, size): (1, size)."""
+        at = self._writer.weight("last", np.array(-1, np.int64))
+        return self._writer.node("Gather", [x, at], "last_row", axis=1)
+
+    def head(self, x: str, weight: Any, table: str, *, tied: bool) -> None:
+        """Make the logits; the weight is that of ``table`` if they are ``tied``."""
+        self._writer.head(x, weight, table, tied=tied)
 
 
 def _proto(writer: Writer, model: Model, opset: int, ir_version: int) -> Any:

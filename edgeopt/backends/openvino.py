@@ -38,12 +38,12 @@ from edgeopt.quantize import PLAIN, QUANTIZED, Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
 
-_FILES = ("model.xml", "model.bin")
-_HINT = "INFERENCE_PRECISION_HINT"
+FILES = ("model.xml", "model.bin")
+HINT = "INFERENCE_PRECISION_HINT"
 _INT8_KERNELS = "LP_TRANSFORMS_MODE"
 _LARGEST_OF_7_BITS = 64
 _UNTOUCHED = 0x7FEDF00D  # a NaN that no kernel makes
-_GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 """The option by which OpenVINO quantises activations on its own; 0 turns that off.
 
 With weights in 8 or 4 bits OpenVINO 2026.4 does so in groups of 32 if the CPU has VNNI, whatever
@@ -77,10 +77,10 @@ def lower(
             model, converted, precision, quantize, calibration, target.device.overflows_int8
         )
         route += f" -> {line}"
-    openvino = _openvino()
+    openvino = module()
     with quiet():
         openvino.save_model(
-            converted, str(directory / _FILES[0]), compress_to_fp16=precision == "fp16"
+            converted, str(directory / FILES[0]), compress_to_fp16=precision == "fp16"
         )
     packages = ["openvino"] + (["nncf"] if precision in QUANTIZED else [])
     packages += ["torch"] if model.main.is_torch else []
@@ -89,13 +89,13 @@ def lower(
         precision=precision,
         graphs={
             MAIN: ArtifactGraph(
-                files=_FILES,
+                files=FILES,
                 signature=model.main.signature,
                 seq_lens=only_lengths(model),
             )
         },
         route=route,
-        options={_HINT: "f16" if precision == "fp16" else "f32", _GROUP: "0"},
+        options={HINT: "f16" if precision == "fp16" else "f32", GROUP: "0"},
         tools={name: version(name) for name in packages},
     )
 
@@ -103,7 +103,7 @@ def lower(
 def _convert(model: Model) -> Any:
     """Return the openvino.Model with the signature's names."""
     with quiet():
-        openvino = _openvino()
+        openvino = module()
         try:
             if isinstance(model.main.source, OnnxSource):
                 return openvino.convert_model(str(model.main.source.path))
@@ -132,7 +132,7 @@ def _convert(model: Model) -> Any:
 
 def _of_tensorflow(model: Model, given: NetworkFile) -> Any:
     """Return the openvino.Model of a SavedModel with our names, in the signature's order."""
-    openvino = _openvino()
+    openvino = module()
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, given, Path(folder))
         converted = openvino.convert_model(folder)
@@ -185,7 +185,8 @@ def _failed(exc: Exception, where: str) -> CompileError:
     return CompileError(f"openvino.convert_model failed ({'; '.join(causes[:2])})", where=where)
 
 
-def _openvino() -> ModuleType:
+def module() -> ModuleType:
+    """Return the package. Raises MissingDependencyError if it is not installed."""
     # Both OpenVINO and NNCF report each use to their maker through this package unless the user
     # opted out, and both do without it if it is not installed. edgeopt reports nothing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -233,12 +234,12 @@ def host_options(artifact: Artifact, directory: Path) -> dict[str, str]:
     """
     if artifact.precision == "fp16":
         with quiet():
-            known = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return {} if "FP16" in known else {_HINT: "f32"}
+            known = module().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return {} if "FP16" in known else {HINT: "f32"}
     if artifact.precision not in QUANTIZED or not overflows_int8():
         return {}
     with quiet():
-        model = _openvino().Core().read_model(str(directory / artifact.main.files[0]))
+        model = module().Core().read_model(str(directory / artifact.main.files[0]))
     nodes = model.get_ordered_ops()
     if not any(node.get_type_name() == "FakeQuantize" for node in nodes):
         return {}
@@ -270,7 +271,7 @@ def compiled_on_host(
 ) -> Any:
     """Return the openvino.CompiledModel of the artifact, changed by ``change`` before."""
     with quiet():
-        core = _openvino().Core()
+        core = module().Core()
         options: dict[str, Any] = {**artifact.options, **host_options(artifact, directory)}
         options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         path = str(directory / artifact.main.files[0])
@@ -288,13 +289,13 @@ def open_onnx(file: Path, inputs: Mapping[str, Any], spec: EngineSpec, directory
     """
     del inputs, spec, directory
     with quiet():
-        openvino = _openvino()
+        openvino = module()
         try:
             converted = openvino.convert_model(str(file))
         # The frontends raise RuntimeError and their own kinds without a common base.
         except Exception as exc:
             raise _failed(exc, file.name) from exc
-        options = {_HINT: "f32", _GROUP: "0", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+        options = {HINT: "f32", GROUP: "0", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
         request = openvino.Core().compile_model(converted, "CPU", options).create_infer_request()
     ports = request.model_outputs
     entries = request.model_inputs

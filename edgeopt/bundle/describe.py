@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeopt._version import __version__
-from edgeopt.backends import Artifact, onnx_decoder
+from edgeopt.backends import Artifact
+from edgeopt.backends.decoders import DECODERS
 from edgeopt.bundle.manifest import (
     ArtifactEntry,
     AudioEntry,
@@ -69,13 +70,16 @@ def describe_generator(
 ) -> Manifest:
     """Return the manifest of a bundle that generates text, as ``describe`` does of others'."""
     states = model.main.states
+    engines = dict.fromkeys(entry.engine for entry in artifacts)
+    made = {engine: DECODERS[engine] for engine in engines}
     apart = replace(model, graphs={MAIN: replace(model.main, states=())})
     return replace(
         describe(apart, target, artifacts),
         generation=Generation(
             states=states,
             stops=model.stops,
-            since={"onnx": onnx_decoder.since(model)},
+            since={engine: decoder.since(model) for engine, decoder in made.items()},
+            held=tuple(engine for engine, decoder in made.items() if decoder.HELD),
             start=model.forced.start,
             first=model.forced.first,
             last=model.forced.last,

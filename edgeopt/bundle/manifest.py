@@ -201,17 +201,18 @@ class Generation:
     """How a decoder is called again and again: what it keeps meanwhile, and when it ends.
 
     ``states`` are the graph's besides its signature, with room for the input's ``max_seq_len``
-    tokens; each engine keeps them in its own way. ``stops`` are the tokens that end a text, () for
-    none. ``since`` has by engine the first version that runs the graph rightly: older ones may open
-    it and be wrong. Of an encoder-decoder ``start``, ``first``, ``last``, ``never`` and
-    ``never_first`` are the tokens that are not chosen (``edgeopt.model.Forced``), and ``speech`` is
-    which languages one hears. ``search`` is how an answer is found unless the runtime is told
-    otherwise.
+    tokens. They are inputs and outputs of an artifact, but for the engines of ``held``: those keep
+    them inside. ``stops`` are the tokens that end a text, () for none. ``since`` has by engine the
+    first version that runs the graph rightly: older ones may open it and be wrong. Of an
+    encoder-decoder ``start``, ``first``, ``last``, ``never`` and ``never_first`` are the tokens
+    that are not chosen (``edgeopt.model.Forced``), and ``speech`` is which languages one hears.
+    ``search`` is how an answer is found unless the runtime is told otherwise.
     """
 
     states: Annotated[tuple[State, ...], Most(16)]
     stops: Annotated[tuple[Id, ...], Most(256)] = ()
     since: Mapping[str, Annotated[str, Like(r"\d{1,4}\.\d{1,4}")]] = field(default_factory=dict)
+    held: Annotated[tuple[str, ...], Most(4)] = ()
     start: Annotated[tuple[Id, ...], Most(_MOST_FORCED)] = ()
     first: Annotated[tuple[Id, ...], Most(_MOST_FORCED)] = ()
     last: Annotated[tuple[Id, ...], Most(1)] = ()

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from edgeopt import cache, closure, progress, values
-from edgeopt.backends import Artifact, onnx_decoder
+from edgeopt.backends import Artifact
+from edgeopt.backends.decoders import DECODERS
 from edgeopt.errors import CompileError, InputError
 from edgeopt.evaluate import fidelity
 from edgeopt.evaluate.fidelity import Fidelity
@@ -34,9 +35,6 @@ from edgeopt.model.original_generation import greedy
 from edgeopt.quantize import Quantize
 from edgeopt.quiet import quiet
 from edgeopt.target import EngineSpec, Target
-
-ENGINE = "onnx"
-"""The engine that generators are made for."""
 
 TEXTS = 6
 """How many texts are compared; and of each so many tokens, and so many of a prompt:"""
@@ -317,7 +315,7 @@ def lower(
     in FP32 if a greedy token is not the reference's.
     """
     made = _lower(model, target, spec, precision, quantize, asked)
-    finer = onnx_decoder.finer(precision, quantize)
+    finer = DECODERS[spec.engine].finer(precision, quantize)
     if finer is not None and (below := _below(made, bound)) is not None:
         progress.note(
             f"{spec.engine} {precision}: {below}; weights in groups of {finer.group_size} lose less"
@@ -341,9 +339,9 @@ def _lower(
         files = directory / "files"
         files.mkdir()
         with progress.step(f"Lowering to {spec.engine} {precision}"):
-            artifact = onnx_decoder.lower(model, target, spec, precision, files, quantize)
+            artifact = DECODERS[spec.engine].lower(model, target, spec, precision, files, quantize)
         with progress.step(f"Checking {spec.engine} {precision} against the reference"):
-            found, generated, encoded = _check(model, files / artifact.main.files[0], asked)
+            found, generated, encoded = _check(model, artifact, files, asked)
         record = values.write(
             _Record(artifact=artifact, fidelity=found, generated=generated, encoded_cosine=encoded)
         )
@@ -396,18 +394,19 @@ def _judge(made: Made, precision: str, bound: float) -> None:
 
 
 def _check(
-    model: Model, path: Path, asked: Sequence[Asked]
+    model: Model, artifact: Artifact, directory: Path, asked: Sequence[Asked]
 ) -> tuple[Fidelity, Generated, float | None]:
     try:
-        decoder = onnx_decoder.Decoder(path, model, 1)
+        path = directory / artifact.main.files[0]
+        decoder = DECODERS[artifact.engine].Decoder(path, model, 1)
         logits = [_forced(decoder, one) for one in asked]
         encoded = [cosine for one in asked for cosine in _encoded(decoder, one)]
         answers = [_answer(decoder, one, model) for one in asked]
     except CompileError:
         raise
-    # onnxruntime raises exceptions of many kinds without a common base.
+    # Engines raise exceptions of many kinds without a common base.
     except Exception as exc:
-        raise CompileError(f"onnxruntime cannot run it on this host ({exc})") from exc
+        raise CompileError(f"{artifact.engine} cannot run it on this host ({exc})") from exc
     calls = [{LOGITS: row[None]} for rows in logits for row in rows]
     wanted = [{LOGITS: row[None]} for one in asked for row in one.logits[_half(one) - 1 :]]
     same = [_same(one, answer) for one, answer in zip(asked, answers, strict=True)]
@@ -432,7 +431,7 @@ def _half(one: Asked) -> int:
     return max(1, len(one.tokens) // 2)
 
 
-def _forced(decoder: onnx_decoder.Decoder, one: Asked) -> np.ndarray:
+def _forced(decoder: Any, one: Asked) -> np.ndarray:
     """Return the logits from the middle of a text to its end, (steps, vocabulary)."""
     half = _half(one)
     decoder.reset(one.read)
@@ -441,7 +440,7 @@ def _forced(decoder: onnx_decoder.Decoder, one: Asked) -> np.ndarray:
     return np.stack(found)
 
 
-def _encoded(decoder: onnx_decoder.Decoder, one: Asked) -> list[float]:
+def _encoded(decoder: Any, one: Asked) -> list[float]:
     """Return the cosines of each layer's keys and values of the source with the reference's."""
     if not one.encoded:
         return []
@@ -457,7 +456,7 @@ def _encoded(decoder: onnx_decoder.Decoder, one: Asked) -> list[float]:
     return found
 
 
-def _answer(decoder: onnx_decoder.Decoder, one: Asked, model: Model) -> list[int]:
+def _answer(decoder: Any, one: Asked, model: Model) -> list[int]:
     """Return the tokens that greedily follow the prompt, as many as the reference gave."""
     forced = model.forced
     most = min(ANSWER_TOKENS, model.text.max_seq_len - one.prompt)

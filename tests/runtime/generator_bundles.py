@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Made:
         tokenizer: Any = None,
         factor: float = 3.0,
         asked: Mapping[str, Any] | None = None,
+        engines: Sequence[str] = ("onnx",),
     ) -> None:
         """Compile one of ``tests.generators``, in FP32.
 
@@ -49,7 +50,11 @@ class Made:
             self.network = generators.write(folder / family, family, tokenizer)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder / family)
         self.bundle = edgeopt.compile(
-            folder / family, "host", output=folder / f"{family}.edgeopt", precisions=["fp32"]
+            folder / family,
+            "host",
+            output=folder / f"{family}.edgeopt",
+            engines=engines,
+            precisions=["fp32"],
         )
 
     def open(self, **options: Any) -> Any:

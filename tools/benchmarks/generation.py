@@ -9,6 +9,7 @@ fails is left out, with the reason, and the others go on.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edgeopt import pipeline, progress
+from edgeopt.backends.decoders import DECODERS
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.runtime.build import build_for_host
 from tools.benchmarks import decoders, generators
@@ -88,21 +90,23 @@ def _ours(
 ) -> list[Variant]:
     """Return the artifacts of the checkpoint: FP32 and INT8 by the default, INT4 by a recipe."""
     variants = []
-    for precisions, recipe in ((("fp32", "int8"), None), (("int4",), str(INT4))):
-        asked = [p for p in precisions if _asked(f"edgeopt onnx {p}", only)]
+    ways = ((("fp32", "int8"), None), (("int4",), str(INT4)))
+    for engine, (precisions, recipe) in itertools.product(DECODERS, ways):
+        asked = [p for p in precisions if _asked(f"edgeopt {engine} {p}", only)]
         if not asked:
             continue
         try:
             bundle = pipeline.compile(
                 str(folder),
                 "host",
-                output=f"build/bench-{folder.name}-{'-'.join(asked)}.edgeopt",
+                output=f"build/bench-{folder.name}-{engine}-{'-'.join(asked)}.edgeopt",
                 recipe=recipe,
+                engines=[engine],
                 precisions=asked,
                 seq_lens=[context],
             )
         except EdgeoptError as exc:
-            left_out |= dict.fromkeys([f"edgeopt onnx {p}" for p in asked], str(exc))
+            left_out |= dict.fromkeys([f"edgeopt {engine} {p}" for p in asked], str(exc))
             continue
         for entry in bundle.manifest.artifacts:
             name = f"edgeopt {entry.engine} {entry.precision}"

@@ -322,8 +322,9 @@ typedef struct eo_generator_options {
 } eo_generator_options;
 #define EO_GENERATOR_OPTIONS {.struct_bytes = (uint32_t)sizeof(eo_generator_options)}
 
-/* Writes what the cache of a context (0: the bundle's) takes, before anything is opened. The memory
- * is used as the text grows. The weights, and what the engine needs in a run, come on top. */
+/* Writes what the cache of a context (0: the bundle's) takes, before anything is opened; the most of
+ * all artifacts, as an engine that keeps it inside (OpenVINO) may take thrice the bytes. The memory is
+ * used as the text grows. The weights, and what the engine needs in a run, come on top. */
 EO_API int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t *bytes,
                                     eo_failure *failure);
 /* The same for a generator opened with `options` (may be NULL): several beams take as much again, each

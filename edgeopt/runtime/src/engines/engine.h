@@ -60,6 +60,11 @@ struct eo_engine {
     /* Whether an output may be bound to an input's memory, to which a run then appends: so a decoder
      * keeps what it computed of the tokens before. */
     bool appends;
+    /* For an engine that keeps what it computed of the tokens before inside: how many times the bytes
+     * of that it takes at most, and a call that forgets all of it, so that a text can begin. 0, NULL:
+     * it has no such states. */
+    uint32_t holds;
+    int (*forget)(struct eo_model *model, struct eo_failure *failure);
     const char *const *libraries; /* file names to look for, the likeliest first; ends with NULL */
     /* Writes the library's own version, such as "1.31.1", without opening a model. */
     int (*version)(const char *library, char *text, size_t size, struct eo_failure *failure);

@@ -412,6 +412,22 @@ static int openvino_run(struct eo_binding *bound, struct eo_failure *failure)
     return 0;
 }
 
+/* States are a request's own, and its C interface (2026.4) has no call that resets them. */
+static int openvino_forget(struct eo_model *opened, struct eo_failure *failure)
+{
+    struct openvino_model *model = (struct openvino_model *)opened;
+    struct ov_request *fresh = NULL;
+
+    if (check(&model->api, model->api.request_create(model->compiled, &fresh), "states", failure) !=
+        0) {
+        return -1;
+    }
+    model->api.request_free(model->request);
+    model->request = fresh;
+    model->bound = NULL;
+    return 0;
+}
+
 /* The plugin keeps whole microseconds of each call, and tells their mean. A node whose mean is 0 has
  * the status of one that never ran, so that is not asked. */
 static int openvino_operators(struct eo_model *opened, eo_operator_sink *sink, void *context,
@@ -475,6 +491,8 @@ static const char *const libraries[] = {"libopenvino_c.so", NULL};
 
 const struct eo_engine eo_engine_openvino = {
     .name = "openvino",
+    .holds = 3, /* it makes room for twice what it has, and moves that layer by layer */
+    .forget = openvino_forget,
     .libraries = libraries,
     .version = openvino_version,
     .open = openvino_open,

@@ -30,8 +30,26 @@ static int run(struct eo_generator *generator, uint32_t binding, uint32_t total,
         return eo_fail(failure, EO_ECANCELLED, "generator", "was cancelled");
     }
     generator->total[0] = (int32_t)total;
-    return generator->session.engine->run(generator->bindings[binding], failure) == 0 ? EO_OK
-                                                                                     : EO_EENGINE;
+    generator->held = UINT32_MAX;
+    if (generator->session.engine->run(generator->bindings[binding], failure) != 0) {
+        return EO_EENGINE;
+    }
+    generator->held = total;
+    return EO_OK;
+}
+
+/* Empties the engine's own cache, if it has more than is to be kept. */
+static int forget(struct eo_generator *generator, struct eo_failure *failure)
+{
+    const struct eo_session *session = &generator->session;
+
+    if (generator->holds && generator->held > generator->cached) {
+        if (session->engine->forget(session->model, failure) != 0) {
+            return EO_EENGINE;
+        }
+        generator->held = 0;
+    }
+    return EO_OK;
 }
 
 void eo_set_source(struct eo_generator *generator)
@@ -61,9 +79,9 @@ static int read_source(struct eo_generator *generator, struct eo_failure *failur
 
 int eo_evaluate(struct eo_generator *generator, struct eo_failure *failure)
 {
-    int result = EO_OK;
+    int result = forget(generator, failure);
 
-    if (eo_has_encoder(generator) && !generator->source_read) {
+    if (result == EO_OK && eo_has_encoder(generator) && !generator->source_read) {
         result = read_source(generator, failure);
     }
     while (result == EO_OK && generator->cached < eo_decoded(generator)) {

@@ -172,6 +172,9 @@ static void keep(struct eo_generator *generator, const int32_t *tokens, uint32_t
                generator->tokens[same] == tokens[same]) {
             same++;
         }
+        if (generator->holds && same < generator->held) {
+            same = 0; /* a part of it cannot be taken back */
+        }
         generator->reused = generator->cached = same;
         return;
     }

@@ -131,15 +131,25 @@ static void read_ids(struct reading *reading, uint32_t node, const char *key, st
     }
 }
 
-static const char *read_text(struct reading *reading, uint32_t node)
+static const char *read_text(struct reading *reading, uint32_t node, const char *key)
 {
     char *text = take(reading, EO_NAME_BYTES, 1);
 
     if (text == NULL || eo_json_string(reading->tree, node, text, EO_NAME_BYTES) < 0) {
-        wrong(reading, "since", "versions by engine");
+        wrong(reading, key, "names of engines, and versions");
         return "";
     }
     return text;
+}
+
+static void read_held(struct reading *reading, uint32_t node, struct eo_generation *generation)
+{
+    uint32_t count, array = array_of(reading, node, "held", EO_MAX_HELD, &count);
+
+    for (uint32_t i = array + 1; count > 0 && i < reading->tree->nodes[array].next;
+         i = reading->tree->nodes[i].next) {
+        generation->held[generation->held_count++] = read_text(reading, i, "held");
+    }
 }
 
 static void read_since(struct reading *reading, uint32_t node, struct eo_generation *generation)
@@ -154,8 +164,8 @@ static void read_since(struct reading *reading, uint32_t node, struct eo_generat
     for (uint32_t key = object + 1; object != 0 && key < reading->tree->nodes[object].next;
          key = reading->tree->nodes[key + 1].next) {
         struct eo_since *since = &generation->since[generation->since_count++];
-        since->engine = read_text(reading, key);
-        since->version = read_text(reading, key + 1);
+        since->engine = read_text(reading, key, "since");
+        since->version = read_text(reading, key + 1, "since");
     }
 }
 
@@ -225,6 +235,7 @@ static void read_generation(struct reading *reading, uint32_t positions,
     }
     read_since(reading, node, generation);
     read_search(reading, eo_json_member(reading->tree, node, "search"), &generation->search);
+    read_held(reading, node, generation);
 }
 
 int eo_generation_read(const struct eo_bundle *bundle, struct eo_arena *arena,
@@ -241,6 +252,16 @@ int eo_generation_read(const struct eo_bundle *bundle, struct eo_arena *arena,
     }
     eo_json_free(&tree);
     return reading.result;
+}
+
+bool eo_generation_is_held(const struct eo_generation *generation, const char *engine)
+{
+    for (uint32_t i = 0; i < generation->held_count; i++) {
+        if (strcmp(generation->held[i], engine) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void eo_generation_name(const char *pattern, uint32_t layer, char name[EO_NAME_BYTES])

@@ -32,6 +32,7 @@ struct eo_since {
 };
 
 #define EO_MAX_SINCE 8
+#define EO_MAX_HELD 4
 
 struct eo_ids {
     const int32_t *ids;
@@ -48,6 +49,8 @@ struct eo_generation {
     struct eo_search search;
     struct eo_since since[EO_MAX_SINCE];
     uint32_t since_count;
+    const char *held[EO_MAX_HELD]; /* engines whose artifacts have the states inside */
+    uint32_t held_count;
     struct eo_state_spec states[EO_MAX_STATES];
     uint32_t state_count;
     struct eo_ids stops; /* tokens that end a text */
@@ -65,6 +68,9 @@ struct eo_generation {
 /* Reads it; what it points to is in `arena`. */
 int eo_generation_read(const struct eo_bundle *bundle, struct eo_arena *arena,
                        struct eo_generation *generation, struct eo_failure *failure);
+
+/* Whether the artifacts for `engine` have the states inside, not as inputs and outputs. */
+bool eo_generation_is_held(const struct eo_generation *generation, const char *engine);
 
 /* Writes `pattern` with the layer's number in the place of "{}". */
 void eo_generation_name(const char *pattern, uint32_t layer, char name[EO_NAME_BYTES]);

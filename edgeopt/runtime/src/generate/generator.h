@@ -12,9 +12,9 @@
 
 #include <stdatomic.h>
 
-/* onnxruntime alone appends to a cache in this version: a build without it generates nothing, and its
- * functions are there but do nothing. */
-#ifdef EO_WITHOUT_ONNX
+/* onnxruntime appends to a cache of ours, OpenVINO to its own: a build without both generates nothing,
+ * and its functions are there but do nothing. */
+#if defined(EO_WITHOUT_ONNX) && defined(EO_WITHOUT_OPENVINO)
 #define EO_GENERATES 0
 #else
 #define EO_GENERATES 1
@@ -56,6 +56,8 @@ struct eo_generator {
     uint32_t source_at;    /* the binding for that source */
     bool source_read;      /* the cache has what the encoder makes of it */
     uint32_t cached;       /* tokens of the decoder in the cache */
+    bool holds;            /* the engine has the cache inside, which only grows: with */
+    uint32_t held;         /* so many tokens; UINT32_MAX if a run failed */
     uint32_t reused;
     uint32_t answered; /* tokens of the answer */
     bool ready;        /* there is an answer to go on with */

@@ -42,16 +42,26 @@ static int check_context(const struct eo_manifest *manifest, uint32_t *context,
     return EO_OK;
 }
 
-/* How many beams are asked for, and what the cache then has of each token. */
-static int check_beams(const struct eo_generation *generation, uint64_t asked, uint32_t *beams,
-                       uint64_t *row_bytes, struct eo_failure *failure)
+/* How many times the states' bytes an engine takes at most. */
+static uint32_t times_of(const struct eo_generation *generation, const char *name)
+{
+    const struct eo_engine *engine =
+        eo_generation_is_held(generation, name) ? eo_engine_named(name) : NULL;
+
+    return engine != NULL && engine->holds > 0 ? engine->holds : 1;
+}
+
+/* How many beams are asked for, and what the cache then has of each token, if an engine has the
+ * states `times` over. */
+static int check_beams(const struct eo_generation *generation, uint32_t times, uint64_t asked,
+                       uint32_t *beams, uint64_t *row_bytes, struct eo_failure *failure)
 {
     if (asked > EO_BEAMS_MAX) {
         return eo_fail(failure, EO_EINPUT, "beams", "is %llu, expected up to %d",
                        (unsigned long long)asked, EO_BEAMS_MAX);
     }
     *beams = asked == 0 ? generation->search.num_beams : (uint32_t)asked;
-    *row_bytes = generation->row_bytes + eo_beams_row_bytes(generation, *beams);
+    *row_bytes = times * generation->row_bytes + eo_beams_row_bytes(generation, *beams);
     return EO_OK;
 }
 
@@ -75,9 +85,12 @@ int eo_generator_options_bytes(const eo_bundle *bundle, const eo_generator_optio
     if (result == EO_OK) {
         result = eo_generation_read(bundle, &arena, &generation, failure);
     }
-    if (result == EO_OK) {
-        result = check_beams(&generation, options.beams, &beams, bytes, failure);
-        *bytes = *bytes * options.context + generation.other_bytes;
+    for (uint32_t i = 0; result == EO_OK && i < bundle->manifest.artifact_count; i++) {
+        uint32_t times = times_of(&generation, bundle->manifest.artifacts[i].engine);
+        uint64_t row = 0, all;
+        result = check_beams(&generation, times, options.beams, &beams, &row, failure);
+        all = row * options.context + generation.other_bytes;
+        *bytes = all > *bytes ? all : *bytes;
     }
     eo_arena_free(&arena);
     return result;
@@ -92,12 +105,13 @@ int eo_generator_cache_bytes(const eo_bundle *bundle, uint32_t context, uint64_t
     return eo_generator_options_bytes(bundle, &options, bytes, failure);
 }
 
-static int check_cache(struct eo_generator *generator, const eo_generator_options *options,
-                       struct eo_failure *failure)
+static int check_cache(struct eo_generator *generator, uint32_t times,
+                       const eo_generator_options *options, struct eo_failure *failure)
 {
     uint64_t row = 0, bytes, most = options->max_cache_bytes;
     uint64_t other = generator->generation.other_bytes;
-    int result = check_beams(&generator->generation, options->beams, &generator->beams, &row, failure);
+    int result = check_beams(&generator->generation, times, options->beams, &generator->beams, &row,
+                             failure);
 
     if (result != EO_OK) {
         return result;
@@ -483,7 +497,7 @@ static int set_all(struct eo_generator *generator, struct ports *ports, uint32_t
         }
         set(tensor, all[i].data, all[i].rank, all[i].dims);
     }
-    return set_states(generator, ports, length, failure);
+    return generator->holds ? EO_OK : set_states(generator, ports, length, failure);
 }
 
 static int bind(struct eo_generator *generator, struct eo_failure *failure)
@@ -547,6 +561,7 @@ static int run_once(struct eo_generator *generator, struct eo_failure *failure)
 
     generator->ids[0] = 0;
     generator->source_length[0] = 1;
+    generator->held = 1;
     for (uint32_t total = first; total <= 1; total++) {
         generator->total[0] = (int32_t)total;
         if (engine->run(generator->bindings[0], failure) != 0) {
@@ -556,14 +571,34 @@ static int run_once(struct eo_generator *generator, struct eo_failure *failure)
     return EO_OK;
 }
 
-static int open_engine(struct eo_generator *generator, const eo_session_options *options,
-                       struct eo_failure *failure)
+/* Whether the cache is ours or the engine's own, which may take more than ours would. */
+static int take_way(struct eo_generator *generator, const eo_generator_options *options,
+                    struct eo_failure *failure)
+{
+    const struct eo_engine *engine = generator->session.engine;
+    uint32_t times = times_of(&generator->generation, engine->name);
+    int result;
+
+    generator->holds = eo_generation_is_held(&generator->generation, engine->name);
+    if (generator->holds ? engine->forget == NULL : !engine->appends) {
+        return eo_fail(failure, EO_EUNSUPPORTED, engine->name, "keeps no cache in this version");
+    }
+    if (generator->holds && options->beams > 1) {
+        return eo_fail(failure, EO_EUNSUPPORTED, engine->name,
+                       "keeps its cache to itself, which beams would have to share: leave them out");
+    }
+    result = check_cache(generator, times, options, failure);
+    generator->beams = generator->holds ? 1 : generator->beams; /* whatever the bundle says */
+    return result;
+}
+
+static int open_engine(struct eo_generator *generator, const eo_generator_options *asked,
+                       const eo_session_options *options, struct eo_failure *failure)
 {
     int result = eo_choose(&generator->session, options, failure);
 
-    if (result == EO_OK && !generator->session.engine->appends) {
-        result = eo_fail(failure, EO_EUNSUPPORTED, generator->session.engine->name,
-                         "keeps no cache in this version");
+    if (result == EO_OK) {
+        result = take_way(generator, asked, failure);
     }
     if (result == EO_OK) {
         result = check_version(generator, failure);
@@ -578,7 +613,7 @@ static int open_engine(struct eo_generator *generator, const eo_session_options 
         result = take_lengths(generator, failure);
     }
     if (result == EO_OK) {
-        result = take_cache(generator, failure);
+        result = generator->holds ? EO_OK : take_cache(generator, failure);
     }
     if (result == EO_OK) {
         result = eo_beams_open(generator, failure);
@@ -612,7 +647,7 @@ static int open_generator(struct eo_generator *generator, const eo_generator_opt
                                     failure);
     }
     if (result == EO_OK) {
-        result = check_cache(generator, options, failure);
+        result = check_cache(generator, 1, options, failure);
     }
     if (result == EO_OK) {
         session->manifest = &session->bundle->manifest;
@@ -622,11 +657,11 @@ static int open_generator(struct eo_generator *generator, const eo_generator_opt
         how.cpus = eo_target_cpus(session->manifest);
     }
     if (result != EO_OK || how.cpus == NULL) {
-        return result == EO_OK ? open_engine(generator, &how, failure) : result;
+        return result == EO_OK ? open_engine(generator, options, &how, failure) : result;
     }
     result = eo_affinity_set(how.cpus, &before, failure);
     if (result == EO_OK) {
-        result = open_engine(generator, &how, failure);
+        result = open_engine(generator, options, &how, failure);
         eo_affinity_restore(&before);
     }
     return result;

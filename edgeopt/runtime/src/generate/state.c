@@ -82,7 +82,7 @@ size_t eo_generator_state_bytes(const eo_generator *generator)
 {
     struct saved saved;
 
-    if (!EO_GENERATES || !generator->ready || generator->mel != NULL) {
+    if (!EO_GENERATES || !generator->ready || generator->mel != NULL || generator->holds) {
         return 0;
     }
     save_head(generator, &saved);
@@ -120,6 +120,10 @@ static void pass_all(struct eo_generator *generator, char *at, bool restores)
 /* What an encoder made of sound is megabytes, and begins with tokens of its own. */
 static int check_kind(const struct eo_generator *generator, struct eo_failure *failure)
 {
+    if (generator->holds) {
+        return eo_fail(failure, EO_EUNSUPPORTED, "state", "%s keeps its cache to itself",
+                       generator->session.engine->name);
+    }
     return generator->mel == NULL
                ? EO_OK
                : eo_fail(failure, EO_EUNSUPPORTED, "state", "none is kept of sound");
