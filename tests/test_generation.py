@@ -234,7 +234,9 @@ def test_a_board_goes_on_with_prompts_as_this_machine_does(
     bundle: edgeopt.Bundle, theirs: tuple[Any, Any]
 ) -> None:
     words = ("run", bundle.path, PROMPT, "And another", "-p", "fp32", "--json", "--max-tokens", 9)
-    for how in ((), ("--temperature", 0.9, "--top-p", 0.9, "--seed", 7), ("--stop", "a")):
+    beams = ("--num-beams", 3, "--length-penalty", 0, "--early-stopping", "yes")
+    beams += ("--no-repeat-ngram-size", 2, "--min-tokens", 3)
+    for how in ((), ("--temperature", 0.9, "--top-p", 0.9, "--seed", 7), ("--stop", "a"), beams):
         here, there = (command(*words, *how, *board) for board in ((), ("--board", "host")))
         assert there.returncode == 0, there.stderr
         assert json.loads(there.stdout) == json.loads(here.stdout)

@@ -32,7 +32,7 @@ def test_it_starts_on_old_boards_and_is_small(arch: str) -> None:
     assert build_agent(arch) == path
     generates = build_runtime(arch).generation_agent
     assert read_needs(generates) == needs
-    for program, most in ((path, 180_000), (generates, 174_000)):
+    for program, most in ((path, 180_000), (generates, 182_000)):
         size = program.stat().st_size
         print(f"{program.name} for {arch}: {size} bytes")
         assert size < most

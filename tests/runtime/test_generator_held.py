@@ -108,6 +108,16 @@ def test_a_cancelled_answer_ends_and_the_next_is_right(opened: Any) -> None:
     assert opened.run(PROMPT, max_tokens=12) == whole
 
 
+def test_what_would_copy_the_cache_is_refused(llama: Made, opened: Any) -> None:
+    with pytest.raises(edgeopt_rt.Failure, match="openvino: keeps its cache to itself"):
+        llama.open(engine="openvino", beams=2)
+    opened.prompt(PROMPT)
+    for what in (opened.save, lambda: opened.restore(b"EOSTATE1" * 20)):
+        with pytest.raises(edgeopt_rt.Failure, match="state: openvino keeps its cache to itself"):
+            what()
+    assert opened.next()[2] == "none"
+
+
 def test_the_cache_is_told_as_what_the_engine_takes_at_most(llama: Made, tmp_path: Path) -> None:
     library = str(build_for_host().library)
     with edgeopt_rt.Bundle(llama.bundle.path, library=library) as bundle:

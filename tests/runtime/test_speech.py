@@ -197,6 +197,12 @@ def test_texts_and_unknown_languages_are_refused(generator: Any) -> None:
         assert caught.value.where == what
 
 
+def test_no_state_is_kept(generator: Any) -> None:
+    generator.prompt_audio(SOUNDS[0])
+    with pytest.raises(edgeopt_rt.Failure, match="state: none is kept of sound"):
+        generator.save()
+
+
 def test_a_cancelled_answer_ends_and_the_next_is_right(generator: Any) -> None:
     whole = generator.transcribe(SOUNDS[0], language="de", max_tokens=9)
     generator.listen(SOUNDS[0], language="de", max_tokens=9)
