@@ -143,8 +143,12 @@ def check_memory(bundle: Bundle, board: Board, asked: Asked) -> None:
 
 
 def arguments(asked: Asked) -> list[str]:
-    """Return what the agent's command line (``agent.arguments``) has besides."""
-    return ["--context", str(asked.context), "--new-tokens", str(asked.new_tokens)]
+    """Return what the agent's command line (``agent.arguments``) has besides.
+
+    What is timed is greedy, so that no memory is taken for beams.
+    """
+    words = ["--context", str(asked.context), "--new-tokens", str(asked.new_tokens)]
+    return [*words, "--beams", "1"]
 
 
 def listen(
