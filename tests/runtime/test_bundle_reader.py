@@ -177,8 +177,9 @@ def test_a_changed_artifact_is_found(case: Case) -> None:
         ),
         (lambda m: m["input"].update(pad_id=2**31), "pad_id: expected a whole number in its range"),
         (lambda m: m.update(input=[]), "kind: expected it to be there"),
-        (lambda m: m["input"].update(kind="audio"), "kind: expected one of those"),
+        (lambda m: m["input"].update(kind="smell"), "kind: expected one of those"),
         (lambda m: m["input"].update(kind="image"), "input: expected the task's kind"),
+        (lambda m: m["input"].update(kind="audio"), "input: expected the task's kind"),
         (
             lambda m: main(m)["signature"]["inputs"][0].update(limit=0),
             "limit: expected a whole number in its range",
