@@ -95,7 +95,7 @@ def lower(
     if spec.opset is None or spec.ir_version is None or spec.opset < 17:
         raise CompileError("the target's opset is below 17", where=target.path)
     config: Any = model.module.config
-    answers = config.model_type in (*seq2seq.ENCODER_DECODERS, seq2seq.WHISPER)
+    answers = config.model_type in seq2seq.WITH_ENCODERS
     size = seq2seq.head_size(config) if answers else head_size(config)
     if size % _HEAD_MULTIPLE:
         raise CompileError(
@@ -168,7 +168,7 @@ def since(model: Model) -> str:
     network: Any = model.module
     if network.config.model_type == seq2seq.T5:
         return onnx_seq2seq.BIAS_SINCE
-    if network.config.model_type in (GPT2, *seq2seq.ENCODER_DECODERS, seq2seq.WHISPER):
+    if network.config.model_type in (GPT2, *seq2seq.WITH_ENCODERS):
         return _SINCE
     windows = [
         decoder_layers.window(layer.self_attn, network.config, model.text.max_seq_len)

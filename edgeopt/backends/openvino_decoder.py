@@ -66,7 +66,7 @@ def lower(
     """
     del target
     config: Any = model.module.config
-    if config.model_type in seq2seq.ENCODER_DECODERS:
+    if config.model_type in seq2seq.WITH_ENCODERS:
         raise CompileError(
             "encoder-decoders are made for onnxruntime alone so far", where=model.name
         )

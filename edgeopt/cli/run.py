@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from edgeopt.run.compare import Comparison
     from edgeopt.run.reading import Reading, Result
 
-_HEARS = "automatic-speech-recognition"
 _SHOWN = 3  # findings of one text
 
 
@@ -133,14 +132,15 @@ def run(
     if threshold is not None or maps is not None:
         raise click.UsageError("--threshold and --maps go with --image.")
     given = texts or tuple(line.rstrip("\n") for line in sys.stdin)
-    task = _generating(bundle)
-    if task is not None:
+    takes = _taken_to_generate(bundle)
+    if takes is not None:
+        hears = takes == "audio"
         if any((context, cascade_file)):
             raise click.UsageError("A bundle that generates text takes no --context or --cascade.")
-        if board is not None and task == _HEARS:
+        if board is not None and hears:
             raise click.UsageError("A bundle that writes down speech takes no --board.")
         options = {"engine": engine, "precision": precision, "threads": threads}
-        _generate(bundle, given, asked, as_json, board, options, hears=task == _HEARS)
+        _generate(bundle, given, asked, as_json, board, options, hears=hears)
         return
     if asked:
         raise click.UsageError(
@@ -187,8 +187,11 @@ def _run_images(
     emit(asdict(seen), as_json, lambda console: _render(seen, images, console))
 
 
-def _generating(bundle: str) -> str | None:
-    """Return the task of a bundle, a directory or a packed file, that writes text; else None."""
+def _taken_to_generate(bundle: str) -> str | None:
+    """Return what a bundle, a directory or a packed file, writes text of: text or audio.
+
+    None for one that writes none.
+    """
     from pathlib import Path
 
     from edgeopt.bundle import open_bundle
@@ -196,8 +199,8 @@ def _generating(bundle: str) -> str | None:
     from edgeopt.runtime.host import task_of
 
     is_packed = Path(bundle).is_file()
-    task = task_of(bundle) if is_packed else str(open_bundle(bundle).manifest.task)
-    return task if task in map(str, GENERATING) else None
+    name = task_of(bundle) if is_packed else open_bundle(bundle).manifest.task.name
+    return next((task.input for task in GENERATING if task.name == name), None)
 
 
 def _generate(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +84,25 @@ def provide(
         files=files,
         program=program,
     )
+
+
+def provide_any(
+    bundle: Bundle, board: Board, store: Store, artifacts: Iterable[ArtifactEntry]
+) -> tuple[ArtifactEntry, Provided]:
+    """``provide`` the first of ``artifacts`` that the board can run, and return it.
+
+    Raises BoardError if it can run none, with the reason for each, or if it no longer answers.
+    """
+    reasons = []
+    for artifact in artifacts:
+        try:
+            return artifact, provide(bundle, board, store, artifact)
+        except BoardError as exc:
+            if not answers(board):
+                raise
+            reasons.append(f"  {artifact.engine} {artifact.precision}: {exc}")
+    told = "\n".join(("nothing of the bundle runs there", *reasons))
+    raise BoardError(told, where=board.entry.name)
 
 
 def repaired(bundle: Bundle, store: Store, provided: Provided) -> bool:

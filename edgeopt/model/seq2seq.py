@@ -28,6 +28,9 @@ ENCODER_DECODERS = (T5, BART, MARIAN)
 WHISPER = "whisper"
 """That of an encoder-decoder whose source is sound (``edgeopt.model.speech``)."""
 
+WITH_ENCODERS = (*ENCODER_DECODERS, WHISPER)
+"""All that read a source before they answer."""
+
 SOURCE_TOKENS, SOURCE_TOTAL = "source_ids", "source_length"
 """The tensors of a graph besides a decoder's: tokens (1, seq), and how many of them count (1,)."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from edgeopt.errors import InputError
 from edgeopt.model.sounds import read_wav
 from edgeopt.runtime.host import failed, open_generator
 
+_Prompt = TypeVar("_Prompt")
 Told = Callable[[str], None]
 """What is called with each piece of the text, as soon as there is one."""
 
@@ -106,24 +107,13 @@ def generate(
     Raises BundleError for a damaged bundle, InputError for a prompt that it does not take or one of
     another task, BoardError if nothing of it runs here.
     """
-    from edgeopt.runtime.python import edgeopt_rt
 
-    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    def answer(generator: Any, prompt: str) -> Answer:
+        generator.prompt(prompt, **asdict(sampling))
+        return _rest(generator, None, told, ended)
+
     how = {"engine": engine, "precision": precision, "threads": threads or 0, "context": context}
-    how["beams"] = sampling.num_beams or 0
-    with open_generator(path, **how) as generator:
-        try:
-            found = [_answer(generator, prompt, sampling, told, ended) for prompt in prompts]
-            return Answers(
-                engine=generator.engine,
-                engine_version=generator.engine_version,
-                precision=generator.precision,
-                context=generator.context,
-                cache_bytes=generator.cache_bytes,
-                answers=tuple(found),
-            )
-        except edgeopt_rt.Failure as exc:
-            raise failed(exc) from exc
+    return _answered(bundle, prompts, answer, beams=sampling.num_beams or 0, **how)
 
 
 def transcribe(
@@ -148,42 +138,45 @@ def transcribe(
     in ``generate``, and so is what is raised: InputError too for a file of another kind, a sound
     that is longer than the network hears, and a language or task that it has not.
     """
+
+    def answer(generator: Any, sound: str | Path | np.ndarray) -> Answer:
+        given = generator.bundle.manifest["input"]
+        if given["kind"] != "audio":
+            raise InputError(
+                "goes on with texts, and hears nothing", where=str(generator.bundle.path)
+            )
+        most = given["mel"]["samples"] / given["mel"]["sample_rate"]
+        samples = sound if isinstance(sound, np.ndarray) else read_wav(sound, most)
+        heard = generator.listen(samples, language=language, task=task, **asdict(sampling))
+        return _rest(generator, heard, told, ended)
+
+    how = {"engine": engine, "precision": precision, "threads": threads or 0, "context": context}
+    return _answered(bundle, sounds, answer, beams=sampling.num_beams or 0, **how)
+
+
+def _answered(
+    bundle: str | Path | Bundle,
+    prompts: Sequence[_Prompt],
+    answer: Callable[[Any, _Prompt], Answer],
+    **how: Any,
+) -> Answers:
+    """Open ``bundle`` as ``how`` says, and return what ``answer`` makes of each of ``prompts``."""
     from edgeopt.runtime.python import edgeopt_rt
 
     path = bundle.path if isinstance(bundle, Bundle) else bundle
-    how = {"engine": engine, "precision": precision, "threads": threads or 0, "context": context}
     with open_generator(path, **how) as generator:
-        given = generator.bundle.manifest["input"]
-        if given["kind"] != "audio":
-            raise InputError("goes on with texts, and hears nothing", where=str(path))
-        most = given["mel"]["samples"] / given["mel"]["sample_rate"]
-        found = []
         try:
-            for sound in sounds:
-                samples = sound if isinstance(sound, np.ndarray) else read_wav(sound, most)
-                heard = generator.listen(samples, language=language, task=task, **asdict(sampling))
-                found.append(_rest(generator, heard, told, ended))
-            return Answers(
-                engine=generator.engine,
-                engine_version=generator.engine_version,
-                precision=generator.precision,
-                context=generator.context,
-                cache_bytes=generator.cache_bytes,
-                answers=tuple(found),
-            )
+            found = tuple(answer(generator, prompt) for prompt in prompts)
         except edgeopt_rt.Failure as exc:
             raise failed(exc) from exc
-
-
-def _answer(
-    generator: Any,
-    prompt: str,
-    sampling: Sampling,
-    told: Told | None,
-    ended: Callable[[Answer], None] | None,
-) -> Answer:
-    generator.prompt(prompt, **asdict(sampling))
-    return _rest(generator, None, told, ended)
+        return Answers(
+            engine=generator.engine,
+            engine_version=generator.engine_version,
+            precision=generator.precision,
+            context=generator.context,
+            cache_bytes=generator.cache_bytes,
+            answers=found,
+        )
 
 
 def _rest(

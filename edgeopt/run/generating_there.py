@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeopt.boards import Board, connect
 from edgeopt.bundle import Bundle
-from edgeopt.deploy.provision import Provided, answers, check_architecture, provide, repaired
+from edgeopt.deploy.provision import Provided, answers, check_architecture, provide_any, repaired
 from edgeopt.deploy.store import Store
 from edgeopt.errors import BoardError, InputError, MeasurementError
 from edgeopt.measure import agent
@@ -48,32 +48,24 @@ def generate_there(
     with connect(name) as board:
         check_architecture(bundle, board, generates=True)
         store = Store(board.transport, board.facts)
-        reasons = []
         with store.in_use():
-            for artifact in candidates(bundle, engine, precision):
-                try:
-                    provided = provide(bundle, board, store, artifact)
-                except BoardError as exc:
-                    if not answers(board):
-                        raise
-                    reasons.append(f"  {artifact.engine} {artifact.precision}: {exc}")
-                    continue
-                words = [provided.agent, "read", "--bundle", provided.bundle]
-                words += ["--libraries", provided.libraries, "--engine", artifact.engine]
-                words += ["--precision", artifact.precision]
-                words += ["--threads", str(threads)] if threads else []
-                words += ["--context", str(context)] if context else []
-                words += ["--beams", str(sampling.num_beams)] if sampling.num_beams else []
+            allowed = candidates(bundle, engine, precision)
+            artifact, provided = provide_any(bundle, board, store, allowed)
+            words = [provided.agent, "read", "--bundle", provided.bundle]
+            words += ["--libraries", provided.libraries, "--engine", artifact.engine]
+            words += ["--precision", artifact.precision]
+            words += ["--threads", str(threads)] if threads else []
+            words += ["--context", str(context)] if context else []
+            words += ["--beams", str(sampling.num_beams)] if sampling.num_beams else []
+            found = _Heard(told, ended)
+            try:
+                found.listen(board, words, prompts, sampling)
+            except (BoardError, MeasurementError):
+                if found.has_text or not _mended(bundle, board, store, provided):
+                    raise
                 found = _Heard(told, ended)
-                try:
-                    found.listen(board, words, prompts, sampling)
-                except (BoardError, MeasurementError):
-                    if found.has_text or not _mended(bundle, board, store, provided):
-                        raise
-                    found = _Heard(told, ended)
-                    found.listen(board, words, prompts, sampling)
-                return found.answers(artifact.engine, artifact.precision, len(prompts), name)
-    raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
+                found.listen(board, words, prompts, sampling)
+            return found.answers(artifact.engine, artifact.precision, len(prompts), name)
 
 
 def _mended(bundle: Bundle, board: Board, store: Store, provided: Provided) -> bool:

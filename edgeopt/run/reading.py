@@ -16,7 +16,7 @@ import numpy as np
 from edgeopt.boards import Board, connect
 from edgeopt.bundle import Bundle, open_bundle
 from edgeopt.bundle.manifest import ArtifactEntry
-from edgeopt.deploy.provision import answers, check_architecture, provide, repaired
+from edgeopt.deploy.provision import answers, check_architecture, provide_any, repaired
 from edgeopt.deploy.store import Store
 from edgeopt.errors import BoardError, InputError, MeasurementError
 from edgeopt.measure import agent
@@ -159,27 +159,19 @@ def read_there(
     with connect(name) as board:
         check_architecture(bundle, board)
         store = Store(board.transport, board.facts)
-        reasons = []
         with store.in_use():
-            for artifact in candidates(bundle, engine, precision):
-                try:
-                    provided = provide(bundle, board, store, artifact)
-                except BoardError as exc:
-                    if not answers(board):
-                        raise
-                    reasons.append(f"  {artifact.engine} {artifact.precision}: {exc}")
-                    continue
-                words = [provided.agent, "read", "--bundle", provided.bundle]
-                words += ["--libraries", provided.libraries, "--engine", artifact.engine]
-                words += ["--precision", artifact.precision, *graph]
-                words += ["--threads", str(threads)] if threads else []
-                try:
-                    return _asked(bundle, board, words, samples, told, mapped)
-                except (BoardError, MeasurementError):
-                    if not answers(board) or not repaired(bundle, store, provided):
-                        raise
-                    return _asked(bundle, board, words, samples, told, mapped)
-    raise BoardError("nothing of the bundle runs there\n" + "\n".join(reasons), where=name)
+            allowed = candidates(bundle, engine, precision)
+            artifact, provided = provide_any(bundle, board, store, allowed)
+            words = [provided.agent, "read", "--bundle", provided.bundle]
+            words += ["--libraries", provided.libraries, "--engine", artifact.engine]
+            words += ["--precision", artifact.precision, *graph]
+            words += ["--threads", str(threads)] if threads else []
+            try:
+                return _asked(bundle, board, words, samples, told, mapped)
+            except (BoardError, MeasurementError):
+                if not answers(board) or not repaired(bundle, store, provided):
+                    raise
+                return _asked(bundle, board, words, samples, told, mapped)
 
 
 def _asked(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import edgeopt
-from edgeopt.errors import InputError
+from edgeopt.errors import CompileError, InputError
 from edgeopt.model import sounds
 from edgeopt.runtime.build import build_for_host
 from edgeopt.runtime.python import edgeopt_rt
@@ -117,6 +117,16 @@ def test_tokens_are_those_of_transformers(how: dict[str, Any], made: Made, gener
         assert generator.listen(sound, **how) == language
         assert generator.listen(sound.astype(np.float32) / 32768, **how) == language
         assert [generator.next()[1] for _ in range(5)] == found.tokens[:5]
+
+
+def test_beams_are_those_of_transformers(made: Made) -> None:
+    how = edgeopt.Sampling(num_beams=3, max_tokens=12)
+    found = edgeopt.transcribe(
+        made.bundle, SOUNDS[:2], language="de", precision="fp32", sampling=how
+    )
+    for sound, answer in zip(SOUNDS[:2], found.answers, strict=True):
+        every, _ = made.wanted(sound, language="de", num_beams=3, max_new_tokens=12)
+        assert list(answer.tokens) == every[-len(answer.tokens) :]
 
 
 def test_a_network_of_one_language_has_no_choice(tmp_path: Path) -> None:
@@ -251,6 +261,19 @@ def test_files_that_are_not_read_say_what_to_do(made: Made, tmp_path: Path) -> N
             edgeopt.transcribe(made.bundle, [path])
         assert caught.value.message.startswith(told)
         assert caught.value.where == str(path)
+
+
+def test_other_engines_are_refused(made: Made, tmp_path: Path) -> None:
+    checkpoint = made.bundle.path.parent / "tiny"
+    with pytest.raises(CompileError, match="encoder-decoders are made for onnxruntime alone"):
+        edgeopt.compile(checkpoint, "host", engines=["openvino"], output=tmp_path / "x")
+
+
+def test_no_board_is_asked(made: Made) -> None:
+    for words in (("run", made.bundle.path, "a.wav"), ("profile", made.bundle.path)):
+        told = command(*words, "--board", "host")
+        assert told.returncode == 2
+        assert "writes down speech" in told.stderr
 
 
 def test_other_data_is_refused(made: Made, tmp_path: Path) -> None:

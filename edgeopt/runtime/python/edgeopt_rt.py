@@ -961,20 +961,22 @@ def _numpy():
 
 
 def _sampling(
-    max_tokens,
-    repetition_penalty,
-    temperature,
-    top_k,
-    top_p,
-    min_p,
-    stops,
-    seed,
-    num_beams,
-    length_penalty,
-    early_stopping,
-    no_repeat_ngram_size,
-    min_tokens,
+    *,
+    max_tokens=0,
+    repetition_penalty=0.0,
+    temperature=0.0,
+    top_k=0,
+    top_p=0.0,
+    min_p=0.0,
+    stops=(),
+    seed=0,
+    num_beams=None,
+    length_penalty=None,
+    early_stopping=None,
+    no_repeat_ngram_size=None,
+    min_tokens=None,
 ):
+    """Return a prompt's options as C has them. Raises Failure."""
     if early_stopping not in EARLY_STOPPING:
         expected = ", ".join(repr(one) for one in EARLY_STOPPING)
         raise Failure(INPUT, "early_stopping", f"is {early_stopping!r}, expected {expected}")
@@ -1014,7 +1016,7 @@ def sampling_members(**sampling):
         name for name, _ in how._fields_ if name not in ("struct_bytes", "stop_count", "stops")
     ]
     made = {name: getattr(how, name) for name in names if getattr(how, name)}
-    if sampling["stops"]:
+    if sampling.get("stops"):
         made["stops"] = list(sampling["stops"])
     return made
 
@@ -1084,43 +1086,16 @@ class Generator(_Closing):
         generation = self.bundle.manifest.get("generation", {})
         self._speech = generation.get("speech")
 
-    def prompt(
-        self,
-        prompt,
-        max_tokens=0,
-        repetition_penalty=0.0,
-        temperature=0.0,
-        top_k=0,
-        top_p=0.0,
-        min_p=0.0,
-        stops=(),
-        seed=0,
-        num_beams=None,
-        length_penalty=None,
-        early_stopping=None,
-        no_repeat_ngram_size=None,
-        min_tokens=None,
-    ):
+    def prompt(self, prompt, **sampling):
         """Read a prompt: a text, or a sequence of tokens. Raises Failure.
 
-        ``temperature`` 0 takes the likeliest token; the header says what each option means. Of the
-        last five None is as the bundle says; ``early_stopping`` is one of EARLY_STOPPING.
+        ``sampling`` are ``max_tokens``, ``repetition_penalty``, ``temperature`` (0 takes the
+        likeliest token), ``top_k``, ``top_p``, ``min_p``, ``stops``, ``seed``, ``num_beams``,
+        ``length_penalty``, ``early_stopping`` (one of EARLY_STOPPING), ``no_repeat_ngram_size`` and
+        ``min_tokens``; the header says what each means. The last five are as the bundle says if
+        they are None or left out.
         """
-        how = _sampling(
-            max_tokens,
-            repetition_penalty,
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            stops,
-            seed,
-            num_beams,
-            length_penalty,
-            early_stopping,
-            no_repeat_ngram_size,
-            min_tokens,
-        )
+        how = _sampling(**sampling)
         failure = _Failure()
         if isinstance(prompt, (str, bytes)):
             text = prompt.encode("utf-8", "surrogatepass") if isinstance(prompt, str) else prompt
@@ -1134,46 +1109,15 @@ class Generator(_Closing):
             )
         self.bundle._check(code, failure)
 
-    def prompt_audio(
-        self,
-        samples,
-        rate=16000,
-        start=None,
-        max_tokens=0,
-        repetition_penalty=0.0,
-        temperature=0.0,
-        top_k=0,
-        top_p=0.0,
-        min_p=0.0,
-        stops=(),
-        seed=0,
-        num_beams=None,
-        length_penalty=None,
-        early_stopping=None,
-        no_repeat_ngram_size=None,
-        min_tokens=None,
-    ):
+    def prompt_audio(self, samples, rate=16000, start=None, **sampling):
         """Read speech of one channel, ``rate`` samples a second. Raises Failure.
 
         ``samples`` are an array of int16 or of floats from -1 to 1 (numpy's or the array module's),
         or a sequence of floats; None for those of the prompt before. ``start`` are the tokens that
-        the decoder begins with, None for the bundle's own; ``transcribe`` finds them by name.
+        the decoder begins with, None for the bundle's own; ``transcribe`` finds them by name. The
+        rest is as in ``prompt``.
         """
-        how = _sampling(
-            max_tokens,
-            repetition_penalty,
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            stops,
-            seed,
-            num_beams,
-            length_penalty,
-            early_stopping,
-            no_repeat_ngram_size,
-            min_tokens,
-        )
+        how = _sampling(**sampling)
         given = None if samples is None else _pcm(samples)
         begins = None if start is None else (ctypes.c_int32 * len(start))(*start)
         failure = _Failure()
