@@ -146,7 +146,7 @@ ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 def unigram() -> Any:
     """T5's tokenizer as transformers has it, of the pieces that are often in texts.
 
-    It is not learnt by the package: that comes to another vocabulary each time.
+    It is not learnt by the package, which numbers the same pieces otherwise each time.
     """
     import transformers
 
